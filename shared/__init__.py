@@ -1,0 +1,1 @@
+"""What the Function and the agents agree on, and the Function's whole logic."""

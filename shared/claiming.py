@@ -1,0 +1,239 @@
+"""Placing an accepted upload, or withdrawing a deleted one: claims on rows, fan-out, scrubbing, in that order.
+
+Each step can be repeated, and the order makes a crash between any two harmless: the row's `etag` is set last, so an
+upload whose work was cut short is not taken for done.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from shared import results
+from shared.binding import BindingKey, Claim, DesiredBinding, with_claim, without_claim
+from shared.errors import CertcastError, ConflictError, MissingError
+from shared.fanout import gather_bounded, notify, recipients
+from shared.state import UploadRecord, UploadStatus
+from shared.turn import write
+from shared.upload import UploadMetadata, password_reference, scrubbed
+from shared.verdict import VerdictCode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from shared.cloud import Cloud
+    from shared.ports import BlobContent
+
+log = logging.getLogger(__name__)
+
+DELETED = "deleted"
+"""Stands in a row's `etag` when the removal of a deleted upload is complete."""
+
+_HOSTS_IN_LOG = 3
+
+_JUDGED_COLUMNS = (
+    *("source_etag", "violations", "hosts", "port", "role", "site"),
+    *("uploaded_at", "counted_from", "noticed_at", "judged_at"),
+    *("subject", "issuer", "dns_names", "fingerprint_sha256", "thumbprint_sha1", "not_before", "not_after"),
+)
+
+
+def judged_columns(fresh: UploadRecord) -> dict[str, object]:
+    """The columns that follow from the upload alone."""
+    return {name: getattr(fresh, name) for name in _JUDGED_COLUMNS}
+
+
+async def accept(
+    cloud: Cloud, before: UploadRecord, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata
+) -> UploadRecord:
+    """Enter the upload's claims, tell the instances, scrub the password.
+
+    Args:
+        cloud: What to act on.
+        before: The row as it was when this look began.
+        fresh: The row with what was judged now.
+        found: The version that was judged.
+        metadata: Its metadata.
+
+    Raises:
+        StaleRevisionError: A later look has begun and finishes the work.
+    """
+    wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
+    released = set(fresh.claims) - wanted
+    if wanted - set(fresh.claims):
+        # Entered before the rows are touched, so that whoever finishes after a crash knows what to let go of.
+        await write(cloud, fresh, claims=tuple(sorted(wanted | released)))
+    claim = _claim(fresh)
+    changes = await gather_bounded(
+        [*(_enter(cloud, key, claim) for key in wanted), *(_leave(cloud, key, fresh) for key in released)]
+    )
+    rows = [change.after for change in changes if change.after is not None]
+    instances = await recipients(cloud, wanted | released)
+    unchanged = not any(change.moved for change in changes) and before.bundle_id == fresh.bundle_id
+    notice = results.older_than_live(fresh.name, rows)
+    columns = judged_columns(fresh) | {
+        "violations": (*fresh.violations, notice) if notice else fresh.violations,
+        "claims": tuple(sorted(wanted)),
+        "bundle_id": fresh.bundle_id,
+        "reason": "",
+        "etag": "",
+    }
+    if not unchanged or before.status not in {UploadStatus.ACCEPTED, UploadStatus.LIVE}:
+        columns |= {
+            "status": UploadStatus.ACCEPTED,
+            "expected": tuple(instance.id for instance in instances),
+            "live": 0,
+            "total": len(instances),
+            "live_at": None,
+            "fanned_out_at": cloud.now(),
+        }
+    record = await write(cloud, fresh, **columns)
+    await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
+    log.info(
+        "upload %s: accepted for %s, told %d instance(s)",
+        fresh.name,
+        ", ".join(key.host_port for key in sorted(wanted)[:_HOSTS_IN_LOG])
+        + (", ..." if len(wanted) > _HOSTS_IN_LOG else ""),
+        len(instances),
+    )
+    record = await complete(cloud, record, found, metadata)
+    await _settle_all(cloud, fresh.name, changes, [instance.id for instance in instances])
+    return await cloud.state.uploads.get(fresh.name) or record
+
+
+async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
+    """Release everything a deleted upload claimed."""
+    now = cloud.now()
+    changes = await gather_bounded(_leave(cloud, key, mine) for key in mine.claims)
+    instances = await recipients(cloud, mine.claims) if mine.claims else []
+    ids = tuple(instance.id for instance in instances)
+    await write(
+        cloud,
+        mine,
+        status=UploadStatus.REMOVED,
+        etag="",
+        reason="",
+        violations=(),
+        expected=ids,
+        live=len(ids),
+        total=len(ids),
+        live_at=None,
+        counted_from=now,
+        fanned_out_at=now,
+    )
+    if mine.claims:
+        await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
+    record = await write(cloud, mine, etag=DELETED)
+    log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
+    await _settle_all(cloud, mine.name, changes, ids)
+    return await cloud.state.uploads.get(mine.name) or record
+
+
+async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
+    """Take the password out of the upload's metadata, then mark the row as done, under the ETag this leaves."""
+    etag = found.version.etag
+    has_password = metadata.password is not None and password_reference(metadata.password) is None
+    if cloud.scrub_password and has_password:
+        clean = scrubbed(found.version.metadata, record.bundle_id)
+        try:
+            etag = await cloud.uploads.set_metadata(record.name, clean, etag=etag)
+        except (ConflictError, MissingError):
+            log.info("upload %s: changed while it was installed; the newer version is looked at by itself", record.name)
+        except CertcastError as error:
+            if error.retriable:
+                raise
+            log.error("upload %s: its password could not be removed from the metadata: %s", record.name, error)
+    return await write(cloud, record, etag=etag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RowChange:
+    before: DesiredBinding | None
+    after: DesiredBinding | None
+
+    @property
+    def moved(self) -> bool:
+        """Whether instances have something to do."""
+        old = self.before.generation if self.before else 0
+        new = self.after.generation if self.after else 0
+        return old != new
+
+
+def _claim(fresh: UploadRecord) -> Claim:
+    epoch = fresh.uploaded_at or fresh.judged_at
+    if epoch is None or fresh.not_before is None or fresh.not_after is None:
+        raise CertcastError(f"upload {fresh.name} was accepted without a certificate's dates")
+    return Claim(
+        source=fresh.name,
+        revision=fresh.revision,
+        source_etag=fresh.source_etag,
+        bundle_id=fresh.bundle_id,
+        fingerprint_sha256=fresh.fingerprint_sha256,
+        thumbprint_sha1=fresh.thumbprint_sha1,
+        not_before=fresh.not_before,
+        not_after=fresh.not_after,
+        uploaded_at=epoch,
+        site=fresh.site,
+    )
+
+
+async def _enter(cloud: Cloud, key: BindingKey, claim: Claim) -> _RowChange:
+    before: DesiredBinding | None = None
+    now = cloud.now()
+
+    def change(row: DesiredBinding | None) -> DesiredBinding:
+        nonlocal before
+        before = row
+        return with_claim(row, key, claim, now=now)
+
+    after = await cloud.state.bindings.update(key, change)
+    return _RowChange(before=before, after=after)
+
+
+async def _leave(cloud: Cloud, key: BindingKey, mine: UploadRecord) -> _RowChange:
+    before: DesiredBinding | None = None
+    now = cloud.now()
+
+    def change(row: DesiredBinding | None) -> DesiredBinding | None:
+        nonlocal before
+        before = row
+        return None if row is None else without_claim(row, mine.name, mine.revision, now=now)
+
+    after = await cloud.state.bindings.update(key, change)
+    return _RowChange(before=before, after=after)
+
+
+async def _settle_all(cloud: Cloud, name: str, changes: Collection[_RowChange], instances: Collection[str]) -> None:
+    """Settle this upload, and those that lost or won a host and port by what was done to it."""
+    won: set[str] = set()
+    lost: set[str] = set()
+    for change in changes:
+        if not change.moved:
+            continue
+        lost.add(change.before.source if change.before else "")
+        won.add(change.after.source if change.after else "")
+    for other in sorted(won - {"", name}):
+        await _taken_over(cloud, other, instances)
+    for other in sorted({name, *won, *lost} - {""}):
+        await results.settle(cloud, other)
+
+
+async def _taken_over(cloud: Cloud, name: str, instances: Collection[str]) -> None:
+    """Another upload's end made this one the elected one: its status starts over, counted from now."""
+    now = cloud.now()
+
+    def change(record: UploadRecord | None) -> UploadRecord | None:
+        if record is None or record.status is not UploadStatus.SUPERSEDED:
+            return record
+        return replace(
+            record,
+            status=UploadStatus.ACCEPTED,
+            violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE),
+            expected=tuple(sorted(instances)),
+            counted_from=now,
+            fanned_out_at=now,
+            live_at=None,
+        )
+
+    await cloud.state.uploads.update(name, change)

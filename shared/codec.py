@@ -1,0 +1,141 @@
+"""Values to plain documents and back, for rows, messages and JSON output; what the documents mean lives elsewhere."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from cattrs import BaseValidationError, Converter
+
+from shared.errors import BrokenMessageError
+
+T = TypeVar("T")
+
+Scalar = str | int | float | bool | bytes
+Entity = dict[str, Scalar]
+
+INLINE_CHARS = 8_000
+"""Longest JSON text kept readable in one column; longer ones are compressed."""
+COLUMN_BYTES = 60_000
+"""Below the 64 KiB a table column may hold (learn.microsoft.com, "Understanding the Table service data model")."""
+
+
+def instant_text(value: datetime) -> str:
+    """Write an instant as ISO 8601 in UTC with microseconds, so that text order is time order."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _read_instant(text: object, _type: object) -> datetime:
+    if not isinstance(text, str):
+        raise TypeError("an instant must be ISO 8601 text")
+    value = datetime.fromisoformat(text)
+    if value.tzinfo is None:
+        raise ValueError("an instant must carry its offset from UTC")
+    return value.astimezone(UTC)
+
+
+def _converter() -> Converter:
+    converter = Converter(unstruct_collection_overrides={tuple: list})
+    converter.register_unstructure_hook(datetime, instant_text)
+    converter.register_structure_hook(datetime, _read_instant)
+    # cattrs turns anything into text by calling str(); a number where a name belongs is a broken document to us.
+    # By identity: hooks registered for a class would also catch the enums that derive from str.
+    converter.register_structure_hook_func(lambda kind: kind in {str, int, bool}, _exactly)
+    converter.register_structure_hook_func(lambda kind: kind is float, _number)
+    return converter
+
+
+def _exactly(value: object, expected: type) -> object:
+    if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
+        raise TypeError(f"expected {expected.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _number(value: object, _type: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number, found {type(value).__name__}")
+    return float(value)
+
+
+_CONVERTER = _converter()
+
+
+def to_document(value: object) -> dict[str, Any]:
+    """Turn a value into a document of JSON types; columns that are None are left out."""
+    document: dict[str, Any] = _CONVERTER.unstructure(value)
+    return {name: item.value if isinstance(item, Enum) else item for name, item in document.items() if item is not None}
+
+
+def from_document(kind: type[T], document: object) -> T:
+    """Read back what `to_document` wrote; unknown columns are ignored, so that newer writers can add some.
+
+    Raises:
+        BrokenMessageError: A column is missing or of another type.
+    """
+    if not isinstance(document, Mapping):
+        raise BrokenMessageError(f"a {kind.__name__} must be a JSON object")
+    try:
+        return _CONVERTER.structure(document, kind)
+    except (BaseValidationError, TypeError, ValueError, KeyError) as error:
+        # The cause's text quotes the document; its class says enough.
+        raise BrokenMessageError(f"not a {kind.__name__} this version understands ({type(error).__name__})") from None
+
+
+def to_entity(value: object) -> Entity:
+    """Turn a value into table columns: scalars as they are, collections as JSON, compressed when they are long."""
+    entity: Entity = {}
+    for name, item in to_document(value).items():
+        if isinstance(item, str | int | float):
+            entity[name] = item
+            continue
+        text = json.dumps(item, separators=(",", ":"), ensure_ascii=False)
+        if len(text) <= INLINE_CHARS:
+            entity[name] = text
+            continue
+        packed = zlib.compress(text.encode())
+        for number, start in enumerate(range(0, len(packed), COLUMN_BYTES)):
+            entity[f"{name}__z{number}"] = packed[start : start + COLUMN_BYTES]
+    return entity
+
+
+def from_entity(kind: type[T], entity: Mapping[str, object]) -> T:
+    """Read back what `to_entity` wrote.
+
+    Raises:
+        BrokenMessageError: The row was not written by certcast or by a version this one does not understand.
+    """
+    collections = _collection_columns(kind)  # type: ignore[arg-type]  # typeshed: type[T] is not seen as hashable
+    document: dict[str, object] = {}
+    packed: dict[str, dict[int, bytes]] = {}
+    for column, item in entity.items():
+        name, mark, number = column.partition("__z")
+        if mark and isinstance(item, bytes) and number.isdigit():
+            packed.setdefault(name, {})[int(number)] = item
+        elif isinstance(item, str) and column in collections:
+            document[column] = _parsed(item, column, kind)
+        else:
+            document[column] = item
+    for name, pieces in packed.items():
+        try:
+            document[name] = json.loads(zlib.decompress(b"".join(pieces[n] for n in sorted(pieces))))
+        except (zlib.error, ValueError):
+            raise BrokenMessageError(f"column {name} of a {kind.__name__} row is damaged") from None
+    return from_document(kind, document)
+
+
+def _parsed(text: str, column: str, kind: type) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise BrokenMessageError(f"column {column} of a {kind.__name__} row is damaged") from None
+
+
+@cache
+def _collection_columns(kind: type[Any]) -> frozenset[str]:
+    """Name the columns that hold JSON; a text column may well begin with a bracket."""
+    return frozenset(name for name, hint in get_type_hints(kind).items() if get_origin(hint) in (tuple, Mapping, dict))

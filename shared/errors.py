@@ -1,0 +1,44 @@
+"""The error taxonomy: what can go wrong around a certificate. Judgements about certificates are values, not errors."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CertcastError(Exception):
+    """Base of every error certcast raises; its text is one sentence a person can act on and never holds a secret."""
+
+    retriable: ClassVar[bool] = False
+    """Whether doing the same thing again, later and unchanged, can succeed."""
+
+
+class ConfigurationError(CertcastError):
+    """A setting is missing or wrong; the text names the setting and the cure. Programs end with exit code 2."""
+
+
+class ConflictError(CertcastError):
+    """Somebody else changed the row or blob since it was read; read again and decide again."""
+
+    retriable: ClassVar[bool] = True
+
+
+class MissingError(CertcastError):
+    """The row, blob or queue is not there."""
+
+
+class UnavailableError(CertcastError):
+    """A service did not answer or answered that it is busy."""
+
+    retriable: ClassVar[bool] = True
+
+
+class AccessDeniedError(CertcastError):
+    """The identity in use may not do this; the text names the operation and the role that allows it."""
+
+
+class BrokenMessageError(CertcastError):
+    """A queue message or stored row does not have the form this version understands."""
+
+
+class SecretUnavailableError(CertcastError):
+    """A secret reference could not be resolved; the text names the vault and secret, never a value."""

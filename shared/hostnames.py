@@ -1,0 +1,125 @@
+"""Host names: their syntax, their IDNA form and what a wildcard covers; certificates are not looked at here."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING
+
+import idna
+
+from shared.phrasing import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+# Letters, digits and inner hyphens, at most 63 of them: RFC 1035 section 2.3.1 as relaxed by RFC 1123 section 2.1.
+# Underscores are therefore refused: no public CA may issue for them, and several TLS clients refuse them.
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_MAX_LENGTH = 253
+"""RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text."""
+_LABELS_UNDER_WILDCARD = 2
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
+_PORT = re.compile(r"(.+):\d{1,5}\Z")
+
+
+def normalise_host(text: str) -> str:
+    """Bring a host name to the one form certcast uses: A-labels, lower case, no trailing dot.
+
+    Unicode is mapped and checked as UTS-46 and IDNA 2008 say; a wildcard is `*` as the whole leftmost label with at
+    least two labels after it (RFC 9525 section 6.3).
+
+    Args:
+        text: A host name as a person wrote it.
+
+    Returns:
+        The host name, `*.parent` for a wildcard.
+
+    Raises:
+        ValueError: It is no host name that a TLS client can ask for; the text is a sentence that says why.
+    """
+    host = text.strip()
+    _refuse_what_is_no_host(host)
+    wildcard = host.startswith("*.")
+    name = _ascii(host.removeprefix("*."), host).removesuffix(".")
+    labels = name.split(".")
+    if "*" in name:
+        raise ValueError(
+            f"'{shown(host)}' has a * where none may be: write it once, as all of the first label, as in *.example.com"
+        )
+    if wildcard and len(labels) < _LABELS_UNDER_WILDCARD:
+        raise ValueError(f"'{shown(host)}' is too wide: a wildcard needs at least two labels after the *")
+    for label in labels:
+        if not _LABEL.match(label):
+            raise ValueError(
+                f"'{shown(host)}' is not a host name: its labels may have letters, digits and inner hyphens, 1 to 63 "
+                "of them (RFC 1123 section 2.1)"
+            )
+    normal = f"*.{name}" if wildcard else name
+    if len(normal) > _MAX_LENGTH:
+        raise ValueError(f"'{shown(host)}' is too long: a host name has at most {_MAX_LENGTH} characters (RFC 1035)")
+    return normal
+
+
+def _refuse_what_is_no_host(host: str) -> None:
+    """Say what to write instead of a URL, a host with a port or path, or an address."""
+    if not host:
+        raise ValueError("the host name is empty")
+    if url := _URL.match(host):
+        raise ValueError(f"'{shown(host)}' is a URL: write the host alone, '{shown(url.group(1))}'")
+    if "/" in host:
+        raise ValueError(f"'{shown(host)}' has a path: write the host alone, '{shown(host.partition('/')[0])}'")
+    if "@" in host:
+        raise ValueError(f"'{shown(host)}' has a user name: write the host alone")
+    if _is_address(host):
+        raise ValueError(
+            f"'{shown(host)}' is an IP address, and TLS clients never ask for one by SNI (RFC 6066 section 3): write a "
+            "host name"
+        )
+    if port := _PORT.match(host):
+        raise ValueError(
+            f"'{shown(host)}' has a port: write the host alone, '{shown(port.group(1))}', and the port in PortNumber"
+        )
+
+
+def _is_address(host: str) -> bool:
+    """Whether browsers would take this for an address: any IPv6, or a name whose last label is a number."""
+    try:
+        ipaddress.IPv6Address(host.removeprefix("[").split("]")[0])
+    except ValueError:
+        return host.rstrip(".").rpartition(".")[2].isdecimal()
+    return True
+
+
+def _ascii(name: str, host: str) -> str:
+    """Lower-case A-labels; text that is ASCII already is taken as it is, so that older IDNA 2003 names stay usable."""
+    if name.isascii():
+        return name.lower()
+    try:
+        return idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
+    except UnicodeError as problem:
+        raise ValueError(f"'{shown(host)}' is not a valid international host name: {shown(str(problem))}") from None
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether a certificate's name answers for a host: equal, or `*` for exactly one label (RFC 9525 section 6.3).
+
+    Args:
+        pattern: A dNSName, normalised.
+        host: A normalised host; a wildcard host needs the equal wildcard.
+    """
+    return pattern in {host, wildcard_of(host)}
+
+
+def covering(host: str, candidates: Collection[str]) -> str | None:
+    """The name that answers for a host: the equal one before the wildcard; None when neither is there."""
+    if host in candidates:
+        return host
+    wildcard = wildcard_of(host)
+    return wildcard if wildcard is not None and wildcard in candidates else None
+
+
+def wildcard_of(host: str) -> str | None:
+    """The one wildcard that can cover a host, `*.x.com` for `a.x.com`; None for `x.com` and for a wildcard itself."""
+    label, _, parent = host.partition(".")
+    return f"*.{parent}" if "." in parent and label not in {"", "*"} else None

@@ -1,0 +1,225 @@
+"""Handling an upload or a deletion, from event to fan-out; the same steps whoever noticed it: event, recheck or sweep.
+
+Whatever an event says, what is acted on is the blob as it is now. Overlapping looks at one upload are put in order by
+its row's `revision`: a look first takes the next revision, then reads the blob, and every later write of it gives way
+to a higher one. Since the blob is read after the revision was taken, the highest revision has read the newest blob.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared import results
+from shared.binding import StaleRevisionError
+from shared.bundle import bundle_id
+from shared.claiming import DELETED, accept, complete, judged_columns, withdraw
+from shared.errors import CertcastError
+from shared.judging import judge, lacks_password
+from shared.messages import RecheckUpload, new_traceparent
+from shared.recheck import send_recheck, send_when_due
+from shared.state import UploadRecord, UploadStatus
+from shared.turn import take_turn, write
+
+if TYPE_CHECKING:
+    from shared.cloud import Cloud
+    from shared.ports import BlobContent
+    from shared.upload import UploadMetadata
+
+log = logging.getLogger(__name__)
+
+EVENT_BELONGS = timedelta(seconds=5)
+"""An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
+
+_JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Why an upload is being looked at.
+
+    Attributes:
+        name: Blob name.
+        etag: The version the event was about; empty when unknown.
+        at: When that happened, by the storage account's clock; None when unknown.
+        deletion: Whether the event was about a deletion.
+        traceparent: W3C trace context to go on with; a new trace begins when empty.
+    """
+
+    name: str
+    etag: str = ""
+    at: datetime | None = None
+    deletion: bool = False
+    traceparent: str = ""
+
+
+async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
+    """Bring certcast's state in line with one blob as it is now.
+
+    Returns:
+        The upload's row; None when there is nothing to know about it.
+
+    Raises:
+        UnavailableError: A service did not answer; looking again later goes on where it ended.
+    """
+    known = await cloud.state.uploads.get(notice.name)
+    if known is None and notice.deletion:
+        return None
+    if known is not None and await _is_done(cloud, known, notice):
+        return known
+    notice = replace(notice, traceparent=notice.traceparent or new_traceparent())
+    try:
+        return await _look(cloud, await take_turn(cloud, notice.name, traceparent=notice.traceparent), notice)
+    except StaleRevisionError:
+        log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
+        return await cloud.state.uploads.get(notice.name)
+
+
+async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
+    """Handle one event so that it need not come again: what cannot be done now is put on `certificate-recheck`.
+
+    Event Grid holds back an endpoint's new events when old ones keep failing, so a failure is answered only when
+    neither the work nor the reminder could be done (learn.microsoft.com, "Event Grid message delivery and retry").
+
+    Raises:
+        CertcastError: Neither could be done.
+    """
+    try:
+        return await look_at(cloud, notice)
+    except Exception as error:
+        if isinstance(error, CertcastError):
+            log.warning("upload %s: put off, it could not be handled now: %s", notice.name, error)
+        else:
+            log.exception("upload %s: put off, handling it failed unexpectedly", notice.name)
+        await send_recheck(cloud, notice.name, attempt=0, traceparent=notice.traceparent)
+        return None
+
+
+async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
+    """Look again at an upload that waited or could not be handled, and ask for the next look if need be."""
+    before = await cloud.state.uploads.get(message.name)
+    record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
+    if still_waiting and before is not None and before.etag == (record.etag if record else ""):
+        await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
+    elif record is not None and record.status is UploadStatus.SCHEDULED and before and before.etag == record.etag:
+        await send_when_due(cloud, record)
+    return record
+
+
+async def _is_done(cloud: Cloud, known: UploadRecord, notice: Notice) -> bool:
+    if not known.etag or _falls_due(known, cloud.now()):
+        return False
+    if notice.etag and not notice.deletion:
+        return notice.etag in {known.etag, known.source_etag}
+    version = await cloud.uploads.version(notice.name)
+    return known.etag == (DELETED if version is None else version.etag)
+
+
+def _falls_due(known: UploadRecord, now: datetime) -> bool:
+    return known.status is UploadStatus.SCHEDULED and known.not_before is not None and known.not_before <= now
+
+
+async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecord:
+    noticed_at = cloud.now()
+    limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
+    found = await cloud.uploads.read(notice.name, max_bytes=limit)
+    if found is None:
+        return await withdraw(cloud, mine)
+    if found.version.etag == mine.etag and not _falls_due(mine, noticed_at):
+        return mine
+    metadata, judgement = await judge(cloud, found)
+    uploaded_at = _upload_time(mine, found, notice)
+    fresh = replace(
+        mine,
+        source_etag=found.version.etag,
+        violations=judgement.violations,
+        reason="",
+        hosts=judgement.hosts,
+        port=judgement.port,
+        role=judgement.role,
+        site=judgement.site,
+        uploaded_at=uploaded_at,
+        counted_from=uploaded_at,
+        noticed_at=noticed_at,
+        judged_at=cloud.now(),
+    )
+    bundle = judgement.bundle
+    if bundle is not None:
+        fresh = replace(
+            fresh,
+            subject=bundle.subject,
+            issuer=bundle.issuer,
+            dns_names=bundle.dns_names,
+            fingerprint_sha256=bundle.fingerprint_sha256,
+            thumbprint_sha1=bundle.thumbprint_sha1,
+            not_before=bundle.not_before,
+            not_after=bundle.not_after,
+        )
+    if bundle is None or not judgement.accepted:
+        return await _turn_down(cloud, fresh, waits=lacks_password(metadata, judgement))
+    fresh = replace(fresh, bundle_id=bundle_id(bundle, found.content))
+    await cloud.bundles.seal(fresh.bundle_id, bundle.to_pem())
+    if judgement.scheduled:
+        return await _schedule(cloud, fresh, found, metadata)
+    return await accept(cloud, mine, fresh, found, metadata)
+
+
+def _upload_time(mine: UploadRecord, found: BlobContent, notice: Notice) -> datetime:
+    """When this content was uploaded: editing metadata is not uploading, and must not win an election."""
+    same_content = mine.bundle_id.endswith(f"/{hashlib.sha256(found.content).hexdigest()}")
+    if same_content and mine.uploaded_at is not None and mine.status is not UploadStatus.REMOVED:
+        return mine.uploaded_at
+    modified = found.version.last_modified
+    if notice.at is not None and notice.etag == found.version.etag and abs(notice.at - modified) < EVENT_BELONGS:
+        return notice.at
+    return modified
+
+
+async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> UploadRecord:
+    status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
+    reason = ""
+    if fresh.claims:
+        codes = ", ".join(violation.code.value for violation in fresh.violations)
+        reason = f"{codes}; the certificate accepted before under this name stays in place"
+    record = await write(
+        cloud,
+        fresh,
+        status=status,
+        etag=fresh.source_etag,
+        reason=reason,
+        live=0,
+        total=0,
+        live_at=None,
+        **judged_columns(fresh),
+    )
+    log.info("upload %s: %s (%s)", fresh.name, status.value, ", ".join(v.code.value for v in fresh.violations))
+    if waits:
+        await send_recheck(cloud, fresh.name, attempt=0, traceparent=fresh.traceparent)
+    await results.tag(cloud, fresh.name)
+    return record
+
+
+async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
+    """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
+    start = fresh.not_before or cloud.now()
+    record = await write(
+        cloud,
+        fresh,
+        status=UploadStatus.SCHEDULED,
+        etag="",
+        reason=f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then",
+        live=0,
+        total=0,
+        live_at=None,
+        bundle_id=fresh.bundle_id,
+        **judged_columns(fresh),
+    )
+    await send_when_due(cloud, fresh)
+    record = await complete(cloud, record, found, metadata)
+    log.info("upload %s: scheduled for %s", fresh.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
+    await results.tag(cloud, fresh.name)
+    return record

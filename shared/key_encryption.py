@@ -1,0 +1,149 @@
+"""The key-encryption key that seals bundles: a Key Vault key, or a file on a machine of one's own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from azure.core.exceptions import AzureError
+from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
+
+from shared.azure_errors import translated
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.keyvault.keys.crypto import CryptographyClient
+
+KEY_BYTES = 32
+FILE_PREFIX = "file:"
+
+
+class KeyEncryptionKey(Protocol):
+    """What azure-storage-blob's client-side encryption asks of a key-encryption key."""
+
+    def wrap_key(self, key: bytes) -> bytes:
+        """Encrypt a content key."""
+
+    def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
+        """Decrypt a content key."""
+
+    def get_key_wrap_algorithm(self) -> str:
+        """Name the algorithm, to be stored beside the wrapped key."""
+
+    def get_kid(self) -> str:
+        """Name the key, to be stored beside the wrapped key."""
+
+
+class FileKey:
+    """An AES-256 key in a file of mode 0600, wrapping by RFC 3394."""
+
+    def __init__(self, path: Path, key: bytes) -> None:
+        self._path = path
+        self._key = key
+
+    def wrap_key(self, key: bytes) -> bytes:
+        """Encrypt a content key."""
+        return aes_key_wrap(self._key, key)
+
+    def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
+        """Decrypt a content key."""
+        if algorithm != self.get_key_wrap_algorithm():
+            raise ValueError(f"the bundle's key was wrapped by {algorithm}, this key unwraps A256KW")
+        return aes_key_unwrap(self._key, key)
+
+    def get_key_wrap_algorithm(self) -> str:
+        """Name the algorithm as RFC 7518 does."""
+        return "A256KW"
+
+    def get_kid(self) -> str:
+        """Name the key."""
+        return f"{FILE_PREFIX}{self._path.name}"
+
+
+class VaultKey:
+    """An RSA key in Key Vault; wrapping and unwrapping happen there, the private part never leaves it."""
+
+    def __init__(self, client: CryptographyClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    def wrap_key(self, key: bytes) -> bytes:
+        """Encrypt a content key."""
+        try:
+            return self._client.wrap_key(self.get_key_wrap_algorithm(), key).encrypted_key  # type: ignore[arg-type]
+        except AzureError as error:
+            raise translated(error, f"wrapping with key {self._url}") from None
+
+    def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
+        """Decrypt a content key."""
+        try:
+            return self._client.unwrap_key(algorithm, key).key  # type: ignore[arg-type]
+        except AzureError as error:
+            raise translated(error, f"unwrapping with key {self._url}") from None
+
+    def get_key_wrap_algorithm(self) -> str:
+        """Name the algorithm as Key Vault does."""
+        return "RSA-OAEP-256"
+
+    def get_kid(self) -> str:
+        """Name the key."""
+        return self._url
+
+
+def read_key_file(path: Path) -> FileKey:
+    """Read a key file.
+
+    Raises:
+        ConfigurationError: It is missing, of another length, or readable by others.
+    """
+    try:
+        key = path.read_bytes()
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ConfigurationError(
+            f"CERTCAST_KEY_ENCRYPTION_KEY: key file {path} cannot be read ({error.strerror}); "
+            f"make one with: certcast up, or: (umask 077; head -c {KEY_BYTES} /dev/urandom > {path})"
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise ConfigurationError(
+            f"CERTCAST_KEY_ENCRYPTION_KEY: key file {path} must hold exactly {KEY_BYTES} random bytes, "
+            f"it holds {len(key)}"
+        )
+    if os.name == "posix" and mode & 0o077:
+        raise ConfigurationError(
+            f"CERTCAST_KEY_ENCRYPTION_KEY: key file {path} is open to others; run: chmod 600 {path}"
+        )
+    return FileKey(path, key)
+
+
+def make_key_file(path: Path) -> None:
+    """Write a new random key file, 0600 from its first byte; one that is there is kept."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(KEY_BYTES))
+
+
+def open_key(setting: str, credential: TokenCredential | None) -> KeyEncryptionKey:
+    """Open the key that `CERTCAST_KEY_ENCRYPTION_KEY` names.
+
+    Raises:
+        ConfigurationError: The setting is neither `file:<path>` nor a Key Vault key URL, or the file is no good.
+    """
+    if setting.startswith(FILE_PREFIX):
+        return read_key_file(Path(setting.removeprefix(FILE_PREFIX)))
+    if not setting.startswith("https://") or "/keys/" not in setting:
+        raise ConfigurationError(
+            "CERTCAST_KEY_ENCRYPTION_KEY must be a Key Vault key URL (https://<vault>.vault.azure.net/keys/<name>) "
+            "or file:<path>"
+        )
+    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
+    from azure.keyvault.keys.crypto import CryptographyClient  # noqa: PLC0415 - likewise
+
+    return VaultKey(CryptographyClient(setting, credential or DefaultAzureCredential()), setting)

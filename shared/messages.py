@@ -1,0 +1,167 @@
+"""The queue messages, versioned, as text; what is done about them lives with their readers.
+
+A message is a hint: it names rows, never their content, so that a late or doubled one does no harm. None carries a
+key, a password or an address to follow. No top-level name may be one of a queue message's own properties: the
+Functions host lays the body's names over the trigger's metadata (azure-functions-python-worker #1373).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.binding import BindingKey
+from shared.codec import from_document, to_document
+from shared.errors import BrokenMessageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MESSAGE_VERSION = 1
+
+MAX_BODY_BYTES = 40_000
+"""Room below the 64 KiB of a queue message once base64 has made four bytes of three."""
+
+RECHECK_QUEUE = "certificate-recheck"
+RESULTS_QUEUE = "install-results"
+
+RESERVED_NAMES = frozenset(
+    {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}
+)
+
+
+class InstallOutcome(StrEnum):
+    """What became of one binding on one instance."""
+
+    LIVE = "live"
+    REMOVED = "removed"
+    FAILED = "failed"
+    PROBE_MISMATCH = "probe_mismatch"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingsChanged:
+    """To one instance: these desired rows changed, read them again.
+
+    Attributes:
+        bindings: The rows' names.
+        traceparent: W3C trace context of the change.
+    """
+
+    bindings: tuple[BindingKey, ...]
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecheckUpload:
+    """To the Function: look at this upload again.
+
+    Attributes:
+        name: The upload.
+        attempt: Counts the looks already taken, for the growing delay.
+        traceparent: W3C trace context of the upload.
+    """
+
+    name: str
+    attempt: int = 0
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindingReport:
+    """What one instance did about one desired row, and saw.
+
+    Attributes:
+        role: The row's role.
+        host: The row's host.
+        port: The row's port.
+        generation: The row's generation that was acted on.
+        source: The upload elected in it; empty when the row is absent.
+        replaced: The upload that was served before.
+        outcome: What became of it.
+        reason: Why, in a sentence, when it did not succeed.
+        fingerprint_sha256: The certificate the probe was shown.
+        finished_at: By the instance's clock; orders only its own reports.
+        stages_ms: Milliseconds by stage.
+    """
+
+    role: str
+    host: str
+    port: int
+    generation: int
+    source: str
+    outcome: InstallOutcome
+    finished_at: datetime
+    replaced: str = ""
+    reason: str = ""
+    fingerprint_sha256: str = ""
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallReport:
+    """To the Function: what one instance did.
+
+    Attributes:
+        instance: The instance's id.
+        reports: One per binding acted on.
+        traceparent: W3C trace context of the change that was acted on.
+    """
+
+    instance: str
+    reports: tuple[BindingReport, ...]
+    traceparent: str = ""
+
+
+Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport)
+
+
+def encode(message: BindingsChanged | RecheckUpload | InstallReport) -> str:
+    """Write a message as JSON text with its version."""
+    return json.dumps({"version": MESSAGE_VERSION, **to_document(message)}, separators=(",", ":"))
+
+
+def decode(kind: type[Message], body: str | bytes) -> Message:
+    """Read a message.
+
+    Raises:
+        BrokenMessageError: It is not JSON, of another version, or lacks a field.
+    """
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise BrokenMessageError(f"a {kind.__name__} message is not JSON") from None
+    if not isinstance(document, dict) or document.get("version") != MESSAGE_VERSION:
+        raise BrokenMessageError(f"a {kind.__name__} message is not of version {MESSAGE_VERSION}")
+    return from_document(kind, document)
+
+
+def split_changes(message: BindingsChanged) -> Iterator[BindingsChanged]:
+    """Divide a message until each part fits a queue message; nearly always that is the message itself."""
+    if len(message.bindings) <= 1 or len(encode(message).encode()) <= MAX_BODY_BYTES:
+        yield message
+        return
+    half = len(message.bindings) // 2
+    yield from split_changes(replace(message, bindings=message.bindings[:half]))
+    yield from split_changes(replace(message, bindings=message.bindings[half:]))
+
+
+def split_report(report: InstallReport) -> Iterator[InstallReport]:
+    """Divide a report until each part fits a queue message."""
+    if len(report.reports) <= 1 or len(encode(report).encode()) <= MAX_BODY_BYTES:
+        yield report
+        return
+    half = len(report.reports) // 2
+    yield from split_report(replace(report, reports=report.reports[:half]))
+    yield from split_report(replace(report, reports=report.reports[half:]))
+
+
+def new_traceparent() -> str:
+    """Begin a trace (W3C Trace Context, version 00, sampled)."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"

@@ -1,0 +1,208 @@
+"""What the use cases need from the cloud, as protocols; the edges and the in-memory fakes both fulfil them.
+
+Every method may raise `UnavailableError` (try again later) and `AccessDeniedError` besides what its docstring names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from shared.codec import Entity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEntity:
+    """One table row as stored.
+
+    Attributes:
+        partition: PartitionKey.
+        row: RowKey.
+        columns: The other columns.
+        etag: Version of the row.
+    """
+
+    partition: str
+    row: str
+    columns: Entity
+    etag: str
+
+
+class Table(Protocol):
+    """One table of the storage account; every write is conditional on the row's ETag."""
+
+    async def get(self, partition: str, row: str) -> StoredEntity | None:
+        """Read one row."""
+
+    async def insert(self, partition: str, row: str, columns: Entity) -> str:
+        """Add a row and return its ETag.
+
+        Raises:
+            ConflictError: The row is there already.
+        """
+
+    async def replace(self, partition: str, row: str, columns: Entity, *, etag: str) -> str:
+        """Overwrite a row and return its new ETag.
+
+        Raises:
+            ConflictError: The row was changed, or deleted, since that ETag was read.
+        """
+
+    async def delete(self, partition: str, row: str, *, etag: str) -> None:
+        """Delete a row; one that is gone already is no error.
+
+        Raises:
+            ConflictError: The row was changed since that ETag was read.
+        """
+
+    def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
+        """Read all rows of one partition, or of the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobVersion:
+    """An upload's blob without its content.
+
+    Attributes:
+        name: Blob name, decoded.
+        etag: Normalised: without quotes.
+        size: Bytes.
+        last_modified: When content or metadata last changed.
+        metadata: As set by the uploader; may hold a password.
+    """
+
+    name: str
+    etag: str
+    size: int
+    last_modified: datetime
+    created: datetime
+    metadata: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobContent:
+    """An upload's blob with the content that belongs to that version.
+
+    Attributes:
+        version: Properties and metadata.
+        content: At most the number of bytes asked for; `version.size` tells whether there is more.
+    """
+
+    version: BlobVersion
+    content: bytes = field(repr=False)
+
+
+class UploadContainer(Protocol):
+    """The container `certificates`."""
+
+    async def version(self, name: str) -> BlobVersion | None:
+        """Look at a blob without reading it."""
+
+    async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
+        """Read properties, metadata and content of one and the same version of a blob."""
+
+    async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
+        """Upload content and metadata in one request and return the ETag."""
+
+    async def set_metadata(self, name: str, metadata: Mapping[str, str], *, etag: str) -> str:
+        """Replace the metadata and return the new ETag.
+
+        Raises:
+            ConflictError: The blob was changed since that ETag was read.
+            MissingError: The blob is gone.
+        """
+
+    async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
+        """Replace the blob's index tags; False where the account or the blob has none to set."""
+
+    async def tags(self, name: str) -> dict[str, str] | None:
+        """Read the blob's index tags; None where the blob is gone or the account has no tags."""
+
+    async def delete(self, name: str) -> bool:
+        """Delete a blob; False when there was none."""
+
+    def each(self) -> AsyncIterator[BlobVersion]:
+        """List every blob with its metadata."""
+
+
+class BundleVault(Protocol):
+    """The container `bundles`: key and chain, sealed by envelope encryption."""
+
+    async def seal(self, bundle_id: str, pem: bytes) -> None:
+        """Store a bundle under its id; one that is there already is left as it is."""
+
+    async def open(self, bundle_id: str) -> bytes:
+        """Read a bundle.
+
+        Raises:
+            MissingError: There is none of that id.
+        """
+
+    async def delete(self, bundle_id: str) -> None:
+        """Delete a bundle; one that is gone already is no error."""
+
+    def each(self) -> AsyncIterator[tuple[str, datetime]]:
+        """List the ids and when each was stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceivedMessage:
+    """One message taken from a queue, invisible to others for a while.
+
+    Attributes:
+        message_id: Names it for deletion.
+        pop_receipt: Proves that it is still ours.
+        body: Decoded text; None when it was not base64.
+        dequeue_count: How often it was taken, this time included.
+    """
+
+    message_id: str
+    pop_receipt: str
+    body: str | None
+    dequeue_count: int
+
+
+class Queues(Protocol):
+    """The account's queues, base64 as the Functions host has it."""
+
+    async def create(self, queue: str) -> None:
+        """Create a queue unless it is there."""
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue if it is there."""
+
+    async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
+        """Put a message on a queue, visible after a delay, kept for a time (None: until it is taken).
+
+        Raises:
+            MissingError: There is no such queue.
+        """
+
+    async def receive(self, queue: str, *, limit: int, visibility_s: int) -> list[ReceivedMessage]:
+        """Take up to 32 messages, hidden from others for that long.
+
+        Raises:
+            MissingError: There is no such queue.
+        """
+
+    async def done(self, queue: str, message: ReceivedMessage) -> None:
+        """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
+
+    def names(self, prefix: str) -> AsyncIterator[str]:
+        """List the queues whose name begins so."""
+
+
+class Secrets(Protocol):
+    """Where passwords that are only referred to can be had."""
+
+    async def resolve(self, reference: str) -> str:
+        """Read the secret behind a secret URI.
+
+        Raises:
+            SecretUnavailableError: It cannot be had; the text says why and what to grant or set.
+        """

@@ -1,0 +1,218 @@
+"""The containers `certificates` and `bundles` through azure-storage-blob; what is in them is judged elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+from azure.core.exceptions import HttpResponseError
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
+
+from shared.azure_errors import UNCHANGED, azure_errors
+from shared.errors import CertcastError, ConflictError, MissingError
+from shared.ports import BlobContent, BlobVersion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
+    from datetime import datetime
+
+    from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
+    from azure.storage.blob.aio import ContainerClient as AsyncContainerClient
+
+    from shared.key_encryption import KeyEncryptionKey
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+UPLOADS_CONTAINER = "certificates"
+BUNDLES_CONTAINER = "bundles"
+
+_NO_TAGS = {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
+_READ_TRIES = 5
+
+
+class AzureUploads:
+    """The container that uploaders write to, as `shared.ports.UploadContainer`."""
+
+    def __init__(self, container: AsyncContainerClient) -> None:
+        self._container = container
+
+    async def version(self, name: str) -> BlobVersion | None:
+        """Look at a blob without reading it."""
+        try:
+            with azure_errors(f"reading the properties of blob {name}"):
+                return _version(name, await self._container.get_blob_client(name).get_blob_properties())
+        except MissingError:
+            return None
+
+    async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
+        """Read properties, metadata and content of one and the same version of a blob."""
+        blob = self._container.get_blob_client(name)
+        for _ in range(_READ_TRIES):
+            try:
+                with azure_errors(f"reading blob {name}"):
+                    properties = await blob.get_blob_properties()
+                    length = min(int(properties.size), max_bytes)
+                    if length == 0:
+                        return BlobContent(version=_version(name, properties), content=b"")
+                    stream = await blob.download_blob(
+                        offset=0, length=length, etag=properties.etag, match_condition=UNCHANGED
+                    )
+                    return BlobContent(version=_version(name, properties), content=await stream.readall())
+            except MissingError:
+                return None
+            except ConflictError:
+                continue  # overwritten between the two requests: the newer version is the one that counts
+        raise ConflictError(f"blob {name} is being overwritten again and again; try again later")
+
+    async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
+        """Upload content and metadata in one request and return the ETag."""
+        with azure_errors(f"uploading blob {name}"):
+            answer = await self._container.get_blob_client(name).upload_blob(
+                content, metadata=dict(metadata), overwrite=True
+            )
+        return _unquoted(str(answer["etag"]))
+
+    async def set_metadata(self, name: str, metadata: Mapping[str, str], *, etag: str) -> str:
+        """Replace the metadata and return the new ETag."""
+        with azure_errors(f"writing the metadata of blob {name}"):
+            answer = await self._container.get_blob_client(name).set_blob_metadata(
+                dict(metadata), etag=f'"{etag}"', match_condition=UNCHANGED
+            )
+        return _unquoted(str(answer["etag"]))
+
+    async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
+        """Replace the blob's index tags; False where the account or the blob has none to set."""
+        try:
+            with azure_errors(f"writing the tags of blob {name}"):
+                try:
+                    await self._container.get_blob_client(name).set_blob_tags(dict(tags))
+                except HttpResponseError as error:
+                    if _code(error) in _NO_TAGS:
+                        return False
+                    raise
+        except MissingError:
+            return False
+        return True
+
+    async def tags(self, name: str) -> dict[str, str] | None:
+        """Read the blob's index tags; None where the blob is gone or the account has no tags."""
+        try:
+            with azure_errors(f"reading the tags of blob {name}"):
+                try:
+                    return dict(await self._container.get_blob_client(name).get_blob_tags())
+                except HttpResponseError as error:
+                    if _code(error) in _NO_TAGS:
+                        return None
+                    raise
+        except MissingError:
+            return None
+
+    async def delete(self, name: str) -> bool:
+        """Delete a blob with its snapshots; False when there was none."""
+        try:
+            with azure_errors(f"deleting blob {name}"):
+                await self._container.get_blob_client(name).delete_blob(delete_snapshots="include")
+        except MissingError:
+            return False
+        return True
+
+    async def each(self) -> AsyncIterator[BlobVersion]:
+        """List every blob with its metadata."""
+        with azure_errors(f"listing container {self._container.container_name}"):
+            async for properties in self._container.list_blobs(include=["metadata"]):
+                yield _version(str(properties.name), properties)
+
+
+class SealedBundles:
+    """The container of key and chain, encrypted on the client, as `shared.ports.BundleVault`.
+
+    Client-side encryption version 2: AES-256-GCM under a content key of its own for each blob, wrapped by the
+    key-encryption key (learn.microsoft.com, "Client-side encryption for blobs"). The SDK calls the key-encryption key
+    synchronously, and a Key Vault one is a network request, so the synchronous client runs in threads.
+    """
+
+    def __init__(self, container: ContainerClient, key: KeyEncryptionKey, threads: ThreadPoolExecutor) -> None:
+        self._container = container
+        self._key = key
+        self._threads = threads
+
+    async def seal(self, bundle_id: str, pem: bytes) -> None:
+        """Store a bundle under its id; one that is there already is left as it is."""
+        await self._in_thread(self._seal, bundle_id, pem)
+
+    async def open(self, bundle_id: str) -> bytes:
+        """Read a bundle."""
+        return await self._in_thread(self._open, bundle_id)
+
+    async def delete(self, bundle_id: str) -> None:
+        """Delete a bundle; one that is gone already is no error."""
+        await self._in_thread(self._delete, bundle_id)
+
+    async def each(self) -> AsyncIterator[tuple[str, datetime]]:
+        """List the ids and when each was stored."""
+        for item in await self._in_thread(self._each):
+            yield item
+
+    async def _in_thread(self, call: Callable[[*Args], T], *args: *Args) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    def _blob(self, bundle_id: str) -> BlobClient:
+        blob = self._container.get_blob_client(f"{bundle_id}.pem")
+        blob.require_encryption = True
+        blob.encryption_version = "2.0"
+        blob.key_encryption_key = self._key
+        return blob
+
+    def _seal(self, bundle_id: str, pem: bytes) -> None:
+        try:
+            with azure_errors(f"sealing bundle {bundle_id}"):
+                self._blob(bundle_id).upload_blob(pem, overwrite=False)
+        except ConflictError:
+            return
+
+    def _open(self, bundle_id: str) -> bytes:
+        with azure_errors(f"opening bundle {bundle_id}"):
+            try:
+                return bytes(self._blob(bundle_id).download_blob().readall())
+            except (ValueError, InvalidUnwrap, InvalidTag):
+                # The SDK's text may describe key material; which key is in use says what a person needs.
+                raise CertcastError(
+                    f"bundle {bundle_id} cannot be opened with key {self._key.get_kid()}: it was sealed under another "
+                    "key or is damaged; set CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
+                ) from None
+
+    def _delete(self, bundle_id: str) -> None:
+        try:
+            with azure_errors(f"deleting bundle {bundle_id}"):
+                self._container.get_blob_client(f"{bundle_id}.pem").delete_blob()
+        except MissingError:
+            return
+
+    def _each(self) -> list[tuple[str, datetime]]:
+        with azure_errors("listing bundles"):
+            return [
+                (str(properties.name).removesuffix(".pem"), properties.last_modified)
+                for properties in self._container.list_blobs()
+            ]
+
+
+def _version(name: str, properties: BlobProperties) -> BlobVersion:
+    return BlobVersion(
+        name=name,
+        etag=_unquoted(str(properties.etag)),
+        size=int(properties.size),
+        last_modified=properties.last_modified,
+        created=properties.creation_time,
+        metadata=dict(properties.metadata or {}),
+    )
+
+
+def _code(error: HttpResponseError) -> str:
+    return str(getattr(error, "error_code", ""))
+
+
+def _unquoted(etag: str) -> str:
+    return etag.strip('"')

@@ -1,0 +1,130 @@
+"""The metadata of an uploaded blob: reading it and scrubbing it of the password; the certificate is not looked at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.bundle import BUNDLE_ID
+from shared.phrasing import shown
+from shared.verdict import VerdictCode, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ANY_ROLE = "*"
+DEFAULT_PORT = 443
+SEALED_BUNDLE_KEY = "certcast_bundle"
+
+_PASSWORD_KEY = "certificatepassword"  # noqa: S105 - a key's name
+_MAX_PORT = 65_535
+_MAX_NAME_CHARS = 1024
+"""Of a blob's name (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata")."""
+
+_HOST_SEPARATORS = re.compile(r"[,;\s]+")
+_DECIMAL = re.compile(r"[0-9]{1,9}\Z")
+ROLE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+# What Microsoft.Web.Administration's SiteCollection.InvalidSiteNameCharacters refuses, and control characters.
+_SITE = re.compile(r'[^\\/?;:@&=+$,|"<>*\x00-\x1f\x7f]{1,256}\Z')
+_REFERENCE = re.compile(r"\s*@Microsoft\.KeyVault\(\s*SecretUri\s*=\s*(https://[^\s()]+)\s*\)\s*\Z", re.IGNORECASE)
+_REFERENCE_START = re.compile(r"\s*@Microsoft\.KeyVault\b", re.IGNORECASE)
+_CERTIFICATE_NAME = re.compile(r"(?:.*/)?[^/]+\.(?:pfx|p12)\Z", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadMetadata:
+    """What the uploader wants done with the certificate.
+
+    Attributes:
+        hosts: As written; empty means the certificate's own names.
+        port: TCP port to serve on.
+        subject: The distinguished name the certificate must have; None for any.
+        password: The PFX password, or a Key Vault reference to it; None where none was given.
+        site: Web site on the target; None is its first.
+        role: Only instances of this role install it; `*` for all.
+        sealed_bundle: Bundle id that certcast wrote here in place of the password.
+    """
+
+    hosts: tuple[str, ...] = ()
+    port: int = DEFAULT_PORT
+    subject: str | None = None
+    password: str | None = field(default=None, repr=False)
+    site: str | None = None
+    role: str = ANY_ROLE
+    sealed_bundle: str | None = None
+
+
+def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violation, ...]]:
+    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are somebody else's.
+
+    Args:
+        raw: Keys in any case.
+    """
+    values = {key.lower(): value for key, value in raw.items()}
+    violations: list[Violation] = []
+    port = _port(values.get("portnumber", ""), violations)
+    role = values.get("role", "").strip() or ANY_ROLE
+    if role != ANY_ROLE and not ROLE_NAME.match(role):
+        violations.append(_invalid("Role", role, "1 to 64 letters, digits, dots, hyphens and underscores, or *"))
+        role = ANY_ROLE
+    site = values.get("sitename", "").strip() or None
+    if site is not None and not _SITE.match(site):
+        violations.append(_invalid("SiteName", site, "1 to 256 characters that IIS allows in the name of a site"))
+        site = None
+    password = values.get(_PASSWORD_KEY)
+    if password is not None and _REFERENCE_START.match(password) and password_reference(password) is None:
+        detail = (
+            "CertificatePassword is meant to be a Key Vault reference but is none: write "
+            "@Microsoft.KeyVault(SecretUri=https://VAULT.vault.azure.net/secrets/NAME)."
+        )
+        violations.append(Violation(code=VerdictCode.INVALID_METADATA, detail=detail))
+        password = None
+    sealed = values.get(SEALED_BUNDLE_KEY, "")
+    metadata = UploadMetadata(
+        hosts=tuple(host for host in _HOST_SEPARATORS.split(values.get("hostheader", "")) if host),
+        port=port,
+        subject=values.get("certificatesubject", "").strip() or None,
+        password=password,
+        site=site,
+        role=role,
+        sealed_bundle=sealed if BUNDLE_ID.match(sealed) else None,
+    )
+    return metadata, tuple(violations)
+
+
+def _port(text: str, violations: list[Violation]) -> int:
+    digits = text.strip()
+    if not digits:
+        return DEFAULT_PORT
+    if _DECIMAL.match(digits) and 1 <= int(digits) <= _MAX_PORT:
+        return int(digits)
+    detail = (
+        f"PortNumber is '{shown(digits)}': write a number from 1 to {_MAX_PORT}, or leave it out for {DEFAULT_PORT}."
+    )
+    violations.append(Violation(code=VerdictCode.INVALID_PORT, detail=detail))
+    return DEFAULT_PORT
+
+
+def _invalid(key: str, value: str, allowed: str) -> Violation:
+    return Violation(code=VerdictCode.INVALID_METADATA, detail=f"{key} is '{shown(value)}': write {allowed}.")
+
+
+def password_reference(password: str) -> str | None:
+    """The secret's URI in `@Microsoft.KeyVault(SecretUri=...)`; None where the password stands there itself.
+
+    The form is App Service's (learn.microsoft.com, "Use Key Vault references").
+    """
+    reference = _REFERENCE.match(password)
+    return reference.group(1) if reference else None
+
+
+def scrubbed(raw: Mapping[str, str], bundle_id: str) -> dict[str, str]:
+    """The metadata to leave on a processed blob: the sealed bundle's id in place of the password, all else kept."""
+    kept = {key: value for key, value in raw.items() if key.lower() not in {_PASSWORD_KEY, SEALED_BUNDLE_KEY}}
+    return kept | {SEALED_BUNDLE_KEY: bundle_id}
+
+
+def is_certificate_name(name: str) -> bool:
+    """Whether a blob of this name is an upload: it ends in .pfx or .p12, and is neither a folder nor a bare suffix."""
+    return len(name) <= _MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None

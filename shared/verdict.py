@@ -1,0 +1,59 @@
+"""The verdict codes and the value that carries one; no checking is done here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class VerdictCode(StrEnum):
+    """Why an upload is not, or not yet, served. Stable: other tools build on these words (docs/verdicts.md)."""
+
+    UNREADABLE_BUNDLE = "unreadable_bundle"
+    TOO_LARGE = "too_large"
+    KDF_TOO_EXPENSIVE = "kdf_too_expensive"
+    NO_PRIVATE_KEY = "no_private_key"
+    NO_CERTIFICATE = "no_certificate"
+    AMBIGUOUS_LEAF = "ambiguous_leaf"
+    KEY_MISMATCH = "key_mismatch"
+    WEAK_KEY = "weak_key"
+    WEAK_SIGNATURE = "weak_signature"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    NOT_A_SERVER_CERTIFICATE = "not_a_server_certificate"
+    HOST_NOT_COVERED = "host_not_covered"
+    INVALID_HOST = "invalid_host"
+    TOO_MANY_HOSTS = "too_many_hosts"
+    INVALID_PORT = "invalid_port"
+    SUBJECT_MISMATCH = "subject_mismatch"
+    INCOMPLETE_CHAIN = "incomplete_chain"
+    UNTRUSTED_CHAIN = "untrusted_chain"
+    OLDER_THAN_LIVE = "older_than_live"
+    INVALID_METADATA = "invalid_metadata"
+    PASSWORD_SECRET_UNAVAILABLE = "password_secret_unavailable"  # noqa: S105 - a verdict's name
+
+
+NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})
+"""Codes that explain an accepted upload (`scheduled`, `superseded`) rather than reject it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """One reason, in a code for programs and a sentence for people.
+
+    Attributes:
+        code: The stable verdict code.
+        detail: What was found and what was expected, naming the host, certificate or metadata key; no secret.
+    """
+
+    code: VerdictCode
+    detail: str
+
+    @property
+    def rejects(self) -> bool:
+        """Whether this reason alone keeps the upload from being accepted."""
+        return self.code not in NOTICES
+
+    def to_json(self) -> dict[str, str]:
+        """The form used in `--json` output, rows and events."""
+        return {"code": self.code.value, "detail": self.detail}
