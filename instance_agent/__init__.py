@@ -1,0 +1,1 @@
+"""The daemon on every role instance: it installs what the tables desire and proves that it is served."""

@@ -1,0 +1,127 @@
+"""`python -m instance_agent`: parses the command, builds the agent, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from instance_agent.acting import Actor
+from instance_agent.agent import Agent
+from instance_agent.config import AgentSettings, agent_settings, named_instance, read_environment
+from instance_agent.health import HealthServer
+from instance_agent.metadata_service import machine_name
+from instance_agent.probe import served_fingerprint
+from instance_agent.selection import make_target
+from shared.account import Account
+from shared.cloud import utc_now
+from shared.errors import CertcastError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DONE, FAILED, USAGE = 0, 1, 2
+
+log = logging.getLogger("instance_agent")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 1 failed, 2 wrong settings or usage."""
+    parser = argparse.ArgumentParser(prog="instance_agent", description="certcast's agent on one role instance")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="serve until stopped")
+    commands.add_parser("once", help="reconcile once and exit; 0 when everything desired is served and proved")
+    commands.add_parser("plan", help="say what a reconcile would do; changes nothing")
+    commands.add_parser("status", help="say what the tables know of this instance, as JSON")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    logging.getLogger("azure").setLevel(logging.WARNING)
+    try:
+        return asyncio.run(_command(chosen.command, read_environment()))
+    except ConfigurationError as error:
+        print(f"instance_agent: {error}", file=sys.stderr)
+        return USAGE
+    except CertcastError as error:
+        print(f"instance_agent: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return DONE
+
+
+async def _command(command: str, env: Mapping[str, str]) -> int:
+    metadata_name = None if named_instance(env) else await machine_name()
+    settings = agent_settings(env, metadata_name=metadata_name)
+    async with Account(settings.storage, key_encryption_key=settings.key_encryption_key) as account:
+        if command == "status":
+            return await _status(account, settings)
+        agent = _agent(account, settings, env)
+        if command == "once":
+            return DONE if await agent.once() else FAILED
+        if command == "plan":
+            for step in await agent.plan():
+                print(f"{step.action:8}{step.row.key.host_port} {step.row.fingerprint_sha256[:16]} {step.row.source}")
+            return DONE
+        await _run(agent, settings)
+        return DONE
+
+
+def _agent(account: Account, settings: AgentSettings, env: Mapping[str, str]) -> Agent:
+    target = make_target(settings.target, env)
+    actor = Actor(target=target, bundles=account.bundles, probe=served_fingerprint, now=utc_now)
+    return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=utc_now)
+
+
+async def _run(agent: Agent, settings: AgentSettings) -> None:
+    health = HealthServer(agent, address=settings.health_address, port=settings.health_port)
+    port = await health.start()
+    log.info("instance %s: health at http://%s:%d/readyz", settings.instance, settings.health_address, port)
+    _stop_on_signals(agent)
+    try:
+        await agent.run()
+    finally:
+        await health.stop()
+    log.info("instance %s: stopped", settings.instance)
+
+
+def _stop_on_signals(agent: Agent) -> None:
+    loop = asyncio.get_running_loop()
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK: Windows' Ctrl-Break and service wrappers
+        number = getattr(signal, name, None)
+        if number is None:
+            continue
+        try:
+            loop.add_signal_handler(number, agent.stop)
+        except NotImplementedError:  # Windows: asyncio has no signal handlers there
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(agent.stop))
+
+
+async def _status(account: Account, settings: AgentSettings) -> int:
+    record = await account.state.instances.get(settings.instance)
+    if record is None:
+        print(f"instance {settings.instance} is not registered", file=sys.stderr)
+        return FAILED
+    document = {
+        "id": record.id,
+        "role": record.role,
+        "host": record.host,
+        "target": record.target_kind,
+        "target_version": record.target_version,
+        "queue": record.queue,
+        "last_seen": record.last_seen.isoformat(),
+        "bindings": record.bindings,
+        "failing": record.failing,
+        "ready": record.ready,
+        "stopped": record.stopped,
+    }
+    print(json.dumps(document, indent=2))
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,307 @@
+"""The daemon: drains its queue, reconciles with the tables, has the installer act, reports what was seen.
+
+Messages are hints. Whatever one names is read again from the tables, acted on if it differs from what the server has,
+reported, and only then is the message deleted; so a lost, doubled or late one changes nothing, and a crash at any point
+is mended by the full reconcile at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from instance_agent.desired import Key, desired_of, desired_rows
+from instance_agent.registration import POISON_SUFFIX, Registration, SupersededError
+from shared.errors import BrokenMessageError, CertcastError, ConfigurationError, MissingError
+from shared.messages import RESULTS_QUEUE, BindingsChanged, InstallReport, decode, encode, split_report
+from shared.state import HEARTBEAT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from instance_agent.acting import Actor, Attempt, Step
+    from instance_agent.config import AgentSettings
+    from instance_agent.targets.base import BindingTarget
+    from shared.binding import DesiredBinding
+    from shared.ports import Queues, ReceivedMessage
+    from shared.state import State
+
+log = logging.getLogger(__name__)
+
+DRAIN = 32
+"""Most messages one request can take (learn.microsoft.com, "Get Messages")."""
+HIDE_S = 300
+"""How long a taken message stays hidden: longer than any batch takes; a crash needs no message, a start reconciles."""
+MAX_DEQUEUE = 5
+POLL_BUSY_S = 0.1
+POLL_GROWTH = 1.25
+RECONCILE_S = 300
+RECONCILE_JITTER = 0.2
+RETRY_S = (5, 15, 60)
+"""Waits before bindings that failed for a passing reason are tried again."""
+LONGEST_TROUBLE_S = 30.0
+"""Longest wait before an agent that cannot reach the account tries again."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What the agent has done, for metrics and the heartbeat."""
+
+    received: int = 0
+    poisoned: int = 0
+    batches: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    reconciled_at: float | None = None
+
+
+class Agent:
+    """One instance's agent, from start to stop.
+
+    Args:
+        settings: Its settings.
+        state: The tables.
+        queues: The queues.
+        target: The web server.
+        actor: Turns desired rows into changes and results.
+        now: The clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AgentSettings,
+        state: State,
+        queues: Queues,
+        target: BindingTarget,
+        actor: Actor,
+        now: Callable[[], datetime],
+    ) -> None:
+        self.settings = settings
+        self.counts = Counts()
+        self.ready = False
+        self.actor = actor
+        self._state = state
+        self._queues = queues
+        self._target = target
+        self._now = now
+        self._registration: Registration | None = None
+        self._acting = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._reconcile_now = asyncio.Event()
+        self._retries = 0
+        self._poll_s = POLL_BUSY_S
+
+    async def run(self) -> None:
+        """Serve until `stop` is called; finishes the batch in hand and leaves the rest on the queue.
+
+        Raises:
+            ConfigurationError: The target cannot be used, or another agent has this id.
+            SupersededError: Another agent took this id over.
+        """
+        await self._target.start()
+        try:
+            await self._register()
+            async with asyncio.TaskGroup() as tasks:
+                for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
+                    tasks.create_task(self._repeat(step))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            await self._leave()
+            await self._target.stop()
+
+    async def once(self) -> bool:
+        """Register, reconcile and report once; whether everything desired is served and proved."""
+        await self._target.start()
+        try:
+            await self._register()
+            return await self.reconcile()
+        finally:
+            await self._leave()
+            await self._target.stop()
+
+    async def plan(self) -> list[Step]:
+        """Say what a reconcile would do, without registering or changing anything."""
+        await self._target.start()
+        try:
+            rows = await desired_rows(self._state, self.settings.role)
+            return await self.actor.preview(rows.values())
+        finally:
+            await self._target.stop()
+
+    def stop(self) -> None:
+        """Ask the agent to finish."""
+        self._stopping.set()
+
+    async def reconcile(self) -> bool:
+        """Read every desired row and act on those that differ; whether everything desired is served and proved."""
+        rows = await desired_rows(self._state, self.settings.role)
+        async with self._acting:
+            due = await self.actor.due(rows.values(), whole=True)
+            ok = await self._act(due, "")
+        self.counts.reconciled_at = time.time()
+        if not self.ready:
+            self.ready = True
+            log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(rows))
+            await self._beat()
+        return ok
+
+    async def drain(self) -> int:
+        """Take the messages there are, act on the rows they name in one batch, report, and delete them.
+
+        Returns:
+            How many were taken.
+        """
+        queue = self.settings.queue
+        messages = await self._queues.receive(queue, limit=DRAIN, visibility_s=HIDE_S)
+        if not messages:
+            return 0
+        self.counts.received += len(messages)
+        keys: set[Key] = set()
+        trace = ""
+        readable: list[ReceivedMessage] = []
+        for message in messages:
+            hint = await self._read(message)
+            if hint is None:
+                continue
+            readable.append(message)
+            keys |= {(binding.host, binding.port) for binding in hint.bindings}
+            trace = trace or hint.traceparent
+        if keys:
+            async with self._acting:
+                rows = await desired_of(self._state, self.settings.role, keys)
+                await self._act(await self.actor.due(rows.values(), whole=False), trace)
+        await asyncio.gather(*(self._queues.done(queue, message) for message in readable))
+        return len(messages)
+
+    async def _act(self, due: Sequence[DesiredBinding], trace: str) -> bool:
+        attempts: list[Attempt] = []
+        if due:
+            self.counts.batches += 1
+            attempts = await self.actor.act(due)
+        news = self.actor.unreported(attempts)
+        await self._report(news, trace)
+        self.actor.remember(attempts)
+        for attempt in attempts:
+            outcome = attempt.report.outcome.value
+            self.counts.outcomes[outcome] = self.counts.outcomes.get(outcome, 0) + 1
+        for attempt in news:
+            report = attempt.report
+            log.info(
+                "instance %s: %s:%d generation %d %s%s",
+                *(self.settings.instance, report.host, report.port, report.generation, report.outcome.value),
+                f" ({report.reason})" if report.reason else "",
+            )
+        if any(attempt.again for attempt in attempts):
+            self._reconcile_now.set()
+        else:
+            self._retries = 0
+        return self.actor.failing == 0
+
+    async def _report(self, attempts: Iterable[Attempt], trace: str) -> None:
+        reports = tuple(attempt.report for attempt in attempts)
+        if reports:
+            whole = InstallReport(instance=self.settings.instance, reports=reports, traceparent=trace)
+            for part in split_report(whole):
+                await self._queues.send(RESULTS_QUEUE, encode(part))
+
+    async def _read(self, message: ReceivedMessage) -> BindingsChanged | None:
+        """The hint a message carries; one that cannot be read, or never gets done, is put aside."""
+        queue = self.settings.queue
+        reason = f"taken {message.dequeue_count} times without being finished"
+        if message.body is None:
+            reason = "it is not base64 text"
+        elif message.dequeue_count <= MAX_DEQUEUE:
+            try:
+                return decode(BindingsChanged, message.body)
+            except BrokenMessageError as error:
+                reason = str(error)
+        log.error("instance %s: a message is put on %s%s: %s", self.settings.instance, queue, POISON_SUFFIX, reason)
+        self.counts.poisoned += 1
+        await self._queues.send(queue + POISON_SUFFIX, message.body or "")
+        await self._queues.done(queue, message)
+        return None
+
+    async def _drain_step(self) -> None:
+        try:
+            taken = await self.drain()
+        except MissingError:
+            log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
+            await self._register()
+            self._reconcile_now.set()
+            taken = 0
+        longest_s = self.settings.poll_max_ms / 1000
+        self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
+        if taken < DRAIN:
+            await self._pause(self._poll_s)
+
+    async def _reconcile_step(self) -> None:
+        self._reconcile_now.clear()
+        await self.reconcile()
+        usual_s = RECONCILE_S * random.uniform(1 - RECONCILE_JITTER, 1 + RECONCILE_JITTER)  # noqa: S311 - jitter
+        await self._pause(usual_s, wake=self._reconcile_now)
+        if self._reconcile_now.is_set():
+            await self._pause(RETRY_S[min(self._retries, len(RETRY_S) - 1)])
+            self._retries += 1
+
+    async def _heartbeat_step(self) -> None:
+        await self._beat()
+        await self._pause(HEARTBEAT_S)
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take one step after the other; what fails for a passing reason is said, waited out, and done again."""
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await step()
+            except (ConfigurationError, SupersededError):
+                raise
+            except Exception as error:
+                failures += 1
+                self._reconcile_now.set()
+                if isinstance(error, CertcastError):
+                    log.warning("instance %s: %s; trying again", self.settings.instance, error)
+                else:
+                    log.exception("instance %s: unexpected trouble; trying again", self.settings.instance)
+                await self._pause(min(2.0**failures, LONGEST_TROUBLE_S))
+            else:
+                failures = 0
+
+    async def _pause(self, seconds: float, *, wake: asyncio.Event | None = None) -> None:
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _register(self) -> None:
+        target_version = await self._target.version()
+        self._registration = Registration.begin(self.settings, target_version=target_version, now=self._now())
+        await self._registration.register(self._state, self._queues, self._now)
+        log.info("instance %s: registered, queue %s", self.settings.instance, self.settings.queue)
+
+    async def _beat(self) -> None:
+        if self._registration is not None:
+            await self._registration.heartbeat(
+                self._state,
+                self._now(),
+                bindings=self.actor.proved,
+                failing=self.actor.failing,
+                ready=self.ready,
+                stopped=False,
+            )
+
+    async def _leave(self) -> None:
+        """Say that nobody needs to wait for this instance; best effort, for its silence says the same later."""
+        if self._registration is None:
+            return
+        try:
+            await self._registration.heartbeat(self._state, self._now(), ready=False, stopped=True)
+        except SupersededError:
+            return
+        except CertcastError as error:
+            log.warning("instance %s: could not say that it stops: %s", self.settings.instance, error)

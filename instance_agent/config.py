@@ -1,0 +1,134 @@
+"""The agent's settings from the environment or a file, and the target they select; nothing is opened here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import socket
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.binding import ANY_ROLE
+from shared.config import StorageAccess, number
+from shared.errors import ConfigurationError
+from shared.upload import ROLE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIG_FILE_SETTING = "CERTCAST_CONFIG"
+
+# Environment that platforms set on a role instance, most specific first: Cloud Services (extended support),
+# App Service, Kubernetes and container platforms.
+_PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLICA_NAME")
+
+_NOT_IN_QUEUE_NAMES = re.compile(r"[^a-z0-9]+")
+_SLUG_CHARS = 40
+
+DEFAULT_POLL_MAX_MS = 1000
+DEFAULT_HEALTH_PORT = 8484
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """What one agent needs to know.
+
+    Attributes:
+        storage: The storage account.
+        key_encryption_key: As the Function has it.
+        instance: This instance's id.
+        role: Which uploads concern it besides those for every role.
+        host: Machine name.
+        target: Kind of the web server.
+        poll_max_ms: Longest wait between two looks at an idle queue.
+        health_address: Where health and metrics are served.
+        health_port: 0 takes any free port.
+    """
+
+    storage: StorageAccess
+    key_encryption_key: str
+    instance: str
+    role: str
+    host: str
+    target: str
+    poll_max_ms: int
+    health_address: str
+    health_port: int
+
+    @property
+    def queue(self) -> str:
+        """This instance's queue; at most 63 characters of `a-z 0-9 -` (learn.microsoft.com, "Naming queues")."""
+        slug = _NOT_IN_QUEUE_NAMES.sub("-", self.instance.lower()).strip("-")[:_SLUG_CHARS].strip("-")
+        digest = hashlib.sha256(self.instance.encode()).hexdigest()[:8]
+        return "-".join(part for part in ("cert-agent", slug, digest) if part)
+
+
+def read_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+    r"""The environment, over the settings of the TOML file that `CERTCAST_CONFIG` names.
+
+    On Windows the file is `%ProgramData%\certcast\agent.toml` unless set, and may be missing.
+
+    Raises:
+        ConfigurationError: The file cannot be read or holds something other than plain settings.
+    """
+    env = dict(os.environ if env is None else env)
+    named = env.get(CONFIG_FILE_SETTING, "")
+    usual = Path(env["ProgramData"], "certcast", "agent.toml") if os.name == "nt" and "ProgramData" in env else None
+    path = Path(named) if named else usual
+    if path is None or (not named and not path.exists()):
+        return env
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except ValueError:
+        # The decoder's text quotes the file, and the file holds a connection string.
+        raise ConfigurationError(
+            f"settings file {path} is not TOML; write lines such as CERTCAST_ROLE = 'web'"
+        ) from None
+    settings = {}
+    for name, value in document.items():
+        if not isinstance(value, str | int | bool):
+            raise ConfigurationError(f"settings file {path}: {name} must be text, a number or true/false")
+        settings[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    return settings | env
+
+
+def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) -> AgentSettings:
+    """Read the agent's settings.
+
+    Args:
+        env: From `read_environment`.
+        metadata_name: What the cloud's metadata service calls this machine, if it was asked.
+
+    Raises:
+        ConfigurationError: One is missing or wrong; the text names it and the cure.
+    """
+    key = env.get("CERTCAST_KEY_ENCRYPTION_KEY", "").strip()
+    if not key:
+        raise ConfigurationError(
+            "CERTCAST_KEY_ENCRYPTION_KEY is not set: give the value that the Function has, or bundles cannot be opened"
+        )
+    role = env.get("CERTCAST_ROLE", "").strip() or ANY_ROLE
+    if role != ANY_ROLE and not ROLE_NAME.match(role):
+        raise ConfigurationError(f"CERTCAST_ROLE must be 1 to 64 of A-Z a-z 0-9 . _ -, not {role!r}")
+    return AgentSettings(
+        storage=StorageAccess.from_env(env),
+        key_encryption_key=key,
+        instance=named_instance(env) or metadata_name or socket.gethostname(),
+        role=role,
+        host=socket.gethostname(),
+        target=env.get("CERTCAST_TARGET", "").strip() or "embedded",
+        poll_max_ms=number(env, "CERTCAST_POLL_MAX_MS", default=DEFAULT_POLL_MAX_MS, least=100, most=60_000),
+        health_address=env.get("CERTCAST_HEALTH_ADDRESS", "").strip() or "127.0.0.1",
+        health_port=number(env, "CERTCAST_HEALTH_PORT", default=DEFAULT_HEALTH_PORT, least=0, most=65_535),
+    )
+
+
+def named_instance(env: Mapping[str, str]) -> str | None:
+    """The instance id that `CERTCAST_INSTANCE` or the platform's environment gives."""
+    names = ("CERTCAST_INSTANCE", *_PLATFORM_NAMES)
+    return next((value for name in names if (value := env.get(name, "").strip())), None)

@@ -1,0 +1,181 @@
+"""What every web server target must offer and the values it deals in; no server's own knowledge lives here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from shared.bundle import CertificateBundle
+from shared.errors import CertcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledBinding:
+    """One host and port this agent owns on the server, as the server (not our memory) has it.
+
+    Attributes:
+        host: Host name in A-label form, lower case; `*.parent` for a wildcard.
+        port: TCP port from the upload's `PortNumber`, before any port mapping of the target.
+        bundle_id: Id of the sealed bundle that was installed; empty where the server cannot tell.
+        fingerprint_sha256: Lower-case hex SHA-256 of the leaf's DER.
+        site: The web site that holds the binding, where the server has sites.
+    """
+
+    host: str
+    port: int
+    bundle_id: str
+    fingerprint_sha256: str
+    site: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The host and port, which identify a binding on one server."""
+        return (self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Install:
+    """Serve this bundle for the host and port; replaces whatever this agent had bound there.
+
+    Attributes:
+        host: As in `InstalledBinding`.
+        port: As in `InstalledBinding`.
+        bundle_id: As in `InstalledBinding`.
+        bundle: Key, leaf and intermediates.
+        site: Web site named by the upload; None is the target's first site.
+        generation: The desired row's generation, for names and log lines.
+    """
+
+    host: str
+    port: int
+    bundle_id: str
+    bundle: CertificateBundle
+    site: str | None = None
+    generation: int = 0
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The host and port, which identify a binding on one server."""
+        return (self.host, self.port)
+
+    def is_done_by(self, installed: InstalledBinding | None) -> bool:
+        """Whether what is installed is already what this change asks for, so that nothing needs to be written.
+
+        A renewal with the same leaf and another chain is a change; a server that cannot tell the bundle's id is
+        judged by the leaf alone. A change that names no site is content with any.
+        """
+        if installed is None or installed.key != self.key:
+            return False
+        if installed.fingerprint_sha256 != self.bundle.fingerprint_sha256:
+            return False
+        return installed.bundle_id in {"", self.bundle_id} and self.site in {None, installed.site}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """Stop serving a certificate of ours for the host and port; nothing happens where there is none.
+
+    Attributes:
+        host: As in `InstalledBinding`.
+        port: As in `InstalledBinding`.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """The host and port, which identify a binding on one server."""
+        return (self.host, self.port)
+
+
+BindingChange = Install | Remove
+
+
+class ApplyError(CertcastError):
+    """A batch could not be applied and the server is as it was before.
+
+    With a culprit the installer drops that change and goes on with the rest; without one it halves the batch until it
+    knows. So this error is about what was to be installed: trouble with the server itself is a
+    `ServerUnavailableError`. A subclass may set `retriable`, for a culprit that may do better later (a port in use).
+
+    Attributes:
+        culprit: Host and port of the change that caused it, where the server told which one.
+    """
+
+    def __init__(self, message: str, *, culprit: tuple[str, int] | None = None) -> None:
+        super().__init__(message)
+        self.culprit = culprit
+
+
+class ServerUnavailableError(ApplyError):
+    """The server is down, unreachable or refuses everything; the same batch can succeed once it is well again.
+
+    The installer neither halves nor goes on after it: every change left is reported as failed, to be retried.
+    """
+
+    retriable: ClassVar[bool] = True
+
+
+class BindingTarget(Protocol):
+    """A web server on this machine that certificates are installed on.
+
+    A target owns only what it tagged itself; what an administrator made by hand is never touched. The agent calls one
+    method at a time, `start` first and `stop` last. `apply` and `retire` are never cancelled: the agent waits for their
+    end even when it is told to stop. What all targets must do alike is written as tests in tests/targets_contract.py.
+    """
+
+    kind: ClassVar[str]
+    """The value of `CERTCAST_TARGET` that selects this target."""
+
+    async def start(self) -> None:
+        """Check that the server can be used (or start it, where the target is the server).
+
+        Raises:
+            ConfigurationError: Something must be installed or set first; the text names the cure.
+        """
+
+    async def stop(self) -> None:
+        """Let go of the server; certificates stay served where the server outlives the agent."""
+
+    async def version(self) -> str:
+        """The server's own version, for the instances table; empty when it cannot be told."""
+
+    async def current(self) -> frozenset[InstalledBinding]:
+        """What this agent owns here, read from the server.
+
+        Raises:
+            ServerUnavailableError: The server did not tell.
+        """
+
+    async def apply(self, changes: Sequence[BindingChange]) -> None:
+        """Make all changes or none: one reload, one commit. Each host and port occurs at most once.
+
+        Returns when the server has taken the changes up, as far as it tells; a probe follows at once. Making a change
+        again that is made already does no harm.
+
+        Raises:
+            ApplyError: The server is as it was before; see there for which kind to raise.
+        """
+
+    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Delete what only these no longer served bindings needed; called once the new ones were seen served.
+
+        A target may delete anything else of its own that no binding uses as well: a batch that was interrupted between
+        `apply` and here is not repeated. What goes wrong here fails no change.
+        """
+
+    def endpoint(self, port: int) -> tuple[str, int] | None:
+        """The address and port on this machine at which a probe meets the listener for an upload's `PortNumber`.
+
+        None where there is no listener that the agent could meet: changes are then reported as made, not as seen.
+        """
+
+    def refusal(self, change: Install) -> str | None:
+        """Why this server can never take the change (an IIS before 10 and a wildcard, say); None when it can."""
+
+    async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
+        """The likely cause when the probe met another certificate than the one just bound; None when unknown."""

@@ -1,0 +1,141 @@
+"""TLS server contexts made from bundles, and the bounded store of them; which host gets which is decided elsewhere."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import ssl
+import tempfile
+from collections import OrderedDict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from shared.bundle import CertificateBundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FALLBACK_NAME = "fallback.certcast.invalid"  # RFC 2606: `.invalid` can be nobody's host
+_FALLBACK_VALIDITY = timedelta(days=3650)
+_CLOCK_SKEW = timedelta(days=1)
+
+
+def server_context(bundle: CertificateBundle) -> ssl.SSLContext:
+    """A context that serves the bundle over TLS 1.2 and 1.3 with ALPN http/1.1.
+
+    Sessions are not resumed: a resumed handshake carries no certificate, and a client that came back with a ticket
+    would see the one replaced since (RFC 8446, section 2.2).
+
+    Raises:
+        ssl.SSLError: OpenSSL does not serve this certificate: the key does not fit, or either is too weak for it.
+        OSError: The key could not be handed over (no file descriptors left).
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    load_bundle(context, bundle)
+    return context
+
+
+def load_through_memory_file(context: ssl.SSLContext, bundle: CertificateBundle) -> None:
+    """Hand key and chain to OpenSSL, which reads files only, in a file that exists in memory alone (Linux)."""
+    descriptor = os.memfd_create("certcast", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(bundle.to_pem())
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def load_through_encrypted_file(context: ssl.SSLContext, bundle: CertificateBundle) -> None:
+    """Hand key and chain to OpenSSL in a file of mode 0600 whose key is encrypted under a password used once."""
+    password = secrets.token_bytes(32).hex().encode()
+    key = bundle.key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(password),
+    )
+    descriptor, path = tempfile.mkstemp(prefix="certcast-")  # 0600 from its first byte
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key + bundle.chain_pem())
+        context.load_cert_chain(path, password=password)
+    finally:
+        Path(path).unlink()
+
+
+load_bundle: Callable[[ssl.SSLContext, CertificateBundle], None] = (
+    load_through_memory_file
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+    else load_through_encrypted_file
+)
+"""The way this platform offers."""
+
+
+def self_made_fallback(now: datetime) -> CertificateBundle:
+    """A self-signed certificate for a name that is nobody's, served where no binding answers."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _FALLBACK_NAME)])
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now.astimezone(UTC) - _CLOCK_SKEW)
+        .not_valid_after(now.astimezone(UTC) + _FALLBACK_VALIDITY)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(_FALLBACK_NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return CertificateBundle(leaf=leaf, chain=(), key=key)
+
+
+class ContextStore:
+    """The contexts used last, at most `limit` of them; one that was dropped is built again when it is asked for.
+
+    A context takes 1 to 1.5 ms to build and 24 KB to keep; an open connection keeps its own alive by itself.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._contexts: OrderedDict[CertificateBundle, ssl.SSLContext] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    def __contains__(self, bundle: CertificateBundle) -> bool:
+        return bundle in self._contexts
+
+    def get(self, bundle: CertificateBundle) -> ssl.SSLContext:
+        """The bundle's context, built now if need be.
+
+        Raises:
+            OSError: It could not be built (`ssl.SSLError` is one).
+        """
+        context = self._contexts.get(bundle)
+        if context is None:
+            context = server_context(bundle)
+            self.put(bundle, context)
+        else:
+            self._contexts.move_to_end(bundle)
+        return context
+
+    def put(self, bundle: CertificateBundle, context: ssl.SSLContext) -> None:
+        """Keep a context that was built elsewhere, dropping the one that was not asked for the longest."""
+        self._contexts[bundle] = context
+        self._contexts.move_to_end(bundle)
+        while len(self._contexts) > self._limit:
+            self._contexts.popitem(last=False)
+
+    def discard(self, bundle: CertificateBundle) -> None:
+        """Drop the context of a bundle that is no longer bound, and its key with it."""
+        self._contexts.pop(bundle, None)
