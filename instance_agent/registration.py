@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import secrets
 from dataclasses import dataclass, replace
@@ -11,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from instance_agent.config import AgentSettings
 from shared.errors import CertcastError, ConfigurationError
-from shared.state import SILENT_AFTER, InstanceRecord
+from shared.state import HEARTBEAT_S, InstanceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.ports import Queues
     from shared.state import State
+
+log = logging.getLogger(__name__)
 
 POISON_SUFFIX = "-poison"
 
@@ -35,12 +39,16 @@ class Registration:
         target_version: The web server's own version.
         session: Names this process among all that ever used the id: `host/pid/random`.
         started_at: When the agent started.
+        watch_s: How long to watch a row that another agent may hold.
+        look_every_s: How often to look meanwhile.
     """
 
     settings: AgentSettings
     target_version: str
     session: str
     started_at: datetime
+    watch_s: float = HEARTBEAT_S + 10
+    look_every_s: float = 1.0
 
     @classmethod
     def begin(cls, settings: AgentSettings, *, target_version: str, now: datetime) -> Registration:
@@ -54,19 +62,30 @@ class Registration:
         Raises:
             ConfigurationError: Another agent with this id is running.
         """
+        await self._see_that_nobody_else_runs(state)
         await queues.create(self.settings.queue)
         await queues.create(self.settings.queue + POISON_SUFFIX)
+        await state.instances.update(self.settings.instance, lambda _: self._row(now()))
 
-        def change(known: InstanceRecord | None) -> InstanceRecord:
-            if known is not None and self._held_by_another(known, now()):
+    async def _see_that_nobody_else_runs(self, state: State) -> None:
+        """Watch a row that another agent may hold for longer than a heartbeat; no clock is compared with another."""
+        known = await state.instances.find(self.settings.instance)
+        if known is None or known.value.stopped or self._is_ended(known.value):
+            return
+        log.warning(
+            "instance %s: registered by an agent on %s; watching for %d s whether that one is running",
+            *(self.settings.instance, known.value.host, self.watch_s),
+        )
+        for _ in range(max(1, round(self.watch_s / self.look_every_s))):
+            await asyncio.sleep(self.look_every_s)
+            again = await state.instances.find(self.settings.instance)
+            if again is None or again.value.stopped:
+                return
+            if again.etag != known.etag:
                 raise ConfigurationError(
-                    f"instance id {self.settings.instance} is in use by another running agent (on {known.host}, last "
-                    f"seen {known.last_seen:%H:%M:%S} UTC): give each instance its own CERTCAST_INSTANCE, or stop "
-                    "the other agent"
+                    f"instance id {self.settings.instance} is in use by another running agent (on {again.value.host}): "
+                    "give each instance its own CERTCAST_INSTANCE, or stop the other agent"
                 )
-            return self._row(now())
-
-        await state.instances.update(self.settings.instance, change)
 
     async def heartbeat(self, state: State, now: datetime, **columns: Any) -> None:  # noqa: ANN401 - columns of the row
         """Say that the agent is alive, and how far it is.
@@ -99,15 +118,13 @@ class Registration:
             last_seen=now,
         )
 
-    def _held_by_another(self, known: InstanceRecord, now: datetime) -> bool:
-        if known.stopped or known.session == self.session or abs(now - known.last_seen) >= SILENT_AFTER:
-            return False
+    def _is_ended(self, known: InstanceRecord) -> bool:
+        """Whether the row is this process's, or that of a process of this machine that has ended."""
         host, _, rest = known.session.partition("/")
-        if host != self.settings.host:
-            return True
-        # The one before on this machine was killed, perhaps a moment ago: no need to wait until it counts as silent.
         pid = rest.partition("/")[0]
-        return pid.isdigit() and int(pid) != os.getpid() and _is_running(int(pid))
+        if known.session == self.session:
+            return True
+        return host == self.settings.host and pid.isdigit() and (int(pid) == os.getpid() or not _is_running(int(pid)))
 
 
 def agent_version() -> str:

@@ -87,6 +87,8 @@ async def accept(
             "total": len(instances),
             "live_at": None,
             "fanned_out_at": cloud.now(),
+            "resent": False,
+            "warned_days": None,
         }
     record = await write(cloud, fresh, **columns)
     await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
@@ -121,6 +123,7 @@ async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
         live_at=None,
         counted_from=now,
         fanned_out_at=now,
+        resent=False,
     )
     if mine.claims:
         await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
@@ -233,6 +236,7 @@ async def _taken_over(cloud: Cloud, name: str, instances: Collection[str]) -> No
             expected=tuple(sorted(instances)),
             counted_from=now,
             fanned_out_at=now,
+            resent=False,
             live_at=None,
         )
 

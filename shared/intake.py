@@ -111,7 +111,7 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
 
 
 async def _is_done(cloud: Cloud, known: UploadRecord, notice: Notice) -> bool:
-    if not known.etag or _falls_due(known, cloud.now()):
+    if not known.etag or falls_due(known, cloud.now()):
         return False
     if notice.etag and not notice.deletion:
         return notice.etag in {known.etag, known.source_etag}
@@ -119,7 +119,8 @@ async def _is_done(cloud: Cloud, known: UploadRecord, notice: Notice) -> bool:
     return known.etag == (DELETED if version is None else version.etag)
 
 
-def _falls_due(known: UploadRecord, now: datetime) -> bool:
+def falls_due(known: UploadRecord, now: datetime) -> bool:
+    """Whether a scheduled certificate has become valid."""
     return known.status is UploadStatus.SCHEDULED and known.not_before is not None and known.not_before <= now
 
 
@@ -129,7 +130,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
     found = await cloud.uploads.read(notice.name, max_bytes=limit)
     if found is None:
         return await withdraw(cloud, mine)
-    if found.version.etag == mine.etag and not _falls_due(mine, noticed_at):
+    if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
         return mine
     metadata, judgement = await judge(cloud, found)
     uploaded_at = _upload_time(mine, found, notice)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from service_identity.hazmat import DNS_ID, DNSPattern
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 _MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_WEAK_HASHES = (hashes.MD5, hashes.SHA1)
+_WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _USAGES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
@@ -59,7 +58,7 @@ def signatures(bundle: CertificateBundle) -> list[Violation]:
     for certificate in (bundle.leaf, *bundle.chain):
         try:
             algorithm = certificate.signature_hash_algorithm
-            weak = algorithm.name.upper() if isinstance(algorithm, _WEAK_HASHES) else None
+            weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
         except UnsupportedAlgorithm:
             weak = f"an algorithm that is not known ({certificate.signature_algorithm_oid.dotted_string})"
         if weak is not None:
@@ -137,8 +136,8 @@ class LeafNames:
             common = [
                 shown(str(name.value)) for name in bundle.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             ]
-            ignored = f", and browsers ignore its common name {listed(common)}" if common else ""
-            said = f"the certificate has no DNS name in a subjectAltName{ignored}"
+            ignored = f" (browsers ignore its common name '{listed(common)}')" if common else ""
+            said = f"the certificate has no subjectAltName with a host name{ignored}"
         return cls(usable=tuple(usable), said=said)
 
     def cover(self, host: str) -> bool:

@@ -19,9 +19,9 @@ def shown(text: str) -> str:
     return f"{clean}..." if len(text) > SHOWN_CHARS else clean
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], separator: str = ", ") -> str:
     """The first few names, already fit to be shown, and how many more there are: "a, b, c and 4 more"."""
-    first = ", ".join(names[:LISTED_NAMES])
+    first = separator.join(names[:LISTED_NAMES])
     more = len(names) - LISTED_NAMES
     return f"{first} and {more} more" if more > 0 else first
 

@@ -25,12 +25,14 @@ class StoredEntity:
         row: RowKey.
         columns: The other columns.
         etag: Version of the row.
+        written_at: When the service wrote it, by the service's clock: the one clock that all writers share.
     """
 
     partition: str
     row: str
     columns: Entity
     etag: str
+    written_at: datetime
 
 
 class Table(Protocol):
@@ -130,11 +132,26 @@ class UploadContainer(Protocol):
         """List every blob with its metadata."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredBundle:
+    """A sealed bundle in the listing.
+
+    Attributes:
+        bundle_id: Its id.
+        stored_at: When it was last sealed.
+        etag: Version, for deleting exactly this one.
+    """
+
+    bundle_id: str
+    stored_at: datetime
+    etag: str
+
+
 class BundleVault(Protocol):
     """The container `bundles`: key and chain, sealed by envelope encryption."""
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        """Store a bundle under its id; one that is there already is left as it is."""
+        """Store a bundle under its id, anew if it is there already: its age protects it from the sweep."""
 
     async def open(self, bundle_id: str) -> bytes:
         """Read a bundle.
@@ -143,11 +160,15 @@ class BundleVault(Protocol):
             MissingError: There is none of that id.
         """
 
-    async def delete(self, bundle_id: str) -> None:
-        """Delete a bundle; one that is gone already is no error."""
+    async def delete(self, bundle: StoredBundle) -> None:
+        """Delete a bundle; one that is gone already is no error.
 
-    def each(self) -> AsyncIterator[tuple[str, datetime]]:
-        """List the ids and when each was stored."""
+        Raises:
+            ConflictError: It was sealed again since it was listed.
+        """
+
+    def each(self) -> AsyncIterator[StoredBundle]:
+        """List every bundle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

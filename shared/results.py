@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from shared.fanout import gather_bounded
 from shared.messages import BindingReport, InstallOutcome, InstallReport
-from shared.state import SETTLEABLE, InstallationRecord, UploadRecord, UploadStatus, installation_partition
+from shared.state import (
+    SETTLEABLE,
+    InstallationRecord,
+    UploadRecord,
+    UploadStatus,
+    installation_partition,
+    is_awaited,
+)
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -23,12 +30,13 @@ if TYPE_CHECKING:
 
     from shared.binding import BindingKey, DesiredBinding
     from shared.cloud import Cloud
-    from shared.state import InstanceRecord
 
 log = logging.getLogger(__name__)
 
 SETTLING = timedelta(seconds=10)
 """How long one run may hold the settling mark; after that it is taken for dead."""
+GIVE_UP_AFTER = timedelta(minutes=10)
+"""An instance that has not reported by then is counted as failed until it does."""
 SETTLE_ROUNDS = 20
 TAG_ROUNDS = 10
 TAG_VALUE_CHARS = 256
@@ -178,19 +186,26 @@ async def _conclude(cloud: Cloud, seen: UploadRecord, standing: Standing) -> boo
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
     """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
     is_live = standing.status is UploadStatus.LIVE
+    served = is_live or standing.status is UploadStatus.PARTIALLY_LIVE
     return replace(
         record,
         status=standing.status,
         live=standing.live,
         total=standing.total,
-        reason=standing.reason,
+        reason=_expired(record, now) if served and not standing.reason else standing.reason,
         live_at=(record.live_at or now) if is_live else record.live_at,
     )
 
 
+def _expired(record: UploadRecord, now: datetime) -> str:
+    if record.not_after is None or record.not_after > now:
+        return ""
+    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"
+
+
 async def _standing(cloud: Cloud, record: UploadRecord) -> Standing:
     rows = [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
-    instances = {known.value.id: known.value async for known in cloud.state.instances.all()}
+    instances = {known.value.id: known async for known in cloud.state.instances.all()}
     reports = dict(
         zip(
             (row.key for row in rows),
@@ -199,10 +214,11 @@ async def _standing(cloud: Cloud, record: UploadRecord) -> Standing:
         )
     )
     now = cloud.now()
-    awaited = {name for name in record.expected if name in instances and instances[name].awaited(now)}
+    awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
     if record.status is UploadStatus.REMOVED:
         return removal_standing(rows, reports, awaited)
-    return upload_standing(record, rows, reports, awaited, instances)
+    overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
+    return upload_standing(record, rows, reports, awaited, instances, overdue=overdue)
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:
@@ -232,7 +248,9 @@ def upload_standing(
     rows: Sequence[DesiredBinding],
     reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
     awaited: Collection[str],
-    instances: Mapping[str, InstanceRecord],
+    instances: Collection[str],
+    *,
+    overdue: bool = False,
 ) -> Standing:
     """Derive the status of an accepted upload from what it won and what the instances proved."""
     won = [row for row in rows if row.source == record.name]
@@ -254,18 +272,27 @@ def upload_standing(
             failed.append(name)
         else:
             pending.append(name)
-    total = len(live) + len(failed) + len(pending)
     reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
-    if pending:
-        status = UploadStatus.ACCEPTED
-    elif failed:
-        status = UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
-    elif live:
-        status = UploadStatus.LIVE
-    else:
-        status = UploadStatus.ACCEPTED
+    if overdue and pending:
+        minutes = GIVE_UP_AFTER.total_seconds() / 60
+        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
+        failed, pending = failed + pending, []
+    elif not (live or failed or pending):
         reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
-    return Standing(status=status, live=len(live), total=total, reason=reason)
+    return Standing(
+        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
+        live=len(live),
+        total=len(live) + len(failed) + len(pending),
+        reason=reason,
+    )
+
+
+def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
+    if pending or not (live or failed):
+        return UploadStatus.ACCEPTED
+    if not failed:
+        return UploadStatus.LIVE
+    return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
 
 
 def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:

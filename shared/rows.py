@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shared.codec import from_entity, to_entity
@@ -13,7 +14,7 @@ from shared.errors import ConflictError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from shared.ports import Table
+    from shared.ports import StoredEntity, Table
 
 MAX_WRITE_TRIES = 30
 
@@ -23,10 +24,17 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versioned(Generic[Row]):
-    """A row and the ETag it was read with."""
+    """A row as read.
+
+    Attributes:
+        value: The row.
+        etag: The version it was read with.
+        written_at: When that version was written, by the service's clock.
+    """
 
     value: Row
     etag: str
+    written_at: datetime
 
 
 class Rows(Generic[Key, Row]):
@@ -40,7 +48,7 @@ class Rows(Generic[Key, Row]):
     async def find(self, key: Key) -> Versioned[Row] | None:
         """Read one row with its version."""
         stored = await self._table.get(*self._key(key))
-        return None if stored is None else Versioned(value=from_entity(self._kind, stored.columns), etag=stored.etag)
+        return None if stored is None else self._versioned(stored)
 
     async def get(self, key: Key) -> Row | None:
         """Read one row."""
@@ -96,7 +104,11 @@ class Rows(Generic[Key, Row]):
     async def all(self, partition: str | None = None) -> AsyncIterator[Versioned[Row]]:
         """Read every row of a partition (encoded as the key function does), or of the table."""
         async for stored in self._table.query(partition):
-            yield Versioned(value=from_entity(self._kind, stored.columns), etag=stored.etag)
+            yield self._versioned(stored)
+
+    def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
+        value = from_entity(self._kind, stored.columns)
+        return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
 
 
 def encode_key(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.messages import InstallOutcome
-from shared.rows import Rows, encode_key
+from shared.rows import Rows, Versioned, encode_key
 from shared.verdict import Violation
 
 if TYPE_CHECKING:
@@ -76,6 +76,8 @@ class UploadRecord:
         counted_from: What `seconds_to_live` counts from: the upload, or the change that made it take over.
         fanned_out_at: When the instances were told.
         live_at: When all instances had proved it.
+        resent: Whether instances that had not reported were told once more.
+        warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         settling_until: Somebody is deriving the status until then; others only set `settle_again`.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
@@ -110,6 +112,8 @@ class UploadRecord:
     judged_at: datetime | None = None
     fanned_out_at: datetime | None = None
     live_at: datetime | None = None
+    resent: bool = False
+    warned_days: int | None = None
     settling_until: datetime | None = None
     settle_again: bool = False
     traceparent: str = ""
@@ -136,7 +140,7 @@ class InstanceRecord:
         queue: Its queue.
         session: Changes with every start of the agent; two sessions at once are two agents with one id.
         started_at: When the agent started.
-        last_seen: Last heartbeat, by the instance's clock.
+        last_seen: Last heartbeat, by the instance's clock; for people. Liveness goes by the row's own age.
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied at least once since the start.
@@ -157,10 +161,6 @@ class InstanceRecord:
     failing: int = 0
     ready: bool = False
     stopped: bool = False
-
-    def awaited(self, now: datetime) -> bool:
-        """Whether a status should wait for this instance."""
-        return not self.stopped and now - self.last_seen < SILENT_AFTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +224,11 @@ def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
     """Place a report: partition = `host:port`, row = instance."""
     host, port, instance = key
     return (installation_partition(host, port), encode_key(instance))
+
+
+def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
+    """Whether a status should wait for this instance; its own clock has no say in it."""
+    return not known.value.stopped and now - known.written_at < SILENT_AFTER
 
 
 class State:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.codec import instant_text
 from shared.phrasing import day
-from shared.state import UploadStatus
+from shared.state import UploadStatus, is_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from shared.rows import Versioned
+    from shared.rows import Versioned
     from shared.state import InstallationRecord, InstanceRecord, UploadRecord
 
 Document = dict[str, Any]
@@ -19,7 +21,7 @@ Document = dict[str, Any]
 
 
 def status_document(
-    uploads: Iterable[UploadRecord], instances: Iterable[InstanceRecord], *, now: datetime, removed: bool = False
+    uploads: Iterable[UploadRecord], instances: Iterable[Versioned[InstanceRecord]], *, now: datetime, removed: bool = False
 ) -> Document:
     """Put uploads and instances into one document, each sorted by name.
 
@@ -33,7 +35,7 @@ def status_document(
     return {
         "uploads": [upload_document(record) for record in sorted(shown, key=lambda record: record.name)],
         "instances": [
-            instance_document(record, now=now) for record in sorted(instances, key=lambda record: record.id)
+            instance_document(known, now=now) for known in sorted(instances, key=lambda known: known.value.id)
         ],
     }
 
@@ -68,8 +70,9 @@ def upload_document(record: UploadRecord) -> Document:
     }
 
 
-def instance_document(record: InstanceRecord, *, now: datetime) -> Document:
+def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Document:
     """Describe one instance; `alive` is whether it stopped neither cleanly nor silently."""
+    record = known.value
     return {
         "id": record.id,
         "role": record.role,
@@ -78,7 +81,7 @@ def instance_document(record: InstanceRecord, *, now: datetime) -> Document:
         "target_version": record.target_version,
         "agent_version": record.agent_version,
         "ready": record.ready,
-        "alive": record.awaited(now),
+        "alive": is_awaited(known, now),
         "stopped": record.stopped,
         "bindings": record.bindings,
         "failing": record.failing,

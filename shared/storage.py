@@ -11,12 +11,11 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure_errors import UNCHANGED, azure_errors
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.ports import BlobContent, BlobVersion
+from shared.ports import BlobContent, BlobVersion, StoredBundle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from concurrent.futures import ThreadPoolExecutor
-    from datetime import datetime
 
     from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
     from azure.storage.blob.aio import ContainerClient as AsyncContainerClient
@@ -140,19 +139,19 @@ class SealedBundles:
         self._threads = threads
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        """Store a bundle under its id; one that is there already is left as it is."""
+        """Store a bundle under its id, anew if it is there already: its age protects it from the sweep."""
         await self._in_thread(self._seal, bundle_id, pem)
 
     async def open(self, bundle_id: str) -> bytes:
         """Read a bundle."""
         return await self._in_thread(self._open, bundle_id)
 
-    async def delete(self, bundle_id: str) -> None:
+    async def delete(self, bundle: StoredBundle) -> None:
         """Delete a bundle; one that is gone already is no error."""
-        await self._in_thread(self._delete, bundle_id)
+        await self._in_thread(self._delete, bundle)
 
-    async def each(self) -> AsyncIterator[tuple[str, datetime]]:
-        """List the ids and when each was stored."""
+    async def each(self) -> AsyncIterator[StoredBundle]:
+        """List every bundle."""
         for item in await self._in_thread(self._each):
             yield item
 
@@ -167,11 +166,8 @@ class SealedBundles:
         return blob
 
     def _seal(self, bundle_id: str, pem: bytes) -> None:
-        try:
-            with azure_errors(f"sealing bundle {bundle_id}"):
-                self._blob(bundle_id).upload_blob(pem, overwrite=False)
-        except ConflictError:
-            return
+        with azure_errors(f"sealing bundle {bundle_id}"):
+            self._blob(bundle_id).upload_blob(pem, overwrite=True)
 
     def _open(self, bundle_id: str) -> bytes:
         with azure_errors(f"opening bundle {bundle_id}"):
@@ -184,17 +180,23 @@ class SealedBundles:
                     "key or is damaged; set CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
                 ) from None
 
-    def _delete(self, bundle_id: str) -> None:
+    def _delete(self, bundle: StoredBundle) -> None:
         try:
-            with azure_errors(f"deleting bundle {bundle_id}"):
-                self._container.get_blob_client(f"{bundle_id}.pem").delete_blob()
+            with azure_errors(f"deleting bundle {bundle.bundle_id}"):
+                self._container.get_blob_client(f"{bundle.bundle_id}.pem").delete_blob(
+                    etag=f'"{bundle.etag}"', match_condition=UNCHANGED
+                )
         except MissingError:
             return
 
-    def _each(self) -> list[tuple[str, datetime]]:
+    def _each(self) -> list[StoredBundle]:
         with azure_errors("listing bundles"):
             return [
-                (str(properties.name).removesuffix(".pem"), properties.last_modified)
+                StoredBundle(
+                    bundle_id=str(properties.name).removesuffix(".pem"),
+                    stored_at=properties.last_modified,
+                    etag=_unquoted(str(properties.etag)),
+                )
                 for properties in self._container.list_blobs()
             ]
 

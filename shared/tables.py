@@ -82,4 +82,5 @@ def _stored(entity: Mapping[str, Any]) -> StoredEntity:
         row=entity["RowKey"],
         columns={name: value for name, value in entity.items() if name not in _KEYS},
         etag=str(entity.metadata["etag"]),  # type: ignore[attr-defined]
+        written_at=entity.metadata["timestamp"],  # type: ignore[attr-defined]
     )

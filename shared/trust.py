@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import certifi
 from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -30,18 +32,18 @@ if TYPE_CHECKING:
 PUBLIC = "public"
 OFF = "off"
 
-# The verifier's words (they come from its Rust source) and ours.
+_NOT_VALID = "not valid at validation time"
+# The verifier's words and ours.
 _REASONS = {
-    "not valid at validation time": "a certificate in the chain is not valid at that time",
-    "Forbidden signature algorithm": "a certificate in the chain is signed by an algorithm that clients refuse",
-    "Forbidden public key algorithm": "a certificate in the chain has a kind of key that clients refuse",
-    "RSA key": "a certificate in the chain has an RSA key of less than 2048 bits",
-    "path length": "an authority in the chain issued an authority although it may not",
-    "max chain depth": "the chain is too long",
-    "name constraint": "an authority in the chain is not allowed to issue for this name",
-    "basicConstraints": "a certificate in the chain is not an authority",
-    "keyUsage": "a certificate in the chain may not sign certificates",
-    "EKU": "an authority in the chain may not issue server certificates",
+    _NOT_VALID: "its root is not valid at that time",
+    "Forbidden signature algorithm": "a certificate in it is signed by an algorithm that browsers refuse",
+    "Forbidden public key algorithm": "an authority in it has a kind of key that browsers refuse",
+    "RSA key is too weak": "an authority in it has an RSA key of less than 2048 bits",
+    "path length constraint": "an authority in it issued another although it may not",
+    "name constraint": "an authority in it is not allowed to issue for these names",
+    "basicConstraints": "a certificate in it is no authority's",
+    "keyCertSign": "a certificate in it may not sign certificates",
+    "EKU": "an authority in it may not issue server certificates",
 }
 
 
@@ -84,7 +86,10 @@ class Trust:
             raise ConfigurationError("CERTCAST_TRUST is empty: write public, off, or the path of a PEM file with roots")
         path = Path(certifi.where() if setting == PUBLIC else setting)
         try:
-            roots = x509.load_pem_x509_certificates(path.read_bytes())
+            with warnings.catch_warnings():
+                # A few public roots have the serial number zero.
+                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                roots = x509.load_pem_x509_certificates(path.read_bytes())
         except OSError as problem:
             raise ConfigurationError(
                 f"CERTCAST_TRUST names the file {path}, which cannot be read ({problem.strerror}): write public, off, "
@@ -107,20 +112,22 @@ class Trust:
             host: A name the leaf covers, or None when it has none. One is enough: the path does not depend on it, as
                 all the leaf's names are held against the authorities' constraints.
             root: The root that came with the file, if any: it tells a missing link from a stranger's root.
-            now: A leaf that is not valid now is verified as of the nearest moment that it is, as its dates are another
-                verdict's.
+            now: A leaf that is not valid now is verified as of the nearest moment that it is, and once it has expired no
+                date counts: its dates are another verdict's.
         """
         if self._store is None:
             return None
         path = (bundle.leaf, *bundle.chain)
         if not any(self._trusts(certificate) for certificate in path):
             return self._unanchored(path, root)
-        if host is None:
+        if host is None or self._is_root(bundle.leaf):
             return None
         moment = min(max(now, bundle.not_before), bundle.not_after)
         try:
             _verify(self._store, bundle, host.replace("*", "a"), moment)
         except VerificationError as problem:
+            if now > bundle.not_after and _NOT_VALID in str(problem):
+                return None
             reason = _lapsed(bundle, moment) or _plain(str(problem))
             detail = (
                 f"The chain of '{shown(bundle.subject)}' does not verify: {reason}. Export the certificate again with "
@@ -129,11 +136,13 @@ class Trust:
             return Violation(code=VerdictCode.UNTRUSTED_CHAIN, detail=detail)
         return None
 
+    def _is_root(self, certificate: x509.Certificate) -> bool:
+        return certificate in self._by_subject.get(certificate.subject, ())
+
     def _trusts(self, certificate: x509.Certificate) -> bool:
         """Whether it is a root, or issued by one."""
-        if certificate in self._by_subject.get(certificate.subject, ()):
-            return True
-        return any(issued(root, certificate) for root in self._by_subject.get(certificate.issuer, ()))
+        issuers = self._by_subject.get(certificate.issuer, ())
+        return self._is_root(certificate) or any(issued(root, certificate) for root in issuers)
 
     def _unanchored(self, path: tuple[x509.Certificate, ...], root: x509.Certificate | None) -> Violation:
         """Why no trusted root is reached: it is another, or a certificate between is missing."""

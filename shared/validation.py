@@ -166,7 +166,8 @@ def _hosts(
     if not metadata.hosts:
         if not names.usable:
             detail = (
-                f"No HostHeader says which hosts to serve, and {names.said}: add HostHeader only once it names them."
+                f"No HostHeader says which hosts to serve, and the certificate does not either: {names.said}. Order one "
+                "that has the hosts in its subjectAltName."
             )
             return (), [Violation(code=VerdictCode.HOST_NOT_COVERED, detail=detail)]
         return _limited(names.usable, policy)
@@ -192,7 +193,7 @@ def _named_hosts(metadata: UploadMetadata, policy: ValidationPolicy) -> tuple[tu
             problems.append(str(problem))
     limited, violations = _limited(tuple(hosts), policy)
     if problems:
-        detail = f"HostHeader has what is no host name: {listed(problems)}."
+        detail = f"HostHeader has what is no host name: {listed(problems, '; ')}."
         violations.append(Violation(code=VerdictCode.INVALID_HOST, detail=detail))
     return limited, violations
 
