@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared.account import Account
+from shared.announcing import decode_event, publish
 from shared.blob_event import BlobEventType, read_event
-from shared.cloud import Cloud
 from shared.config import Settings
 from shared.errors import BrokenMessageError
 from shared.intake import Notice, handle_notice, recheck
-from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
+from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
+from shared.opening import open_cloud
 from shared.results import fold
 from shared.storage import UPLOADS_CONTAINER
+from shared.sweep import sweep
 from shared.upload import is_certificate_name
-from shared.validation import Trust, ValidationPolicy
+
+if TYPE_CHECKING:
+    from shared.cloud import Cloud
 
 STORAGE = "CERTCAST_STORAGE"
+# Read here rather than written as %CERTCAST_SWEEP_SCHEDULE%, without which the host would not start.
+SWEEP_SCHEDULE = os.environ.get("CERTCAST_SWEEP_SCHEDULE") or "0 * * * * *"
 
 app = func.FunctionApp()
 log = logging.getLogger("certcast")
@@ -31,22 +38,10 @@ _opened: dict[asyncio.AbstractEventLoop, Cloud] = {}
 
 
 def cloud() -> Cloud:
-    """Open the account once per event loop; the clients live as long as the process does."""
+    """What the use cases act on, opened once per event loop; its connections live as long as the process does."""
     loop = asyncio.get_running_loop()
     if loop not in _opened:
-        settings = Settings.from_env()
-        account = Account(
-            settings.storage, key_encryption_key=settings.key_encryption_key, key_vaults=settings.key_vaults
-        )
-        _opened[loop] = Cloud(
-            uploads=account.uploads,
-            bundles=account.bundles,
-            queues=account.queues,
-            state=account.state,
-            secrets=account.secrets,
-            policy=ValidationPolicy(trust=Trust.from_setting(settings.trust)),
-            scrub_password=settings.scrub_password,
-        )
+        _opened[loop] = open_cloud(Settings.from_env())
     return _opened[loop]
 
 
@@ -79,3 +74,20 @@ async def install_result(message: func.QueueMessage) -> None:
         await fold(cloud(), decode(InstallReport, message.get_body()))
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", RESULTS_QUEUE, error)
+
+
+@app.function_name("publish_event")
+@app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
+async def publish_event(message: func.QueueMessage) -> None:
+    """An event waits on the outbox."""
+    try:
+        await publish(cloud(), decode_event(message.get_body()))
+    except BrokenMessageError as error:
+        log.error("queue %s: a message is dropped: %s", OUTBOX_QUEUE, error)
+
+
+@app.function_name("sweep")
+@app.timer_trigger(arg_name="timer", schedule=SWEEP_SCHEDULE, run_on_startup=False, use_monitor=False)
+async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by name
+    """Once a minute, whatever the events missed."""
+    await sweep(cloud())

@@ -16,7 +16,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from shared.azure_errors import azure_errors
 from shared.errors import ConfigurationError
 from shared.key_encryption import open_key
-from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
 from shared.queues import AzureQueues
 from shared.secrets import VaultSecrets
 from shared.state import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
@@ -67,7 +67,7 @@ class Account:
         self._blobs, self._queues, self._tables = self._services()
         self.uploads = AzureUploads(self._blobs.get_container_client(UPLOADS_CONTAINER))
         self.queues = AzureQueues(self._queues)
-        self.secrets = VaultSecrets(key_vaults, self._identity)
+        self.secrets = VaultSecrets(key_vaults, self.identity)
         self.state = State(
             uploads=self._table(UPLOADS_TABLE),
             bindings=self._table(BINDINGS_TABLE),
@@ -130,7 +130,7 @@ class Account:
                     QueueServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
                     TableServiceClient.from_connection_string(access.connection_string, **_TABLE_PATIENCE),
                 )
-            identity = self._identity()
+            identity = self.identity()
             return (
                 AsyncBlobServiceClient(access.blob_url, credential=identity, **_PATIENCE),
                 QueueServiceClient(access.queue_url, credential=identity, **_PATIENCE),
@@ -159,7 +159,8 @@ class Account:
         self._stack.callback(service.close)
         return SealedBundles(service.get_container_client(BUNDLES_CONTAINER), key, threads)
 
-    def _identity(self) -> AsyncTokenCredential:
+    def identity(self) -> AsyncTokenCredential:
+        """The identity this process runs under, made once."""
         if self._credential is None:
             from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
 
@@ -169,4 +170,4 @@ class Account:
 
 _CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
 _TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
-_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE)
+_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE)

@@ -263,15 +263,15 @@ def _unopened(passwords: Sequence[bytes | None]) -> Violation:
 def _unreadable(content: bytes, problem: Asn1Error) -> Violation:
     if content.lstrip().startswith(b"-----BEGIN "):
         return _damaged(
-            "it is PEM text; make a PFX of it with `openssl pkcs12 -export -in cert.pem -inkey key.pem -out cert.pfx`"
+            "it is PEM text", "Make a PFX of it: `openssl pkcs12 -export -in cert.pem -inkey key.pem -out cert.pfx`."
         )
     if content.startswith(b"MII"):
-        return _damaged("it looks like base64 text; decode it with `openssl base64 -d -A -in FILE -out cert.pfx`")
+        return _damaged("it looks like base64 text", "Decode it: `openssl base64 -d -A -in FILE -out cert.pfx`.")
     return _damaged(str(problem))
 
 
-def _damaged(reason: str) -> Violation:
-    detail = f"The file is not a PKCS#12 (PFX) file that can be read: {reason}."
+def _damaged(reason: str, cure: str = "Export it again, and upload the whole file as it is.") -> Violation:
+    detail = f"The file is not a PKCS#12 (PFX) file that can be read: {reason}. {cure}"
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared import results
+from shared.announcing import announce
 from shared.binding import BindingKey, Claim, DesiredBinding, with_claim, without_claim
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.fanout import gather_bounded, notify, recipients
 from shared.state import UploadRecord, UploadStatus
 from shared.turn import write
-from shared.upload import UploadMetadata, password_reference, scrubbed
+from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ async def accept(
         }
     record = await write(cloud, fresh, **columns)
     await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
+    if record.status is UploadStatus.ACCEPTED:
+        await announce(cloud, record)
     log.info(
         "upload %s: accepted for %s, told %d instance(s)",
         fresh.name,
@@ -137,7 +140,7 @@ async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metad
     """Take the password out of the upload's metadata, then mark the row as done, under the ETag this leaves."""
     etag = found.version.etag
     has_password = metadata.password is not None and password_reference(metadata.password) is None
-    if cloud.scrub_password and has_password:
+    if cloud.scrub_password and has_password and scheme_of(record.name) == BLOB_SCHEME:
         clean = scrubbed(found.version.metadata, record.bundle_id)
         try:
             etag = await cloud.uploads.set_metadata(record.name, clean, etag=etag)

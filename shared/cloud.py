@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from shared.ports import BundleVault, Queues, Secrets, UploadContainer
+from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
 from shared.state import State
+from shared.upload import BLOB_SCHEME, scheme_of
 from shared.validation import ValidationPolicy
 
 
@@ -28,6 +29,8 @@ class Cloud:
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
+        topic: Where outgoing events go; None for nowhere.
+        sources: Further certificate sources, by the scheme of their names.
         now: The clock.
     """
 
@@ -38,4 +41,11 @@ class Cloud:
     secrets: Secrets
     policy: ValidationPolicy
     scrub_password: bool = True
+    topic: EventTopic | None = None
+    sources: Mapping[str, CertificateSource] = field(default_factory=dict)
     now: Callable[[], datetime] = field(default=utc_now)
+
+    def source_of(self, name: str) -> CertificateSource | None:
+        """Where an upload of this name is read; None when its source is not set up (any more)."""
+        scheme = scheme_of(name)
+        return self.uploads if scheme == BLOB_SCHEME else self.sources.get(scheme)

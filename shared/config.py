@@ -118,6 +118,10 @@ class Settings:
         key_encryption_key: A Key Vault key URL, or `file:<path>`.
         key_vaults: Host names of the vaults from which passwords may be referred to.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
+        event_topic: Endpoint of the Event Grid topic for outgoing events; empty for none.
+        event_topic_key: That topic's access key; empty to use the identity.
+        sql_url: SQLAlchemy URL of a database with a table `certificates`; empty for none.
+        folder: Folder of PFX files to serve from, on one machine; empty for none.
     """
 
     storage: StorageAccess
@@ -125,6 +129,10 @@ class Settings:
     key_encryption_key: str
     key_vaults: frozenset[str] = frozenset()
     scrub_password: bool = True
+    event_topic: str = ""
+    event_topic_key: str = field(default="", repr=False)
+    sql_url: str = field(default="", repr=False)
+    folder: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -144,10 +152,12 @@ class Settings:
             storage=StorageAccess.from_env(env),
             trust=env.get("CERTCAST_TRUST", "").strip() or "public",
             key_encryption_key=key,
-            key_vaults=frozenset(
-                vault_host(name) for name in vaults
-            ),
+            key_vaults=frozenset(vault_host(name) for name in vaults),
             scrub_password=switch(env, "CERTCAST_SCRUB_PASSWORD", default=True),
+            event_topic=env.get("CERTCAST_EVENTGRID_TOPIC", "").strip(),
+            event_topic_key=env.get("CERTCAST_EVENTGRID_KEY", "").strip(),
+            sql_url=env.get("CERTCAST_SQL_URL", "").strip(),
+            folder=env.get("CERTCAST_FOLDER", "").strip(),
         )
 
 

@@ -68,6 +68,9 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     known = await cloud.state.uploads.get(notice.name)
     if known is None and notice.deletion:
         return None
+    if cloud.source_of(notice.name) is None:
+        log.warning("upload %s: left as it is, its certificate source is not set up here", notice.name)
+        return known
     if known is not None and await _is_done(cloud, known, notice):
         return known
     notice = replace(notice, traceparent=notice.traceparent or new_traceparent())
@@ -115,7 +118,8 @@ async def _is_done(cloud: Cloud, known: UploadRecord, notice: Notice) -> bool:
         return False
     if notice.etag and not notice.deletion:
         return notice.etag in {known.etag, known.source_etag}
-    version = await cloud.uploads.version(notice.name)
+    source = cloud.source_of(notice.name)
+    version = None if source is None else await source.version(notice.name)
     return known.etag == (DELETED if version is None else version.etag)
 
 
@@ -127,7 +131,8 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
 async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecord:
     noticed_at = cloud.now()
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
-    found = await cloud.uploads.read(notice.name, max_bytes=limit)
+    source = cloud.source_of(notice.name)
+    found = None if source is None else await source.read(notice.name, max_bytes=limit)
     if found is None:
         return await withdraw(cloud, mine)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
@@ -200,7 +205,7 @@ async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> Uploa
     log.info("upload %s: %s (%s)", fresh.name, status.value, ", ".join(v.code.value for v in fresh.violations))
     if waits:
         await send_recheck(cloud, fresh.name, attempt=0, traceparent=fresh.traceparent)
-    await results.tag(cloud, fresh.name)
+    await results.tell(cloud, fresh.name)
     return record
 
 
@@ -222,5 +227,5 @@ async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metad
     await send_when_due(cloud, fresh)
     record = await complete(cloud, record, found, metadata)
     log.info("upload %s: scheduled for %s", fresh.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    await results.tag(cloud, fresh.name)
+    await results.tell(cloud, fresh.name)
     return record

@@ -29,6 +29,7 @@ MAX_BODY_BYTES = 40_000
 
 RECHECK_QUEUE = "certificate-recheck"
 RESULTS_QUEUE = "install-results"
+OUTBOX_QUEUE = "outgoing-events"
 
 RESERVED_NAMES = frozenset(
     {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}

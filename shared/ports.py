@@ -15,6 +15,8 @@ from shared.codec import Entity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shared.announcing import OutgoingEvent
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredEntity:
@@ -99,14 +101,25 @@ class BlobContent:
     content: bytes = field(repr=False)
 
 
-class UploadContainer(Protocol):
-    """The container `certificates`."""
+class CertificateSource(Protocol):
+    """Where certificates come from; the container `certificates` is one, Key Vault, a database or a folder are others.
+
+    Names of other sources carry their scheme (`keyvault://vault/name`), those of blobs are bare. A version is named by
+    the `etag`, which changes with content and metadata.
+    """
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a blob without reading it."""
+        """Look at a certificate without reading it; None when it is gone."""
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read properties, metadata and content of one and the same version of a blob."""
+        """Read metadata and content of one and the same version; None when it is gone."""
+
+    def each(self) -> AsyncIterator[BlobVersion]:
+        """List every certificate with its version; metadata may be left out."""
+
+
+class UploadContainer(CertificateSource, Protocol):
+    """The container `certificates`."""
 
     async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
         """Upload content and metadata in one request and return the ETag."""
@@ -127,9 +140,6 @@ class UploadContainer(Protocol):
 
     async def delete(self, name: str) -> bool:
         """Delete a blob; False when there was none."""
-
-    def each(self) -> AsyncIterator[BlobVersion]:
-        """List every blob with its metadata."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +226,13 @@ class Queues(Protocol):
 
     def names(self, prefix: str) -> AsyncIterator[str]:
         """List the queues whose name begins so."""
+
+
+class EventTopic(Protocol):
+    """Where outgoing events are published."""
+
+    async def publish(self, event: OutgoingEvent) -> None:
+        """Send one event; at least once, so a receiver may see it twice under one id."""
 
 
 class Secrets(Protocol):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.announcing import announce
 from shared.fanout import gather_bounded
 from shared.messages import BindingReport, InstallOutcome, InstallReport
 from shared.state import (
@@ -22,6 +23,7 @@ from shared.state import (
     installation_partition,
     is_awaited,
 )
+from shared.upload import BLOB_SCHEME, scheme_of
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -90,7 +92,15 @@ async def settle(cloud: Cloud, name: str) -> None:
         standing = await _standing(cloud, record)
         if await _conclude(cloud, record, standing):
             break
+    await tell(cloud, name)
+
+
+async def tell(cloud: Cloud, name: str) -> None:
+    """Tell uploader and other services what the upload's row says now."""
     await tag(cloud, name)
+    record = await cloud.state.uploads.get(name)
+    if record is not None:
+        await announce(cloud, record)
 
 
 async def tag(cloud: Cloud, name: str) -> None:
@@ -100,7 +110,7 @@ async def tag(cloud: Cloud, name: str) -> None:
         if record is None or record.status in {UploadStatus.REMOVED, UploadStatus.RECEIVED}:
             return
         wanted = status_tags(record)
-        if not await cloud.uploads.set_tags(name, wanted):
+        if scheme_of(name) != BLOB_SCHEME or not await cloud.uploads.set_tags(name, wanted):
             return
         again = await cloud.state.uploads.get(name)
         if again is None or status_tags(again) == wanted:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.messages import InstallOutcome
 from shared.rows import Rows, Versioned, encode_key
+from shared.upload import scheme_of
 from shared.verdict import Violation
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class UploadRecord:
         fanned_out_at: When the instances were told.
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
+        announced: The status last put on the outbox of events.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         settling_until: Somebody is deriving the status until then; others only set `settle_again`.
         noticed_at: When its event reached the Function.
@@ -113,6 +115,7 @@ class UploadRecord:
     fanned_out_at: datetime | None = None
     live_at: datetime | None = None
     resent: bool = False
+    announced: str = ""
     warned_days: int | None = None
     settling_until: datetime | None = None
     settle_again: bool = False
@@ -196,13 +199,9 @@ class InstallationRecord:
     stages_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-BLOB_PARTITION = "blob"
-
-
 def upload_key(name: str) -> tuple[str, str]:
     """Place an upload's row: one partition per kind of source."""
-    scheme, mark, _ = name.partition("://")
-    return (scheme if mark else BLOB_PARTITION, encode_key(name))
+    return (scheme_of(name), encode_key(name))
 
 
 def binding_key(key: BindingKey) -> tuple[str, str]:

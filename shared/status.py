@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.rows import Versioned
-    from shared.rows import Versioned
     from shared.state import InstallationRecord, InstanceRecord, UploadRecord
 
 Document = dict[str, Any]
@@ -21,7 +20,11 @@ Document = dict[str, Any]
 
 
 def status_document(
-    uploads: Iterable[UploadRecord], instances: Iterable[Versioned[InstanceRecord]], *, now: datetime, removed: bool = False
+    uploads: Iterable[UploadRecord],
+    instances: Iterable[Versioned[InstanceRecord]],
+    *,
+    now: datetime,
+    removed: bool = False,
 ) -> Document:
     """Put uploads and instances into one document, each sorted by name.
 

@@ -12,15 +12,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared import results
+from shared.announcing import announce, announcement
 from shared.claiming import DELETED
 from shared.errors import CertcastError, ConflictError
+from shared.expiry import warn, warning_due
 from shared.fanout import gather_bounded, notify
 from shared.intake import Notice, falls_due, look_at
 from shared.state import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
-from shared.upload import is_certificate_name
+from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Collection, Mapping
 
     from shared.cloud import Cloud
     from shared.ports import BlobVersion
@@ -45,6 +47,7 @@ class SweepReport:
     Attributes:
         looked_at: Uploads that were looked at again.
         settled: Uploads whose status was derived again.
+        warned: Uploads whose end was warned of.
         reaped: Instances taken for scaled in.
         forgotten: Rows and bundles deleted because nothing needs them any more.
         problems: What could not be done; the next sweep tries again.
@@ -52,6 +55,7 @@ class SweepReport:
 
     looked_at: list[str] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
     reaped: list[str] = field(default_factory=list)
     forgotten: int = 0
     problems: list[str] = field(default_factory=list)
@@ -60,7 +64,7 @@ class SweepReport:
 async def sweep(cloud: Cloud) -> SweepReport:
     """Bring everything in line once; what fails is reported and left to the next sweep."""
     report = SweepReport()
-    for step in (_find_missed, _reap, _find_unsettled, _forget_bindings, _forget_uploads, _forget_bundles):
+    for step in _STEPS:
         try:
             await step(cloud, report)
         except CertcastError as error:
@@ -77,7 +81,16 @@ async def sweep(cloud: Cloud) -> SweepReport:
 async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
     # Rows first: an upload that is processed between the two readings must not look deleted.
     records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
-    blobs = {blob.name: blob async for blob in cloud.uploads.each() if is_certificate_name(blob.name)}
+    found = {blob.name: blob async for blob in cloud.uploads.each() if is_certificate_name(blob.name)}
+    answered = {BLOB_SCHEME}
+    for scheme, source in cloud.sources.items():
+        try:
+            found |= {version.name: version async for version in source.each()}
+        except CertcastError as error:
+            report.problems.append(f"certificate source {scheme}: {error}")
+            log.warning("sweep: certificate source %s: %s; the next sweep tries again", scheme, error)
+        else:
+            answered.add(scheme)
 
     async def look(name: str) -> None:
         try:
@@ -88,23 +101,31 @@ async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
         else:
             report.looked_at.append(name)
 
-    await gather_bounded((look(name) for name in missed(blobs, records, cloud.now())), limit=LOOKS_AT_ONCE)
+    await gather_bounded((look(name) for name in missed(found, records, cloud.now(), answered)), limit=LOOKS_AT_ONCE)
 
 
-def missed(blobs: Mapping[str, BlobVersion], records: Mapping[str, UploadRecord], now: datetime) -> list[str]:
-    """Name the uploads whose version differs from the processed one, and the processed ones that are gone."""
+def missed(
+    found: Mapping[str, BlobVersion], records: Mapping[str, UploadRecord], now: datetime, answered: Collection[str]
+) -> list[str]:
+    """Name the uploads whose version differs from the processed one, and the processed ones that are gone.
+
+    Args:
+        found: What the sources hold.
+        records: What was processed.
+        now: The time, for scheduled ones that fall due.
+        answered: Sources that were listed; what another one holds is not taken for gone.
+    """
     changed = [
         name
-        for name, blob in blobs.items()
-        if name not in records or records[name].etag != blob.etag or falls_due(records[name], now)
+        for name, version in found.items()
+        if name not in records or records[name].etag != version.etag or falls_due(records[name], now)
     ]
-    gone = [name for name, record in records.items() if name not in blobs and record.etag != DELETED and _is_blob(name)]
+    gone = [
+        name
+        for name, record in records.items()
+        if name not in found and record.etag != DELETED and scheme_of(name) in answered
+    ]
     return sorted(changed + gone)
-
-
-def _is_blob(name: str) -> bool:
-    """Whether the upload is a blob of the container, not of another certificate source."""
-    return "://" not in name
 
 
 async def _reap(cloud: Cloud, report: SweepReport) -> None:
@@ -136,6 +157,17 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
             await _tell_again(cloud, record)
         await results.settle(cloud, record.name)
         report.settled.append(record.name)
+
+
+async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
+    """Warn of certificates that end soon, and announce what a crash kept from being announced."""
+    now = cloud.now()
+    records = [known.value async for known in cloud.state.uploads.all()]
+    for record in records:
+        if warning_due(record, now) is not None and await warn(cloud, record):
+            report.warned.append(record.name)
+        if cloud.topic is not None and record.etag and record.announced != announcement(record):
+            await announce(cloud, record)
 
 
 def _still_bound(record: UploadRecord) -> bool:
@@ -209,3 +241,14 @@ async def _unless_changed(deletion: Awaitable[None]) -> bool:
     except ConflictError:
         return False  # it is in use again; the next sweep sees it as it is then
     return True
+
+
+_STEPS = (
+    _find_missed,
+    _reap,
+    _find_unsettled,
+    _warn_and_announce,
+    _forget_bindings,
+    _forget_uploads,
+    _forget_bundles,
+)

@@ -39,6 +39,7 @@ _REASONS = {
     "Forbidden signature algorithm": "a certificate in it is signed by an algorithm that browsers refuse",
     "Forbidden public key algorithm": "an authority in it has a kind of key that browsers refuse",
     "RSA key is too weak": "an authority in it has an RSA key of less than 2048 bits",
+    "max depth": "it is longer than any browser follows",
     "path length constraint": "an authority in it issued another although it may not",
     "name constraint": "an authority in it is not allowed to issue for these names",
     "basicConstraints": "a certificate in it is no authority's",
@@ -112,8 +113,8 @@ class Trust:
             host: A name the leaf covers, or None when it has none. One is enough: the path does not depend on it, as
                 all the leaf's names are held against the authorities' constraints.
             root: The root that came with the file, if any: it tells a missing link from a stranger's root.
-            now: A leaf that is not valid now is verified as of the nearest moment that it is, and once it has expired no
-                date counts: its dates are another verdict's.
+            now: A leaf that is not valid now is verified as of the nearest moment that it is, and once it has expired
+                no date counts: its dates are another verdict's.
         """
         if self._store is None:
             return None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ANY_ROLE = "*"
+BLOB_SCHEME = "blob"
 DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"
 
@@ -126,5 +127,15 @@ def scrubbed(raw: Mapping[str, str], bundle_id: str) -> dict[str, str]:
 
 
 def is_certificate_name(name: str) -> bool:
-    """Whether a blob of this name is an upload: it ends in .pfx or .p12, and is neither a folder nor a bare suffix."""
-    return len(name) <= _MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None
+    """Whether a blob of this name is an upload: it ends in .pfx or .p12, and is neither a folder nor a bare suffix.
+
+    One that looks like the name of another certificate source is none: it must not stand in for that source's.
+    """
+    usual = len(name) <= _MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None
+    return usual and scheme_of(name) == BLOB_SCHEME
+
+
+def scheme_of(name: str) -> str:
+    """Tell the kind of source an upload's name belongs to: `keyvault` for `keyvault://vault/name`, `blob` for blobs."""
+    scheme, mark, _ = name.partition("://")
+    return scheme if mark else BLOB_SCHEME

@@ -166,8 +166,8 @@ def _hosts(
     if not metadata.hosts:
         if not names.usable:
             detail = (
-                f"No HostHeader says which hosts to serve, and the certificate does not either: {names.said}. Order one "
-                "that has the hosts in its subjectAltName."
+                f"No HostHeader says which hosts to serve, and the certificate does not either: {names.said}. Order "
+                "one that has the hosts in its subjectAltName."
             )
             return (), [Violation(code=VerdictCode.HOST_NOT_COVERED, detail=detail)]
         return _limited(names.usable, policy)

@@ -1,0 +1,64 @@
+"""Opens everything the Function acts on, as its settings say; the one place where use cases and edges meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared import sources_folder, sources_key_vault
+from shared.account import Account
+from shared.cloud import Cloud
+from shared.errors import ConfigurationError
+from shared.events import Topic
+from shared.sources_folder import FolderCertificates
+from shared.sources_key_vault import KeyVaultCertificates
+from shared.validation import Trust, ValidationPolicy
+
+if TYPE_CHECKING:
+    from shared.config import Settings
+    from shared.ports import CertificateSource
+
+
+def open_cloud(settings: Settings) -> Cloud:
+    """Open the account and what goes with it; nothing is connected before it is used.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the text names it and the cure.
+    """
+    account = Account(settings.storage, key_encryption_key=settings.key_encryption_key, key_vaults=settings.key_vaults)
+    topic = None
+    if settings.event_topic:
+        topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
+    return Cloud(
+        uploads=account.uploads,
+        bundles=account.bundles,
+        queues=account.queues,
+        state=account.state,
+        secrets=account.secrets,
+        policy=ValidationPolicy(trust=Trust.from_setting(settings.trust)),
+        scrub_password=settings.scrub_password,
+        topic=topic,
+        sources=_sources(settings, account),
+    )
+
+
+def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:
+    sources: dict[str, CertificateSource] = {}
+    if settings.key_vaults:
+        sources[sources_key_vault.SCHEME] = KeyVaultCertificates(settings.key_vaults, account.identity)
+    if settings.sql_url:
+        sources["sql"] = _sql(settings.sql_url)
+    if settings.folder:
+        sources[sources_folder.SCHEME] = FolderCertificates(Path(settings.folder))
+    return sources
+
+
+def _sql(url: str) -> CertificateSource:
+    try:
+        from shared.sources_sql import SqlCertificates  # noqa: PLC0415 - SQLAlchemy is an optional extra
+    except ImportError:
+        raise ConfigurationError(
+            "CERTCAST_SQL_URL is set, but SQLAlchemy is not installed: add sqlalchemy and the database's driver to "
+            "requirements.txt, or pip install 'certcast[sql]'"
+        ) from None
+    return SqlCertificates(url)
