@@ -6,25 +6,31 @@ Python v2 programming model (learn.microsoft.com, "Azure Functions Python develo
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from shared import status_api
 from shared.announcing import decode_event, publish
 from shared.blob_event import BlobEventType, read_event
 from shared.config import Settings
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenMessageError, CertcastError
 from shared.intake import Notice, handle_notice, recheck
 from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
 from shared.opening import open_cloud
 from shared.results import fold
+from shared.sources_key_vault import vault_upload
 from shared.storage import UPLOADS_CONTAINER
 from shared.sweep import sweep
 from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from shared.cloud import Cloud
 
 STORAGE = "CERTCAST_STORAGE"
@@ -54,6 +60,15 @@ async def on_blob_event(event: func.EventGridEvent) -> None:
         return
     deletion = seen.kind is BlobEventType.DELETED
     await handle_notice(cloud(), Notice(name=seen.name, etag=seen.etag, at=seen.at, deletion=deletion))
+
+
+@app.function_name("on_key_vault_event")
+@app.event_grid_trigger(arg_name="event")
+async def on_key_vault_event(event: func.EventGridEvent) -> None:
+    """A certificate in a vault that `CERTCAST_KEY_VAULTS` names got a new version."""
+    name = vault_upload(event.event_type or "", event.get_json() or {})
+    if name is not None:
+        await handle_notice(cloud(), Notice(name=name, at=event.event_time))
 
 
 @app.function_name("recheck_upload")
@@ -91,3 +106,60 @@ async def publish_event(message: func.QueueMessage) -> None:
 async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by name
     """Once a minute, whatever the events missed."""
     await sweep(cloud())
+
+
+@app.function_name("certificates")
+@app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def certificates(req: func.HttpRequest) -> func.HttpResponse:
+    """Every upload."""
+    return await _answered(lambda: status_api.certificates(cloud(), removed=req.params.get("removed") == "true"))
+
+
+@app.function_name("certificate")
+@app.route("certificates/{*name}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def certificate(req: func.HttpRequest) -> func.HttpResponse:
+    """One upload."""
+    return await _answered(lambda: status_api.certificate(cloud(), req.route_params.get("name", "")))
+
+
+@app.function_name("redeploy")
+@app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
+    """Install one upload once more; the route's last part is `/redeploy`, for names may hold slashes."""
+    name, mark, _ = req.route_params.get("name", "").rpartition("/redeploy")
+    if not mark:
+        return _json(HTTPStatus.NOT_FOUND, {"error": "post to /api/certificates/{name}/redeploy"})
+    return await _answered(lambda: status_api.redeploy_certificate(cloud(), name))
+
+
+@app.function_name("instances")
+@app.route("instances", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def instances(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
+    """Every registered instance."""
+    return await _answered(lambda: status_api.instances(cloud()))
+
+
+@app.function_name("healthz")
+@app.route("healthz", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
+    """Whether the Function can do its work."""
+    return await _answered(lambda: status_api.health(cloud()))
+
+
+@app.function_name("openapi")
+@app.route("openapi.json", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
+    """The description of the status API."""
+    return _json(HTTPStatus.OK, status_api.openapi())
+
+
+async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:
+    try:
+        found = await answer()
+    except CertcastError as error:
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
+    return _json(found.status, found.document)
+
+
+def _json(status: int, document: dict[str, object]) -> func.HttpResponse:
+    return func.HttpResponse(json.dumps(document), status_code=status, mimetype="application/json")

@@ -42,6 +42,7 @@ def normalise_host(text: str) -> str:
     _refuse_what_is_no_host(host)
     wildcard = host.startswith("*.")
     name = _ascii(host.removeprefix("*."), host).removesuffix(".")
+    _refuse_what_is_no_host(name)  # once more: the mapping makes plain digits of superscript ones
     labels = name.split(".")
     if "*" in name:
         raise ValueError(

@@ -14,7 +14,7 @@ from shared.errors import MissingError
 from shared.ports import BlobContent, BlobVersion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.keyvault.secrets import SecretProperties
@@ -29,6 +29,19 @@ PFX_CONTENT_TYPE = "application/x-pkcs12"
 def upload_name(vault: str, name: str) -> str:
     """Name a vault's certificate as an upload: `keyvault://<vault>/<name>`."""
     return f"{SCHEME}://{vault.lower()}/{name.lower()}"
+
+
+# learn.microsoft.com, "Azure Key Vault as Event Grid source". A certificate's new version raises both; whichever comes
+# second finds its work done.
+_NEW_VERSION = frozenset(
+    {"Microsoft.KeyVault.CertificateNewVersionCreated", "Microsoft.KeyVault.SecretNewVersionCreated"}
+)
+
+
+def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
+    """Name the upload that a vault's event is about; None for any other event."""
+    vault, name = str(data.get("VaultName") or ""), str(data.get("ObjectName") or "")
+    return upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
 
 
 class KeyVaultCertificates:
