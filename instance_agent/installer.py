@@ -21,7 +21,7 @@ from shared.errors import CertcastError
 from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from instance_agent.batch import Key
     from instance_agent.probe import Probe
@@ -147,19 +147,18 @@ class _Installation:
             for each in applied
             if each.failure
         )
-        made = {each.change.key: each for each in applied if not each.failure}
-        after = {key: binding.fingerprint_sha256 for key, binding in self._before.items() if key not in made}
         installs: list[tuple[Install, float]] = []
         removals: list[tuple[Remove, float]] = []
-        for each in made.values():
+        for each in applied:
+            if each.failure:
+                continue
             if isinstance(each.change, Install):
-                after[each.change.key] = each.change.bundle.fingerprint_sha256
                 installs.append((each.change, each.after_ms))
             else:
                 removals.append((each.change, each.after_ms))
         await self._prove_installs(installs)
-        await self._prove_removals(removals, after)
-        await self._retire(made)
+        await self._prove_removals(removals, {each.change.key: each.change for each in applied if not each.failure})
+        await self._retire([each.change.key for each in applied])
 
     async def _prove_installs(self, installs: Sequence[tuple[Install, float]]) -> None:
         sightings = await self._look([_served(change) for change, _ in installs], patience_s=self._undoer.pace.settle_s)
@@ -198,12 +197,14 @@ class _Installation:
             cause = None
         return f"{found}: {cause}" if cause else found
 
-    async def _prove_removals(self, removals: Sequence[tuple[Remove, float]], after: Mapping[Key, str]) -> None:
+    async def _prove_removals(
+        self, removals: Sequence[tuple[Remove, float]], made: Mapping[Key, BindingChange]
+    ) -> None:
         """See that what was removed is served no more, unless a wildcard or the server's default serves it too."""
         looked_at: list[tuple[Remove, float]] = []
         for change, apply_ms in removals:
             wildcard = (wildcard_of(change.host) or "", change.port)
-            if after.get(wildcard) == self._before[change.key].fingerprint_sha256:
+            if self._bound_to(wildcard, made) == self._before[change.key].fingerprint_sha256:
                 reason = f"the same certificate is still served there for {wildcard[0]}"
                 apply_only = {"apply": apply_ms}
                 self.record([Result(change=change, outcome=Outcome.REMOVED, reason=reason, stages_ms=apply_only)])
@@ -230,10 +231,17 @@ class _Installation:
             )
             self.record([result])
 
-    async def _retire(self, made: Collection[Key]) -> None:
+    def _bound_to(self, key: Key, made: Mapping[Key, BindingChange]) -> str | None:
+        """The fingerprint bound to a host and port now that the changes are made; None when there is none."""
+        change = made.get(key)
+        if change is None:
+            return self._before[key].fingerprint_sha256 if key in self._before else None
+        return change.bundle.fingerprint_sha256 if isinstance(change, Install) else None
+
+    async def _retire(self, tried: Iterable[Key]) -> None:
         """Let the target clean up after bindings whose successor was seen, or that were seen to be gone."""
         replaced = [
-            self._before[key] for key in made if key in self._before and _is_over(self._before[key], self.results[key])
+            self._before[key] for key in tried if key in self._before and _is_over(self._before[key], self.results[key])
         ]
         if not replaced:
             return

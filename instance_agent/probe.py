@@ -118,10 +118,9 @@ async def _leaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sni:
 
 @cache
 def _looking_context() -> ssl.SSLContext:
-    """A client that accepts any certificate, weak ones too, in order to name it; it never sends a session."""
+    """A client that accepts any certificate in order to name it, and never sends a session."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")
     return context

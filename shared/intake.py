@@ -68,9 +68,12 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     known = await cloud.state.uploads.get(notice.name)
     if known is None and notice.deletion:
         return None
-    if cloud.source_of(notice.name) is None:
+    source = cloud.source_of(notice.name)
+    if source is None:
         log.warning("upload %s: left as it is, its certificate source is not set up here", notice.name)
         return known
+    if known is None and not notice.etag and await source.version(notice.name) is None:
+        return None
     if known is not None and await _is_done(cloud, known, notice):
         return known
     notice = replace(notice, traceparent=notice.traceparent or new_traceparent())

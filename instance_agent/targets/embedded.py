@@ -12,6 +12,7 @@ import errno
 import logging
 import platform
 import ssl
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
@@ -86,6 +87,7 @@ class EmbeddedTarget:
         self.fallback = fallback or self_made_fallback(datetime.now(UTC))
         self._fallback_served = Served(host="", fingerprint_sha256=self.fallback.fingerprint_sha256)
         self._bound: Mapping[tuple[str, int], _Bound] = {}
+        self._uses: Counter[CertificateBundle] = Counter()
         self._contexts = ContextStore(max_contexts)
         self._listeners: dict[int, asyncio.Server] = {}
         self._served: WeakKeyDictionary[ssl.SSLObject, Served] = WeakKeyDictionary()
@@ -137,18 +139,18 @@ class EmbeddedTarget:
         known = {install.bundle for install in installs if install.bundle in self._contexts}
         built = await asyncio.to_thread(_build, installs, known)
         await self._open_for(installs)
-        table = dict(self._bound)
-        for change in changes:
-            if isinstance(change, Install):
-                table[change.key] = _Bound(installed=_installed(change), bundle=change.bundle)
-            else:
-                table.pop(change.key, None)
         for bundle, context in built.items():
             self._contexts.put(bundle, context)
-        dropped = {bound.bundle for bound in self._bound.values()} - {bound.bundle for bound in table.values()}
-        self._bound = table
-        for bundle in dropped:
-            self._contexts.discard(bundle)
+        table = dict(self._bound)
+        before = [table.pop(change.key) for change in changes if change.key in table]
+        after = [_Bound(installed=_installed(install), bundle=install.bundle) for install in installs]
+        self._bound = table | {bound.installed.key: bound for bound in after}
+        self._uses.update(bound.bundle for bound in after)
+        self._uses.subtract(bound.bundle for bound in before)
+        for bundle in {bound.bundle for bound in before}:
+            if self._uses[bundle] == 0:
+                del self._uses[bundle]
+                self._contexts.discard(bundle)
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         """Nothing is left behind: what is no longer bound went with the swap."""
@@ -158,12 +160,12 @@ class EmbeddedTarget:
         return _EVERY_ADDRESS.get(self._address, self._address), port + self._port_offset
 
     def refusal(self, change: Install) -> str | None:
-        """A PortNumber that the offset carries beyond the last port."""
+        """A PortNumber that the offset carries to where there is no port."""
         port = change.port + self._port_offset
-        if port <= MAX_PORT:
+        if 0 < port <= MAX_PORT:
             return None
         return (
-            f"{change.host}:{change.port} would be served at port {port}, and there is none above {MAX_PORT}: "
+            f"{change.host}:{change.port} would be served at port {port}, and ports are 1 to {MAX_PORT}: "
             f"CERTCAST_EMBEDDED_PORT_OFFSET is {self._port_offset}"
         )
 
@@ -233,11 +235,16 @@ class EmbeddedTarget:
         )
 
     def _listener_trouble(self, port: int, error: OSError) -> str:
-        cure = {
+        cures = {
             errno.EADDRINUSE: "another program listens there: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
             errno.EACCES: "this account may not: run as administrator, or set CERTCAST_EMBEDDED_PORT_OFFSET",
             errno.EADDRNOTAVAIL: "CERTCAST_EMBEDDED_ADDRESS is not an address of this machine",
-        }.get(error.errno or 0, f"check CERTCAST_EMBEDDED_ADDRESS and CERTCAST_EMBEDDED_PORT_OFFSET ({error.strerror})")
+        }
+        # asyncio itself tells that no address could be bound, without a number, from Python 3.13 on.
+        number = errno.EADDRNOTAVAIL if error.errno is None else error.errno
+        cure = cures.get(
+            number, f"check CERTCAST_EMBEDDED_ADDRESS and CERTCAST_EMBEDDED_PORT_OFFSET ({error.strerror})"
+        )
         return f"cannot listen on {self._address or 'every address'}, port {port + self._port_offset}: {cure}"
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _KEEP_ALIVE_S = 75.0
 _FINISH_S = 5.0
-_LINGER_STEP_S = 0.02
+_FAREWELL_S = 3.0
+_FAREWELL_STEP_S = 0.01
 _HEADERS = {
     "Server": "certcast",
     "Cache-Control": "no-store",
@@ -70,12 +71,17 @@ class PageServer:
         """Let responses in hand be sent, then close every connection."""
         if self._http is None:
             return
+        transports = [connection.transport for connection in self._http.connections]
+        sockets = [transport.get_extra_info("socket") for transport in transports if transport is not None]
         self._http.pre_shutdown()
-        deadline = time.monotonic() + _FINISH_S
-        while self._http.connections and time.monotonic() < deadline:  # noqa: ASYNC110 - aiohttp has no event for it
-            await asyncio.sleep(_LINGER_STEP_S)
-        await self._http.shutdown(0)
+        await self._http.shutdown(_FINISH_S)
         self._http = None
+        # aiohttp is done when it has said close, not when TLS has said goodbye and the sockets are closed.
+        deadline = time.monotonic() + _FAREWELL_S
+        while any(each.fileno() >= 0 for each in sockets if each is not None):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_FAREWELL_STEP_S)
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         if request.method not in {"GET", "HEAD"}:
