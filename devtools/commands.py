@@ -1,0 +1,163 @@
+"""The commands of dev.py: what each runs, in which order, and its exit code."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from devtools import locks
+from devtools.cures import SetupError
+from devtools.environment import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import FrameType
+
+    from devtools.environment import Environment
+
+ROOT = Path(__file__).resolve().parent.parent
+
+USAGE = """\
+usage: python3 dev.py COMMAND [ARGUMENTS]
+
+  setup                        make .venv and node_modules, or bring them up to date
+  test [--require-all] [...]   format, lint, types, import rules, then every test, the fast ones first;
+                               --require-all makes a skipped test a failed one; the rest goes to pytest
+  demo [...]                   the whole system on this machine, one certificate's way through it
+  lint                         what test runs before the tests
+  lock [--check] [--upgrade]   resolve the lock files anew, or say whether they are current
+  bench NAME [...]             run bench/NAME.py
+
+Each of them sets up first what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line and answer the exit code."""
+    if not arguments or arguments[0] in {"-h", "--help", "help"}:
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    command = _COMMANDS.get(arguments[0])
+    if command is None:
+        return _refuse(f"there is no command {arguments[0]!r}; there are {', '.join(_COMMANDS)}")
+    try:
+        return command(list(arguments[1:]))
+    except SetupError as error:
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename or 'the system'}: {error.strerror or error}; put that right and run it again")
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+
+
+def _setup(arguments: list[str]) -> int:
+    _no_arguments("setup", arguments)
+    prepare(ROOT)
+    print("set up: .venv and node_modules are current")
+    return 0
+
+
+def _test(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    failed = _failed_checks(here)
+    if failed:
+        print(f"\n{', '.join(failed)} failed; the tests run all the same", flush=True)
+    tests = _run(here, [here.python, "-m", "pytest", *arguments])
+    return 1 if failed or tests else 0
+
+
+def _lint(arguments: list[str]) -> int:
+    _no_arguments("lint", arguments)
+    failed = _failed_checks(prepare(ROOT))
+    print(f"{', '.join(failed)} failed" if failed else "all checks passed")
+    return 1 if failed else 0
+
+
+def _demo(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "operator_cli", "demo", *arguments], quiet=True)
+
+
+def _lock(arguments: list[str]) -> int:
+    if set(arguments) - {"--check", "--upgrade"}:
+        raise SetupError("lock takes --check or --upgrade and nothing else")
+    here = prepare(ROOT)
+    resolved = locks.resolve(here, upgrade="--upgrade" in arguments)
+    outdated = locks.outdated(here, resolved)
+    if "--check" in arguments:
+        print(f"not current: {', '.join(outdated)}; run `python3 dev.py lock`" if outdated else "the locks are current")
+        return 1 if outdated else 0
+    for file in outdated:
+        (ROOT / file).write_bytes(resolved[file])
+    print(f"written: {', '.join(outdated)}" if outdated else "the locks were current")
+    return 0
+
+
+def _bench(arguments: list[str]) -> int:
+    known = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if not path.stem.startswith("_"))
+    if not arguments or arguments[0] not in known:
+        raise SetupError(f"bench needs the name of a benchmark: {', '.join(known) or 'there is none yet'}")
+    here = prepare(ROOT)
+    return _run(here, [here.python, ROOT / "bench" / f"{arguments[0]}.py", *arguments[1:]], quiet=True)
+
+
+_COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "setup": _setup,
+    "test": _test,
+    "demo": _demo,
+    "lint": _lint,
+    "lock": _lock,
+    "bench": _bench,
+}
+
+
+def _failed_checks(here: Environment) -> list[str]:
+    checks: list[list[str | Path]] = [
+        [here.program("ruff"), "check", "."],
+        [here.program("ruff"), "format", "--check", "."],
+        [here.python, "-m", "mypy"],
+        [here.program("lint-imports")],
+    ]
+    return [_shown(here, check) for check in checks if _run(here, check) != 0]
+
+
+def _run(here: Environment, command: Sequence[str | Path], *, quiet: bool = False) -> int:
+    """Run a command on this terminal; it gets the signals that would end this process, and the chance to stop well."""
+    if not quiet:
+        print(f"\n$ {_shown(here, command)}", flush=True)
+    child = subprocess.Popen(command, cwd=ROOT, env=here.variables())
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        # Ctrl-C reaches the child by itself: it belongs to the same terminal.
+        if number != signal.SIGINT:
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code in {-signal.SIGINT, -signal.SIGTERM}:
+        raise KeyboardInterrupt
+    return code
+
+
+def _shown(here: Environment, command: Sequence[str | Path]) -> str:
+    words = [part.stem if isinstance(part, Path) and part.parent == here.scripts else str(part) for part in command]
+    return shlex.join(words)
+
+
+def _no_arguments(command: str, arguments: list[str]) -> None:
+    if arguments:
+        raise SetupError(f"{command} takes no arguments, not {arguments[0]!r}")
+
+
+def _refuse(sentence: str) -> int:
+    print(f"dev.py: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,49 @@
+"""What every test may ask for: the storage emulator; and `--require-all`, under which a skipped test fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.emulator import Emulator, emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+pytest.register_assert_rewrite("tests.targets_contract", "tests.targets_rig")  # their assertions are tests too
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Emulator]:
+    """One Azurite for the whole run; a test that counts what is in it uses names of its own."""
+    with emulator() as running:
+        yield running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--require-all", action="store_true", help="a test that would be skipped fails, with its reason")
+
+
+# Outermost, so that pytest's own hook has told an expected failure from a skip.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _require(item.config, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _require(collector.config, report)
+    return report
+
+
+def _require(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
+    if config.getoption("--require-all") and report.skipped and isinstance(report.longrepr, tuple):
+        path, line, reason = report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{path}:{line}: skipped, which --require-all forbids: {reason.removeprefix('Skipped: ')}"

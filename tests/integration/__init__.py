@@ -1,0 +1,1 @@
+"""One part of certcast against real servers on loopback."""

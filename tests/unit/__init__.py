@@ -1,0 +1,1 @@
+"""Rules and decisions: no process, no network."""
