@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 from shared import status_api
-from shared.announcing import decode_event, publish
+from shared.announcing import publish
 from shared.blob_event import BlobEventType, read_event
 from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.intake import Notice, handle_notice, recheck
 from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
 from shared.opening import open_cloud
+from shared.outgoing import decode_event
 from shared.results import fold
 from shared.sources_key_vault import vault_upload
 from shared.storage import UPLOADS_CONTAINER

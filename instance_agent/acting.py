@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from instance_agent.installer import Result, install
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
+from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError
-from shared.fanout import gather_bounded
 from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
 
@@ -210,7 +210,7 @@ class Actor:
             generation=row.generation,
             source=row.source,
             replaced=row.replaced,
-            outcome=InstallOutcome(result.outcome.value),
+            outcome=result.outcome,
             reason=result.reason,
             fingerprint_sha256=result.seen_fingerprint_sha256,
             finished_at=self._now(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, effective
-from shared.fanout import gather_bounded
+from shared.bounded import gather_bounded
 from shared.rows import encode_key
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from instance_agent.targets.base import BindingChange, Install, InstalledBinding
 from instance_agent.undoing import Undoer
 from shared.errors import CertcastError
 from shared.hostnames import wildcard_of
+from shared.messages import InstallOutcome as Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,16 +34,6 @@ _NO_STAGES: Mapping[str, float] = MappingProxyType({})
 _SHORT = 16  # hex digits of a fingerprint in a sentence
 
 _log = logging.getLogger(__name__)
-
-
-class Outcome(StrEnum):
-    """What became of one change on this server."""
-
-    LIVE = "live"
-    REMOVED = "removed"
-    FAILED = "failed"
-    PROBE_MISMATCH = "probe_mismatch"
-    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

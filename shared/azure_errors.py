@@ -31,7 +31,7 @@ _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 def translated(error: AzureError, doing: str) -> CertcastError:
     """Say in certcast's terms what went wrong while doing something (a phrase such as `reading blob a.pfx`)."""
     status = error.status_code if isinstance(error, HttpResponseError) else None
-    code = str(getattr(error, "error_code", None) or type(error).__name__)
+    code = error_code(error) or type(error).__name__
     if isinstance(error, ResourceNotFoundError) or status == HTTPStatus.NOT_FOUND:
         return MissingError(f"{doing}: not there ({code})")
     if isinstance(error, ResourceModifiedError | ResourceExistsError) or status in {
@@ -46,6 +46,13 @@ def translated(error: AzureError, doing: str) -> CertcastError:
     if status is None or status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UnavailableError(f"{doing}: the service answered {status or code}")
     return CertcastError(f"{doing}: the service answered {status} ({code})")
+
+
+def error_code(error: AzureError) -> str:
+    """The service's name for what went wrong; empty where it gave none."""
+    code = getattr(error, "error_code", None) or ""
+    # The SDKs know some codes as members of a text enumeration, whose own text is not the code.
+    return str(getattr(code, "value", code))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ __all__ = ["BUNDLE_ID", "CertificateBundle", "OpenedPfx", "PrivateKey", "bundle_
 
 MAX_PFX_BYTES = 1_048_576
 MAX_KDF_ITERATIONS = 5_000_000
-"""About two seconds of one processor."""
+"""Two to six seconds of one processor, depending on the scheme."""
 
 BUNDLE_ID = re.compile(r"^[0-9a-f]{64}/[0-9a-f]{64}\Z")
 """The form of `bundle_id`, to be checked before an id from outside becomes part of a path."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from shared import results
 from shared.announcing import announce
 from shared.binding import BindingKey, Claim, DesiredBinding, with_claim, without_claim
+from shared.bounded import gather_bounded
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.fanout import gather_bounded, notify, recipients
+from shared.fanout import notify, recipients
 from shared.state import UploadRecord, UploadStatus
 from shared.turn import write
 from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed

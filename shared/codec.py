@@ -27,7 +27,8 @@ COLUMN_BYTES = 60_000
 
 def instant_text(value: datetime) -> str:
     """Write an instant as ISO 8601 in UTC with microseconds, so that text order is time order."""
-    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: years before 1000, which a certificate may name, would come out short.
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _read_instant(text: object, _type: object) -> datetime:
@@ -87,10 +88,13 @@ def from_document(kind: type[T], document: object) -> T:
 
 
 def to_entity(value: object) -> Entity:
-    """Turn a value into table columns: scalars as they are, collections as JSON, compressed when they are long."""
+    """Turn a value into table columns: scalars as they are, collections as JSON, compressed when they are long.
+
+    Long text is compressed too: nothing bounds a certificate's subject but the size of the file.
+    """
     entity: Entity = {}
     for name, item in to_document(value).items():
-        if isinstance(item, str | int | float):
+        if isinstance(item, int | float) or (isinstance(item, str) and len(item) <= INLINE_CHARS):
             entity[name] = item
             continue
         text = json.dumps(item, separators=(",", ":"), ensure_ascii=False)

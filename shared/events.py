@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.announcing import OutgoingEvent
+    from shared.outgoing import OutgoingEvent
 
 SOURCE = "/certcast"
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared import results
-from shared.announcing import EventType, enqueue
+from shared.announcing import enqueue
+from shared.outgoing import EventType
 from shared.state import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:

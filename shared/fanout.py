@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey
+from shared.bounded import gather_bounded
 from shared.errors import MissingError
 from shared.messages import BindingsChanged, encode, split_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Iterable
+    from collections.abc import Collection
 
     from shared.cloud import Cloud
     from shared.state import InstanceRecord
 
-T = TypeVar("T")
-
-CONCURRENCY = 32
 HINT_TTL_S = 3600
 """A hint nobody took within the hour is worthless: agents reconcile every five minutes and whenever they start."""
-
-
-async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY) -> list[T]:
-    """Await all, at most `limit` at a time, in order; the first error ends it after the others have come to rest."""
-    gate = asyncio.Semaphore(limit)
-
-    async def one(item: Awaitable[T]) -> T:
-        async with gate:
-            return await item
-
-    results = await asyncio.gather(*(one(item) for item in work), return_exceptions=True)
-    done: list[T] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        done.append(result)
-    return done
 
 
 async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:

@@ -15,7 +15,7 @@ from shared.codec import Entity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.announcing import OutgoingEvent
+    from shared.outgoing import OutgoingEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +128,8 @@ class UploadContainer(CertificateSource, Protocol):
         """Replace the metadata and return the new ETag.
 
         Raises:
-            ConflictError: The blob was changed since that ETag was read.
-            MissingError: The blob is gone.
+            ConflictError: The blob was changed, or deleted, since that ETag was read.
+            MissingError: The blob is gone, where the service tells.
         """
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:

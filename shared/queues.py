@@ -6,7 +6,9 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from shared.azure_errors import azure_errors
+from azure.core.exceptions import HttpResponseError
+
+from shared.azure_errors import azure_errors, error_code
 from shared.errors import ConflictError, MissingError
 from shared.ports import ReceivedMessage
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 FOR_EVER = -1
 """The service's way of saying that a message does not expire (REST API Put Message, `messagettl`)."""
+
+_TAKEN_SINCE = "PopReceiptMismatch"
 
 
 class AzureQueues:
@@ -71,7 +75,11 @@ class AzureQueues:
         """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
         try:
             with azure_errors(f"deleting a message of queue {queue}"):
-                await self._client(queue).delete_message(message.message_id, message.pop_receipt)
+                try:
+                    await self._client(queue).delete_message(message.message_id, message.pop_receipt)
+                except HttpResponseError as error:
+                    if error_code(error) != _TAKEN_SINCE:
+                        raise
         except (MissingError, ConflictError):
             return
 

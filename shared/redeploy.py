@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from shared import results
 from shared.binding import BindingKey, DesiredBinding, redeployed
-from shared.fanout import gather_bounded, notify, recipients
+from shared.bounded import gather_bounded
+from shared.fanout import notify, recipients
 from shared.messages import new_traceparent
 from shared.state import SETTLEABLE, UploadRecord, UploadStatus
 

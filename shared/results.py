@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.announcing import announce
-from shared.fanout import gather_bounded
+from shared.bounded import gather_bounded
 from shared.messages import BindingReport, InstallOutcome, InstallReport
 from shared.state import (
     SETTLEABLE,

@@ -9,8 +9,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.bounded import gather_bounded
 from shared.errors import CertcastError
-from shared.fanout import gather_bounded
 from shared.redeploy import redeploy
 from shared.state import installation_partition
 from shared.status import installation_document, is_gone, status_document, upload_document

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
-from shared.azure_errors import UNCHANGED, azure_errors
+from shared.azure_errors import UNCHANGED, azure_errors, error_code
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.ports import BlobContent, BlobVersion, StoredBundle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from concurrent.futures import ThreadPoolExecutor
 
     from azure.storage.blob import BlobClient, BlobProperties, ContainerClient
@@ -30,6 +30,8 @@ BUNDLES_CONTAINER = "bundles"
 
 _NO_TAGS = {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
 _READ_TRIES = 5
+_NOT_OURS = (ValueError, InvalidUnwrap, InvalidTag)
+"""What decrypting something ends in that was sealed under another key, was tampered with or was never sealed."""
 
 
 class AzureUploads:
@@ -89,7 +91,7 @@ class AzureUploads:
                 try:
                     await self._container.get_blob_client(name).set_blob_tags(dict(tags))
                 except HttpResponseError as error:
-                    if _code(error) in _NO_TAGS:
+                    if error_code(error) in _NO_TAGS:
                         return False
                     raise
         except MissingError:
@@ -103,7 +105,7 @@ class AzureUploads:
                 try:
                     return dict(await self._container.get_blob_client(name).get_blob_tags())
                 except HttpResponseError as error:
-                    if _code(error) in _NO_TAGS:
+                    if error_code(error) in _NO_TAGS:
                         return None
                     raise
         except MissingError:
@@ -173,7 +175,14 @@ class SealedBundles:
         with azure_errors(f"opening bundle {bundle_id}"):
             try:
                 return bytes(self._blob(bundle_id).download_blob().readall())
-            except (ValueError, InvalidUnwrap, InvalidTag):
+            except (HttpResponseError, *_NOT_OURS) as error:
+                # The SDK tells of a failed decryption as of a broken download, in an error that has no response.
+                causes = [] if isinstance(error, HttpResponseError) and error.response else list(_causes(error))
+                told = next((cause for cause in causes if isinstance(cause, CertcastError)), None)
+                if told is not None:
+                    raise told from None  # the key-encryption key itself could not be used
+                if not any(isinstance(cause, _NOT_OURS) for cause in causes):
+                    raise
                 # The SDK's text may describe key material; which key is in use says what a person needs.
                 raise CertcastError(
                     f"bundle {bundle_id} cannot be opened with key {self._key.get_kid()}: it was sealed under another "
@@ -181,13 +190,13 @@ class SealedBundles:
                 ) from None
 
     def _delete(self, bundle: StoredBundle) -> None:
-        try:
-            with azure_errors(f"deleting bundle {bundle.bundle_id}"):
-                self._container.get_blob_client(f"{bundle.bundle_id}.pem").delete_blob(
-                    etag=f'"{bundle.etag}"', match_condition=UNCHANGED
-                )
-        except MissingError:
-            return
+        blob = self._container.get_blob_client(f"{bundle.bundle_id}.pem")
+        with azure_errors(f"deleting bundle {bundle.bundle_id}"):
+            try:
+                blob.delete_blob(etag=f'"{bundle.etag}"', match_condition=UNCHANGED)
+            except (ResourceNotFoundError, ResourceModifiedError):
+                if blob.exists():
+                    raise
 
     def _each(self) -> list[StoredBundle]:
         with azure_errors("listing bundles"):
@@ -212,8 +221,10 @@ def _version(name: str, properties: BlobProperties) -> BlobVersion:
     )
 
 
-def _code(error: HttpResponseError) -> str:
-    return str(getattr(error, "error_code", ""))
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _unquoted(etag: str) -> str:

@@ -12,12 +12,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared import results
-from shared.announcing import announce, announcement
+from shared.announcing import announce
+from shared.bounded import gather_bounded
 from shared.claiming import DELETED
 from shared.errors import CertcastError, ConflictError
 from shared.expiry import warn, warning_due
-from shared.fanout import gather_bounded, notify
+from shared.fanout import notify
 from shared.intake import Notice, falls_due, look_at
+from shared.outgoing import announcement
 from shared.state import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 

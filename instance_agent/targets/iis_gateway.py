@@ -1,0 +1,273 @@
+"""What the IIS targets say to IIS and hear from it: values, errors and the gateway protocols; no .NET, no decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag, StrEnum
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from shared.errors import CertcastError
+from shared.hostnames import normalise_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+
+ANY_ADDRESS = "*"
+
+
+class SslFlags(IntFlag):
+    """`sslFlags` of a binding.
+
+    https://learn.microsoft.com/en-us/iis/configuration/system.applicationhost/sites/site/bindings/binding
+    """
+
+    NONE = 0
+    SNI = 1
+    CENTRAL_STORE = 2
+    DISABLE_HTTP2 = 4
+    DISABLE_OCSP_STAPLING = 8
+    DISABLE_QUIC = 16
+    DISABLE_TLS13 = 32
+    DISABLE_LEGACY_TLS = 64
+
+
+class SiteState(StrEnum):
+    """The run-time state of a site, `ObjectState` in Microsoft.Web.Administration."""
+
+    STARTING = "Starting"
+    STARTED = "Started"
+    STOPPING = "Stopping"
+    STOPPED = "Stopped"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """One binding of a site.
+
+    Attributes:
+        protocol: `https`, `http`, `ftp` … in lower case.
+        information: `bindingInformation` exactly as IIS has it.
+        ip: Address in lower case, `*` for all.
+        port: TCP port.
+        host: Host header in A-label form, lower case; empty for every host.
+        flags: `sslFlags`.
+        thumbprint: Upper-case hex SHA-1 of the bound certificate; empty when IIS knows none.
+        store: LocalMachine store of that certificate.
+    """
+
+    protocol: str
+    information: str
+    ip: str
+    port: int
+    host: str
+    flags: SslFlags = SslFlags.NONE
+    thumbprint: str = ""
+    store: str = ""
+
+    @property
+    def sni(self) -> bool:
+        """Whether the certificate is chosen by the name in the ClientHello."""
+        return SslFlags.SNI in self.flags
+
+    @property
+    def central(self) -> bool:
+        """Whether the certificate comes from the Centralized Certificate Store."""
+        return SslFlags.CENTRAL_STORE in self.flags
+
+    @property
+    def endpoint(self) -> str:
+        """The certificate's http.sys record; SNI bindings of one name and port share it whatever their address."""
+        if self.central:
+            return f"central:{self.port}"
+        if self.sni:
+            return f"{self.host}:{self.port}"
+        return f"{self.ip}:{self.port}"
+
+
+def split_information(information: str) -> tuple[str, int, str] | None:
+    """Address, port and host of an http(s) binding, or None for bindings of another form (net.pipe, msmq …)."""
+    parts = information.rsplit(":", 2)
+    if len(parts) != 3 or not parts[1].isdigit():  # noqa: PLR2004 - address, port, host
+        return None
+    ip = parts[0].strip("[]").lower()
+    return (ANY_ADDRESS if ip in {"", "0.0.0.0"} else ip, int(parts[1]), _host(parts[2]))  # noqa: S104 - compared
+
+
+def _host(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    try:
+        return normalise_host(text)
+    except ValueError:
+        return text.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """One site with the bindings that a `Scope` asked for.
+
+    Attributes:
+        name: Site name.
+        id: Site id.
+        web: Whether it has an http or https binding; an FTP site has none.
+        bindings: The bindings in scope, in IIS's order.
+    """
+
+    name: str
+    id: int
+    web: bool
+    bindings: tuple[Binding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Which bindings a reader needs, so that a change among thousands does not read them all.
+
+    Attributes:
+        keys: Host and port of wanted https bindings; None wants every one. Bindings without SNI are always wanted: they
+            share an http.sys record with others.
+    """
+
+    keys: frozenset[tuple[str, int]] | None
+
+    def select(self, protocol: str, information: str, flags: int) -> Binding | None:
+        """The binding without its certificate if it is wanted."""
+        if protocol.lower() != "https":
+            return None
+        parts = split_information(information)
+        if parts is None:
+            return None
+        ip, port, host = parts
+        if self.keys is not None and flags & SslFlags.SNI and (host, port) not in self.keys:
+            return None
+        return Binding(protocol="https", information=information, ip=ip, port=port, host=host, flags=SslFlags(flags))
+
+
+EVERYTHING = Scope(keys=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddBinding:
+    """Add an https binding.
+
+    Attributes:
+        key: Host and port of the change it serves.
+        site: Site name.
+        information: `bindingInformation`.
+        flags: `sslFlags`.
+        thumbprint: Certificate; empty for a binding of the Centralized Certificate Store.
+        store: LocalMachine store of the certificate.
+    """
+
+    key: tuple[str, int]
+    site: str
+    information: str
+    flags: SslFlags
+    thumbprint: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceBinding:
+    """Put a binding with another certificate in a binding's place; its other attributes stay.
+
+    IIS mixes certificates up when a binding is edited in place (https://github.com/win-acme/win-acme/issues/371).
+
+    Attributes:
+        key: Host and port of the change it serves; None for a catch-all.
+        site: Site name.
+        old: The binding as it was read.
+        flags: New `sslFlags`.
+        thumbprint: New certificate.
+        store: Its LocalMachine store.
+        config_only: Whether the http.sys record of `old` stays because other bindings live on it.
+    """
+
+    key: tuple[str, int] | None
+    site: str
+    old: Binding
+    flags: SslFlags
+    thumbprint: str
+    store: str
+    config_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveBinding:
+    """Remove a binding.
+
+    Attributes:
+        key: Host and port of the change it serves; None for a catch-all.
+        site: Site name.
+        old: The binding as it was read.
+        config_only: Whether its http.sys record stays because other bindings live on it.
+    """
+
+    key: tuple[str, int] | None
+    site: str
+    old: Binding
+    config_only: bool = False
+
+
+Operation = AddBinding | ReplaceBinding | RemoveBinding
+
+
+class GatewayError(CertcastError):
+    """IIS or Windows refused a call.
+
+    Attributes:
+        code: The HRESULT as an unsigned number, where there was one.
+    """
+
+    def __init__(self, message: str, *, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CommitConflictError(GatewayError):
+    """Somebody else committed since the configuration was read; read again, plan again."""
+
+    retriable: ClassVar[bool] = True
+
+
+class SiteSession(Protocol):
+    """One reading of the configuration and the changes made on it: one `ServerManager`. Used from one thread."""
+
+    def sites(self, scope: Scope) -> Sequence[Site]:
+        """All sites, with the bindings in scope, in IIS's order."""
+
+    def states(self) -> Mapping[str, SiteState]:
+        """State of every web site; `UNKNOWN` where IIS cannot tell (0x800710D8)."""
+
+    def ftp_thumbprints(self) -> frozenset[str]:
+        """Certificates that FTP sites and the site defaults use, upper-case hex SHA-1."""
+
+    def perform(self, operation: Operation) -> None:
+        """Make one change, not yet committed. Raises `GatewayError`."""
+
+    def commit(self) -> None:
+        """Make the changes effective. Raises `CommitConflictError` and `GatewayError`."""
+
+    def start_site(self, name: str) -> SiteState:
+        """Ask IIS to start a site and answer the state it then has."""
+
+    def add_site(self, name: str, information: str, path: str) -> None:
+        """Add a site with one http binding, not yet committed (only the self-test does)."""
+
+    def remove_site(self, name: str) -> None:
+        """Remove a site, not yet committed (only the self-test does)."""
+
+
+class IisGateway(Protocol):
+    """IIS on this machine. Blocking: called in a worker thread."""
+
+    def version(self) -> tuple[int, int]:
+        """Major and minor version of IIS."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep every other certcast process on this machine out. Raises `GatewayError` when one stays in."""
+
+    def session(self) -> AbstractContextManager[SiteSession]:
+        """A fresh reading; let go of at the end in any case."""

@@ -1,0 +1,30 @@
+"""Doing many things at once, but not too many; what they are is the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+T = TypeVar("T")
+
+CONCURRENCY = 32
+
+
+async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY) -> list[T]:
+    """Await all, at most `limit` at a time, in order; the first error ends it after the others have come to rest."""
+    gate = asyncio.Semaphore(limit)
+
+    async def one(item: Awaitable[T]) -> T:
+        async with gate:
+            return await item
+
+    results = await asyncio.gather(*(one(item) for item in work), return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
