@@ -1,0 +1,127 @@
+"""Whatever is lost, doubled, late, reordered or killed on the way, the end is right and nothing is installed twice."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from shared.messages import RESULTS_QUEUE
+from tests.acceptance.witness import CREATED, DELETED, PASSWORD, Witness, eventually, witnessed
+from tests.certificates import authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AGENTS = 2
+FROM_THE_PAST = "0x1D000000000000"
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cloud() -> AsyncIterator[Witness]:
+    async with witnessed(PlatformSettings(agents=AGENTS, ports=FREE_PORTS)) as witness:
+        yield witness
+
+
+async def test_an_event_delivered_twice_installs_once(cloud: Witness) -> None:
+    issued = authority().issue("twice.test")
+    etag = await cloud.upload("twice.pfx", issued.pfx(PASSWORD))
+    assert await cloud.post_event("twice.pfx", etag=etag) == 202
+    record = await cloud.becomes("twice.pfx", "live", live=AGENTS)
+    assert await cloud.post_event("twice.pfx", etag=etag) == 202
+    await cloud.serves("twice.test", issued.fingerprint)
+    assert (await cloud.record("twice.pfx")).revision == record.revision
+    assert len(cloud.installs("twice.test")) == AGENTS, cloud.installs("twice.test")
+
+
+async def test_two_events_for_one_blob_in_the_wrong_order_end_with_the_newer_content(cloud: Witness) -> None:
+    older, newer = authority().issue("order.test"), authority().issue("order.test")
+    first = await cloud.upload("order.pfx", older.pfx(PASSWORD))
+    second = await cloud.upload("order.pfx", newer.pfx(PASSWORD))
+    assert await cloud.post_event("order.pfx", etag=second) == 202
+    assert await cloud.post_event("order.pfx", etag=first) == 202
+    await cloud.becomes("order.pfx", "live", live=AGENTS)
+    await cloud.serves("order.test", newer.fingerprint)
+    record = await cloud.record("order.pfx")
+    assert record.fingerprint_sha256 == newer.fingerprint
+    generations = {line.rpartition("generation ")[2] for line in cloud.installs("order.test")}
+    assert len(cloud.installs("order.test")) == AGENTS * len(generations)
+
+
+async def test_an_event_for_a_blob_that_was_deleted_since_binds_nothing(cloud: Witness) -> None:
+    issued = authority().issue("gone.test")
+    etag = await cloud.upload("gone.pfx", issued.pfx(PASSWORD))
+    await cloud.becomes("gone.pfx", "live", live=AGENTS)
+    assert await cloud.account.uploads.delete("gone.pfx")
+    await cloud.becomes("gone.pfx", "removed", live=0)
+    assert await cloud.post_event("gone.pfx", etag=etag) == 202
+    assert issued.fingerprint not in await cloud.served("gone.test")
+    assert (await cloud.record("gone.pfx")).status == "removed"
+
+
+async def test_a_late_deletion_event_for_a_blob_that_is_there_again_removes_nothing(cloud: Witness) -> None:
+    issued = authority().issue("again.test")
+    await cloud.upload("again.pfx", issued.pfx(PASSWORD))
+    await cloud.becomes("again.pfx", "live", live=AGENTS)
+    assert await cloud.post_event("again.pfx", kind=DELETED) == 202
+    assert await cloud.served("again.test") == [issued.fingerprint] * AGENTS
+    assert (await cloud.record("again.pfx")).status == "live"
+
+
+async def test_an_event_about_content_that_was_overwritten_since_serves_what_is_there_now(cloud: Witness) -> None:
+    issued = authority().issue("over.test")
+    await cloud.upload("over.pfx", issued.pfx(PASSWORD))
+    await cloud.becomes("over.pfx", "live", live=AGENTS)
+    before = len(cloud.installs("over.test"))
+    assert await cloud.post_event("over.pfx", etag=FROM_THE_PAST, kind=CREATED) == 202
+    assert await cloud.served("over.test") == [issued.fingerprint] * AGENTS
+    assert (await cloud.record("over.pfx")).status == "live"
+    assert len(cloud.installs("over.test")) == before
+
+
+async def test_an_agent_killed_between_installing_and_reporting_reports_after_its_restart(cloud: Witness) -> None:
+    issued = authority().issue("killed.test")
+    # Without the queue no report can be sent, however quick the agents are.
+    await cloud.account.queues.delete(RESULTS_QUEUE)
+    await cloud.upload("killed.pfx", issued.pfx(PASSWORD))
+    await cloud.serves("killed.test", issued.fingerprint)
+    assert (await cloud.record("killed.pfx")).live == 0
+    await cloud.platform.agents[0].kill()
+
+    async def recreated() -> bool:
+        await cloud.account.queues.create(RESULTS_QUEUE)
+        return RESULTS_QUEUE in [name async for name in cloud.account.queues.names(RESULTS_QUEUE)]
+
+    await eventually(recreated, "the results queue to be there again")
+    await cloud.platform.agents[0].start()
+    record = await cloud.becomes("killed.pfx", "live", live=AGENTS)
+    assert record.total == AGENTS
+    await cloud.serves("killed.test", issued.fingerprint)
+
+
+async def test_an_agent_started_after_the_upload_serves_it(cloud: Witness) -> None:
+    issued = authority().issue("late.test")
+    await cloud.platform.agents[1].stop()
+    await cloud.upload("late.pfx", issued.pfx(PASSWORD))
+    record = await cloud.becomes("late.pfx", "live")
+    assert (record.live, record.total) == (AGENTS - 1, AGENTS - 1), "an agent that was stopped is not waited for"
+    await cloud.platform.agents[1].start()
+    await cloud.serves("late.test", issued.fingerprint)
+    await cloud.becomes("late.pfx", "live", live=AGENTS)
+
+
+async def test_an_upload_made_while_the_functions_host_was_down_is_served_once_it_is_back(cloud: Witness) -> None:
+    issued = authority().issue("down.test")
+    await cloud.platform.functions.kill()
+    await cloud.upload("down.pfx", issued.pfx(PASSWORD))
+    await asyncio.sleep(1)
+    assert issued.fingerprint not in await cloud.served("down.test")
+    await cloud.platform.functions.start()
+    await cloud.becomes("down.pfx", "live", live=AGENTS)
+    await cloud.serves("down.test", issued.fingerprint)
+    assert len(cloud.installs("down.test")) == AGENTS
