@@ -1,0 +1,78 @@
+"""Half of all events never arrive, and one sweep later everything is as it should be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from local_azure.event_delivery import Faults
+from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from tests.acceptance.witness import PASSWORD, Witness, witnessed
+from tests.certificates import authority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+UPLOADS, DELETED, RENEWED, AGENTS = 100, 20, 20, 2
+AT_ONCE = 8
+NEVER_BY_ITSELF = {"CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *"}
+
+pytestmark = pytest.mark.timeout(420)
+
+
+def host(number: int) -> str:
+    return f"tenant-{number}.test"
+
+
+async def upload_all(cloud: Witness, numbers: Iterable[int]) -> dict[int, str]:
+    """Upload a new certificate for each tenant and return their fingerprints."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> tuple[int, str]:
+        issued = authority().issue(host(number))
+        async with gate:
+            await cloud.upload(f"{number}.pfx", issued.pfx(PASSWORD))
+        return number, issued.fingerprint
+
+    return dict(await asyncio.gather(*(one(number) for number in numbers)))
+
+
+async def sweep_now(cloud: Witness) -> None:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(
+            f"{cloud.platform.functions_url}/admin/functions/sweep",
+            json={"input": ""},
+            headers={"x-functions-key": cloud.platform.keys.master},
+        ) as answer,
+    ):
+        assert answer.status == 202, await answer.text()
+
+
+async def test_with_every_second_event_lost_one_sweep_puts_everything_right() -> None:
+    settings = PlatformSettings(
+        agents=AGENTS,
+        ports=FREE_PORTS,
+        faults=Faults(drop=0.5, seed=4),
+        function_environment=NEVER_BY_ITSELF,
+    )
+    async with witnessed(settings) as cloud:
+        wanted = await upload_all(cloud, range(UPLOADS))
+        wanted |= await upload_all(cloud, range(RENEWED))
+        gone = range(UPLOADS - DELETED, UPLOADS)
+        for number in gone:
+            assert await cloud.account.uploads.delete(f"{number}.pfx")
+        assert cloud.platform.relay.delivery.counts["lost"] > UPLOADS // 4
+        await sweep_now(cloud)
+        for number in range(UPLOADS - DELETED):
+            await cloud.becomes(f"{number}.pfx", "live", live=AGENTS)
+        for number in range(UPLOADS - DELETED):
+            assert await cloud.served(host(number)) == [wanted[number]] * AGENTS, host(number)
+        for number in gone:
+            record = await cloud.account.state.uploads.get(f"{number}.pfx")
+            if record is not None:  # of some, no event ever told
+                await cloud.becomes(f"{number}.pfx", "removed", live=0)
+            assert wanted[number] not in await cloud.served(host(number)), host(number)
