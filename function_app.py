@@ -113,7 +113,7 @@ async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the hos
 @app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def certificates(req: func.HttpRequest) -> func.HttpResponse:
     """Every upload."""
-    return await _answered(lambda: status_api.certificates(cloud(), removed=req.params.get("removed") == "true"))
+    return await _answered(lambda: status_api.certificates(cloud(), removed=req.params.get("removed")))
 
 
 @app.function_name("certificate")
@@ -127,8 +127,9 @@ async def certificate(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
     """Install one upload once more; the route's last part is `/redeploy`, for names may hold slashes."""
-    name, mark, _ = req.route_params.get("name", "").rpartition("/redeploy")
-    if not mark:
+    path = req.route_params.get("name", "")
+    name = path.removesuffix("/redeploy")
+    if name == path:
         return _json(HTTPStatus.NOT_FOUND, {"error": "post to /api/certificates/{name}/redeploy"})
     return await _answered(lambda: status_api.redeploy_certificate(cloud(), name))
 
@@ -144,7 +145,11 @@ async def instances(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001
 @app.route("healthz", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
     """Whether the Function can do its work."""
-    return await _answered(lambda: status_api.health(cloud()))
+    try:
+        opened = cloud()
+    except CertcastError as error:
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "failing", "reason": str(error)})
+    return await _answered(lambda: status_api.health(opened))
 
 
 @app.function_name("openapi")

@@ -39,7 +39,8 @@ HIDE_S = 300
 """How long a taken message stays hidden: longer than any batch takes; a crash needs no message, a start reconciles."""
 MAX_DEQUEUE = 5
 POLL_BUSY_S = 0.1
-POLL_GROWTH = 1.25
+POLL_GROWTH = 1.02
+"""Certificates come in bursts: an agent that had work looks often for a while, and is at its longest wait 45 s later."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 RETRY_S = (5, 15, 60)

@@ -43,14 +43,21 @@ async def announce(cloud: Cloud, record: UploadRecord) -> None:
     await cloud.state.uploads.update(record.name, change)
 
 
-async def enqueue(cloud: Cloud, record: UploadRecord, kind: EventType) -> None:
-    """Put one event on the outbox."""
+async def enqueue(cloud: Cloud, record: UploadRecord, kind: EventType, *, event_id: str = "") -> None:
+    """Put one event on the outbox.
+
+    Args:
+        cloud: Whose outbox.
+        record: What the event tells of.
+        kind: Its type.
+        event_id: Its id where whoever makes the same event again must give it the same one; empty for a new one.
+    """
     document = upload_document(record)
     text = json.dumps(document, separators=(",", ":"))
     if len(text.encode()) > MAX_BODY_BYTES // 2:
         text = json.dumps(document | {"hosts": document["hosts"][:HOSTS_SHOWN], "hosts_total": len(document["hosts"])})
     event = OutgoingEvent(
-        event_id=secrets.token_hex(16),
+        event_id=event_id or secrets.token_hex(16),
         kind=kind,
         subject=record.name,
         at=cloud.now(),

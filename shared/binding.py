@@ -173,22 +173,25 @@ def with_claim(
 
 
 def without_claim(
-    row: DesiredBinding, source: str, revision: int, *, now: datetime, traceparent: str = ""
+    row: DesiredBinding | None, key: BindingKey, source: str, revision: int, *, now: datetime, traceparent: str = ""
 ) -> DesiredBinding:
-    """Withdraw an upload's claim and elect again; a row that never held one is returned as it is.
+    """Withdraw an upload's claim and elect again.
+
+    The withdrawal is written down even where no claim was entered: a look that began earlier may be about to enter it.
 
     Raises:
         StaleRevisionError: The row already holds a later look at the same upload.
     """
-    known = row.claim_of(source)
+    known = row.claim_of(source) if row else None
+    if row and known and known.withdrawn_at is not None and known.revision == revision:
+        return row
     if known is None:
-        return row
-    if known.withdrawn_at is not None and known.revision <= revision:
-        return row
-    withdrawn = replace(known, revision=max(revision, 1), withdrawn_at=now)
-    if known.revision > revision:
-        raise StaleRevisionError(f"{source} was looked at again meanwhile, for {row.key.host_port}")
-    return with_claim(row, row.key, withdrawn, now=now, traceparent=traceparent)
+        known = _no_claim(source, revision, now)
+    elif known.revision <= revision:
+        known = replace(known, revision=revision)
+    else:
+        raise StaleRevisionError(f"{source} was looked at again meanwhile, for {key.host_port}")
+    return with_claim(row, key, replace(known, withdrawn_at=now), now=now, traceparent=traceparent)
 
 
 def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> DesiredBinding:
@@ -199,10 +202,28 @@ def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> 
 def effective(rows: Iterable[DesiredBinding], role: str) -> DesiredBinding | None:
     """Choose, among the rows of one host and port, the one that an instance of this role obeys.
 
-    A present row of the instance's own role wins over one for every role; an absent one wins only over nothing.
+    A present row of the instance's own role wins over one for every role; an absent one wins only over one that became
+    absent before it, whose removal the instance has reported already.
     """
     mine = [row for row in rows if row.role in {role, ANY_ROLE}]
-    return max(mine, key=lambda row: (row.present, row.role == role), default=None)
+    present = [row for row in mine if row.present]
+    if present:
+        return max(present, key=lambda row: row.role == role)
+    return max(mine, key=lambda row: row.changed_at, default=None)
+
+
+def _no_claim(source: str, revision: int, now: datetime) -> Claim:
+    return Claim(
+        source=source,
+        revision=revision,
+        source_etag="",
+        bundle_id="",
+        fingerprint_sha256="",
+        thumbprint_sha1="",
+        not_before=now,
+        not_after=now,
+        uploaded_at=now,
+    )
 
 
 def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime, traceparent: str) -> DesiredBinding:

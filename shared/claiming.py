@@ -15,17 +15,20 @@ from shared.announcing import announce
 from shared.binding import BindingKey, Claim, DesiredBinding, with_claim, without_claim
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.fanout import notify, recipients
-from shared.state import UploadRecord, UploadStatus
+from shared.fanout import concerned, notify, recipients
+from shared.recheck import send_recheck
+from shared.standing import older_than_live
+from shared.state import SETTLEABLE, UploadRecord, UploadStatus
 from shared.turn import write
 from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from shared.cloud import Cloud
     from shared.ports import BlobContent
+    from shared.state import InstanceRecord
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ _JUDGED_COLUMNS = (
     *("uploaded_at", "counted_from", "noticed_at", "judged_at"),
     *("subject", "issuer", "dns_names", "fingerprint_sha256", "thumbprint_sha1", "not_before", "not_after"),
 )
+_SERVED_COLUMNS = ("bundle_id", "hosts", "port", "role", "site")
 
 
 def judged_columns(fresh: UploadRecord) -> dict[str, object]:
@@ -68,12 +72,16 @@ async def accept(
         await write(cloud, fresh, claims=tuple(sorted(wanted | released)))
     claim = _claim(fresh)
     changes = await gather_bounded(
-        [*(_enter(cloud, key, claim) for key in wanted), *(_leave(cloud, key, fresh) for key in released)]
+        [
+            *(_enter(cloud, key, claim, fresh.traceparent) for key in wanted),
+            *(_leave(cloud, key, fresh) for key in released),
+        ]
     )
-    rows = [change.after for change in changes if change.after is not None]
     instances = await recipients(cloud, wanted | released)
-    unchanged = not any(change.moved for change in changes) and before.bundle_id == fresh.bundle_id
-    notice = results.older_than_live(fresh.name, rows)
+    # Not by the rows alone: a look that was cut short may have moved them.
+    same = all(getattr(before, column) == getattr(fresh, column) for column in _SERVED_COLUMNS)
+    unchanged = same and not any(change.moved for change in changes)
+    notice = older_than_live(fresh.name, [change.after for change in changes])
     columns = judged_columns(fresh) | {
         "violations": (*fresh.violations, notice) if notice else fresh.violations,
         "claims": tuple(sorted(wanted)),
@@ -81,12 +89,14 @@ async def accept(
         "reason": "",
         "etag": "",
     }
-    if not unchanged or before.status not in {UploadStatus.ACCEPTED, UploadStatus.LIVE}:
+    if unchanged and before.status in {UploadStatus.ACCEPTED, UploadStatus.LIVE}:
+        columns["counted_from"] = before.counted_from
+    else:
         columns |= {
             "status": UploadStatus.ACCEPTED,
-            "expected": tuple(instance.id for instance in instances),
+            "expected": (expected := _ids_of_role(instances, fresh.role)),
             "live": 0,
-            "total": len(instances),
+            "total": len(expected),
             "live_at": None,
             "fanned_out_at": cloud.now(),
             "resent": False,
@@ -103,9 +113,8 @@ async def accept(
         + (", ..." if len(wanted) > _HOSTS_IN_LOG else ""),
         len(instances),
     )
-    record = await complete(cloud, record, found, metadata)
-    await _settle_all(cloud, fresh.name, changes, [instance.id for instance in instances])
-    return await cloud.state.uploads.get(fresh.name) or record
+    await _settle_all(cloud, fresh.name, changes, instances)
+    return await complete(cloud, record, found, metadata)
 
 
 async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
@@ -131,10 +140,9 @@ async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
     )
     if mine.claims:
         await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
-    record = await write(cloud, mine, etag=DELETED)
     log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
-    await _settle_all(cloud, mine.name, changes, ids)
-    return await cloud.state.uploads.get(mine.name) or record
+    await _settle_all(cloud, mine.name, changes, instances)
+    return await write(cloud, mine, etag=DELETED)
 
 
 async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
@@ -146,7 +154,9 @@ async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metad
         try:
             etag = await cloud.uploads.set_metadata(record.name, clean, etag=etag)
         except (ConflictError, MissingError):
-            log.info("upload %s: changed while it was installed; the newer version is looked at by itself", record.name)
+            # Edited metadata raises no event, so a look is asked for.
+            log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
+            await send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent)
         except CertcastError as error:
             if error.retriable:
                 raise
@@ -157,14 +167,12 @@ async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metad
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RowChange:
     before: DesiredBinding | None
-    after: DesiredBinding | None
+    after: DesiredBinding
 
     @property
     def moved(self) -> bool:
         """Whether instances have something to do."""
-        old = self.before.generation if self.before else 0
-        new = self.after.generation if self.after else 0
-        return old != new
+        return self.before is None or self.before.generation != self.after.generation
 
 
 def _claim(fresh: UploadRecord) -> Claim:
@@ -185,48 +193,57 @@ def _claim(fresh: UploadRecord) -> Claim:
     )
 
 
-async def _enter(cloud: Cloud, key: BindingKey, claim: Claim) -> _RowChange:
-    before: DesiredBinding | None = None
+async def _enter(cloud: Cloud, key: BindingKey, claim: Claim, traceparent: str) -> _RowChange:
     now = cloud.now()
-
-    def change(row: DesiredBinding | None) -> DesiredBinding:
-        nonlocal before
-        before = row
-        return with_claim(row, key, claim, now=now)
-
-    after = await cloud.state.bindings.update(key, change)
-    return _RowChange(before=before, after=after)
+    return await _change(cloud, key, lambda row: with_claim(row, key, claim, now=now, traceparent=traceparent))
 
 
 async def _leave(cloud: Cloud, key: BindingKey, mine: UploadRecord) -> _RowChange:
-    before: DesiredBinding | None = None
-    now = cloud.now()
-
-    def change(row: DesiredBinding | None) -> DesiredBinding | None:
-        nonlocal before
-        before = row
-        return None if row is None else without_claim(row, mine.name, mine.revision, now=now)
-
-    after = await cloud.state.bindings.update(key, change)
-    return _RowChange(before=before, after=after)
+    now, trace = cloud.now(), mine.traceparent
+    return await _change(
+        cloud, key, lambda row: without_claim(row, key, mine.name, mine.revision, now=now, traceparent=trace)
+    )
 
 
-async def _settle_all(cloud: Cloud, name: str, changes: Collection[_RowChange], instances: Collection[str]) -> None:
-    """Settle this upload, and those that lost or won a host and port by what was done to it."""
-    won: set[str] = set()
-    lost: set[str] = set()
-    for change in changes:
-        if not change.moved:
-            continue
-        lost.add(change.before.source if change.before else "")
-        won.add(change.after.source if change.after else "")
-    for other in sorted(won - {"", name}):
+async def _change(
+    cloud: Cloud, key: BindingKey, decide: Callable[[DesiredBinding | None], DesiredBinding]
+) -> _RowChange:
+    decisions: list[_RowChange] = []
+
+    def change(row: DesiredBinding | None) -> DesiredBinding:
+        decisions.append(_RowChange(before=row, after=decide(row)))
+        return decisions[-1].after
+
+    await cloud.state.bindings.update(key, change)
+    return decisions[-1]
+
+
+def _ids_of_role(instances: Collection[InstanceRecord], role: str) -> tuple[str, ...]:
+    return tuple(sorted(instance.id for instance in instances if concerned(instance, {role})))
+
+
+async def _settle_all(
+    cloud: Cloud, name: str, changes: Collection[_RowChange], instances: Collection[InstanceRecord]
+) -> None:
+    """Settle this upload, and those that lost or won a host and port by what was done to it.
+
+    Also those that a look which was cut short had no time to settle.
+    """
+    winners = {change.after.source for change in changes} - {"", name}
+    losers = {change.before.source for change in changes if change.moved and change.before}
+    losers = (losers | {change.after.replaced for change in changes}) - {"", name}
+    others = {claim.source for change in changes for claim in change.after.claims if claim.withdrawn_at is None}
+    for other in sorted(winners):
         await _taken_over(cloud, other, instances)
-    for other in sorted({name, *won, *lost} - {""}):
+    for other in sorted(others - winners - losers - {name}):
+        record = await cloud.state.uploads.get(other)
+        if record is not None and record.status in SETTLEABLE - {UploadStatus.SUPERSEDED}:
+            losers.add(other)
+    for other in sorted({name} | winners | losers):
         await results.settle(cloud, other)
 
 
-async def _taken_over(cloud: Cloud, name: str, instances: Collection[str]) -> None:
+async def _taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRecord]) -> None:
     """Another upload's end made this one the elected one: its status starts over, counted from now."""
     now = cloud.now()
 
@@ -237,7 +254,7 @@ async def _taken_over(cloud: Cloud, name: str, instances: Collection[str]) -> No
             record,
             status=UploadStatus.ACCEPTED,
             violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE),
-            expected=tuple(sorted(instances)),
+            expected=_ids_of_role(instances, record.role),
             counted_from=now,
             fanned_out_at=now,
             resent=False,

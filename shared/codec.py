@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
@@ -45,13 +46,15 @@ def _converter() -> Converter:
     converter.register_unstructure_hook(datetime, instant_text)
     converter.register_structure_hook(datetime, _read_instant)
     # cattrs turns anything into text by calling str(); a number where a name belongs is a broken document to us.
-    # By identity: hooks registered for a class would also catch the enums that derive from str.
-    converter.register_structure_hook_func(lambda kind: kind in {str, int, bool}, _exactly)
-    converter.register_structure_hook_func(lambda kind: kind is float, _number)
+    for kind in (str, int, bool):
+        converter.register_structure_hook(kind, _exactly)
+    converter.register_structure_hook(float, _number)
     return converter
 
 
 def _exactly(value: object, expected: type) -> object:
+    if issubclass(expected, Enum):  # a hook for str is also asked about the enumerations that derive from it
+        return expected(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise TypeError(f"expected {expected.__name__}, found {type(value).__name__}")
     return value
@@ -124,7 +127,10 @@ def from_entity(kind: type[T], entity: Mapping[str, object]) -> T:
             document[column] = _parsed(item, column, kind)
         else:
             document[column] = item
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind of row is a dataclass
     for name, pieces in packed.items():
+        if name not in names:
+            continue  # a newer writer's
         try:
             document[name] = json.loads(zlib.decompress(b"".join(pieces[n] for n in sorted(pieces))))
         except (zlib.error, ValueError):

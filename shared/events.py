@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 SOURCE = "/certcast"
 
+# The outbox tries again, for a week; a topic that does not answer must not hold a worker for the SDK's five minutes.
+_RETRIES = 1
+_CONNECT_TIMEOUT_S = 5
+_ANSWER_TIMEOUT_S = 20
+
 
 class Topic:
     """One Event Grid topic with the CloudEvents input schema.
@@ -33,7 +38,13 @@ class Topic:
 
     def __init__(self, endpoint: str, *, key: str, credential: Callable[[], AsyncTokenCredential]) -> None:
         self._endpoint = endpoint
-        self._client = EventGridPublisherClient(endpoint, AzureKeyCredential(key) if key else credential())
+        self._client = EventGridPublisherClient(
+            endpoint,
+            AzureKeyCredential(key) if key else credential(),
+            retry_total=_RETRIES,
+            connection_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=_ANSWER_TIMEOUT_S,
+        )
 
     async def publish(self, event: OutgoingEvent) -> None:
         """Send one event.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -55,13 +57,20 @@ async def warn(cloud: Cloud, record: UploadRecord) -> bool:
         given = current is not None and warning_due(current, cloud.now()) == due
         return replace(current, warned_days=due) if current is not None and given else current
 
+    # What is to be told comes before it is marked as given: doubled is allowed, lost is not.
+    if due == ON_EXPIRY:
+        await results.settle(cloud, record.name)
+        record = await cloud.state.uploads.get(record.name) or record
     if cloud.topic is not None:
-        # Before it is marked as given: doubled is allowed, lost is not.
-        await enqueue(cloud, record, EventType.EXPIRING)
+        await enqueue(cloud, record, EventType.EXPIRING, event_id=_event_id(record, due))
     await cloud.state.uploads.update(record.name, change)
     if given:
         when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
         log.warning("upload %s: its certificate %s (%s); upload a renewal", record.name, when, record.not_after)
-        if due == ON_EXPIRY:
-            await results.settle(cloud, record.name)
     return given
+
+
+def _event_id(record: UploadRecord, due: int) -> str:
+    """The same from every sweep that gives this warning, so that a receiver can drop the second."""
+    warning = json.dumps([record.name, record.revision, record.fingerprint_sha256, due])
+    return hashlib.sha256(warning.encode()).hexdigest()[:32]

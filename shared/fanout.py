@@ -26,7 +26,7 @@ async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[Instanc
     """
     roles = {key.role for key in keys}
     found = [known.value async for known in cloud.state.instances.all()]
-    return sorted((i for i in found if not i.stopped and _concerned(i, roles)), key=lambda instance: instance.id)
+    return sorted((i for i in found if not i.stopped and concerned(i, roles)), key=lambda instance: instance.id)
 
 
 async def notify(
@@ -51,5 +51,6 @@ async def _tell(cloud: Cloud, instance: InstanceRecord, keys: Collection[Binding
             return  # reaped meanwhile: if it returns it registers anew and reads every row
 
 
-def _concerned(instance: InstanceRecord, roles: Collection[str]) -> bool:
+def concerned(instance: InstanceRecord, roles: Collection[str]) -> bool:
+    """Whether rows of any of these roles are for this instance."""
     return ANY_ROLE in roles or instance.role in roles

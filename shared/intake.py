@@ -152,7 +152,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
         role=judgement.role,
         site=judgement.site,
         uploaded_at=uploaded_at,
-        counted_from=uploaded_at,
+        counted_from=_counted_from(mine, found, uploaded_at),
         noticed_at=noticed_at,
         judged_at=cloud.now(),
     )
@@ -167,6 +167,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
             thumbprint_sha1=bundle.thumbprint_sha1,
             not_before=bundle.not_before,
             not_after=bundle.not_after,
+            counted_from=max(fresh.counted_from or uploaded_at, bundle.not_before),
         )
     if bundle is None or not judgement.accepted:
         return await _turn_down(cloud, fresh, waits=lacks_password(metadata, judgement))
@@ -179,13 +180,25 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
 
 def _upload_time(mine: UploadRecord, found: BlobContent, notice: Notice) -> datetime:
     """When this content was uploaded: editing metadata is not uploading, and must not win an election."""
-    same_content = mine.bundle_id.endswith(f"/{hashlib.sha256(found.content).hexdigest()}")
-    if same_content and mine.uploaded_at is not None and mine.status is not UploadStatus.REMOVED:
+    if _is_known(mine, found) and mine.uploaded_at is not None:
         return mine.uploaded_at
     modified = found.version.last_modified
     if notice.at is not None and notice.etag == found.version.etag and abs(notice.at - modified) < EVENT_BELONGS:
         return notice.at
     return modified
+
+
+def _counted_from(mine: UploadRecord, found: BlobContent, uploaded_at: datetime) -> datetime:
+    """What `seconds_to_live` counts from: the upload, or the edit of the metadata of what had been done with."""
+    if not _is_known(mine, found):
+        return uploaded_at
+    return found.version.last_modified if mine.etag else mine.counted_from or uploaded_at
+
+
+def _is_known(mine: UploadRecord, found: BlobContent) -> bool:
+    """Whether the content is that which was accepted last."""
+    same = mine.bundle_id.endswith(f"/{hashlib.sha256(found.content).hexdigest()}")
+    return same and mine.status is not UploadStatus.REMOVED
 
 
 async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> UploadRecord:
@@ -198,7 +211,7 @@ async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> Uploa
         cloud,
         fresh,
         status=status,
-        etag=fresh.source_etag,
+        etag="",
         reason=reason,
         live=0,
         total=0,
@@ -209,7 +222,7 @@ async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> Uploa
     if waits:
         await send_recheck(cloud, fresh.name, attempt=0, traceparent=fresh.traceparent)
     await results.tell(cloud, fresh.name)
-    return record
+    return await write(cloud, record, etag=fresh.source_etag)
 
 
 async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
@@ -228,7 +241,6 @@ async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metad
         **judged_columns(fresh),
     )
     await send_when_due(cloud, fresh)
-    record = await complete(cloud, record, found, metadata)
     log.info("upload %s: scheduled for %s", fresh.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
     await results.tell(cloud, fresh.name)
-    return record
+    return await complete(cloud, record, found, metadata)

@@ -15,7 +15,7 @@ from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
-    from azure.keyvault.keys.crypto import CryptographyClient
+    from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 
 KEY_BYTES = 32
 FILE_PREFIX = "file:"
@@ -73,14 +73,14 @@ class VaultKey:
     def wrap_key(self, key: bytes) -> bytes:
         """Encrypt a content key."""
         try:
-            return self._client.wrap_key(self.get_key_wrap_algorithm(), key).encrypted_key  # type: ignore[arg-type]
+            return self._client.wrap_key(_algorithm(self.get_key_wrap_algorithm()), key).encrypted_key
         except AzureError as error:
             raise translated(error, f"wrapping with key {self._url}") from None
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
         """Decrypt a content key."""
         try:
-            return self._client.unwrap_key(algorithm, key).key  # type: ignore[arg-type]
+            return self._client.unwrap_key(_algorithm(algorithm), key).key
         except AzureError as error:
             raise translated(error, f"unwrapping with key {self._url}") from None
 
@@ -91,6 +91,12 @@ class VaultKey:
     def get_kid(self) -> str:
         """Name the key."""
         return self._url
+
+
+def _algorithm(name: str) -> KeyWrapAlgorithm:
+    from azure.keyvault.keys.crypto import KeyWrapAlgorithm  # noqa: PLC0415 - slow to import, and needed only here
+
+    return KeyWrapAlgorithm(name)
 
 
 def read_key_file(path: Path) -> FileKey:

@@ -136,7 +136,7 @@ def decode(kind: type[Message], body: str | bytes) -> Message:
     """
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BrokenMessageError(f"a {kind.__name__} message is not JSON") from None
     if not isinstance(document, dict) or document.get("version") != MESSAGE_VERSION:
         raise BrokenMessageError(f"a {kind.__name__} message is not of version {MESSAGE_VERSION}")

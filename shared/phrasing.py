@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,4 +29,5 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 def day(instant: datetime) -> str:
     """An instant as ISO 8601 in UTC to the second, as certificates have it."""
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime: years before 1000, which a certificate may name, would come out short.
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -6,15 +6,17 @@ holds the upload's settling mark; whoever comes meanwhile leaves word (`settle_a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.announcing import announce
 from shared.bounded import gather_bounded
-from shared.messages import BindingReport, InstallOutcome, InstallReport
+from shared.errors import CertcastError
+from shared.standing import GIVE_UP_AFTER, Standing, removal_standing, settled, upload_standing
 from shared.state import (
     SETTLEABLE,
     InstallationRecord,
@@ -24,21 +26,18 @@ from shared.state import (
     is_awaited,
 )
 from shared.upload import BLOB_SCHEME, scheme_of
-from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from shared.binding import BindingKey, DesiredBinding
+    from shared.binding import DesiredBinding
     from shared.cloud import Cloud
+    from shared.messages import BindingReport, InstallReport
 
 log = logging.getLogger(__name__)
 
 SETTLING = timedelta(seconds=10)
 """How long one run may hold the settling mark; after that it is taken for dead."""
-GIVE_UP_AFTER = timedelta(minutes=10)
-"""An instance that has not reported by then is counted as failed until it does."""
 SETTLE_ROUNDS = 20
 TAG_ROUNDS = 10
 TAG_VALUE_CHARS = 256
@@ -51,23 +50,6 @@ VERSION_TAG = "certcast_version"
 """The ETag of the version that the other tags are about: content uploaded since may not have been looked at yet."""
 
 _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9 +\-./:=_]+")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How far an upload is served, as the reports have it.
-
-    Attributes:
-        status: The status that follows.
-        live: Instances that serve all of it.
-        total: Instances that are waited for.
-        reason: The first failure, or why nobody serves it.
-    """
-
-    status: UploadStatus
-    live: int
-    total: int
-    reason: str = ""
 
 
 async def fold(cloud: Cloud, report: InstallReport) -> None:
@@ -83,15 +65,22 @@ async def fold(cloud: Cloud, report: InstallReport) -> None:
 
 async def settle(cloud: Cloud, name: str) -> None:
     """Derive the upload's status from the reports there are, unless somebody is at it; then they look once more."""
-    if not await _begin(cloud, name):
+    mark = await _begin(cloud, name)
+    if mark is None:
         return
-    for _ in range(SETTLE_ROUNDS):
-        record = await cloud.state.uploads.get(name)
-        if record is None:
-            return
-        standing = await _standing(cloud, record)
-        if await _conclude(cloud, record, standing):
-            break
+    try:
+        for _ in range(SETTLE_ROUNDS):
+            record = await cloud.state.uploads.get(name)
+            if record is None:
+                return
+            mark = await _conclude(cloud, record, await _standing(cloud, record), mark)
+            if mark is None:
+                break
+    except Exception:
+        # Whoever tries again must not find the mark of a run that has ended.
+        with contextlib.suppress(CertcastError):
+            await _let_go(cloud, name, mark)
+        raise
     await tell(cloud, name)
 
 
@@ -154,63 +143,58 @@ async def _enter(cloud: Cloud, instance: str, item: BindingReport) -> None:
     await cloud.state.installations.update((item.host, item.port, instance), change)
 
 
-async def _begin(cloud: Cloud, name: str) -> bool:
-    """Take the settling mark; False when there is nothing to settle or somebody else holds it and was left word."""
-    taken = False
+async def _begin(cloud: Cloud, name: str) -> datetime | None:
+    """Take the settling mark; None when there is nothing to settle or somebody else holds it and was left word."""
+    mark: datetime | None = None
     now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        nonlocal taken
-        taken = False
+        nonlocal mark
+        mark = None
         if record is None or record.status not in SETTLEABLE:
             return None
         if record.settling_until is not None and record.settling_until > now:
             return replace(record, settle_again=True)
-        taken = True
-        return replace(record, settling_until=now + SETTLING, settle_again=False)
+        mark = now + SETTLING
+        return replace(record, settling_until=mark, settle_again=False)
 
     await cloud.state.uploads.update(name, change)
-    return taken
+    return mark
 
 
-async def _conclude(cloud: Cloud, seen: UploadRecord, standing: Standing) -> bool:
-    """Write what was derived and let go of the mark; False when it must be derived once more."""
-    finished = True
+async def _conclude(cloud: Cloud, seen: UploadRecord, standing: Standing, mark: datetime) -> datetime | None:
+    """Write what was derived and let go of the mark; a new mark when it must be derived once more."""
+    again: datetime | None = None
     now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        nonlocal finished
-        finished = True
-        if record is None or record.status not in SETTLEABLE:
-            return None if record is None else replace(record, settling_until=None, settle_again=False)
-        moved_on = (record.revision, record.claims, record.expected) != (seen.revision, seen.claims, seen.expected)
-        if record.settle_again or moved_on:
-            finished = False
-            return replace(record, settle_again=False, settling_until=now + SETTLING)
+        nonlocal again
+        again = None
+        if record is None or record.settling_until != mark:
+            return None  # this run took too long, and whoever took the mark since knows better
+        if record.status not in SETTLEABLE:
+            return replace(record, settling_until=None, settle_again=False)
+        if record.settle_again or _told_what(record) != _told_what(seen):
+            again = now + SETTLING
+            return replace(record, settle_again=False, settling_until=again)
         return replace(settled(record, standing, now), settling_until=None)
 
     await cloud.state.uploads.update(seen.name, change)
-    return finished
+    return again
 
 
-def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
-    """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
-    is_live = standing.status is UploadStatus.LIVE
-    served = is_live or standing.status is UploadStatus.PARTIALLY_LIVE
-    return replace(
-        record,
-        status=standing.status,
-        live=standing.live,
-        total=standing.total,
-        reason=_expired(record, now) if served and not standing.reason else standing.reason,
-        live_at=(record.live_at or now) if is_live else record.live_at,
-    )
+async def _let_go(cloud: Cloud, name: str, mark: datetime | None) -> None:
+    def change(record: UploadRecord | None) -> UploadRecord | None:
+        if record is None or record.settling_until != mark:
+            return None
+        return replace(record, settling_until=None, settle_again=False)
+
+    await cloud.state.uploads.update(name, change)
 
 
-def _expired(record: UploadRecord, now: datetime) -> str:
-    if record.not_after is None or record.not_after > now:
-        return ""
-    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"
+def _told_what(record: UploadRecord) -> tuple[object, ...]:
+    """What the instances were told last: a standing derived from an earlier telling says nothing about this one."""
+    return (record.revision, record.claims, record.expected, record.fanned_out_at)
 
 
 async def _standing(cloud: Cloud, record: UploadRecord) -> Standing:
@@ -225,123 +209,13 @@ async def _standing(cloud: Cloud, record: UploadRecord) -> Standing:
     )
     now = cloud.now()
     awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
+    roles = {name: known.value.role for name, known in instances.items()}
     if record.status is UploadStatus.REMOVED:
-        return removal_standing(rows, reports, awaited)
+        return removal_standing(rows, reports, awaited, roles)
     overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
-    return upload_standing(record, rows, reports, awaited, instances, overdue=overdue)
+    return upload_standing(record, rows, reports, awaited, roles, overdue=overdue)
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:
     partition = installation_partition(row.host, row.port)
     return {known.value.instance: known.value async for known in cloud.state.installations.all(partition)}
-
-
-def removal_standing(
-    rows: Sequence[DesiredBinding],
-    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
-    awaited: Collection[str],
-) -> Standing:
-    """Count the instances that have not yet shown that they stopped serving a removed upload."""
-    behind = [
-        name
-        for name in sorted(awaited)
-        if any(not _caught_up(row, reports[row.key].get(name)) or _failed(reports[row.key].get(name)) for row in rows)
-    ]
-    reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
-    return Standing(
-        status=UploadStatus.REMOVED, live=len(behind), total=len(awaited), reason=reasons[0] if reasons else ""
-    )
-
-
-def upload_standing(
-    record: UploadRecord,
-    rows: Sequence[DesiredBinding],
-    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
-    awaited: Collection[str],
-    instances: Collection[str],
-    *,
-    overdue: bool = False,
-) -> Standing:
-    """Derive the status of an accepted upload from what it won and what the instances proved."""
-    won = [row for row in rows if row.source == record.name]
-    if not won:
-        return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
-    live: list[str] = []
-    failed: list[str] = []
-    pending: list[str] = []
-    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in instances)}):
-        relevant = [row for row in won if not _overridden(row, reports[row.key].get(name))]
-        if not relevant:
-            continue
-        mine = [(row, reports[row.key].get(name)) for row in relevant]
-        if all(_caught_up(row, report) and not _failed(report) for row, report in mine):
-            live.append(name)
-        elif name not in awaited:
-            continue  # it joined later or went silent: counted once it has proved everything, waited for never
-        elif any(_caught_up(row, report) and _failed(report) for row, report in mine):
-            failed.append(name)
-        else:
-            pending.append(name)
-    reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
-    if overdue and pending:
-        minutes = GIVE_UP_AFTER.total_seconds() / 60
-        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
-        failed, pending = failed + pending, []
-    elif not (live or failed or pending):
-        reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
-    return Standing(
-        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
-        live=len(live),
-        total=len(live) + len(failed) + len(pending),
-        reason=reason,
-    )
-
-
-def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
-    if pending or not (live or failed):
-        return UploadStatus.ACCEPTED
-    if not failed:
-        return UploadStatus.LIVE
-    return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
-
-
-def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:
-    return report is not None and (report.role != row.role or report.generation >= row.generation)
-
-
-def _overridden(row: DesiredBinding, report: InstallationRecord | None) -> bool:
-    """Whether the instance obeys the row of its own role for this host and port instead of this one."""
-    return report is not None and report.role != row.role
-
-
-def _failed(report: InstallationRecord | None) -> bool:
-    return report is not None and report.outcome not in {InstallOutcome.LIVE, InstallOutcome.REMOVED}
-
-
-def _failures(row: DesiredBinding, reports: Mapping[str, InstallationRecord], names: Collection[str]) -> Sequence[str]:
-    return [
-        f"instance {name}, {row.key.host_port}: {report.reason or report.outcome.value}"
-        for name in names
-        if (report := reports.get(name)) is not None and _failed(report)
-    ]
-
-
-def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
-    winners = sorted({row.source for row in rows if row.source})
-    return f"superseded by {', '.join(winners[:3])}" if winners else "no host and port is claimed"
-
-
-def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
-    """Explain to whoever uploaded last year's file why it is not served."""
-    for row in rows:
-        mine = row.claim_of(name)
-        winner = row.claim_of(row.source) if row.source else None
-        if mine is None or winner is None or winner.source == name or winner.not_before <= mine.not_before:
-            continue
-        return Violation(
-            code=VerdictCode.OLDER_THAN_LIVE,
-            detail=f"{row.key.host_port} is served from {winner.source}, valid from {winner.not_before:%Y-%m-%d}; "
-            f"this certificate is older, valid from {mine.not_before:%Y-%m-%d}. Delete {winner.source} if this one is "
-            "really meant to be served.",
-        )
-    return None

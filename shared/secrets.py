@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 _WITH_VERSION = 3
+_HTTPS_PORT = 443
+# The SDK's own patience is longer than Event Grid waits for an answer; who asked is asked to ask again.
+_RETRIES = 2
 
 
 class VaultSecrets:
@@ -36,7 +39,7 @@ class VaultSecrets:
         """Read the secret behind a secret URI (`https://<vault>.vault.azure.net/secrets/<name>[/<version>]`)."""
         host, name, version = self._allowed(reference)
         if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential())
+            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
         try:
             secret = await self._clients[host].get_secret(name, version)
         except AzureError as error:
@@ -57,10 +60,15 @@ class VaultSecrets:
             await client.close()
 
     def _allowed(self, reference: str) -> tuple[str, str, str | None]:
-        parts = urlsplit(reference.strip())
+        try:
+            parts = urlsplit(reference.strip())
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
         path = parts.path.strip("/").split("/")
         host = (parts.hostname or "").lower()
-        if parts.scheme != "https" or len(path) not in {2, _WITH_VERSION} or path[0] != "secrets" or not path[1]:
+        usual = parts.scheme == "https" and port in {None, _HTTPS_PORT}
+        if not usual or len(path) not in {2, _WITH_VERSION} or path[0] != "secrets" or not path[1]:
             raise SecretUnavailableError(
                 "the password's reference is not a Key Vault secret URI "
                 "(https://<vault>.vault.azure.net/secrets/<name>)"

@@ -59,7 +59,7 @@ class FolderCertificates:
     def _read(self, name: str, max_bytes: int) -> BlobContent | None:
         file_name = name.removeprefix(f"{SCHEME}://")
         # Only a plain file name reaches the file system: the name may come from a message.
-        if file_name != Path(file_name).name or not is_certificate_name(file_name):
+        if file_name != Path(file_name).name or "\0" in file_name or not is_certificate_name(file_name):
             return None
         path = self._folder / file_name
         try:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SCHEME = "keyvault"
 
+# The SDK's ten would take minutes; the next sweep asks again.
+_RETRIES = 3
+
 # learn.microsoft.com, "About Azure Key Vault certificates": a certificate's secret has this content type; its PFX has
 # no password.
 PFX_CONTENT_TYPE = "application/x-pkcs12"
@@ -113,7 +116,7 @@ class KeyVaultCertificates:
 
     def _client(self, host: str) -> SecretClient:
         if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential())
+            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
         return self._clients[host]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,6 +29,10 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 """An instance that missed three heartbeats is not waited for."""
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
+
+
+MAX_KEY_CHARS = 512
+"""Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
 
 
 class UploadStatus(StrEnum):
@@ -200,8 +205,13 @@ class InstallationRecord:
 
 
 def upload_key(name: str) -> tuple[str, str]:
-    """Place an upload's row: one partition per kind of source."""
-    return (scheme_of(name), encode_key(name))
+    """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
+    return (_bounded(encode_key(scheme_of(name))), _bounded(encode_key(name)))
+
+
+def _bounded(key: str) -> str:
+    # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
+    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def binding_key(key: BindingKey) -> tuple[str, str]:

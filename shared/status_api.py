@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -14,12 +15,14 @@ from shared.errors import CertcastError
 from shared.redeploy import redeploy
 from shared.state import installation_partition
 from shared.status import installation_document, is_gone, status_document, upload_document
+from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
     from shared.cloud import Cloud
-    from shared.state import InstallationRecord
+    from shared.state import InstallationRecord, UploadRecord
 
 _HEALTH_ROW = "healthz"
+_WRITTEN_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +38,23 @@ class Answer:
     document: dict[str, Any]
 
 
-async def certificates(cloud: Cloud, *, removed: bool = False) -> Answer:
-    """Every upload; removed ones only while an instance still serves them, unless asked for."""
+async def certificates(cloud: Cloud, *, removed: str | None = None) -> Answer:
+    """Every upload; removed ones only while an instance still serves them, unless asked for.
+
+    Args:
+        cloud: What is read.
+        removed: The query's `removed`: `true` or `false`, the default.
+    """
+    if removed not in {None, "true", "false"}:
+        return Answer(status=HTTPStatus.BAD_REQUEST, document={"error": "removed must be true or false"})
     records = [known.value async for known in cloud.state.uploads.all()]
-    document = status_document(records, [], now=cloud.now(), removed=removed)
+    document = status_document(records, [], now=cloud.now(), removed=removed == "true")
     return Answer(status=HTTPStatus.OK, document={"uploads": document["uploads"]})
 
 
 async def certificate(cloud: Cloud, name: str) -> Answer:
     """One upload with what every instance reported about its bindings."""
-    record = await cloud.state.uploads.get(name)
+    record = await _named(cloud, name)
     if record is None:
         return _unknown(name)
     reports = await gather_bounded(_reports(cloud, key.host, key.port) for key in record.claims)
@@ -61,15 +71,17 @@ async def instances(cloud: Cloud) -> Answer:
 
 async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
     """Install an upload once more everywhere."""
-    record = await cloud.state.uploads.get(name)
+    record = await _named(cloud, name)
     if record is None or is_gone(record):
         return _unknown(name)
-    keys = await redeploy(cloud, name)
+    keys = await redeploy(cloud, record.name)
     if not keys:
-        reason = f"upload {name} is {record.status.value} and serves no host, so there is nothing to install again"
+        reason = (
+            f"upload {record.name} is {record.status.value} and serves no host, so there is nothing to install again"
+        )
         return Answer(status=HTTPStatus.CONFLICT, document={"error": reason})
     bindings = [key.host_port for key in keys]
-    return Answer(status=HTTPStatus.ACCEPTED, document={"name": name, "bindings": bindings})
+    return Answer(status=HTTPStatus.ACCEPTED, document={"name": record.name, "bindings": bindings})
 
 
 async def health(cloud: Cloud) -> Answer:
@@ -86,6 +98,17 @@ def openapi() -> dict[str, Any]:
     """The description of this API."""
     document: dict[str, Any] = json.loads(Path(__file__).with_name("openapi.json").read_text(encoding="utf-8"))
     return document
+
+
+async def _named(cloud: Cloud, name: str) -> UploadRecord | None:
+    """The upload of a name from a path, in which the Functions host may have left slashes written as %2F.
+
+    learn.microsoft.com, "Routing in ASP.NET Core", URL pattern matching: everything is decoded except %2F.
+    """
+    for candidate in dict.fromkeys((name, _WRITTEN_SLASH.sub("/", name))):
+        if 0 < len(candidate) <= MAX_NAME_CHARS and (record := await cloud.state.uploads.get(candidate)) is not None:
+            return record
+    return None
 
 
 async def _reports(cloud: Cloud, host: str, port: int) -> list[InstallationRecord]:

@@ -21,7 +21,7 @@ from shared.fanout import notify
 from shared.intake import Notice, falls_due, look_at
 from shared.outgoing import announcement
 from shared.state import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
-from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
+from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Mapping
@@ -232,6 +232,9 @@ async def _forget_bundles(cloud: Cloud, report: SweepReport) -> None:
     async for upload in cloud.state.uploads.all():
         if upload.value.status is not UploadStatus.REMOVED:
             named.add(upload.value.bundle_id)
+    async for blob in cloud.uploads.each():
+        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
+        named |= {value for key, value in blob.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
     for bundle in old:
         if bundle.bundle_id not in named:
             report.forgotten += await _unless_changed(cloud.bundles.delete(bundle))

@@ -20,7 +20,7 @@ SEALED_BUNDLE_KEY = "certcast_bundle"
 
 _PASSWORD_KEY = "certificatepassword"  # noqa: S105 - a key's name
 _MAX_PORT = 65_535
-_MAX_NAME_CHARS = 1024
+MAX_NAME_CHARS = 1024
 """Of a blob's name (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata")."""
 
 _HOST_SEPARATORS = re.compile(r"[,;\s]+")
@@ -131,7 +131,7 @@ def is_certificate_name(name: str) -> bool:
 
     One that looks like the name of another certificate source is none: it must not stand in for that source's.
     """
-    usual = len(name) <= _MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None
+    usual = len(name) <= MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None
     return usual and scheme_of(name) == BLOB_SCHEME
 
 

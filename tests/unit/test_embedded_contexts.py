@@ -17,9 +17,9 @@ from instance_agent.targets.embedded_contexts import (
     ContextStore,
     load_through_encrypted_file,
     load_through_memory_file,
-    self_made_fallback,
     server_context,
 )
+from instance_agent.targets.fallback import self_made_fallback
 from shared.bundle import CertificateBundle
 from tests.certificates import authority, self_signed
 

@@ -65,7 +65,7 @@ def test_the_queue_settings_lose_no_second_and_no_message() -> None:
     assert load("host.json")["extensions"]["queues"] == {
         "batchSize": 16,
         "newBatchThreshold": 8,
-        "maxPollingInterval": "00:00:01",
+        "maxPollingInterval": "00:00:00.500",
         "visibilityTimeout": "00:00:05",
         "maxDequeueCount": 5,
         "messageEncoding": "base64",

@@ -1,0 +1,57 @@
+"""An agent as a child process, ready once its row in the table `instances` says so."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from local_azure import child_process
+from local_azure.component import becoming_ready
+from shared.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from local_azure.child_process import ChildProcess, OnLine
+    from shared.account import Account
+
+_READY_S = 120.0
+_LOOK_EVERY_S = 0.1
+
+
+async def start_agent(
+    name: str, *, folder: Path, account: Account, environment: Mapping[str, str], log: Path, on_line: OnLine
+) -> ChildProcess:
+    """Start `instance_agent run` under an instance id, and wait until everything desired has been applied.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or what its target needs is not installed.
+        ChildEndedError: It did not become ready.
+    """
+    process = child_process.start(
+        name,
+        [sys.executable, "-m", "instance_agent", "run"],
+        environment={**environment, "CERTCAST_INSTANCE": name},
+        folder=folder,
+        log=log,
+        on_line=on_line,
+        grace_s=20.0,
+    )
+    async with becoming_ready(process):
+        deadline = asyncio.get_running_loop().time() + _READY_S
+        while not await _ready(account, name, process.pid):
+            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise process.ended_error()
+            await asyncio.sleep(_LOOK_EVERY_S)
+    return process
+
+
+async def _ready(account: Account, name: str, pid: int | None) -> bool:
+    """Whether the row is of this very process, and says it is ready: an earlier one's row may still be there."""
+    try:
+        record = await account.state.instances.get(name)
+    except UnavailableError:
+        return False
+    return record is not None and record.ready and record.session.split("/")[1:2] == [str(pid)]

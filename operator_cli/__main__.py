@@ -1,0 +1,121 @@
+"""`certcast`, also `python -m operator_cli`: runs the command, turns errors into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from operator_cli.exits import Exit, TimedOutError
+from operator_cli.terminal import emit, prepare_streams, say
+from shared.errors import CertcastError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = ("check", "upload", "status", "remove", "up", "demo")
+
+_EPILOG = """\b
+Storage account, first match wins:
+  --connection-string-file FILE    a file with the connection string
+  --account NAME                   an account, with your identity (az login)
+  CERTCAST_STORAGE                 a connection string
+  CERTCAST_STORAGE__accountName    an account, with your identity
+  nothing                          the local emulator (certcast up)
+
+\b
+Exit codes: 0 done, 1 rejected or failed, 2 usage, 3 timed out.
+"""
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is asked for: `check` needs no Azure SDK, and none needs all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - Click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"operator_cli.{cmd_name}").command
+        return command
+
+
+@click.command(
+    cls=_Commands,
+    epilog=_EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="certcast", message="certcast %(version)s")
+@click.pass_context
+def certcast(context: click.Context) -> None:
+    """One upload, live everywhere.
+
+    A PFX uploaded to the blob container `certificates` is served over SNI by every instance of your platform within
+    seconds. These commands upload one and wait until it is, or say exactly why it is not.
+
+    Try it all on this machine: `certcast demo`.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+        context.exit(Exit.USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_streams()
+    # The SDKs report what we report too, at length; without a handler Python would print it.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        code = certcast.main(words, prog_name="certcast", standalone_mode=False)
+    except BrokenPipeError:
+        return _nobody_reads()
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _refuse("interrupted", Exit.INTERRUPTED, as_json="--json" in words)
+    except (click.ClickException, CertcastError, OSError) as error:
+        return _refuse(_sentence(error), _code(error), as_json="--json" in words)
+    return int(code or Exit.DONE)
+
+
+def _code(error: Exception) -> Exit:
+    if isinstance(error, TimedOutError):
+        return Exit.TIMED_OUT
+    usage = isinstance(error, click.UsageError | ConfigurationError)
+    return Exit.USAGE if usage else Exit.FAILED
+
+
+def _sentence(error: Exception) -> str:
+    """One line that says what is wrong and how to go on."""
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "certcast"
+        return f"{error.format_message()} See `{path} --help`."
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror or error}; put that right and run it again"
+    return str(error)
+
+
+def _refuse(sentence: str, code: Exit, *, as_json: bool) -> int:
+    line = " ".join(sentence.split())
+    if as_json:
+        emit({"error": line})
+    say(f"certcast: {line}", "red")
+    return code
+
+
+def _nobody_reads() -> int:
+    """The reader of a pipe has gone (`certcast status | head`): nothing is wrong, and nothing can be said."""
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, sys.stdout.fileno())
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

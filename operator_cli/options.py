@@ -1,0 +1,121 @@
+"""Options that several commands share, so that they are named and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Command = TypeVar("Command", bound="Callable[..., int]")
+
+DEFAULT_TIMEOUT_S = 120.0
+
+_MAX_PORT = 65_535
+MAX_AGENTS = 100
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout; everything else goes to stderr."
+)
+name_argument = click.argument("name")
+
+
+def file_argument(command: Command) -> Command:
+    """The PFX file."""
+    return click.argument("file", type=click.Path(path_type=Path))(command)
+
+
+def claim_options(command: Command) -> Command:
+    """What the certificate is to be served for, and how its file is opened."""
+    for option in reversed(
+        (
+            click.option(
+                "--host",
+                "hosts",
+                multiple=True,
+                metavar="HOST",
+                help="Serve it for this host (HostHeader); repeat for several. Default: every name in the certificate.",
+            ),
+            click.option(
+                "--port",
+                type=click.IntRange(1, _MAX_PORT),
+                metavar="PORT",
+                help="Serve it on this port (PortNumber). Default: 443.",
+            ),
+            click.option(
+                "--subject",
+                metavar="DN",
+                help="The subject it must have, as CN=www.example.com (CertificateSubject): catches a wrong file.",
+            ),
+            click.option(
+                "--password-stdin",
+                is_flag=True,
+                help="Read the file's password from the first line of stdin. Without it, a terminal is asked if the "
+                "file needs one.",
+            ),
+            click.option(
+                "--trust",
+                metavar="public|off|PATH",
+                help="Whose certificates are accepted: public CAs, anybody's, or the PEM roots in a file. Default: "
+                "CERTCAST_TRUST, else off with the local emulator and public with a real account.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def storage_options(command: Command) -> Command:
+    """Which storage account. No option takes a secret itself: every user of a machine can read process arguments."""
+    for option in reversed(
+        (
+            click.option(
+                "--connection-string-file",
+                type=click.Path(path_type=Path),
+                metavar="FILE",
+                help="Read the storage account's connection string from this file.",
+            ),
+            click.option("--account", metavar="NAME", help="Use this storage account with your identity (az login)."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def wait_options(waits_for: str) -> Callable[[Command], Command]:
+    """Whether and how long to wait."""
+
+    def add(command: Command) -> Command:
+        timeout = click.option(
+            "--timeout",
+            "timeout_s",
+            type=click.FloatRange(0, min_open=True),
+            default=DEFAULT_TIMEOUT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help=f"How long to wait until it is {waits_for}; exit code 3 when it is not by then.",
+        )
+        no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for anything.")
+        return no_wait(timeout(command))
+
+    return add
+
+
+agents_option = click.option(
+    "--agents",
+    type=click.IntRange(1, MAX_AGENTS),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many instances there are.",
+)
+target_option = click.option(
+    "--target",
+    type=click.Choice(["embedded"]),
+    default="embedded",
+    show_default=True,
+    help="The web server that the agents install on.",
+)

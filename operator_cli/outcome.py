@@ -1,0 +1,189 @@
+"""What became of one version of an upload, as the tables or the blob's tags tell; who waits for it is elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from shared.errors import AccessDeniedError, CertcastError
+from shared.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
+from shared.state import UploadStatus
+from shared.status import Document, upload_document
+from shared.upload import SEALED_BUNDLE_KEY
+from shared.verdict import VerdictCode, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from operator_cli.storage import Storage
+    from shared.ports import BlobVersion, UploadContainer
+    from shared.state import State, UploadRecord
+
+SUCCEEDED = frozenset({UploadStatus.LIVE, UploadStatus.SCHEDULED})
+"""Nothing more is to be waited for: it is served, or will be on a day that is known."""
+DECIDED = SUCCEEDED | {
+    UploadStatus.REJECTED,
+    UploadStatus.PARTIALLY_LIVE,
+    UploadStatus.FAILED,
+    UploadStatus.SUPERSEDED,
+    UploadStatus.REMOVED,
+}
+
+_CODES = "|".join(code.value for code in VerdictCode)
+_IN_REASON = re.compile(rf"\b({_CODES}): (.*?)(?=\s*\b(?:{_CODES}): |\Z)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How far one version of an upload has come.
+
+    Attributes:
+        status: Where it is on its way.
+        live: Instances that prove it.
+        total: Instances that are waited for.
+        document: As `status --json` describes an upload; what is not known is null.
+    """
+
+    status: UploadStatus
+    live: int
+    total: int
+    document: Document
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """One version of an upload, as it was sent.
+
+    Attributes:
+        name: Blob name.
+        etag: What the service answered.
+        content_sha256: Hex digest of the content.
+    """
+
+    name: str
+    etag: str
+    content_sha256: str
+
+
+class Witness(Protocol):
+    """Somewhere an outcome can be read."""
+
+    async def outcome(self, sent: Sent) -> Outcome | None:
+        """What became of that version; None while nobody has looked at it.
+
+        Raises:
+            AccessDeniedError: It may not be read there.
+            CertcastError: That version is no longer the blob's content.
+        """
+
+
+class TableWitness:
+    """The tables: they name the version that was judged."""
+
+    def __init__(self, state: State, uploads: UploadContainer) -> None:
+        self._state = state
+        self._uploads = uploads
+
+    async def outcome(self, sent: Sent) -> Outcome | None:
+        """What became of that version; None while nobody has looked at it."""
+        # Read before the row: certcast itself changes the ETag, but only after the row names the version.
+        version = await self._uploads.version(sent.name)
+        record = await self._state.uploads.get(sent.name)
+        if record is not None and record.source_etag == sent.etag:
+            return outcome_of(record)
+        _refuse_another(sent, version)
+        return None
+
+
+class TagWitness:
+    """The blob's tags, for uploaders who may use the container and nothing else."""
+
+    def __init__(self, uploads: UploadContainer) -> None:
+        self._uploads = uploads
+
+    async def outcome(self, sent: Sent) -> Outcome | None:
+        """What became of that version; None while nobody has looked at it."""
+        version = await self._uploads.version(sent.name)
+        try:
+            tags = await self._uploads.tags(sent.name)
+        except AccessDeniedError:
+            raise AccessDeniedError(
+                f"blob {sent.name} was uploaded, but its tags may not be read: the role Storage Blob Data Owner, or t "
+                "among a SAS's permissions, allows it; --no-wait does not look"
+            ) from None
+        if tags is not None and tags.get(VERSION_TAG) == sent.etag and STATUS_TAG in tags:
+            return outcome_of_tags(sent.name, tags)
+        # Scrubbing the password gives another ETag before the tags are written.
+        if version is None or not version.metadata.get(SEALED_BUNDLE_KEY, "").endswith(f"/{sent.content_sha256}"):
+            _refuse_another(sent, version)
+        if tags is None:
+            raise CertcastError(
+                f"blob {sent.name} was uploaded, but this storage account has no blob tags to tell what became of it: "
+                "use an identity that may read tables (Storage Table Data Reader), or --no-wait"
+            )
+        return None
+
+
+class AnyWitness:
+    """The tables while they may be read, else the tags."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._tags = TagWitness(storage.uploads)
+        self._chosen: Witness = self._tags if storage.state is None else TableWitness(storage.state, storage.uploads)
+
+    async def outcome(self, sent: Sent) -> Outcome | None:
+        """What became of that version; None while nobody has looked at it."""
+        try:
+            return await self._chosen.outcome(sent)
+        except AccessDeniedError:
+            if self._chosen is self._tags:
+                raise
+            self._chosen = self._tags
+            return await self._tags.outcome(sent)
+
+
+def outcome_of(record: UploadRecord) -> Outcome:
+    """The outcome that a row tells."""
+    return Outcome(status=record.status, live=record.live, total=record.total, document=upload_document(record))
+
+
+def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
+    """The outcome that tags tell: they have no room for more than the beginning of a reason.
+
+    Raises:
+        CertcastError: They are not certcast's.
+    """
+    live, slash, total = tags.get(LIVE_TAG, "0/0").partition("/")
+    try:
+        status = UploadStatus(tags[STATUS_TAG])
+    except ValueError:
+        slash = ""
+    if not (slash and live.isdecimal() and total.isdecimal()):
+        raise CertcastError(f"the tags of blob {name} are not as certcast writes them: somebody else changed them")
+    reason = tags.get(REASON_TAG, "")
+    violations = [
+        Violation(code=VerdictCode(code), detail=detail).to_json() for code, detail in _IN_REASON.findall(reason)
+    ]
+    document: Document = {
+        "name": name,
+        "status": status.value,
+        "reason": "" if violations else reason,
+        "violations": violations,
+        "hosts": None,
+        "live": int(live),
+        "expected": int(total),
+        "seconds_to_live": None,
+        "not_after": None,
+    }
+    return Outcome(status=status, live=int(live), total=int(total), document=document)
+
+
+def _refuse_another(sent: Sent, found: BlobVersion | None) -> None:
+    if found is None:
+        raise CertcastError(f"blob {sent.name} was deleted by somebody before anything became of it")
+    if found.etag != sent.etag:
+        raise CertcastError(
+            f"blob {sent.name} was uploaded or edited again by somebody else meanwhile: `certcast status {sent.name}` "
+            "tells what became of that"
+        )

@@ -1,0 +1,172 @@
+"""A PFX file at hand: reading it, finding its password, judging it as the Function will; no network is used here."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from operator_cli.account_choice import default_trust
+from operator_cli.terminal import say
+from shared.asn1 import Asn1Error
+from shared.bundle import MAX_PFX_BYTES
+from shared.cloud import utc_now
+from shared.errors import ConfigurationError
+from shared.pkcs12 import Pkcs12
+from shared.trust import OFF, Trust
+from shared.upload import parse_metadata
+from shared.validation import Judgement, ValidationPolicy, judge_pfx
+from shared.verdict import VerdictCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from shared.config import StorageAccess
+
+_PIPED_LINE_BYTES = 4096
+"""Longer than any password; stdin might be a file that never ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the options ask for.
+
+    Attributes:
+        hosts: Hosts as typed.
+        port: None for 443.
+        subject: Expected subject.
+        site: Web site on the target.
+        role: Role of the instances.
+    """
+
+    hosts: tuple[str, ...] = ()
+    port: int | None = None
+    subject: str | None = None
+    site: str | None = None
+    role: str | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """The same as blob metadata; what was not asked for is left out."""
+        values = {
+            "HostHeader": ",".join(self.hosts),
+            "PortNumber": "" if self.port is None else str(self.port),
+            "CertificateSubject": self.subject or "",
+            "SiteName": self.site or "",
+            "Role": self.role or "",
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A file with what was found about it.
+
+    Attributes:
+        content: Its bytes.
+        password: The one that was given; None when none was.
+        judgement: What the Function will say, as far as this machine can tell.
+        trust: What it was judged by.
+    """
+
+    content: bytes = field(repr=False)
+    password: str | None = field(repr=False)
+    judgement: Judgement
+    trust: str
+
+
+def examine(
+    path: Path, wish: Wish, *, password_stdin: bool, trust: str | None, access: StorageAccess | None = None
+) -> Candidate:
+    """Read and judge a file, asking for its password where a terminal can be asked.
+
+    Args:
+        path: The file.
+        wish: What the options ask for.
+        password_stdin: Whether the password is the first line of stdin.
+        trust: The option, if it was given.
+        access: The storage account in use, which the default trust depends on; None takes the environment's.
+
+    Raises:
+        ConfigurationError: The file, the password or the trusted roots cannot be had.
+    """
+    policy = ValidationPolicy(trust=_trust(trust, access))
+    content = read_file(path)
+    password = read_password() if password_stdin else None
+    judgement = _judge(content, wish, password, policy)
+    if password is None and _may_need_password(judgement, content):
+        if sys.stdin is not None and sys.stdin.isatty():
+            password = getpass.getpass(f"Password of {path.name}: ")
+            judgement = _judge(content, wish, password, policy)
+        else:
+            say("no password was given and no terminal can be asked for it: send it with --password-stdin")
+    if policy.trust.name == OFF:
+        say("the chain of issuers was not checked (trust is off); `--trust public` checks it, or `--trust ROOTS.pem`")
+    return Candidate(content=content, password=password, judgement=judgement, trust=policy.trust.name)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file, as far as anybody would look at it.
+
+    Raises:
+        ConfigurationError: It cannot be read; the text says what to give instead.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_PFX_BYTES + 1)
+    except FileNotFoundError:
+        problem = "there is no such file; check the path"
+    except IsADirectoryError:
+        problem = "this is a folder; name the PFX file in it"
+    except PermissionError:
+        problem = "you may not read this file; change its permissions or run this as its owner"
+    except (OSError, ValueError) as error:
+        problem = f"it cannot be read ({getattr(error, 'strerror', None) or error})"
+    raise ConfigurationError(f"{path}: {problem}")
+
+
+def read_password() -> str:
+    """The first line of stdin without its end, and nothing else changed: passwords may begin or end with spaces.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if sys.stdin is None:
+        raise ConfigurationError("--password-stdin: this program has no stdin")
+    if sys.stdin.isatty():
+        return getpass.getpass("Password: ")
+    line = sys.stdin.buffer.readline(_PIPED_LINE_BYTES)
+    if not line:
+        raise ConfigurationError("--password-stdin: stdin is empty; send the password as its first line")
+    try:
+        end = b"\r\n" if line.endswith(b"\r\n") else b"\n"
+        return line.removesuffix(end).decode()
+    except ValueError:
+        raise ConfigurationError("--password-stdin: the password is not UTF-8 text; send it as UTF-8") from None
+
+
+def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationPolicy) -> Judgement:
+    metadata, noted = parse_metadata(wish.metadata())
+    tries: Sequence[bytes | None] = [None, b""] if password is None else [password.encode()]
+    return judge_pfx(content, metadata, tries, policy=policy, now=utc_now(), earlier=noted)
+
+
+def _may_need_password(judgement: Judgement, content: bytes) -> bool:
+    if all(violation.code is not VerdictCode.UNREADABLE_BUNDLE for violation in judgement.violations):
+        return False
+    try:
+        Pkcs12.parse(content)
+    except Asn1Error:
+        return False  # no password makes a PFX of it
+    return True
+
+
+def _trust(option: str | None, access: StorageAccess | None) -> Trust:
+    if option is None:
+        return Trust.from_setting(default_trust(os.environ, access))
+    try:
+        return Trust.from_setting(option)
+    except ConfigurationError as error:
+        raise ConfigurationError(str(error).replace("CERTCAST_TRUST", "--trust")) from None

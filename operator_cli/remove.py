@@ -1,0 +1,108 @@
+"""`certcast remove`: delete an upload and wait until no instance serves it any more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from operator_cli.account_choice import choose_storage
+from operator_cli.exits import Exit, TimedOutError
+from operator_cli.options import json_option, name_argument, storage_options, wait_options
+from operator_cli.storage import opened
+from operator_cli.terminal import emit, results, safe, say
+from operator_cli.waiting import progress, until
+from shared.claiming import DELETED
+from shared.errors import CertcastError
+from shared.state import UploadStatus
+from shared.status import is_gone, upload_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from operator_cli.storage import Storage
+    from operator_cli.waiting import Show
+    from shared.config import StorageAccess
+    from shared.state import UploadRecord
+    from shared.status import Document
+
+
+@click.command("remove")
+@name_argument
+@wait_options("served by no instance any more")
+@storage_options
+@json_option
+def command(  # noqa: PLR0917 - Click passes them by name
+    name: str,
+    timeout_s: float,
+    no_wait: bool,  # noqa: FBT001 - an option
+    connection_string_file: Path | None,
+    account: str | None,
+    as_json: bool,  # noqa: FBT001 - an option
+) -> int:
+    """Delete the upload NAME and wait until its certificate is unbound everywhere.
+
+    Where another accepted upload covers the same host and port, that one is served instead; elsewhere the instance's
+    fallback certificate answers.
+    """
+    access = choose_storage(connection_string_file, account)
+    last, timed_out = asyncio.run(_remove(access, name, None if no_wait else timeout_s))
+    if as_json:
+        document: Document = upload_document(last) if last else {"name": name, "status": UploadStatus.REMOVED.value}
+        emit({**document, **({"error": str(timed_out)} if timed_out else {})})
+    if timed_out is not None:
+        say(f"certcast: {timed_out}", "red")
+        return Exit.TIMED_OUT
+    if not as_json:
+        what = "deleted" if no_wait else "removed, and served nowhere any more"
+        results().print(safe(f"{what}: {name}", "bold green"), soft_wrap=True)
+    return Exit.DONE
+
+
+async def _remove(
+    access: StorageAccess, name: str, timeout_s: float | None
+) -> tuple[UploadRecord | None, TimedOutError | None]:
+    async with opened(access) as storage:
+        if timeout_s is not None:
+            await storage.tables.uploads.get(name)  # refused before anything is deleted, not after
+        if not await storage.uploads.delete(name):
+            raise CertcastError(f"there is no upload named {name!r}: `certcast status` lists them")
+        if timeout_s is None:
+            return None, None
+        with progress() as show:
+            show(f"deleted {name}", 0, 0)
+            return await _unbound(storage, name, timeout_s, show)
+
+
+async def _unbound(
+    storage: Storage, name: str, timeout_s: float, show: Show
+) -> tuple[UploadRecord | None, TimedOutError | None]:
+    last: UploadRecord | None = None
+
+    async def look() -> tuple[UploadRecord | None] | None:
+        nonlocal last
+        last = await storage.tables.uploads.get(name)
+        if last is None:
+            return (None,)  # never looked at: a look that begins now finds no blob
+        if last.status is UploadStatus.REMOVED:
+            show("removed, unbound on", last.total - last.live, last.total)
+        return (last,) if is_gone(last) and last.etag == DELETED else None
+
+    try:
+        return (await until(look, timeout_s=timeout_s))[0], None
+    except TimedOutError:
+        return last, TimedOutError(_not_in_time(name, last, timeout_s))
+
+
+def _not_in_time(name: str, last: UploadRecord | None, timeout_s: float) -> str:
+    if last is None or last.status is not UploadStatus.REMOVED:
+        return (
+            f"{name} was deleted, but nobody has noticed for {timeout_s:g} s: is the Function running and subscribed "
+            "to the container's events (docs/deploy.md), or `certcast up` on this machine?"
+        )
+    why = f" ({last.reason})" if last.reason else ""
+    return (
+        f"{name} was deleted and is still served by {last.live}/{last.total} instances after {timeout_s:g} s{why}: "
+        f"`certcast status {name}` shows how it goes on"
+    )

@@ -1,0 +1,85 @@
+"""The status document from the status API, for whoever has a function key and no way to the storage account."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+from yarl import URL
+
+from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from shared.status import Document
+
+    Reader = Callable[[str | None], Awaitable[Document]]
+
+KEY_SETTING = "CERTCAST_FUNCTION_KEY"
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_TIMEOUT_S = 30
+
+
+@asynccontextmanager
+async def status_api_at(url: str, env: Mapping[str, str]) -> AsyncIterator[Reader]:
+    """Open the status API, to read the status document of one upload, or of all.
+
+    Args:
+        url: Address of the Functions app, with or without `/api`.
+        env: Where the function key is; no option takes it, as every user of a machine can read process arguments.
+
+    Raises:
+        ConfigurationError: There is no key, or the address cannot be used.
+    """
+    api = _api(url)
+    key = env.get(KEY_SETTING, "").strip()
+    if not key:
+        raise ConfigurationError(
+            f"{KEY_SETTING} is not set: give the Functions app's key (az functionapp keys list; of the local cloud, "
+            "`function` in functions-keys.json of its state folder)"
+        )
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers={"x-functions-key": key}, timeout=timeout) as session:
+
+        async def read(name: str | None) -> Document:
+            instances = (await _get(session, api, "instances"))["instances"]
+            if name is None:
+                return {"uploads": (await _get(session, api, "certificates"))["uploads"], "instances": instances}
+            upload = await _get(session, api, f"certificates/{quote(name, safe='')}")
+            return {"uploads": [upload], "instances": instances}
+
+        yield read
+
+
+def _api(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in {"https", "http"} or parts.query or parts.username:
+        raise ConfigurationError("--url takes the Functions app's address, such as https://NAME.azurewebsites.net")
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        raise ConfigurationError(f"--url must begin with https://: the function key would go to {host} unencrypted")
+    return f"{url.rstrip('/').removesuffix('/api')}/api"
+
+
+async def _get(session: aiohttp.ClientSession, api: str, path: str) -> dict[str, Any]:
+    try:
+        # No redirect: it would take the key along.
+        async with session.get(URL(f"{api}/{path}", encoded=True), allow_redirects=False) as answer:
+            status = answer.status
+            document = await answer.json() if answer.content_type == "application/json" else None
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise UnavailableError(f"the status API at {api} does not answer ({type(error).__name__})") from None
+    if status == HTTPStatus.OK and isinstance(document, dict):
+        return document
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        raise AccessDeniedError(f"the status API at {api} refuses the key in {KEY_SETTING}")
+    reason = str(document.get("error", "")) if isinstance(document, dict) else ""
+    raise CertcastError(reason or f"{api} answered {status}: is it the address of certcast's Functions app?")

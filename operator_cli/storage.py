@@ -1,0 +1,119 @@
+"""Opening the storage account, and what its errors mean to a person; what is in it is read elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from shared.account import Account
+from shared.config import STORAGE_SETTING, StorageAccess
+from shared.errors import AccessDeniedError, ConfigurationError, MissingError, UnavailableError
+from shared.ports import UploadContainer
+from shared.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_CONNECT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The open storage account.
+
+    Attributes:
+        uploads: The container `certificates`.
+        state: The tables; None where the connection string opens the container alone.
+    """
+
+    uploads: UploadContainer
+    state: State | None
+
+    @property
+    def tables(self) -> State:
+        """The tables.
+
+        Raises:
+            ConfigurationError: There is no way to them.
+        """
+        if self.state is None:
+            raise ConfigurationError(
+                "this connection string opens the container alone, and statuses are kept in tables: use one of the "
+                "whole account, or --account NAME with an identity that has the role Storage Table Data Reader"
+            )
+        return self.state
+
+
+@asynccontextmanager
+async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
+    """Open the account, and turn what it answers into what a person can do about it.
+
+    Raises:
+        UnavailableError: Nothing answers there.
+        AccessDeniedError: It refuses.
+        MissingError: It is there, but certcast is not deployed to it.
+    """
+    await _listening(access)
+    names = _part_names(access.connection_string or "")
+    container_only = access.connection_string is not None and not names & {"accountname", "tableendpoint"}
+    try:
+        async with Account(_completed(access, names) if container_only else access) as account:
+            yield Storage(uploads=account.uploads, state=None if container_only else account.state)
+    except (UnavailableError, AccessDeniedError, MissingError) as error:
+        raise type(error)(f"{error}; {_cure(error, access)}") from None
+
+
+def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: StorageAccess) -> str:
+    """What a person at a command line can do about it."""
+    if isinstance(error, UnavailableError):
+        return "is `certcast up` still running?" if access.is_emulator else "check the account's name and the network"
+    if isinstance(error, AccessDeniedError) and access.connection_string is None:
+        return "sign in with `az login` as somebody who has these roles, or give a connection string"
+    if isinstance(error, AccessDeniedError):
+        return "the connection string belongs to another account, has expired, or does not allow this"
+    if access.is_emulator:
+        return "this emulator has not been set up for certcast: start it with `certcast up`"
+    return "is this the account that certcast is deployed to (docs/deploy.md)?"
+
+
+def _part_names(connection_string: str) -> set[str]:
+    return {part.partition("=")[0].strip().lower() for part in connection_string.split(";") if part.strip()}
+
+
+def _completed(access: StorageAccess, names: set[str]) -> StorageAccess:
+    """Name the other services too, so that their clients can be made; nobody uses them."""
+    blobs = next(
+        part.partition("=")[2]
+        for part in str(access.connection_string).split(";")
+        if part.strip().lower().startswith("blobendpoint=")
+    )
+    missing = [name for name in ("QueueEndpoint", "TableEndpoint") if name.lower() not in names]
+    text = str(access.connection_string) + "".join(f"{name}={blobs};" for name in missing)
+    return StorageAccess(connection_string=text)
+
+
+async def _listening(access: StorageAccess) -> None:
+    """Tell at once when nothing listens on this machine, where the SDK would go on trying for half a minute."""
+    for part in (access.connection_string or "").split(";"):
+        name, _, value = part.partition("=")
+        if name.strip().lower() not in {"blobendpoint", "tableendpoint"}:
+            continue
+        try:
+            address, port = urlsplit(value).hostname, urlsplit(value).port
+        except ValueError:
+            raise ConfigurationError(f"{name} in the connection string is not a URL: copy it from the portal") from None
+        if address not in _LOOPBACK or port is None:
+            continue
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(address, port)
+        except OSError:
+            raise UnavailableError(
+                f"nothing listens at {address}:{port}: start the local cloud with `certcast up`, or name the storage "
+                f"account of a real one in {STORAGE_SETTING}"
+            ) from None
+        writer.close()

@@ -1,0 +1,153 @@
+"""`certcast up`: the local cloud in the foreground, how to use it, and its log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from local_azure.platform import LocalPlatform
+from local_azure.platform_settings import FREE_PORTS, HTTPS_PORT, STANDARD_PORTS, PlatformSettings, Ports
+from operator_cli.exits import Exit
+from operator_cli.foreground import run_until_stopped
+from operator_cli.options import agents_option, target_option
+from operator_cli.terminal import results, safe, say
+from shared.storage import UPLOADS_CONTAINER
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATE = Path(".certcast")
+
+_PORT = click.IntRange(0, 65_535)
+_COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright_magenta", "bright_blue")
+
+
+@click.command("up")
+@agents_option
+@target_option
+@click.option("--blob-port", type=_PORT, metavar="PORT", help="Blob service. Default: 10000; 0 is a free one.")
+@click.option("--queue-port", type=_PORT, metavar="PORT", help="Queue service. Default: 10001; 0 is a free one.")
+@click.option("--table-port", type=_PORT, metavar="PORT", help="Table service. Default: 10002; 0 is a free one.")
+@click.option("--functions-port", type=_PORT, metavar="PORT", help="Functions host. Default: 7071; 0 is a free one.")
+@click.option(
+    "--agent-offset",
+    type=click.IntRange(0, 65_000),
+    metavar="N",
+    help="agent-0 serves PortNumber p at p + N, each further one a hundred above. Default: 8000: 443 is 8443, 8543 ...",
+)
+@click.option("--free-ports", is_flag=True, help="Take free ports wherever none is given, to run beside another one.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    default=STATE,
+    show_default=True,
+    metavar="DIR",
+    help="Folder of storage, logs and keys, kept from run to run.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Serve the PFX files in this folder too, NAME.pfx with NAME.json for its metadata; changes are seen at once.",
+)
+@click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
+def command(  # noqa: PLR0917 - Click passes them by name
+    agents: int,
+    target: str,
+    blob_port: int | None,
+    queue_port: int | None,
+    table_port: int | None,
+    functions_port: int | None,
+    agent_offset: int | None,
+    free_ports: bool,  # noqa: FBT001 - an option
+    state: Path,
+    folder: Path | None,
+    core_tools: bool,  # noqa: FBT001 - an option
+) -> int:
+    """Run the whole cloud on this machine until Ctrl-C.
+
+    Azurite (the storage emulator), an Event Grid that tells of its blobs, the Function, and agents that serve HTTPS;
+    all on 127.0.0.1. On the standard ports Storage Explorer's "Local Emulator", az and every SDK find it by themselves.
+    """
+    usual = FREE_PORTS if free_ports else STANDARD_PORTS
+    ports = Ports(
+        blob=usual.blob if blob_port is None else blob_port,
+        queue=usual.queue if queue_port is None else queue_port,
+        table=usual.table if table_port is None else table_port,
+        functions=usual.functions if functions_port is None else functions_port,
+        agent_offset=usual.agent_offset if agent_offset is None else agent_offset,
+    )
+    settings = PlatformSettings(
+        agents=agents,
+        ports=ports,
+        state=state,
+        folder=folder,
+        host="func" if core_tools else "certcast",
+        agent_environment={"CERTCAST_TARGET": target},
+        on_line=_Log(results()),
+    )
+    try:
+        return run_until_stopped(_serve(settings))
+    except KeyboardInterrupt:  # the way to end it
+        say("stopped")
+        return Exit.DONE
+
+
+async def _serve(settings: PlatformSettings) -> int:
+    """Run until a part ends by itself, or until cancelled."""
+    say("starting; Ctrl-C stops it")
+    async with LocalPlatform(settings) as platform:
+        results().print(safe_lines(usage(platform)), soft_wrap=True)
+        error = await platform.failure()
+    say(f"certcast: {error}", "bold red")
+    say(f"everything was stopped; logs are in {platform.state / 'logs'}")
+    return Exit.FAILED
+
+
+def usage(platform: LocalPlatform) -> str:
+    """How the local cloud that runs now is used."""
+    standard = platform.endpoints.blob_port == STANDARD_PORTS.blob
+    served = [(agent.name, platform.tls_address(number)) for number, agent in enumerate(platform.agents)]
+    addresses = "\n".join(f"  {name:<10}https://{ip}:{port}" for name, (ip, port) in served)
+    first_ip, first_port = served[0][1]
+    settings = "" if standard else 'CERTCAST_STORAGE="CONNECTION STRING" '
+    emulator = "Emulator - Default Ports" if standard else "(connect to it by the connection string)"
+    return f"""\
+certcast is up. PortNumber {HTTPS_PORT} is served at
+{addresses}
+
+connection string{" (or UseDevelopmentStorage=true)" if standard else ""}
+  {platform.connection_string}
+
+upload a PFX to the container `{UPLOADS_CONTAINER}`, by any of
+  {settings}certcast upload shop.pfx --host www.example.com
+  az storage blob upload --connection-string "CONNECTION STRING" -c {UPLOADS_CONTAINER} -f shop.pfx -n shop.pfx \\
+     --metadata HostHeader=www.example.com CertificatePassword=...
+  Storage Explorer: {emulator} > Blob Containers > {UPLOADS_CONTAINER} > Upload,
+     then Properties > Metadata: HostHeader, CertificatePassword
+
+see what becomes of it
+  {settings}certcast status --watch
+  openssl s_client -connect {first_ip}:{first_port} -servername www.example.com </dev/null
+
+logs are in {platform.state / "logs"}
+"""
+
+
+def safe_lines(text: str) -> str:
+    """The lines, each fit for a terminal."""
+    return "\n".join(safe(line).plain for line in text.splitlines())
+
+
+class _Log:
+    """Prints the components' lines, each component in a colour of its own."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._styles: dict[str, str] = {}
+
+    def __call__(self, component: str, line: str) -> None:
+        style = self._styles.setdefault(component, _COLOURS[len(self._styles) % len(_COLOURS)])
+        self._console.print(safe(f"{component:<10} ", style) + safe(line), soft_wrap=True)

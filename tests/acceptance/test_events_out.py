@@ -1,0 +1,152 @@
+"""What other services hear through Event Grid: published by the Function, taken by the local cloud's topic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
+from tests.certificates import authority
+from tests.event_schemas import check_event
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from local_azure.topic_receiver import ReceivedEvent
+
+AGENTS = 2
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+heard: list[ReceivedEvent] = []
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cloud() -> AsyncIterator[Witness]:
+    heard.clear()
+    settings = PlatformSettings(agents=AGENTS, ports=FREE_PORTS, on_event=heard.append)
+    async with witnessed(settings) as witness:
+        yield witness
+
+
+def about(name: str) -> list[str]:
+    """The types of the events about an upload, each once, in the order in which they were first heard."""
+    kinds = [event.attributes["type"].removeprefix("Certcast.Certificate") for event in heard if subject(event) == name]
+    return list(dict.fromkeys(kinds))
+
+
+def subject(event: ReceivedEvent) -> str:
+    return str(event.attributes["subject"])
+
+
+async def hears(name: str, kind: str, patience_s: float = 40) -> ReceivedEvent:
+    """Wait for an event, which must be as its schema says."""
+
+    async def found() -> ReceivedEvent | None:
+        wanted = (name, f"Certcast.Certificate{kind}")
+        return next((event for event in heard if (subject(event), event.attributes["type"]) == wanted), None)
+
+    event = await eventually(found, f"the event {kind} about {name}", patience_s)
+    assert event is not None
+    check_event({**event.attributes, "data": event.data})
+    return event
+
+
+async def test_an_upload_is_told_of_when_it_is_accepted_and_when_it_is_live(cloud: Witness) -> None:
+    issued = authority().issue("told.test")
+    await cloud.upload("told/größe.pfx", issued.pfx(PASSWORD))
+    accepted = await hears("told/größe.pfx", "Accepted")
+    live = await hears("told/größe.pfx", "Live")
+    assert live.data["fingerprint_sha256"] == issued.fingerprint
+    assert (live.data["live"], live.data["expected"]) == (AGENTS, AGENTS)
+    assert live.attributes["traceparent"] == accepted.attributes["traceparent"]
+    assert live.attributes["id"] != accepted.attributes["id"]
+
+
+async def test_a_rejection_is_told_with_its_reasons(cloud: Witness) -> None:
+    await cloud.upload("bad.pfx", authority().issue("bad.test").pfx(PASSWORD), HostHeader="elsewhere.test")
+    event = await hears("bad.pfx", "Rejected")
+    [violation] = event.data["violations"]
+    assert violation["code"] == "host_not_covered"
+    assert "elsewhere.test" in violation["detail"]
+
+
+async def test_the_loser_of_an_election_is_told_of_as_superseded(cloud: Witness) -> None:
+    now = datetime.now(UTC)
+    older = authority().issue("contested.test", not_before=now - timedelta(days=9))
+    await cloud.upload("older.pfx", older.pfx(PASSWORD))
+    await cloud.becomes("older.pfx", "live", live=AGENTS)
+    await cloud.upload("newer.pfx", authority().issue("contested.test").pfx(PASSWORD))
+    event = await hears("older.pfx", "Superseded")
+    assert "newer.pfx" in event.data["reason"]
+
+
+async def test_a_removal_is_told_once_nobody_serves_it_any_more(cloud: Witness) -> None:
+    issued = authority().issue("leaving.test")
+    await cloud.upload("leaving.pfx", issued.pfx(PASSWORD))
+    await cloud.becomes("leaving.pfx", "live", live=AGENTS)
+    assert await cloud.account.uploads.delete("leaving.pfx")
+    await hears("leaving.pfx", "Removed")
+    assert issued.fingerprint not in await cloud.served("leaving.test")
+
+
+async def test_a_certificate_that_ends_soon_is_told_of_after_a_sweep(cloud: Witness) -> None:
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=5)
+    await cloud.upload("ending.pfx", authority().issue("ending.test", not_after=ends).pfx(PASSWORD))
+    await cloud.becomes("ending.pfx", "live", live=AGENTS)
+    await cloud.sweep()
+    event = await hears("ending.pfx", "Expiring")
+    assert event.data["not_after"] == f"{ends:%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def test_a_topic_that_is_away_delays_nothing_and_loses_nothing(cloud: Witness) -> None:
+    names = [f"away-{number}.pfx" for number in range(5)]
+    await cloud.platform.topic.stop()
+    for name in names:
+        await cloud.upload(name, authority().issue(name.replace(".pfx", ".test")).pfx(PASSWORD))
+    for name in names:
+        await cloud.becomes(name, "live", live=AGENTS)
+
+    async def noticed() -> bool:
+        return any("no answer from the service" in line for who, line in cloud.lines if who == "functions")
+
+    await eventually(noticed, "the Function to meet the topic that is away")
+    assert not any(about(name) for name in names)
+    await cloud.platform.topic.start()
+    for name in names:
+        await hears(name, "Accepted", patience_s=90)
+        await hears(name, "Live", patience_s=90)
+
+
+async def test_every_event_is_shown_among_the_components_lines(cloud: Witness) -> None:
+    await hears("told/größe.pfx", "Live")
+    shown = [line for who, line in cloud.lines if who == "topic"]
+    assert any("Certcast.CertificateLive · told/größe.pfx · live 2/2" in line for line in shown), shown
+
+
+async def test_the_topic_takes_nothing_without_its_key(cloud: Witness) -> None:
+    count = len(heard)
+    event = {"specversion": "1.0", "id": "1", "source": "/certcast", "type": "Certcast.CertificateLive"}
+    headers = {"aeg-sas-key": "guessed", "Content-Type": "application/cloudevents-batch+json"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(cloud.platform.topic.endpoint, data=json.dumps([event]), headers=headers) as answer,
+    ):
+        assert answer.status == 401
+    await asyncio.sleep(0)
+    assert len(heard) == count
+
+
+async def test_no_event_holds_a_password_or_a_key(cloud: Witness) -> None:
+    told = json.dumps([[dict(event.attributes), event.data] for event in heard])
+    assert heard
+    assert PASSWORD not in told
+    assert "PRIVATE KEY" not in told
+    assert cloud.platform.topic.key not in "\n".join(line for _, line in cloud.lines)

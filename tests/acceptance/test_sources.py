@@ -1,0 +1,135 @@
+"""Certificates that come from a folder or a database table are served, renewed and removed like uploads."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import Engine, create_engine, delete, insert, update
+
+from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from shared.sources_sql import CERTIFICATES
+from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
+from tests.certificates import Issued, authority
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+AGENTS = 2
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("folder")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('sql') / 'certificates.db'}")
+    CERTIFICATES.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def cloud(folder: Path, database: Engine) -> AsyncIterator[Witness]:
+    present = authority().issue("present.test")
+    (folder / "present.pfx").write_bytes(present.pfx(None))
+    settings = PlatformSettings(
+        agents=AGENTS,
+        ports=FREE_PORTS,
+        folder=folder,
+        # The sweep runs when a test asks for it.
+        function_environment={"CERTCAST_SQL_URL": str(database.url), "CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *"},
+    )
+    async with witnessed(settings) as witness:
+        yield witness
+
+
+def put(folder: Path, name: str, issued: Issued, **metadata: str) -> None:
+    """Metadata first: the certificate cannot be opened without it."""
+    (folder / f"{name}.json").write_text(json.dumps({"CertificatePassword": PASSWORD, **metadata}), encoding="utf-8")
+    (folder / f"{name}.pfx").write_bytes(issued.pfx(PASSWORD))
+
+
+async def removed(cloud: Witness, name: str, issued: Issued, host: str) -> None:
+    await cloud.becomes(name, "removed", live=0)
+    assert issued.fingerprint not in await cloud.served(host)
+
+
+class TestFolder:
+    async def test_a_file_that_was_there_before_is_served(self, cloud: Witness) -> None:
+        await cloud.becomes("folder://present.pfx", "live", live=AGENTS)
+
+    async def test_a_file_put_into_it_is_served_without_a_sweep(self, cloud: Witness, folder: Path) -> None:
+        issued = authority().issue("folder.test", "second.test")
+        put(folder, "shop", issued, HostHeader="folder.test")
+        await cloud.serves("folder.test", issued.fingerprint)
+        record = await cloud.becomes("folder://shop.pfx", "live", live=AGENTS)
+        assert record.hosts == ("folder.test",)
+
+    async def test_changed_metadata_is_acted_on(self, cloud: Witness, folder: Path) -> None:
+        issued = authority().issue("old.test", "new.test")
+        put(folder, "moved", issued, HostHeader="old.test")
+        await cloud.serves("old.test", issued.fingerprint)
+        (folder / "moved.json").write_text(json.dumps({"CertificatePassword": PASSWORD, "HostHeader": "new.test"}))
+        await cloud.serves("new.test", issued.fingerprint)
+
+        async def left() -> bool:
+            return issued.fingerprint not in await cloud.served("old.test")
+
+        await eventually(left, "the old host to be unbound")
+
+    async def test_a_renewed_file_replaces_the_certificate(self, cloud: Witness, folder: Path) -> None:
+        first, renewed = authority().issue("renewed.test"), authority().issue("renewed.test")
+        put(folder, "renewed", first)
+        await cloud.serves("renewed.test", first.fingerprint)
+        put(folder, "renewed", renewed)
+        await cloud.serves("renewed.test", renewed.fingerprint)
+
+    async def test_a_deleted_file_is_unbound(self, cloud: Witness, folder: Path) -> None:
+        issued = authority().issue("deleted.test")
+        put(folder, "deleted", issued)
+        await cloud.serves("deleted.test", issued.fingerprint)
+        (folder / "deleted.pfx").unlink()
+        await removed(cloud, "folder://deleted.pfx", issued, "deleted.test")
+
+
+class TestSql:
+    async def test_a_row_is_served_renewed_and_unbound_as_sweeps_find_it(
+        self, cloud: Witness, database: Engine
+    ) -> None:
+        first, renewed = authority().issue("sql.test"), authority().issue("sql.test")
+        name = "sql://certificates/shop"
+        values = {"name": "shop", "pfx": first.pfx(PASSWORD), "password": PASSWORD, "host_header": "sql.test"}
+        with database.begin() as connection:
+            connection.execute(insert(CERTIFICATES).values(updated_at=datetime.now(UTC), **values))
+        await cloud.sweep()
+        await cloud.becomes(name, "live", live=AGENTS)
+        await cloud.serves("sql.test", first.fingerprint)
+        with database.begin() as connection:
+            connection.execute(update(CERTIFICATES).values(pfx=renewed.pfx(PASSWORD), updated_at=datetime.now(UTC)))
+        await cloud.sweep()
+        await cloud.serves("sql.test", renewed.fingerprint)
+        await cloud.becomes(name, "live", live=AGENTS)
+        with database.begin() as connection:
+            connection.execute(delete(CERTIFICATES))
+        await cloud.sweep()
+        await removed(cloud, name, renewed, "sql.test")
+
+    async def test_a_row_that_is_no_certificate_is_rejected_with_reasons(
+        self, cloud: Witness, database: Engine
+    ) -> None:
+        with database.begin() as connection:
+            connection.execute(
+                insert(CERTIFICATES).values(name="bad", pfx=b"?", password="x", updated_at=datetime.now(UTC))
+            )
+        await cloud.sweep()
+        record = await cloud.becomes("sql://certificates/bad", "rejected")
+        assert [violation.code for violation in record.violations] == ["unreadable_bundle"]

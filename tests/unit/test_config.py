@@ -1,0 +1,152 @@
+"""The Function's settings: what is taken, what is refused, and that a refusal says what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.config import (
+    EMULATOR_ACCOUNT,
+    EMULATOR_KEY,
+    Settings,
+    StorageAccess,
+    emulator_connection_string,
+    number,
+    switch,
+    vault_host,
+)
+from shared.errors import ConfigurationError
+
+KEY = {"CERTCAST_KEY_ENCRYPTION_KEY": "file:/var/lib/certcast/key"}
+SHORTHAND = {"CERTCAST_STORAGE": "UseDevelopmentStorage=true"}
+
+
+class TestStorage:
+    @pytest.mark.parametrize(
+        "text", ["UseDevelopmentStorage=true", "usedevelopmentstorage=TRUE;", " UseDevelopmentStorage=true "]
+    )
+    def test_the_emulators_shorthand_is_spelled_out(self, text: str) -> None:
+        access = StorageAccess.from_env({"CERTCAST_STORAGE": text})
+        assert access.connection_string == emulator_connection_string()
+        assert access.is_emulator
+        assert "BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1;" in access.connection_string
+        assert f"AccountKey={EMULATOR_KEY};" in access.connection_string
+
+    def test_a_connection_string_is_taken_as_it_is(self) -> None:
+        text = "DefaultEndpointsProtocol=https;AccountName=shop;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net"
+        access = StorageAccess.from_env({"CERTCAST_STORAGE": text})
+        assert access.connection_string == f"{text};"
+        assert not access.is_emulator
+        assert StorageAccess.from_env({"CERTCAST_STORAGE": f"{text};"}) == access
+
+    def test_a_connection_string_is_not_shown(self) -> None:
+        text = "AccountName=shop;AccountKey=c2VjcmV0"
+        settings = Settings.from_env(KEY | {"CERTCAST_STORAGE": text})
+        assert "c2VjcmV0" not in repr(settings)
+
+    def test_text_that_is_no_connection_string_is_refused_without_quoting_it(self) -> None:
+        for text in ("c2VjcmV0", "AccountKey=c2VjcmV0", "https://c2VjcmV0"):
+            with pytest.raises(ConfigurationError, match="neither AccountName nor BlobEndpoint") as caught:
+                StorageAccess.from_env({"CERTCAST_STORAGE": text})
+            assert "c2VjcmV0" not in str(caught.value)
+
+    def test_an_account_name_alone_is_reached_with_an_identity(self) -> None:
+        access = StorageAccess.from_env({"CERTCAST_STORAGE__accountName": "shop"})
+        assert access == StorageAccess(
+            blob_url="https://shop.blob.core.windows.net",
+            queue_url="https://shop.queue.core.windows.net",
+            table_url="https://shop.table.core.windows.net",
+        )
+
+    def test_service_addresses_win_over_the_account_name(self) -> None:
+        env = {
+            "CERTCAST_STORAGE__accountName": "shop",
+            "CERTCAST_STORAGE__tableServiceUri": "https://shop.table.core.chinacloudapi.cn",
+            "CERTCAST_STORAGE__clientId": "11111111-2222-3333-4444-555555555555",
+        }
+        access = StorageAccess.from_env(env)
+        assert access.table_url == "https://shop.table.core.chinacloudapi.cn"
+        assert access.blob_url == "https://shop.blob.core.windows.net"
+        assert access.client_id == "11111111-2222-3333-4444-555555555555"
+
+    def test_an_address_that_is_missing_is_named(self) -> None:
+        env = {"CERTCAST_STORAGE__blobServiceUri": "https://shop.blob.core.windows.net"}
+        with pytest.raises(ConfigurationError, match="CERTCAST_STORAGE__queueServiceUri") as caught:
+            StorageAccess.from_env(env)
+        assert "missing: CERTCAST_STORAGE__queueServiceUri, CERTCAST_STORAGE__tableServiceUri" in str(caught.value)
+
+    def test_a_default_serves_only_when_nothing_is_set(self) -> None:
+        default = "AccountName=default;"
+        assert StorageAccess.from_env({}, default=default).connection_string == default
+        named = StorageAccess.from_env({"CERTCAST_STORAGE__accountName": "shop"}, default=default)
+        assert named.connection_string is None
+        with pytest.raises(ConfigurationError, match="no storage account"):
+            StorageAccess.from_env({"CERTCAST_STORAGE": "  "})
+
+    def test_the_emulators_ports_can_be_others(self) -> None:
+        text = emulator_connection_string(blob_port=1, queue_port=2, table_port=3)
+        assert f"TableEndpoint=http://127.0.0.1:3/{EMULATOR_ACCOUNT};" in text
+
+
+class TestSettings:
+    def test_what_is_not_set_has_a_safe_default(self) -> None:
+        settings = Settings.from_env(KEY | SHORTHAND)
+        assert (settings.trust, settings.scrub_password, settings.key_vaults) == ("public", True, frozenset())
+
+    def test_the_environment_of_the_process_is_read_when_none_is_given(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in (KEY | SHORTHAND | {"CERTCAST_TRUST": "off"}).items():
+            monkeypatch.setenv(name, value)
+        assert Settings.from_env().trust == "off"
+
+    def test_a_missing_key_encryption_key_is_said_with_the_cure(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"CERTCAST_KEY_ENCRYPTION_KEY is not set: give .* file:<path>"):
+            Settings.from_env(SHORTHAND)
+
+    def test_vaults_are_named_in_any_usual_form(self) -> None:
+        env = KEY | SHORTHAND | {"CERTCAST_KEY_VAULTS": "Shop, https://other.vault.azure.net/  third.vault.azure.cn"}
+        assert Settings.from_env(env).key_vaults == {
+            "shop.vault.azure.net",
+            "other.vault.azure.net",
+            "third.vault.azure.cn",
+        }
+
+    @pytest.mark.parametrize(
+        ("name", "host"),
+        [
+            ("shop", "shop.vault.azure.net"),
+            ("https://Shop.vault.azure.net", "shop.vault.azure.net"),
+            ("shop.managedhsm.azure.net", "shop.managedhsm.azure.net"),
+        ],
+    )
+    def test_a_vault_is_known_by_its_host_name(self, name: str, host: str) -> None:
+        assert vault_host(name) == host
+
+
+class TestSwitchesAndNumbers:
+    @pytest.mark.parametrize("text", ["1", "true", "Yes", " ON "])
+    def test_yes_is_yes(self, text: str) -> None:
+        assert switch({"X": text}, "X", default=False)
+
+    @pytest.mark.parametrize("text", ["0", "false", "No", " OFF "])
+    def test_no_is_no(self, text: str) -> None:
+        assert not switch({"X": text}, "X", default=True)
+
+    @pytest.mark.parametrize("default", [True, False])
+    def test_nothing_is_the_default(self, *, default: bool) -> None:
+        assert switch({}, "X", default=default) is default
+        assert switch({"X": " "}, "X", default=default) is default
+
+    def test_anything_else_is_refused(self) -> None:
+        with pytest.raises(ConfigurationError, match="X must be true or false, not 'maybe'"):
+            switch({"X": "maybe"}, "X", default=True)
+
+    @pytest.mark.parametrize("text", ["1", "100", " 7 "])
+    def test_numbers_within_bounds_are_taken(self, text: str) -> None:
+        assert number({"X": text}, "X", default=5, least=1, most=100) == int(text)
+
+    @pytest.mark.parametrize("text", ["0", "101", "-5", "1.5", "seven", "0x10", "1 2"])
+    def test_other_numbers_are_refused_with_the_bounds(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match="X must be a whole number from 1 to 100"):
+            number({"X": text}, "X", default=5, least=1, most=100)
+
+    def test_no_number_is_the_default(self) -> None:
+        assert number({"X": ""}, "X", default=5, least=1, most=100) == 5
