@@ -103,10 +103,8 @@ async def test_a_taken_port_is_one_line_and_exit_code_2(root: Path) -> None:
             with pytest.raises(ChildEndedError):
                 await child.line_matching(LISTENING, timeout_s=30)
     assert child.returncode == 2
-    assert child.last_lines == [
-        f"functions host: port {port} for the Functions host is taken by another program (perhaps another"
-        " `certcast up`): stop it, or choose another port"
-    ]
+    (line,) = child.last_lines
+    assert line.startswith(f"functions host: port {port} for the Functions host is taken by another program")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
