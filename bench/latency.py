@@ -150,7 +150,7 @@ async def run(uploads: int, agents: int, gap_s: float) -> list[Upload]:
 def summary(measured: Sequence[Upload], agents: int) -> str:
     lines = [
         "",
-        f"{len(measured)} uploads in a row, idle system, {agents} agents",
+        f"{len(measured)} uploads one after the other, {agents} agents",
         f"{machine.system()} {machine.machine()}, {os.cpu_count()} processors, Python {machine.python_version()}",
         "",
         f"{'milliseconds':<40}{'median':>8}{'p90':>8}{'worst':>8}",
@@ -185,6 +185,8 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=3, help="how many instances there are (default 3)")
     parser.add_argument("--gap-s", type=float, default=3.0, help="idle seconds between two, plus up to one (default 3)")
     chosen = parser.parse_args()
+    if hasattr(os, "getloadavg"):
+        print(f"load average before: {os.getloadavg()[0]:.1f} (an idle system is near 0)")
     print(summary(asyncio.run(run(chosen.uploads, chosen.agents, chosen.gap_s)), chosen.agents))
 
 

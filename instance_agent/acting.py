@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, int]
 
+_REASON_CHARS = 1000
+"""A server's own words may be a page; a report must fit a queue message whatever they are."""
+
 _DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 
 
@@ -211,7 +214,7 @@ class Actor:
             source=row.source,
             replaced=row.replaced,
             outcome=result.outcome,
-            reason=result.reason,
+            reason=result.reason[:_REASON_CHARS],
             fingerprint_sha256=result.seen_fingerprint_sha256,
             finished_at=self._now(),
             stages_ms=stages,
@@ -227,7 +230,7 @@ class Actor:
             source=row.source,
             replaced=row.replaced,
             outcome=InstallOutcome.FAILED,
-            reason=reason,
+            reason=reason[:_REASON_CHARS],
             finished_at=self._now(),
         )
         return Attempt(row=row, report=report, again=again)

@@ -141,8 +141,9 @@ class Agent:
 
     async def reconcile(self) -> bool:
         """Read every desired row and act on those that differ; whether everything desired is served and proved."""
-        rows = await desired_rows(self._state, self.settings.role)
         async with self._acting:
+            # Read within the lock: what a drain has done meanwhile must not be undone by rows read before it.
+            rows = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(rows.values(), whole=True)
             ok = await self._act(due, "")
         self.counts.reconciled_at = time.time()
@@ -234,6 +235,7 @@ class Agent:
         except MissingError:
             log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
             await self._register()
+            await self._beat()
             self._reconcile_now.set()
             taken = 0
         longest_s = self.settings.poll_max_ms / 1000
@@ -275,13 +277,17 @@ class Agent:
 
     async def _pause(self, seconds: float, *, wake: asyncio.Event | None = None) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _register(self) -> None:
-        target_version = await self._target.version()
-        self._registration = Registration.begin(self.settings, target_version=target_version, now=self._now())
+        if self._registration is None:
+            # One session for as long as the process lives, or the heartbeat would take it for another agent.
+            target_version = await self._target.version()
+            self._registration = Registration.begin(self.settings, target_version=target_version, now=self._now())
         await self._registration.register(self._state, self._queues, self._now)
         log.info("instance %s: registered, queue %s", self.settings.instance, self.settings.queue)
 

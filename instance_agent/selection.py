@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.caddy import CaddyTarget
+from instance_agent.targets.caddy_settings import CaddySettings
+from instance_agent.targets.commands import argument_list
 from instance_agent.targets.embedded import DEFAULT_MAX_CONTEXTS, EmbeddedTarget
+from instance_agent.targets.files import FilesTarget
+from instance_agent.targets.files_settings import FilesSettings
+from instance_agent.targets.haproxy import HAProxyTarget
+from instance_agent.targets.nginx import NginxTarget
+from instance_agent.targets.nginx_settings import NginxSettings
 from shared.bundle import CertificateBundle
 from shared.config import number
 from shared.errors import CertcastError, ConfigurationError
@@ -37,6 +45,28 @@ def _embedded(env: Mapping[str, str]) -> BindingTarget:
     )
 
 
+def _files(env: Mapping[str, str]) -> BindingTarget:
+    return FilesTarget(FilesSettings.from_env(env))
+
+
+def _caddy(env: Mapping[str, str]) -> BindingTarget:
+    return CaddyTarget(CaddySettings.from_env(env))
+
+
+def _haproxy(env: Mapping[str, str]) -> BindingTarget:
+    return HAProxyTarget(
+        socket=Path(env.get("CERTCAST_HAPROXY_SOCKET", "").strip() or "/run/haproxy/admin.sock"),
+        folder=Path(env.get("CERTCAST_HAPROXY_FOLDER", "").strip() or "/etc/haproxy/certcast"),
+        reload_command=argument_list(env, "CERTCAST_HAPROXY_RELOAD"),
+        address=env.get("CERTCAST_HAPROXY_ADDRESS", "").strip() or "127.0.0.1",
+        port_offset=number(env, "CERTCAST_HAPROXY_PORT_OFFSET", default=0, least=0, most=65_000),
+    )
+
+
+def _nginx(env: Mapping[str, str]) -> BindingTarget:
+    return NginxTarget(NginxSettings.from_env(env))
+
+
 def _fallback(path: str) -> CertificateBundle | None:
     if not path:
         return None
@@ -50,4 +80,10 @@ def _fallback(path: str) -> CertificateBundle | None:
         ) from None
 
 
-_TARGETS: dict[str, Callable[[Mapping[str, str]], BindingTarget]] = {EmbeddedTarget.kind: _embedded}
+_TARGETS: dict[str, Callable[[Mapping[str, str]], BindingTarget]] = {
+    CaddyTarget.kind: _caddy,
+    EmbeddedTarget.kind: _embedded,
+    FilesTarget.kind: _files,
+    HAProxyTarget.kind: _haproxy,
+    NginxTarget.kind: _nginx,
+}

@@ -113,7 +113,7 @@ def status_tags(record: UploadRecord) -> dict[str, str]:
     if record.source_etag:
         tags[VERSION_TAG] = _NOT_IN_TAGS.sub(" ", record.source_etag)[:TAG_VALUE_CHARS]
     if reason:
-        tags[REASON_TAG] = _NOT_IN_TAGS.sub(" ", reason)[:TAG_VALUE_CHARS].strip()
+        tags[REASON_TAG] = " ".join(_NOT_IN_TAGS.sub(" ", reason).split())[:TAG_VALUE_CHARS].strip()
     return tags
 
 

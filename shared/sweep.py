@@ -151,7 +151,8 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
     waiting = [
         known.value
         async for known in cloud.state.uploads.all()
-        if known.value.etag and (known.value.status in _UNFINISHED or _still_bound(known.value))
+        if known.value.etag
+        and (known.value.status in _UNFINISHED or _still_bound(known.value) or _left_behind(known.value, now))
     ]
     for record in waiting:
         age = now - (record.fanned_out_at or now)
@@ -170,6 +171,11 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
             report.warned.append(record.name)
         if cloud.topic is not None and record.etag and record.announced != announcement(record):
             await announce(cloud, record)
+
+
+def _left_behind(record: UploadRecord, now: datetime) -> bool:
+    """Whether a run that was deriving the status ended before it could write it."""
+    return record.settling_until is not None and record.settling_until < now
 
 
 def _still_bound(record: UploadRecord) -> bool:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.embedded_contexts import ContextStore, self_made_fallback, server_context
+from instance_agent.targets.embedded_contexts import ContextStore, server_context
 from instance_agent.targets.embedded_page import PageServer, Served
+from instance_agent.targets.fallback import self_made_fallback
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.hostnames import wildcard_of

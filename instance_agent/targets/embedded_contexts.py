@@ -7,22 +7,15 @@ import secrets
 import ssl
 import tempfile
 from collections import OrderedDict
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
-from shared.bundle import CertificateBundle
+from cryptography.hazmat.primitives import serialization
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FALLBACK_NAME = "fallback.certcast.invalid"  # RFC 2606: `.invalid` can be nobody's host
-_FALLBACK_VALIDITY = timedelta(days=3650)
-_CLOCK_SKEW = timedelta(days=1)
+    from shared.bundle import CertificateBundle
 
 
 def server_context(bundle: CertificateBundle) -> ssl.SSLContext:
@@ -78,25 +71,6 @@ load_bundle: Callable[[ssl.SSLContext, CertificateBundle], None] = (
     else load_through_encrypted_file
 )
 """The way this platform offers."""
-
-
-def self_made_fallback(now: datetime) -> CertificateBundle:
-    """A self-signed certificate for a name that is nobody's, served where no binding answers."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, _FALLBACK_NAME)])
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now.astimezone(UTC) - _CLOCK_SKEW)
-        .not_valid_after(now.astimezone(UTC) + _FALLBACK_VALIDITY)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(_FALLBACK_NAME)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return CertificateBundle(leaf=leaf, chain=(), key=key)
 
 
 class ContextStore:

@@ -17,7 +17,7 @@ from instance_agent.targets.iis_hresult import described
 from instance_agent.targets.iis_import import der_of, intermediates, new_certificate
 from instance_agent.targets.iis_plan import Circumstances, Plan
 from instance_agent.targets.iis_planner import plan, scope_of, wildcard_refusal
-from instance_agent.targets.iis_shadow import explain
+from instance_agent.targets.iis_shadow import explain, owners_of
 from instance_agent.targets.iis_stores import KNOWN_STORES
 from instance_agent.targets.iis_tag import is_ours, read_tag, tag_of, tags_by_thumbprint
 from shared.errors import ConfigurationError
@@ -226,7 +226,7 @@ class IisTarget:
             return
         with self._gateway.session() as session:
             used = {binding.thumbprint for site in session.sites(EVERYTHING) for binding in site.bindings}
-            pass
+            used |= session.ftp_thumbprints()
         used |= {record.thumbprint for record in self._http_sys()}
         for certificate in doomed:
             if certificate.thumbprint not in used:
@@ -252,12 +252,7 @@ class IisTarget:
         for site in sites:
             if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
                 return f"the site {site.name} stopped when its bindings changed and could not be started again"
-        owners = {
-            binding.endpoint: f"{binding.information} of site {site.name}"
-            for site in sites
-            for binding in site.bindings
-        }
-        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners)
+        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
 
 
 def _import_error(install: Install, problem: str) -> ApplyError:

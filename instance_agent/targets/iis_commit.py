@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.iis_gateway import CommitConflictError, GatewayError, SiteState
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from instance_agent.targets.iis_gateway import IisGateway, Scope, Site, SiteSession
-    from instance_agent.targets.iis_plan import Plan
+    from instance_agent.targets.iis_plan import Conflict, Plan
 
 _log = logging.getLogger(__name__)
 
@@ -57,15 +57,16 @@ def carry_out(
             pause(_FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         try:
             with gateway.session() as session:
-                plan = decide(session.sites(scope))
+                sites = session.sites(scope)
+                plan = decide(sites)
                 if plan.conflicts:
-                    raise ApplyError(plan.conflicts[0].reason, culprit=plan.conflicts[0].key)
+                    _refuse(plan.conflicts[0])
                 if not prepared:
                     before_writing()
                     prepared = True
                 running: list[str] = []
                 if plan.operations:
-                    running = [name for name, state in _states(session, pause).items() if state is SiteState.STARTED]
+                    running = _running(session, [site.name for site in sites if site.web], pause)
                     _perform(session, plan)
                     _commit(session)
         except CommitConflictError:
@@ -77,6 +78,16 @@ def carry_out(
     raise ServerUnavailableError(
         f"the IIS configuration was being changed by somebody else {_ATTEMPTS} times in a row; nothing was changed"
     )
+
+
+class NotYetError(ApplyError):
+    """The change needs something that may come by itself: Cloud Services makes the sites after its startup tasks."""
+
+    retriable: ClassVar[bool] = True
+
+
+def _refuse(conflict: Conflict) -> NoReturn:
+    raise (NotYetError if conflict.passing else ApplyError)(conflict.reason, culprit=conflict.key)
 
 
 def _perform(session: SiteSession, plan: Plan) -> None:
@@ -102,13 +113,13 @@ def _commit(session: SiteSession) -> None:
         raise kind(f"IIS refused the changes: {described(str(error), error.code)}") from error
 
 
-def _states(session: SiteSession, pause: Callable[[float], None]) -> Mapping[str, SiteState]:
-    """The states, read a second time if IIS could not tell one at first."""
-    states = session.states()
-    if SiteState.UNKNOWN not in states.values():
-        return states
-    pause(_FIRST_PAUSE_S)
-    return session.states()
+def _running(session: SiteSession, names: Sequence[str], pause: Callable[[float], None]) -> list[str]:
+    """Which of the sites run; asked a second time if IIS could not tell at first."""
+    states = session.states(names)
+    if SiteState.UNKNOWN in states.values():
+        pause(_FIRST_PAUSE_S)
+        states = session.states(names)
+    return [name for name, state in states.items() if state is SiteState.STARTED]
 
 
 def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[[float], None]) -> tuple[str, ...]:
@@ -121,7 +132,7 @@ def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[
             pause(_FIRST_PAUSE_S * 2**attempt)
         try:
             with gateway.session() as session:
-                states = session.states()
+                states = session.states(left)
                 left = [name for name in left if name in states and not _runs(session, name, states)]
         except GatewayError as error:
             _log.warning("the sites' state cannot be read: %s", described(str(error), error.code))

@@ -10,7 +10,7 @@ from shared.errors import CertcastError
 from shared.hostnames import normalise_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 ANY_ADDRESS = "*"
@@ -121,6 +121,9 @@ class Site:
     bindings: tuple[Binding, ...] = ()
 
 
+_SNI = int(SslFlags.SNI)  # an enum's own arithmetic took most of the time where there are thousands of bindings
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """Which bindings a reader needs, so that a change among thousands does not read them all.
@@ -140,7 +143,7 @@ class Scope:
         if parts is None:
             return None
         ip, port, host = parts
-        if self.keys is not None and flags & SslFlags.SNI and (host, port) not in self.keys:
+        if self.keys is not None and flags & _SNI and (host, port) not in self.keys:
             return None
         return Binding(protocol="https", information=information, ip=ip, port=port, host=host, flags=SslFlags(flags))
 
@@ -238,8 +241,8 @@ class SiteSession(Protocol):
     def sites(self, scope: Scope) -> Sequence[Site]:
         """All sites, with the bindings in scope, in IIS's order."""
 
-    def states(self) -> Mapping[str, SiteState]:
-        """State of every web site; `UNKNOWN` where IIS cannot tell (0x800710D8)."""
+    def states(self, names: Collection[str]) -> Mapping[str, SiteState]:
+        """State of these sites as far as they exist; `UNKNOWN` where IIS cannot tell (0x800710D8)."""
 
     def ftp_thumbprints(self) -> frozenset[str]:
         """Certificates that FTP sites and the site defaults use, upper-case hex SHA-1."""

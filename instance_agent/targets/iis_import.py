@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis_tag import Tag
     from shared.bundle import CertificateBundle
 
-_ONE_SHOT_ROUNDS = 2000
+_KDF_ROUNDS = 2000
+"""As Windows itself writes; what protects the file is its password."""
 
 
-def pfx_for_windows(bundle: CertificateBundle, password: str, *, kdf_rounds: int, chain: bool) -> bytes:
+def pfx_for_windows(bundle: CertificateBundle, password: str, *, chain: bool) -> bytes:
     """The bundle as PKCS#12 with SHA-1 and 3DES, the only encryption that Windows before Server 2019 can read.
 
-    https://learn.microsoft.com/en-us/troubleshoot/windows-server/certificates-and-public-key-infrastructure-pki/
+    https://learn.microsoft.com/en-us/powershell/module/pki/export-pfxcertificate, CryptoAlgorithmOption
 
     Args:
         bundle: Key, leaf and intermediates.
         password: Password of the file.
-        kdf_rounds: Iterations of the key derivation.
         chain: Whether the intermediates go into the file.
 
     Raises:
@@ -47,7 +47,7 @@ def pfx_for_windows(bundle: CertificateBundle, password: str, *, kdf_rounds: int
         raise ApplyError(f"the private key does not belong to the certificate {shown(bundle.subject)}")
     encryption = (
         serialization.PrivateFormat.PKCS12.encryption_builder()
-        .kdf_rounds(kdf_rounds)
+        .kdf_rounds(_KDF_ROUNDS)
         .key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
         .hmac_hash(hashes.SHA1())  # noqa: S303 - what old Windows reads; the file's strength is its random password
         .build(password.encode())
@@ -63,15 +63,16 @@ def new_certificate(install: Install, tag: Tag) -> NewCertificate:
     return NewCertificate(
         thumbprint=install.bundle.thumbprint_sha1,
         friendly_name=str(tag),
-        pfx=pfx_for_windows(install.bundle, password, kdf_rounds=_ONE_SHOT_ROUNDS, chain=False),
+        pfx=pfx_for_windows(install.bundle, password, chain=False),
         password=password,
     )
 
 
 def intermediates(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """The certificates of a chain that are not their own issuer: a root in the wrong store breaks client certificates.
+    """The certificates of a chain that are not their own issuer: whom to trust is not ours to say.
 
-    https://learn.microsoft.com/en-us/troubleshoot/developer/webapps/iis/health-diagnostic-performance/http-403-16-error
+    Intermediates and roots in each other's stores make IIS refuse client certificates (Microsoft KB 2802568). Schannel
+    takes the chain it sends from these stores: https://learn.microsoft.com/windows/win32/secauthn/certificate-stores
     """
     return [certificate for certificate in chain if certificate.issuer != certificate.subject]
 

@@ -74,10 +74,12 @@ class Conflict:
     Attributes:
         key: Host and port of the change.
         reason: One sentence that names what stands in the way and what to do.
+        passing: Whether it may go away by itself, as when a site is still being made.
     """
 
     key: tuple[str, int]
     reason: str
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

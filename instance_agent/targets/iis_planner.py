@@ -90,7 +90,7 @@ class _Planner:
         """Make the change's binding exist once, on its site, with its certificate."""
         site = self._site(change)
         if isinstance(site, str):
-            self.conflicts.append(Conflict(key=change.key, reason=site))
+            self.conflicts.append(Conflict(key=change.key, reason=site, passing=True))
             return
         refusal = wildcard_refusal(change.host, self.circumstances.iis_major)
         present = self.by_key.get(change.key, [])

@@ -10,6 +10,8 @@ from shared.hostnames import wildcard_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from instance_agent.targets.iis_gateway import Site
+
 IIS_APPLICATION = "{4dc3e181-e14b-4a21-b022-59fc669b0914}"
 """The application id that IIS writes on its records."""
 
@@ -75,6 +77,13 @@ def _ranked(pairs: Sequence[tuple[int | None, SslRecord]]) -> list[tuple[int, Ss
     return [(position, record) for position, record in pairs if position is not None]
 
 
+def owners_of(sites: Sequence[Site]) -> dict[str, str]:
+    """For each http.sys record, the binding that http.sys has it from."""
+    return {
+        binding.endpoint: f"{binding.information} of site {site.name}" for site in sites for binding in site.bindings
+    }
+
+
 def explain(
     records: Sequence[SslRecord],
     *,
@@ -92,7 +101,7 @@ def explain(
         port: TCP port.
         host: The name it asked for.
         seen: Thumbprints of the certificate it met, where it is in one of the machine's stores.
-        owners: For an endpoint, the binding that http.sys has it from (`*:443: of site Web`).
+        owners: From `owners_of`.
 
     Returns:
         A sentence with the record and the cure, None when http.sys explains nothing.

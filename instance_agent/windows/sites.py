@@ -23,7 +23,7 @@ from instance_agent.targets.iis_hresult import INVALID_OBJECT
 from instance_agent.windows.dotnet import namespace, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 _log = logging.getLogger(__name__)
 
@@ -93,14 +93,10 @@ class DotNetSession:
         with translated():
             return tuple(self._site(native, scope) for native in self._manager.Sites)
 
-    def states(self) -> dict[str, SiteState]:
-        """Each web site's state; FTP sites have none that can be read."""
+    def states(self, names: Collection[str]) -> dict[str, SiteState]:
+        """`Site.State`, which FTP sites have none of that can be read."""
         with translated():
-            return {
-                str(native.Name): self._state(native)
-                for native in self._manager.Sites
-                if _is_web(self._columns.protocols(native.Bindings))
-            }
+            return {str(it.Name): self._state(it) for it in self._manager.Sites if str(it.Name) in names}
 
     def ftp_thumbprints(self) -> frozenset[str]:
         """`serverCertHash` of the site defaults and of every site."""

@@ -29,7 +29,7 @@ from tests.fakes import FakeStorage
 from tests.programs import needs, path_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from shared.cloud import Cloud
 
@@ -128,8 +128,8 @@ def issue(host: str) -> Issued:
     return authority(not_before=START).issue(host, not_before=START)
 
 
-def add(database: Engine, issued: Issued, *, name: str = "shop", **columns: object) -> None:
-    values = {"name": name, "pfx": issued.pfx(PASSWORD), "password": PASSWORD, "updated_at": START, **columns}
+def add(database: Engine, issued: Issued, columns: Mapping[str, object] | None = None) -> None:
+    values = {"name": "shop", "pfx": issued.pfx(PASSWORD), "password": PASSWORD, "updated_at": START, **(columns or {})}
     with database.begin() as connection:
         connection.execute(insert(CERTIFICATES).values(**values))
 
@@ -141,8 +141,8 @@ def change(database: Engine, **columns: object) -> None:
 
 async def test_a_row_is_read_with_its_columns_as_metadata(database: Engine, source: SqlCertificates) -> None:
     issued = issue("a.test")
-    columns = {"host_header": "größe.test", "port_number": 8443, "certificate_subject": "CN=a.test", "role": "web"}
-    add(database, issued, site_name="Shop", **columns)
+    columns: dict[str, str | int] = {"host_header": "größe.test", "port_number": 8443, "role": "web"}
+    add(database, issued, columns | {"site_name": "Shop", "certificate_subject": "CN=a.test"})
     found = await source.read(NAME, max_bytes=1_000_000)
     assert found is not None
     assert found.version.size == len(found.content)
@@ -159,8 +159,8 @@ async def test_a_row_is_read_with_its_columns_as_metadata(database: Engine, sour
     assert PASSWORD not in repr(found)
 
 
-async def test_a_row_that_is_not_there_is_gone(database: Engine, source: SqlCertificates) -> None:
-    assert database
+@pytest.mark.usefixtures("database")
+async def test_a_row_that_is_not_there_is_gone(source: SqlCertificates) -> None:
     for name in ("missing", "x' OR '1'='1", "größe/../%", ""):
         assert await source.read(f"sql://certificates/{name}", max_bytes=10) is None
         assert await source.version(f"sql://certificates/{name}") is None
@@ -168,7 +168,7 @@ async def test_a_row_that_is_not_there_is_gone(database: Engine, source: SqlCert
 
 
 async def test_the_version_changes_with_every_column_that_matters(database: Engine, source: SqlCertificates) -> None:
-    add(database, issue("a.test"), host_header="a.test")
+    add(database, issue("a.test"), {"host_header": "a.test"})
     seen = []
     for columns in (
         {},
@@ -187,7 +187,7 @@ async def test_the_version_changes_with_every_column_that_matters(database: Engi
 
 async def test_times_in_any_zone_are_the_same_moment(database: Engine, source: SqlCertificates) -> None:
     moment = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
-    add(database, issue("a.test"), updated_at=moment)
+    add(database, issue("a.test"), {"updated_at": moment})
     version = await source.version(NAME)
     assert version is not None
     assert version.last_modified == moment

@@ -1,0 +1,175 @@
+"""Files that are written and deleted together, each one atomically, and put back together; what is in them is unknown.
+
+Every file is private from its first byte and complete on disk before it takes its name, so that a server that starts at
+any moment reads whole files only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.base import ServerUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Who may read what is written besides its owner.
+
+    Attributes:
+        group: Numeric id of the one group that may; None for nobody.
+    """
+
+    group: int | None = None
+
+    @property
+    def file_mode(self) -> int:
+        """Permissions of a file."""
+        return 0o600 if self.group is None else 0o640
+
+    @property
+    def folder_mode(self) -> int:
+        """Permissions of a folder."""
+        return 0o700 if self.group is None else 0o750
+
+
+PRIVATE = Access()
+
+
+def make_folder(path: Path, access: Access = PRIVATE) -> None:
+    """Make a folder that only those may enter, and those above it that are missing; one that is there gets the same."""
+    if not path.parent.is_dir():
+        make_folder(path.parent, access)
+    path.mkdir(mode=0o700, exist_ok=True)
+    _give(path, access.folder_mode, access)
+
+
+def grant(path: Path, access: Access) -> None:
+    """Give a file that is there the permissions it would be written with."""
+    _give(path, access.file_mode, access)
+
+
+def _give(path: Path, mode: int, access: Access) -> None:
+    there = path.stat()
+    if access.group is not None and there.st_gid != access.group:
+        os.chown(path, -1, access.group)
+    if there.st_mode & 0o777 != mode:
+        path.chmod(mode)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    path: Path
+    content: bytes | None
+    access: Access
+
+
+class FileBatch:
+    """Changes to files that are committed at once and can be undone until the batch is closed.
+
+    Nothing is ever absent in between: a new file takes its name over the old one's head, and the old one is kept under
+    a second name meanwhile. Undoing therefore needs no space on the disk.
+    """
+
+    def __init__(self, staging: Path) -> None:
+        """Write nothing yet.
+
+        Args:
+            staging: A folder of the batch's own on the same file system as the files.
+        """
+        self._staging = staging
+        self._changes: list[_Change] = []
+        self._made: list[tuple[Path, Path | None]] = []
+        self._work: Path | None = None
+
+    def write(self, path: Path, content: bytes, access: Access = PRIVATE) -> None:
+        """Have a file hold this content; its folder is made where it is missing."""
+        self._changes.append(_Change(path=path, content=content, access=access))
+
+    def delete(self, path: Path) -> None:
+        """Have a file be gone; one that is not there is fine."""
+        self._changes.append(_Change(path=path, content=None, access=PRIVATE))
+
+    def commit(self) -> None:
+        """Make every change, or none.
+
+        Raises:
+            ServerUnavailableError: The disk did not take them.
+        """
+        try:
+            make_folder(self._staging)
+            self._work = Path(tempfile.mkdtemp(dir=self._staging))
+            staged = [self._stage(number, change) for number, change in enumerate(self._changes)]
+            for number, (change, new) in enumerate(zip(self._changes, staged, strict=True)):
+                self._make(change, new, self._work / f"old-{number}")
+            _sync_folders({change.path.parent for change in self._changes})
+        except OSError as error:
+            self.undo()
+            self.close()
+            named = error.filename2 or error.filename or self._staging
+            raise ServerUnavailableError(f"{named} cannot be written: {error.strerror}") from error
+
+    def undo(self) -> None:
+        """Put every file back as it was before `commit`."""
+        while self._made:
+            path, old = self._made.pop()
+            if old is None:
+                path.unlink(missing_ok=True)
+            else:
+                old.replace(path)
+
+    def close(self) -> None:
+        """Forget how it was before."""
+        self._made.clear()
+        if self._work is not None:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def _stage(self, number: int, change: _Change) -> Path | None:
+        if change.content is None or self._work is None:
+            return None
+        new = self._work / f"new-{number}"
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(change.content)
+            file.flush()
+            os.fsync(descriptor)
+        grant(new, change.access)
+        return new
+
+    def _make(self, change: _Change, new: Path | None, old: Path) -> None:
+        if new is not None and not change.path.parent.is_dir():
+            make_folder(change.path.parent, change.access)
+        try:
+            os.link(change.path, old)
+        except FileNotFoundError:
+            self._made.append((change.path, None))
+        else:
+            self._made.append((change.path, old))
+        if new is None:
+            change.path.unlink(missing_ok=True)
+        else:
+            new.replace(change.path)
+
+
+def clear_staging(staging: Path) -> None:
+    """Delete what an agent that was killed left of a batch."""
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync_folders(folders: Iterable[Path]) -> None:
+    """Make new names last through a power failure."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError):  # nothing of it is left, or ever was
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -1,0 +1,129 @@
+-- Chooses the certificate of each TLS handshake by its server name, from files that the certcast agent keeps.
+--
+-- For port 443 and `shop.example.com` that is <folder>/443/shop.example.com.pem, else <folder>/443/_.example.com.pem,
+-- which is the wildcard's; else the server block's own certificate answers. Parsed files are kept by each worker until
+-- the agent says that files have changed: it raises a generation shared by all workers, and a file is then read again on
+-- its next use, and parsed again only where its content is another.
+
+local ssl = require "ngx.ssl"
+local lrucache = require "resty.lrucache"
+
+local CACHED_FILES = 10000
+local LONGEST_NAME = 250 -- with its suffix the longest name of a file
+local NO_SUCH_FILE = 2 -- ENOENT
+local NO_SUCH_FOLDER = 20 -- ENOTDIR
+
+local generations = ngx.shared.certcast
+local cache = assert(lrucache.new(CACHED_FILES))
+
+local _M = {}
+
+-- The host name a client asked for, or nil for anything that is none: what a client sends becomes part of a path only
+-- as lower-case labels of letters, digits and hyphens. So there is no slash, no `..`, no `_`, and no empty label.
+function _M.host_name(sni)
+    if not sni or #sni == 0 or #sni > LONGEST_NAME + 1 then
+        return nil
+    end
+    local name = sni:lower():gsub("%.$", "")
+    if #name > LONGEST_NAME or name:find("[^a-z0-9.-]") or name:find("..", 1, true) then
+        return nil
+    end
+    for label in (name .. "."):gmatch("([^.]*)%.") do
+        if #label == 0 or #label > 63 or label:sub(1, 1) == "-" or label:sub(-1) == "-" then
+            return nil
+        end
+    end
+    return name
+end
+
+local function parse(pem)
+    local chain, trouble = ssl.parse_pem_cert(pem)
+    if not chain then
+        return nil, trouble
+    end
+    local key
+    key, trouble = ssl.parse_pem_priv_key(pem)
+    if not key then
+        return nil, trouble
+    end
+    return { chain = chain, key = key, digest = ngx.md5_bin(pem) }
+end
+
+-- What a file holds; nil where there is none. One that cannot be read or parsed does not take away what it held before.
+local function load(path, generation)
+    local known = cache:get(path)
+    if known and known.generation == generation then
+        return known
+    end
+    local file, trouble, code = io.open(path, "rb")
+    if not file then
+        if code == NO_SUCH_FILE or code == NO_SUCH_FOLDER then
+            cache:delete(path)
+            return nil
+        end
+        ngx.log(ngx.ERR, "certcast: ", trouble)
+        return known
+    end
+    local pem = file:read("*a")
+    file:close()
+    if known and pem and known.digest == ngx.md5_bin(pem) then
+        known.generation = generation
+        return known
+    end
+    local fresh
+    fresh, trouble = parse(pem or "")
+    if not fresh then
+        ngx.log(ngx.ERR, "certcast: ", path, " cannot be served: ", trouble)
+        return known
+    end
+    fresh.generation = generation
+    cache:set(path, fresh)
+    return fresh
+end
+
+-- In ssl_certificate_by_lua: give the handshake its certificate, or leave it the server block's own.
+function _M.choose(folder, port_offset)
+    local name = _M.host_name(ssl.server_name())
+    if not name then
+        return
+    end
+    -- Read before the files are, so that a change in between is noticed at the next handshake.
+    local generation = generations:get("generation") or 0
+    local place = folder .. "/" .. (ssl.server_port() - port_offset) .. "/"
+    local found = load(place .. name .. ".pem", generation)
+    if not found then
+        local parent = name:match("^[^.]+(%..+%..+)$")
+        found = parent and load(place .. "_" .. parent .. ".pem", generation)
+    end
+    if not found then
+        return
+    end
+    local ok, trouble = ssl.clear_certs()
+    if ok then
+        ok, trouble = ssl.set_cert(found.chain)
+    end
+    if ok then
+        ok, trouble = ssl.set_priv_key(found.key)
+    end
+    if not ok then
+        ngx.log(ngx.ERR, "certcast: the certificate for ", name, " cannot be served: ", trouble)
+        return ngx.exit(ngx.ERROR)
+    end
+end
+
+-- On the agent's unix socket: tell what is loaded; a POST says that files have changed.
+function _M.answer(token)
+    local generation, trouble
+    if ngx.req.get_method() == "POST" then
+        generation, trouble = generations:incr("generation", 1, 0)
+        if not generation then
+            ngx.status = ngx.HTTP_INTERNAL_SERVER_ERROR
+            return ngx.say("the shared dictionary is out of order: ", trouble)
+        end
+    else
+        generation = generations:get("generation") or 0
+    end
+    ngx.say("certcast ", token, " ", string.format("%d", generation))
+end
+
+return _M

@@ -1,0 +1,75 @@
+"""Builds the IIS targets from their settings over the real gateways; the one place where the two meet."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.iis import IisTarget
+from instance_agent.targets.iis_ccs import IisCcsTarget
+from instance_agent.windows import machine
+from instance_agent.windows.certificates import DotNetStores
+from instance_agent.windows.dotnet import load_assembly, load_framework
+from instance_agent.windows.http_sys import show_sslcert
+from instance_agent.windows.settings import CcsSettings, IisSettings
+from instance_agent.windows.sites import DotNetGateway
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def make_iis(env: Mapping[str, str]) -> IisTarget:
+    """The target `iis`.
+
+    Raises:
+        ConfigurationError: A setting is wrong, or something must be installed first.
+    """
+    settings = IisSettings.from_env(env)
+    if sys.platform != "win32":
+        raise ConfigurationError("CERTCAST_TARGET is iis, which needs Windows; elsewhere use nginx, haproxy or files")
+    gateway, stores = _gateways(settings)
+    return IisTarget(
+        gateway,
+        stores,
+        http_sys=partial(show_sslcert, machine.windows_folder()),
+        store=settings.store,
+        catch_all=settings.catch_all,
+        role_instance=settings.role_instance,
+        probe_address=settings.probe_address or machine.own_address(),
+    )
+
+
+def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
+    """The target `iis-ccs`; off Windows it writes files only, for servers that read them from a share.
+
+    Raises:
+        ConfigurationError: A setting is missing or wrong, or something must be installed first.
+    """
+    settings, central = IisSettings.from_env(env), CcsSettings.from_env(env)
+    if sys.platform != "win32":
+        return IisCcsTarget(
+            central.folder,
+            central.password,
+            site=central.site,
+            port=central.port,
+            probe_address=settings.probe_address,
+        )
+    gateway, stores = _gateways(settings)
+    return IisCcsTarget(
+        central.folder,
+        central.password,
+        gateway=gateway,
+        stores=stores,
+        http_sys=partial(show_sslcert, machine.windows_folder()),
+        site=central.site,
+        port=central.port,
+        probe_address=settings.probe_address or machine.own_address(),
+    )
+
+
+def _gateways(settings: IisSettings) -> tuple[DotNetGateway, DotNetStores]:
+    load_framework()
+    load_assembly(machine.administration_assembly())
+    return DotNetGateway(machine.iis_version), DotNetStores(exportable=settings.exportable)

@@ -1,0 +1,252 @@
+"""Proves on a real IIS that certificates can be installed, renewed and removed, and leaves it as it was."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import platform
+import secrets
+import socket
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from instance_agent.installer import install
+from instance_agent.probe import served_fingerprint
+from instance_agent.sighting import Pace
+from instance_agent.targets.base import Install, InstalledBinding, Remove
+from instance_agent.targets.iis import IisTarget
+from instance_agent.targets.iis_gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis_preflight import judge
+from instance_agent.windows import machine
+from instance_agent.windows.certificates import DotNetStores
+from instance_agent.windows.dotnet import load_assembly, load_framework
+from instance_agent.windows.http_sys import show_sslcert
+from instance_agent.windows.settings import IisSettings
+from instance_agent.windows.sites import DotNetGateway
+from shared.bundle import CertificateBundle, bundle_id
+from shared.errors import CertcastError
+from shared.messages import InstallOutcome as Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from instance_agent.installer import Result
+    from instance_agent.probe import Probe
+    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.iis_gateway import IisGateway
+    from instance_agent.targets.iis_shadow import SslRecord
+    from instance_agent.targets.iis_stores import CertificateStores
+
+_HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: nobody's
+_DAY = dt.timedelta(days=1)
+_USUAL_PACE = Pace()
+
+
+def main(env: Mapping[str, str], *, preflight_only: bool, say: Callable[[str], None]) -> int:
+    """Run the preflight and, unless it is to be all, the whole test; print a transcript.
+
+    Args:
+        env: The agent's settings.
+        preflight_only: Whether to look only, and change nothing.
+        say: Takes each line of the transcript.
+
+    Returns:
+        0 if all is well, else 1.
+    """
+    findings = judge(machine.look_around())
+    say(f"certcast selftest, {platform.platform()}, Python {platform.python_version()}")
+    for finding in findings:
+        say(f"{'ok  ' if finding.sound else 'FAIL'} {finding.line}")
+    if not all(finding.sound for finding in findings):
+        return 1
+    if preflight_only:
+        return 0
+    settings = IisSettings.from_env(env)
+    load_framework()
+    load_assembly(machine.administration_assembly())
+    test = SelfTest(
+        DotNetGateway(machine.iis_version),
+        DotNetStores(exportable=settings.exportable),
+        http_sys=partial(show_sslcert, machine.windows_folder()),
+        store=settings.store,
+        probe_address=settings.probe_address or machine.own_address(),
+        say=say,
+    )
+    return 0 if asyncio.run(test.run()) else 1
+
+
+class SelfTest:
+    """One run on one IIS.
+
+    Args:
+        gateway: IIS.
+        stores: The machine's certificate stores.
+        http_sys: Reads the records of http.sys; blocking.
+        store: The store for new certificates.
+        probe_address: Where to shake hands.
+        say: Takes each line of the transcript.
+        probe: How to shake hands.
+        port: The port of the temporary site; a free high port by default.
+        pace: How patiently to look.
+    """
+
+    def __init__(
+        self,
+        gateway: IisGateway,
+        stores: CertificateStores,
+        *,
+        http_sys: Callable[[], Sequence[SslRecord]],
+        store: str,
+        probe_address: str,
+        say: Callable[[str], None],
+        probe: Probe = served_fingerprint,
+        port: int | None = None,
+        pace: Pace = _USUAL_PACE,
+    ) -> None:
+        self._gateway = gateway
+        self._stores = stores
+        self._http_sys = http_sys
+        self._say = say
+        self._probe = probe
+        self._port = port or _free_port()
+        self._pace = pace
+        self._site = f"certcast-selftest-{secrets.token_hex(4)}"
+        self._target = IisTarget(
+            gateway, stores, http_sys=http_sys, store=store, probe_address=probe_address, pause=time.sleep
+        )
+        self._sound = True
+        self._made: list[InstalledBinding] = []
+
+    async def run(self) -> bool:
+        """Every step, and the clearing away whatever became of them; whether all went well."""
+        started = time.monotonic()
+        try:
+            await self._target.start()
+            before = await asyncio.to_thread(self._inventory)
+            with tempfile.TemporaryDirectory(prefix="certcast-selftest-") as folder:
+                try:
+                    await asyncio.to_thread(self._add_site, folder)
+                    await self._steps()
+                finally:
+                    await self._clear_away()
+            self._note(await asyncio.to_thread(self._inventory) == before, "sites, bindings and stores are as before")
+        except CertcastError as error:
+            self._note(False, str(error))
+        verdict = "passed" if self._sound else "FAILED: please attach this transcript to a bug report"
+        self._say(f"{await self._target.version()}: {verdict}, {time.monotonic() - started:.1f} s")
+        return self._sound
+
+    async def _steps(self) -> None:
+        one, two = (self._install(host) for host in _HOSTS)
+        await self._do("two certificates installed for two names", [one, two], Outcome.LIVE)
+        if not self._sound:
+            for record in await asyncio.to_thread(self._http_sys):
+                self._say(f"     http.sys: {record.endpoint} {record.thumbprint} {record.application}")
+            return
+        renewed = self._install(_HOSTS[0])
+        await self._do("one of them renewed", [renewed, two], Outcome.LIVE)
+        listing = await asyncio.to_thread(self._stores.listing)
+        gone = one.bundle.thumbprint_sha1 not in {certificate.thumbprint for certificate in listing}
+        self._note(gone, "the renewed certificate's predecessor is deleted")
+        await self._do("both removed", [Remove(host=host, port=self._port) for host in _HOSTS], Outcome.REMOVED)
+
+    async def _do(self, what: str, changes: Sequence[BindingChange], expected: Outcome) -> None:
+        started = time.monotonic()
+        results = await install(self._target, changes, self._probe, pace=self._pace)
+        sound = all(result.outcome is expected for result in results)
+        self._note(sound, f"{what}, {(time.monotonic() - started) * 1000:.0f} ms")
+        for result in results:
+            self._say(f"     {_told(result)}")
+
+    def _note(self, sound: bool, line: str) -> None:  # noqa: FBT001 - private, and reads as a sentence
+        self._sound = self._sound and sound
+        self._say(f"{'ok  ' if sound else 'FAIL'} {line}")
+
+    def _install(self, host: str) -> Install:
+        bundle = _self_signed(host)
+        change = Install(
+            host=host,
+            port=self._port,
+            bundle_id=bundle_id(bundle, secrets.token_bytes(16)),
+            bundle=bundle,
+            site=self._site,
+            generation=1,
+        )
+        self._made.append(
+            InstalledBinding(
+                host=host,
+                port=self._port,
+                bundle_id=change.bundle_id,
+                fingerprint_sha256=bundle.fingerprint_sha256,
+            )
+        )
+        return change
+
+    def _inventory(self) -> tuple[object, ...]:
+        """What the test must not change."""
+        with self._gateway.session() as session:
+            sites = tuple((site.name, site.bindings) for site in session.sites(EVERYTHING))
+        return (sites, frozenset((it.store, it.thumbprint, it.friendly_name) for it in self._stores.listing()))
+
+    def _add_site(self, folder: str) -> None:
+        try:
+            with self._gateway.exclusive(), self._gateway.session() as session:
+                session.add_site(self._site, f"127.0.0.1:{_free_port()}:certcast-selftest.invalid", str(Path(folder)))
+                session.commit()
+        except GatewayError as error:
+            self._note(False, f"temporary site {self._site}: {error}")
+            raise
+        self._note(True, f"temporary site {self._site} on port {self._port}")
+
+    async def _clear_away(self) -> None:
+        left = [binding for binding in await self._target.current() if binding.host in _HOSTS]
+        await self._target.apply([Remove(host=binding.host, port=binding.port) for binding in left])
+        await self._target.retire([*left, *self._made])
+        await asyncio.to_thread(self._remove_site)
+
+    def _remove_site(self) -> None:
+        with self._gateway.exclusive(), self._gateway.session() as session:
+            if any(site.name == self._site for site in session.sites(EVERYTHING)):
+                session.remove_site(self._site)
+                session.commit()
+
+
+def _told(result: Result) -> str:
+    seen = f", saw {result.seen_fingerprint_sha256[:16]}" if result.seen_fingerprint_sha256 else ""
+    stages = "".join(f", {stage} {took_ms:.0f} ms" for stage, took_ms in result.stages_ms.items())
+    reason = f": {result.reason}" if result.reason else ""
+    return f"{result.change.host}:{result.change.port} {result.outcome}{seen}{stages}{reason}"
+
+
+def _self_signed(host: str) -> CertificateBundle:
+    """A certificate of a day, for handshakes that look at its fingerprint only."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = dt.datetime.now(dt.UTC)
+    leaf = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY)
+        .not_valid_after(now + _DAY)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return CertificateBundle(leaf=leaf, chain=(), key=key)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
