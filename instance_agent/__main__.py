@@ -37,13 +37,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("once", help="reconcile once and exit; 0 when everything desired is served and proved")
     commands.add_parser("plan", help="say what a reconcile would do; changes nothing")
     commands.add_parser("status", help="say what the tables know of this instance, as JSON")
+    selftest = commands.add_parser("selftest", help="try the target out with names and certificates of its own (IIS)")
+    selftest.add_argument("--preflight", action="store_true", help="only see whether everything needed is there")
+    commands.add_parser("install-service", help="install and start the Windows service")
+    commands.add_parser("uninstall-service", help="stop and remove the Windows service")
+    commands.add_parser("run-service", help="what the Windows service runs; not for people")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     logging.getLogger("azure").setLevel(logging.WARNING)
     try:
-        return asyncio.run(_command(chosen.command, read_environment()))
+        env = read_environment()
+        if chosen.command in _ON_WINDOWS:
+            return _ON_WINDOWS[chosen.command](env)
+        if chosen.command == "selftest":
+            return _selftest(env, preflight_only=chosen.preflight)
+        return asyncio.run(_command(chosen.command, env))
     except ConfigurationError as error:
         print(f"instance_agent: {error}", file=sys.stderr)
         return USAGE
@@ -54,7 +64,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
 
 
-async def _command(command: str, env: Mapping[str, str]) -> int:
+def _selftest(env: Mapping[str, str], *, preflight_only: bool) -> int:
+    target = env.get("CERTCAST_TARGET", "").strip() or "embedded"
+    if target not in {"iis", "iis-ccs"}:
+        raise ConfigurationError(f"selftest is for the targets iis and iis-ccs; CERTCAST_TARGET is {target}")
+    from instance_agent.windows import selftest  # noqa: PLC0415 - Windows only, and slow to import
+
+    return selftest.main(env, preflight_only=preflight_only, say=print)
+
+
+def _install_service(_: Mapping[str, str]) -> int:
+    from instance_agent.windows import service  # noqa: PLC0415 - Windows only
+
+    service.install()
+    return DONE
+
+
+def _uninstall_service(_: Mapping[str, str]) -> int:
+    from instance_agent.windows import service  # noqa: PLC0415 - Windows only
+
+    service.uninstall()
+    return DONE
+
+
+def _run_service(env: Mapping[str, str]) -> int:
+    from instance_agent.windows import service  # noqa: PLC0415 - Windows only
+
+    async def serve(stopping: asyncio.Event) -> int:
+        return await _command("run", env, stopping=stopping)
+
+    service.run(serve)
+    return DONE
+
+
+_ON_WINDOWS = {
+    "install-service": _install_service,
+    "uninstall-service": _uninstall_service,
+    "run-service": _run_service,
+}
+
+
+async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Event | None = None) -> int:
     metadata_name = None if named_instance(env) else await machine_name()
     settings = agent_settings(env, metadata_name=metadata_name)
     async with Account(settings.storage, key_encryption_key=settings.key_encryption_key) as account:
@@ -67,7 +117,7 @@ async def _command(command: str, env: Mapping[str, str]) -> int:
             for step in await agent.plan():
                 print(f"{step.action:8}{step.row.key.host_port} {step.row.fingerprint_sha256[:16]} {step.row.source}")
             return DONE
-        await _run(agent, settings)
+        await _run(agent, settings, stopping)
         return DONE
 
 
@@ -77,16 +127,28 @@ def _agent(account: Account, settings: AgentSettings, env: Mapping[str, str]) ->
     return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=utc_now)
 
 
-async def _run(agent: Agent, settings: AgentSettings) -> None:
+async def _run(agent: Agent, settings: AgentSettings, stopping: asyncio.Event | None) -> None:
+    """Run the agent until a signal stops it or, as a service, until the event is set."""
     health = HealthServer(agent, address=settings.health_address, port=settings.health_port)
     port = await health.start()
     log.info("instance %s: health at http://%s:%d/readyz", settings.instance, settings.health_address, port)
-    _stop_on_signals(agent)
+    watch = None
+    if stopping is None:
+        _stop_on_signals(agent)
+    else:
+        watch = asyncio.create_task(_stop_when_set(agent, stopping))
     try:
         await agent.run()
     finally:
+        if watch is not None:
+            watch.cancel()
         await health.stop()
     log.info("instance %s: stopped", settings.instance)
+
+
+async def _stop_when_set(agent: Agent, stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    agent.stop()
 
 
 def _stop_on_signals(agent: Agent) -> None:

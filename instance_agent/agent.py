@@ -40,7 +40,7 @@ HIDE_S = 300
 MAX_DEQUEUE = 5
 POLL_BUSY_S = 0.1
 POLL_GROWTH = 1.02
-"""Certificates come in bursts: an agent that had work looks often for a while, and is at its longest wait 45 s later."""
+"""Certificates come in bursts: an agent that had work looks often for a while, and reaches its longest wait in 45 s."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 RETRY_S = (5, 15, 60)

@@ -67,6 +67,18 @@ def _nginx(env: Mapping[str, str]) -> BindingTarget:
     return NginxTarget(NginxSettings.from_env(env))
 
 
+def _iis(env: Mapping[str, str]) -> BindingTarget:
+    from instance_agent.windows.making import make_iis  # noqa: PLC0415 - Windows only, and slow to import
+
+    return make_iis(env)
+
+
+def _iis_ccs(env: Mapping[str, str]) -> BindingTarget:
+    from instance_agent.windows.making import make_iis_ccs  # noqa: PLC0415 - Windows only, and slow to import
+
+    return make_iis_ccs(env)
+
+
 def _fallback(path: str) -> CertificateBundle | None:
     if not path:
         return None
@@ -85,5 +97,7 @@ _TARGETS: dict[str, Callable[[Mapping[str, str]], BindingTarget]] = {
     EmbeddedTarget.kind: _embedded,
     FilesTarget.kind: _files,
     HAProxyTarget.kind: _haproxy,
+    "iis": _iis,
+    "iis-ccs": _iis_ccs,
     NginxTarget.kind: _nginx,
 }

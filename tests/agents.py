@@ -31,9 +31,7 @@ def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll
 
 
 def actor(storage: FakeStorage, target: FakeTarget, step: Step = unhindered) -> Actor:
-    return Actor(
-        target=target, bundles=FakeBundles(storage, step), probe=target.server.probe, now=lambda: storage.clock()
-    )
+    return Actor(target=target, bundles=FakeBundles(storage, step), probe=target.server.probe, now=storage.clock)
 
 
 def agent(
@@ -55,7 +53,7 @@ def agent(
         queues=FakeQueues(storage, step),
         target=target,
         actor=actor(storage, target, step),
-        now=lambda: storage.clock(),
+        now=storage.clock,
     )
 
 

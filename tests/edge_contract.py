@@ -70,7 +70,7 @@ async def rows_of(table: Table, partition: str) -> dict[str, object]:
 class TableContract:
     async def test_a_row_is_read_back_as_it_was_written(self, edges: Edges) -> None:
         partition = own()
-        columns = {
+        columns: Entity = {
             "text": "größe ☃ 'quoted' \"twice\"",
             "empty": "",
             "number": -(2**31),

@@ -74,8 +74,8 @@ class CaddyTarget:
             await self._manager.listen(address, port)
         except OSError as error:
             raise ConfigurationError(
-                f"CERTCAST_CADDY_LISTEN: cannot listen on {address}, port {port} ({error.strerror}): end the program that "
-                "does, perhaps another agent, or name another port here and in Caddy's configuration"
+                f"CERTCAST_CADDY_LISTEN: cannot listen on {address}, port {port} ({error.strerror}): end the program "
+                "that does, perhaps another agent, or name another port here and in Caddy's configuration"
             ) from error
 
     async def stop(self) -> None:

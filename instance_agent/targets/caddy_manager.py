@@ -7,10 +7,11 @@ the password that only Caddy's configuration has: other accounts of the machine 
 
 from __future__ import annotations
 
+import base64
 import hmac
 from typing import TYPE_CHECKING
 
-from aiohttp import BasicAuth, web
+from aiohttp import web
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ class Manager:
         self.asked: set[int] = set()
         """PortNumbers that Caddy has asked for."""
         self._answer = answer
-        self._password = password.encode()
+        self._authorization = b"Basic " + base64.b64encode(f"{USER}:{password}".encode())  # RFC 7617
         self._runner: web.AppRunner | None = None
 
     async def listen(self, address: str, port: int) -> None:
@@ -78,8 +79,4 @@ class Manager:
         )
 
     def _is_caddy(self, authorization: str) -> bool:
-        try:
-            told = BasicAuth.decode(authorization, encoding="utf-8")
-        except ValueError:
-            return False
-        return told.login == USER and hmac.compare_digest(told.password.encode(), self._password)
+        return hmac.compare_digest(authorization.encode(), self._authorization)

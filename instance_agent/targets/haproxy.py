@@ -196,8 +196,8 @@ class HAProxyTarget:
                         return f"{crt_list} has {file} for the same host, and HAProxy keeps to its first entry"
         address = self.endpoint(port)
         return (
-            f"the bind line of the listener at {address[0]}:{address[1]} does not name {self._disk.crt_list(port)}, or it "
-            "names a certificate by `crt` that covers the host itself"
+            f"the bind line of the listener at {address[0]}:{address[1]} does not name {self._disk.crt_list(port)}, or "
+            "it names a certificate by `crt` that covers the host itself"
         )
 
     def _check(self, change: BindingChange) -> None:

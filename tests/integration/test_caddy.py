@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
 import re
 import shutil
@@ -132,32 +133,36 @@ class TestWhileOneOfThemIsAway:
         assert result.outcome is Outcome.LIVE
 
 
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
 class TestTheManager:
     async def test_nobody_without_the_password_gets_a_key(self, rig: CaddyRig) -> None:
         await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
         settings = rig.server.agent_environment
         url = f"http://{settings['CERTCAST_CADDY_LISTEN']}/443?server_name=a.example.com"
-        right = aiohttp.BasicAuth("certcast", settings["CERTCAST_CADDY_PASSWORD"])
-        wrong = (None, aiohttp.BasicAuth("certcast", "x" * 48), aiohttp.BasicAuth("root", right.password))
+        password = settings["CERTCAST_CADDY_PASSWORD"]
+        right = {"Authorization": basic("certcast", password)}
+        wrong = ("", basic("certcast", "x" * 48), basic("root", password), "Basic", "Bearer x", "Basic " + "A" * 4000)
         async with aiohttp.ClientSession() as client:
-            for auth in wrong:
-                async with client.get(url, auth=auth) as answer:
-                    assert answer.status == 401
-                    assert b"PRIVATE KEY" not in await answer.read()
-            for authorization in ("Basic", "Basic %", "Bearer x", "Basic " + "A" * 4000):
+            for authorization in wrong:
                 async with client.get(url, headers={"Authorization": authorization}) as answer:
                     assert answer.status == 401
-            async with client.get(url, auth=right) as answer:
+                    assert b"PRIVATE KEY" not in await answer.read()
+            async with client.get(url) as answer:
+                assert answer.status == 401
+            async with client.get(url, headers=right) as answer:
                 assert answer.status == 200
                 assert b"PRIVATE KEY" in await answer.read()
                 assert answer.headers["Cache-Control"] == "no-store"
             for path in ("/", "/x", "/443/x", "/999999", "/%C2%B2"):
-                async with client.get(f"http://{settings['CERTCAST_CADDY_LISTEN']}{path}", auth=right) as answer:
+                async with client.get(f"http://{settings['CERTCAST_CADDY_LISTEN']}{path}", headers=right) as answer:
                     assert answer.status == 404
 
     async def test_header_and_body_leave_together(self, rig: CaddyRig) -> None:
         settings = rig.server.agent_environment
-        auth = aiohttp.BasicAuth("certcast", settings["CERTCAST_CADDY_PASSWORD"]).encode()
+        auth = basic("certcast", settings["CERTCAST_CADDY_PASSWORD"])
         host, _, port = settings["CERTCAST_CADDY_LISTEN"].partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"GET /443 HTTP/1.1\r\nHost: x\r\nAuthorization: {auth}\r\n\r\n".encode())
@@ -168,7 +173,7 @@ class TestTheManager:
         await writer.wait_closed()
 
     async def test_an_address_in_use_is_named_with_its_setting(self, rig: CaddyRig) -> None:
-        with pytest.raises(ConfigurationError, match="CERTCAST_CADDY_LISTEN: cannot listen on 127.0.0.1, port"):
+        with pytest.raises(ConfigurationError, match="CERTCAST_CADDY_LISTEN: cannot listen on"):
             await started(rig.server)
 
     async def test_the_installer_is_told_who_answered_instead(self, rig: CaddyRig) -> None:
