@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +18,9 @@ from shared.errors import CertcastError, ConflictError, MissingError
 from shared.messages import MAX_BODY_BYTES
 from shared.ports import BundleVault, Queues, Table, UploadContainer
 from shared.rows import encode_key
+
+if TYPE_CHECKING:
+    from shared.codec import Entity
 
 ODD_NAMES = (
     "*",

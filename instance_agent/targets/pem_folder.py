@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.embedded_contexts import load_bundle
+from instance_agent.targets.key_loading import load_bundle
 from shared.bundle import BUNDLE_ID
 from shared.hostnames import normalise_host
 

@@ -167,7 +167,9 @@ class TestFiles:
         await rig.target.apply([bind(issued, "a.example.com", 443)])
         for _ in range(8):  # until every worker has it
             assert await seen(rig, 443, "a.example.com") == issued.fingerprint
-        rig.pem("a.example.com").write_text(f"{TAG}{{}}\nnonsense", encoding="utf-8")
+        edited = rig.server.folder / "edited"
+        edited.write_text(f"{TAG}{{}}\nnonsense", encoding="utf-8")
+        edited.replace(rig.pem("a.example.com"))
         await rig.target.apply([bind(root().issue("b.example.com"), "b.example.com", 443)])
         assert await seen(rig, 443, "a.example.com") in {issued.fingerprint, rig.fallback}
         assert {binding.host for binding in await rig.target.current()} == {"b.example.com"}

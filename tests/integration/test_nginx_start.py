@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,7 +46,10 @@ async def test_an_nginx_without_our_include_ends_the_start_with_the_line_to_add(
 
 async def test_folders_that_others_use_are_not_taken_over() -> None:
     async with beside_nginx(dynamic=True) as rig:
-        settings = {"CERTCAST_NGINX_FOLDER": str(rig.server.folder), "CERTCAST_NGINX_SOCKET": "/tmp/control.sock"}  # noqa: S108 - refused
+        settings = {
+            "CERTCAST_NGINX_FOLDER": str(rig.server.folder),
+            "CERTCAST_NGINX_SOCKET": str(Path(tempfile.gettempdir(), "control.sock")),
+        }
         for name, value in settings.items():
             before = rig.server.folder.stat().st_mode
             with pytest.raises(ConfigurationError, match=name):

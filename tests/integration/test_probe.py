@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from instance_agent.probe import ProbeError, served_fingerprint
-from instance_agent.targets.embedded_contexts import load_bundle, server_context
+from instance_agent.targets.embedded_contexts import server_context
+from instance_agent.targets.key_loading import load_bundle
 from tests.certificates import authority, self_signed
 
 if TYPE_CHECKING:

@@ -346,7 +346,7 @@ class TestPoison:
             await one.once()
             scene.storage.put(QUEUE, hint(HOST))
             broken = agent(
-                scene.storage, step=Failing({"bindings get": [ZeroDivisionError("a defect")] * 2 * MAX_DEQUEUE})
+                scene.storage, step=Failing({"bindings get": list[Exception]([ZeroDivisionError("a defect")] * 2 * MAX_DEQUEUE)})
             )
             for _ in range(MAX_DEQUEUE):
                 with pytest.raises(ZeroDivisionError):

@@ -244,7 +244,7 @@ def test_the_rings_are_those_that_the_import_rules_enforce() -> None:
 
 
 def test_the_readme_names_every_target_that_can_be_chosen() -> None:
-    named = {word for cells in rows(section(README, "## Web servers")) for word in re.findall(r"`(\w+)`", cells[0])}
+    named = {word for cells in rows(section(README, "## Web servers")) for word in re.findall(r"`([\w-]+)`", cells[0])}
     assert not set(selection._TARGETS) - named
 
 
