@@ -6,7 +6,6 @@ import asyncio
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +15,6 @@ from shared.messages import InstallOutcome as Outcome
 from tests.nginx_rig import beside_nginx, serving_nginx
 from tests.targets_rig import bind, endpoint, eventually, expect, root, seen
 from tests.visitors import visiting
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.mark.parametrize(("dynamic", "mode"), [(True, "dynamic"), (False, "blocks")])

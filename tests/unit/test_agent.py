@@ -345,9 +345,8 @@ class TestPoison:
             one = agent(scene.storage)
             await one.once()
             scene.storage.put(QUEUE, hint(HOST))
-            broken = agent(
-                scene.storage, step=Failing({"bindings get": list[Exception]([ZeroDivisionError("a defect")] * 2 * MAX_DEQUEUE)})
-            )
+            defects: list[Exception] = [ZeroDivisionError("a defect")] * 2 * MAX_DEQUEUE
+            broken = agent(scene.storage, step=Failing({"bindings get": defects}))
             for _ in range(MAX_DEQUEUE):
                 with pytest.raises(ZeroDivisionError):
                     await broken.drain()
