@@ -92,6 +92,7 @@ class Agent:
         self._now = now
         self._registration: Registration | None = None
         self._acting = asyncio.Lock()
+        self._beating = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._reconcile_now = asyncio.Event()
         self._retries = 0
@@ -292,7 +293,10 @@ class Agent:
         log.info("instance %s: registered, queue %s", self.settings.instance, self.settings.queue)
 
     async def _beat(self) -> None:
-        if self._registration is not None:
+        if self._registration is None:
+            return
+        # One at a time: a heartbeat that is written again after a conflict must not carry what was true before.
+        async with self._beating:
             await self._registration.heartbeat(
                 self._state,
                 self._now(),

@@ -44,12 +44,13 @@ def agent(
     target: FakeTarget | None = None,
     step: Step = unhindered,
     poll_max_ms: int = 1000,
+    page: int = 1000,
 ) -> Agent:
     """One agent; give the server of an earlier one to stand for its successor on the same machine."""
     target = target or FakeTarget(server)
     return Agent(
         settings=settings(instance, role=role, host=host, poll_max_ms=poll_max_ms),
-        state=storage.state(step),
+        state=storage.state(step, page=page),
         queues=FakeQueues(storage, step),
         target=target,
         actor=actor(storage, target, step),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
 
     from shared.bundle import CertificateBundle

@@ -17,8 +17,8 @@ from instance_agent.targets.embedded_contexts import (
     ContextStore,
     server_context,
 )
-from instance_agent.targets.key_loading import load_through_encrypted_file, load_through_memory_file
 from instance_agent.targets.fallback import self_made_fallback
+from instance_agent.targets.key_loading import load_through_encrypted_file, load_through_memory_file
 from shared.bundle import CertificateBundle
 from tests.certificates import authority, self_signed
 

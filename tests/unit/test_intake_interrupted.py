@@ -20,7 +20,7 @@ from tests.effort import examples
 from tests.fakes import FakeStorage
 from tests.processes import Mortal, ProcessDiedError
 from tests.scenes import Scene, pfx
-from tests.virtual_time import Interleaving, VirtualLoop, run
+from tests.virtual_time import Bursts, Interleaving, VirtualLoop, run
 
 INSTANCES = ("i0", "i1")
 
@@ -197,7 +197,7 @@ def test_two_looks_at_once_end_as_one(case: Case, data: st.DataObject) -> None:
     async def work(loop: VirtualLoop) -> None:
         scene, notice = await prepared_on(case, loop)
         expected = await undisturbed(scene, notice)
-        order = Interleaving(loop, drawing(data))
+        order = Interleaving(loop, Bursts(data))
         looks = [scene.seen_by(order.step(str(number)), page=2) for number in range(2)]
         await asyncio.gather(*(look_at(cloud, notice) for cloud in looks))
         await the_net_catches(scene)
@@ -221,7 +221,7 @@ def test_looks_overlapping_with_overwrites_and_a_deletion_leave_the_last_word_to
     async def work(loop: VirtualLoop) -> None:
         scene = Scene(FakeStorage(loop.clock))
         await scene.join(*INSTANCES)
-        order = Interleaving(loop, drawing(data))
+        order = Interleaving(loop, Bursts(data))
         ends_deleted = data.draw(st.booleans(), label="deleted in the end")
 
         async def uploader() -> None:
@@ -266,7 +266,7 @@ def test_looks_at_rivals_for_one_host_at_once_elect_the_same_one(data: st.DataOb
     async def work(loop: VirtualLoop) -> None:
         scene = Scene(FakeStorage(loop.clock))
         await scene.join(*INSTANCES)
-        order = Interleaving(loop, drawing(data))
+        order = Interleaving(loop, Bursts(data))
         names = ("x.pfx", "y.pfx", "z.pfx")
         notices = [
             await scene.upload(name, "a.example.com", day=day) for name, day in zip(names, (-5, -1, -3), strict=True)
@@ -295,7 +295,7 @@ def test_reports_folded_while_the_upload_is_looked_at_are_not_lost(data: st.Data
         await scene.join(*INSTANCES)
         await scene.accepted("a.pfx", "a.example.com", day=-5)
         await scene.obey(*INSTANCES)
-        order = Interleaving(loop, drawing(data))
+        order = Interleaving(loop, Bursts(data))
         notice = await scene.upload("b.pfx", "a.example.com", "b.example.com", day=-1)
 
         async def instance(name: str) -> None:
@@ -325,10 +325,6 @@ async def prepared_on(case: Case, loop: VirtualLoop) -> tuple[Scene, Notice]:
     await case.before(scene)
     await asyncio.sleep(20)
     return scene, await case.then(scene)
-
-
-def drawing(data: st.DataObject) -> Callable[[int], int]:
-    return lambda count: data.draw(st.integers(0, count - 1)) if count > 1 else 0
 
 
 async def the_net_catches(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from tests.effort import examples
 from tests.fakes import FakeStorage
 from tests.processes import Mortal, ProcessDiedError
 from tests.scenes import PASSWORD, Scene
-from tests.virtual_time import Interleaving, VirtualLoop, run
+from tests.virtual_time import Bursts, Interleaving, VirtualLoop, run
 
 if TYPE_CHECKING:
     from shared.cloud import Cloud
@@ -352,7 +352,7 @@ class TestManyReports:
             await scene.join(*names)
             await scene.accepted("a.pfx", HOST)
             await scene.obey(*names)
-            order = Interleaving(loop, lambda count: count * 7919 % count if count > 1 else 0)
+            order = Interleaving(loop, lambda processes: processes[len(order.taken) * 7919 % len(processes)])
             steps: Counter[str] = Counter()
 
             async def counted(what: str, step: object) -> None:
@@ -385,7 +385,7 @@ class TestManyReports:
             outcomes = data.draw(st.lists(st.booleans(), min_size=4, max_size=4))
             for name, well in zip(names, outcomes, strict=True):
                 await scene.obey(name, outcome=None if well else InstallOutcome.FAILED)
-            order = Interleaving(loop, lambda count: data.draw(st.integers(0, count - 1)) if count > 1 else 0)
+            order = Interleaving(loop, Bursts(data))
             reports = await scene.reports()
             await asyncio.gather(*(fold(scene.seen_by(order.step(each.instance), page=2), each) for each in reports))
             record = await scene.record("a.pfx")
@@ -524,7 +524,7 @@ class TestTags:
         async def work(loop: VirtualLoop) -> None:
             scene = Scene(FakeStorage(loop.clock))
             await scene.accepted("a.pfx", HOST)
-            order = Interleaving(loop, lambda count: data.draw(st.integers(0, count - 1)) if count > 1 else 0)
+            order = Interleaving(loop, Bursts(data))
 
             async def changing(cloud: Cloud, live: int) -> None:
                 await cloud.state.uploads.update(
