@@ -22,12 +22,13 @@ STUBBORN = (
 )
 POLITE = """
 import signal, sys, time
-def stop(*_):
-    print("said goodbye", flush=True)
-    sys.exit(7)
-signal.signal(signal.SIGTERM, stop)
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
 print("up", flush=True)
-time.sleep(600)
+while not asked:  # in short sleeps, because a signal just before a sleep does not end it
+    time.sleep(0.02)
+print("said goodbye", flush=True)
+sys.exit(7)
 """
 FAMILY = """
 import os, subprocess, sys, time

@@ -16,6 +16,7 @@ from shared.errors import UnavailableError
 from shared.intake import Notice, look_at
 from shared.results import fold
 from shared.state import UploadStatus
+from shared.sweep import sweep
 from tests.effort import examples
 from tests.fakes import FakeStorage
 from tests.processes import Mortal, ProcessDiedError
@@ -200,10 +201,49 @@ def test_two_looks_at_once_end_as_one(case: Case, data: st.DataObject) -> None:
         order = Interleaving(loop, Bursts(data))
         looks = [scene.seen_by(order.step(str(number)), page=2) for number in range(2)]
         await asyncio.gather(*(look_at(cloud, notice) for cloud in looks))
-        await the_net_catches(scene)
+        await sweep(scene.cloud)
         assert without_reasons(await told_and_done(scene)) == without_reasons(expected)
 
     run(work)
+
+
+class StandingStill(Mortal):
+    """A process that stands still before one kind of step until it is told to go on."""
+
+    def __init__(self, before: str) -> None:
+        super().__init__()
+        self.before = before
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, what: str) -> None:
+        if what == self.before:
+            self.reached.set()
+            await self.go_on.wait()
+
+
+@pytest.mark.parametrize(
+    "before", ["blob download", "bundle seal", "bindings get", "bindings insert", "instances query"]
+)
+@pytest.mark.parametrize("then", ["deleted", "for another host", "a rejected file"])
+async def test_a_look_that_stood_still_brings_back_nothing_of_what_it_had_read(before: str, then: str) -> None:
+    scene = Scene()
+    await scene.join(*INSTANCES)
+    still = StandingStill(before)
+    first = asyncio.ensure_future(look_at(scene.seen_by(still), await scene.upload("a.pfx", "a.example.com")))
+    await still.reached.wait()
+    if then == "deleted":
+        await scene.looked_at(await scene.delete("a.pfx"))
+    elif then == "for another host":
+        await scene.accepted("a.pfx", "b.example.com")
+    else:
+        await scene.looked_at(await scene.upload("a.pfx", content=b"?", metadata={"CertificatePassword": "p"}))
+        await scene.looked_at(await scene.delete("a.pfx"))
+    still.go_on.set()
+    await first
+    rows = {known.value.host: known.value async for known in scene.outside.state.bindings.all()}
+    assert {host for host, row in rows.items() if row.present} == ({"b.example.com"} if "another" in then else set())
+    assert (await scene.record("a.pfx")).etag
 
 
 VERSIONS = (
@@ -214,7 +254,7 @@ VERSIONS = (
 
 
 @given(data=st.data())
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_looks_overlapping_with_overwrites_and_a_deletion_leave_the_last_word_to_the_blob(
     data: st.DataObject,
 ) -> None:
@@ -240,7 +280,7 @@ def test_looks_overlapping_with_overwrites_and_a_deletion_leave_the_last_word_to
         events: list[asyncio.Future[None]] = []
         await uploader()
         await asyncio.gather(*events)
-        await the_net_catches(scene)
+        await sweep(scene.cloud)
         record = await scene.record("a.pfx")
         rows = [known.value async for known in scene.outside.state.bindings.all()]
         served = {row.host: row.bundle_id for row in rows if row.present}
@@ -254,6 +294,7 @@ def test_looks_overlapping_with_overwrites_and_a_deletion_leave_the_last_word_to
             standing = [claim for claim in row.claims if claim.withdrawn_at is None]
             assert len(standing) == (1 if row.host in served else 0)
         await scene.everyone_obeys(*INSTANCES)
+        await sweep(scene.cloud)
         after = await scene.record("a.pfx")
         assert after.live == (0 if ends_deleted else len(INSTANCES))
 
@@ -325,14 +366,6 @@ async def prepared_on(case: Case, loop: VirtualLoop) -> tuple[Scene, Notice]:
     await case.before(scene)
     await asyncio.sleep(20)
     return scene, await case.then(scene)
-
-
-async def the_net_catches(scene: Scene) -> None:
-    """What the next sweep would do: look at every blob whose version is not the processed one."""
-    async for known in scene.outside.state.uploads.all():
-        version = await scene.outside.uploads.version(known.value.name)
-        if known.value.etag != (version.etag if version else "deleted"):
-            await scene.looked_at(known.value.name)
 
 
 def without_reasons(pictures: tuple[dict[str, Any], ...]) -> list[Any]:
