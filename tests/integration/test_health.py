@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from instance_agent.agent import Agent
 from instance_agent.health import HealthServer
 from shared.errors import ConfigurationError
 from tests.agents import agent
@@ -18,8 +19,6 @@ from tests.scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from instance_agent.agent import Agent
 
 
 @dataclass
