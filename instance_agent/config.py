@@ -26,7 +26,7 @@ CONFIG_FILE_SETTING = "CERTCAST_CONFIG"
 _PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLICA_NAME")
 
 _NOT_IN_QUEUE_NAMES = re.compile(r"[^a-z0-9]+")
-_SLUG_CHARS = 40
+_SLUG_CHARS = 63 - len("cert-agent-") - len("-12345678") - len("-poison")
 
 DEFAULT_POLL_MAX_MS = 1000
 DEFAULT_HEALTH_PORT = 8484
@@ -60,7 +60,10 @@ class AgentSettings:
 
     @property
     def queue(self) -> str:
-        """This instance's queue; at most 63 characters of `a-z 0-9 -` (learn.microsoft.com, "Naming queues")."""
+        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` that the runtime appends.
+
+        learn.microsoft.com, "Naming queues and metadata".
+        """
         slug = _NOT_IN_QUEUE_NAMES.sub("-", self.instance.lower()).strip("-")[:_SLUG_CHARS].strip("-")
         digest = hashlib.sha256(self.instance.encode()).hexdigest()[:8]
         return "-".join(part for part in ("cert-agent", slug, digest) if part)

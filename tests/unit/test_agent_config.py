@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from instance_agent.config import agent_settings, named_instance, read_environment
@@ -57,6 +57,8 @@ class TestSettings:
 
 class TestQueueNames:
     @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))
+    @example("0" * 300)
+    @example("web-" * 40)
     def test_every_instance_has_a_queue_name_that_the_service_takes_with_its_poison_queue(self, instance: str) -> None:
         env = ENV | {"CERTCAST_INSTANCE": instance}
         queue = agent_settings(env).queue
