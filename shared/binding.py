@@ -117,7 +117,6 @@ class DesiredBinding:
         source_etag: The elected claim's.
         not_after: The elected claim's.
         site: The elected claim's.
-        replaced: The upload that was served before the one that is now.
         traceparent: W3C trace context of the change.
     """
 
@@ -136,7 +135,6 @@ class DesiredBinding:
     not_after: datetime | None = None
     accepted_at: datetime | None = None
     site: str | None = None
-    replaced: str = ""
     traceparent: str = ""
 
     @property
@@ -229,8 +227,6 @@ def _no_claim(source: str, revision: int, now: datetime) -> Claim:
 def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime, traceparent: str) -> DesiredBinding:
     winner = elect(claims)
     kept = _bounded(claims, now)
-    source = winner.source if winner else ""
-    replaced = before.replaced if source == before.source else before.source
     if winner is None:
         after = replace(
             before,
@@ -244,7 +240,6 @@ def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime
             not_after=None,
             accepted_at=None,
             site=None,
-            replaced=replaced,
         )
     else:
         after = replace(
@@ -259,7 +254,6 @@ def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime
             not_after=winner.not_after,
             accepted_at=before.accepted_at if before.source == winner.source else now,
             site=winner.site,
-            replaced=replaced,
         )
     if _served(after) == _served(before) and before.generation > 0:
         return after

@@ -113,7 +113,7 @@ async def accept(
         + (", ..." if len(wanted) > _HOSTS_IN_LOG else ""),
         len(instances),
     )
-    await _settle_all(cloud, fresh.name, changes, instances)
+    await _settle_all(cloud, before, changes, instances)
     return await complete(cloud, record, found, metadata)
 
 
@@ -141,7 +141,7 @@ async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
     if mine.claims:
         await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
     log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
-    await _settle_all(cloud, mine.name, changes, instances)
+    await _settle_all(cloud, mine, changes, instances)
     return await write(cloud, mine, etag=DELETED)
 
 
@@ -223,21 +223,23 @@ def _ids_of_role(instances: Collection[InstanceRecord], role: str) -> tuple[str,
 
 
 async def _settle_all(
-    cloud: Cloud, name: str, changes: Collection[_RowChange], instances: Collection[InstanceRecord]
+    cloud: Cloud, before: UploadRecord, changes: Collection[_RowChange], instances: Collection[InstanceRecord]
 ) -> None:
     """Settle this upload, and those that lost or won a host and port by what was done to it.
 
-    Also those that a look which was cut short had no time to settle.
+    Also those that a look which was cut short had no time to settle: it may have ended before their tags were written.
     """
+    name = before.name
+    cut_short = before.revision > 1 and not before.etag
+    settled_already = frozenset() if cut_short else frozenset({UploadStatus.SUPERSEDED})
     winners = {change.after.source for change in changes} - {"", name}
-    losers = {change.before.source for change in changes if change.moved and change.before}
-    losers = (losers | {change.after.replaced for change in changes}) - {"", name}
+    losers = {change.before.source for change in changes if change.moved and change.before} - {"", name}
     others = {claim.source for change in changes for claim in change.after.claims if claim.withdrawn_at is None}
     for other in sorted(winners):
         await _taken_over(cloud, other, instances)
     for other in sorted(others - winners - losers - {name}):
         record = await cloud.state.uploads.get(other)
-        if record is not None and record.status in SETTLEABLE - {UploadStatus.SUPERSEDED}:
+        if record is not None and record.status in SETTLEABLE - settled_already:
             losers.add(other)
     for other in sorted({name} | winners | losers):
         await results.settle(cloud, other)

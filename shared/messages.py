@@ -84,7 +84,6 @@ class BindingReport:
         port: The row's port.
         generation: The row's generation that was acted on.
         source: The upload elected in it; empty when the row is absent.
-        replaced: The upload that was served before.
         outcome: What became of it.
         reason: Why, in a sentence, when it did not succeed.
         fingerprint_sha256: The certificate the probe was shown.
@@ -99,7 +98,6 @@ class BindingReport:
     source: str
     outcome: InstallOutcome
     finished_at: datetime
-    replaced: str = ""
     reason: str = ""
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)

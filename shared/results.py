@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.announcing import announce
+from shared.binding import ANY_ROLE, BindingKey
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError
 from shared.standing import GIVE_UP_AFTER, Standing, removal_standing, settled, upload_standing
@@ -28,6 +29,7 @@ from shared.state import (
 from shared.upload import BLOB_SCHEME, scheme_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from shared.binding import DesiredBinding
@@ -57,23 +59,31 @@ async def fold(cloud: Cloud, report: InstallReport) -> None:
     await gather_bounded(_enter(cloud, report.instance, item) for item in report.reports)
     for name in sorted({item.source for item in report.reports} - {""}):
         await settle(cloud, name)
-    for name in sorted({item.replaced for item in report.reports} - {""}):
-        record = await cloud.state.uploads.get(name)
-        if record is not None and record.status is UploadStatus.REMOVED:
-            await settle(cloud, name)
+    await _settle_removed(cloud, await _let_go_of(cloud, report))
 
 
 async def settle(cloud: Cloud, name: str) -> None:
-    """Derive the upload's status from the reports there are, unless somebody is at it; then they look once more."""
+    """Derive the upload's status from the reports there are, unless somebody is at it; then they look once more.
+
+    What was reported of its bindings also says how many still serve the removed uploads that had them before.
+    """
+    await _settle_removed(cloud, await _settle(cloud, name))
+
+
+async def _settle(cloud: Cloud, name: str) -> set[str]:
+    """Settle one upload, and name those that withdrew their claims to the same hosts and ports."""
+    withdrawn: set[str] = set()
     mark = await _begin(cloud, name)
     if mark is None:
-        return
+        return withdrawn
     try:
         for _ in range(SETTLE_ROUNDS):
             record = await cloud.state.uploads.get(name)
             if record is None:
-                return
-            mark = await _conclude(cloud, record, await _standing(cloud, record), mark)
+                return withdrawn
+            rows = [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
+            withdrawn = _withdrawn(rows) - {name}
+            mark = await _conclude(cloud, record, await _standing(cloud, record, rows), mark)
             if mark is None:
                 break
     except Exception:
@@ -82,6 +92,31 @@ async def settle(cloud: Cloud, name: str) -> None:
             await _let_go(cloud, name, mark)
         raise
     await tell(cloud, name)
+    return withdrawn
+
+
+async def _settle_removed(cloud: Cloud, names: Collection[str]) -> None:
+    for name in sorted(names):
+        record = await cloud.state.uploads.get(name)
+        if record is not None and record.status is UploadStatus.REMOVED and record.live:
+            await _settle(cloud, name)
+
+
+async def _let_go_of(cloud: Cloud, report: InstallReport) -> set[str]:
+    """Name the uploads that an instance may have stopped serving: nothing is served now, or the row of another role."""
+    unserved = [BindingKey(role=i.role, host=i.host, port=i.port) for i in report.reports if not i.source]
+    instance = await cloud.state.instances.get(report.instance)
+    if instance is not None and instance.role != ANY_ROLE:
+        unserved += [
+            BindingKey(role=instance.role if i.role == ANY_ROLE else ANY_ROLE, host=i.host, port=i.port)
+            for i in report.reports
+        ]
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in unserved)
+    return _withdrawn([row for row in rows if row is not None])
+
+
+def _withdrawn(rows: Sequence[DesiredBinding]) -> set[str]:
+    return {claim.source for row in rows for claim in row.claims if claim.withdrawn_at is not None}
 
 
 async def tell(cloud: Cloud, name: str) -> None:
@@ -197,8 +232,7 @@ def _told_what(record: UploadRecord) -> tuple[object, ...]:
     return (record.revision, record.claims, record.expected, record.fanned_out_at)
 
 
-async def _standing(cloud: Cloud, record: UploadRecord) -> Standing:
-    rows = [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
+async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding]) -> Standing:
     instances = {known.value.id: known async for known in cloud.state.instances.all()}
     reports = dict(
         zip(

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING
 from shared.codec import Scalar
 from shared.errors import CertcastError
 from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.ports import BlobVersion
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.codec import Entity
     from shared.outgoing import OutgoingEvent
 
@@ -23,6 +26,12 @@ _MAX_KEY_CHARS = 512
 _MAX_TEXT_CHARS = 32 * 1024
 _MAX_BINARY = 64 * 1024
 _MAX_ROW = 1024 * 1024
+_MAX_BODY = 64 * 1024
+_MAX_TAGS = 10
+_TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}\Z")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,256}\Z")
+_QUEUE_NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*\Z")
+_LONGEST_HIDING_S = 7 * 24 * 3600
 
 
 @dataclass
@@ -62,6 +71,16 @@ class Blob:
     created: datetime
     tags: dict[str, str] = field(default_factory=dict)
 
+    def version(self, name: str) -> BlobVersion:
+        return BlobVersion(
+            name=name,
+            etag=self.etag,
+            size=len(self.content),
+            last_modified=self.modified,
+            created=self.created,
+            metadata=dict(self.metadata),
+        )
+
 
 @dataclass
 class Message:
@@ -85,6 +104,7 @@ class Contents:
         secrets: The vault.
         published: Events that reached the topic.
         has_tags: Whether the account has blob index tags at all.
+        doubtful_writes: So many writes of rows are made whose answer is lost: tried again, they meet themselves.
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:
@@ -96,6 +116,7 @@ class Contents:
         self.secrets: dict[str, str] = {}
         self.published: list[OutgoingEvent] = []
         self.has_tags = True
+        self.doubtful_writes = 0
         self._count = 0
 
     def next_number(self) -> int:
@@ -136,3 +157,23 @@ def require_row(partition: str, row: str, columns: Entity) -> None:
         size += 2 * len(name) + length
     if size > _MAX_ROW:
         raise CertcastError(f"row {partition}/{row}: the service answered 400 (EntityTooLarge)")
+
+
+def require_tags(name: str, tags: Mapping[str, str]) -> None:
+    """What the blob service refuses (learn.microsoft.com, "Set Blob Tags")."""
+    if len(tags) > _MAX_TAGS or not all(_TAG_KEY.match(key) and _TAG_VALUE.match(tags[key]) for key in tags):
+        raise CertcastError(f"writing the tags of blob {name}: the service answered 400 (InvalidTag)")
+
+
+def require_queue_name(queue: str) -> None:
+    """What the queue service refuses (learn.microsoft.com, "Naming queues and metadata")."""
+    if not _QUEUE_NAME.match(queue):
+        raise CertcastError(f"creating queue {queue}: the service answered 400 (InvalidResourceName)")
+
+
+def require_message(queue: str, body: str, delay_s: float, ttl_s: int | None) -> None:
+    """What the queue service refuses (learn.microsoft.com, "Put Message"); a body goes there as base64."""
+    if len(body.encode()) * 4 / 3 > _MAX_BODY:
+        raise CertcastError(f"sending to queue {queue}: the service answered 413 (RequestBodyTooLarge)")
+    if not 0 <= delay_s <= _LONGEST_HIDING_S or (ttl_s is not None and delay_s >= ttl_s):
+        raise CertcastError(f"sending to queue {queue}: the service answered 400 (OutOfRangeQueryParameterValue)")

@@ -7,34 +7,38 @@ happens first, or whether the process lives to see it.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.cloud import Cloud
 from shared.errors import CertcastError, ConflictError, MissingError, SecretUnavailableError
-from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
+from shared.ports import BlobContent, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 from shared.validation import Trust, ValidationPolicy
-from tests.fake_storage import Blob, Bundle, Contents, Message, Row, require_row
+from tests.fake_storage import (
+    Blob,
+    Bundle,
+    Contents,
+    Message,
+    Row,
+    require_message,
+    require_queue_name,
+    require_row,
+    require_tags,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from shared.codec import Entity
     from shared.outgoing import OutgoingEvent
+    from shared.ports import BlobVersion
 
     Step = Callable[[str], Awaitable[None]]
 
 TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
 
 _PAGE = 1000
-_MAX_BODY = 64 * 1024
-_MAX_TAGS = 10
-_TAG_KEY = re.compile(r"[A-Za-z0-9 +\-./:=_]{1,128}\Z")
-_TAG_VALUE = re.compile(r"[A-Za-z0-9 +\-./:=_]{0,256}\Z")
-_QUEUE_NAME = re.compile(r"(?=.{3,63}\Z)[a-z0-9]+(-[a-z0-9]+)*\Z")
-_LONGEST_HIDING_S = 7 * 24 * 3600
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -97,6 +101,9 @@ class FakeTable:
     def _put(self, partition: str, row: str, columns: Entity) -> str:
         etag = self._storage.new_etag()
         self._rows[partition, row] = Row(columns=dict(columns), etag=etag, written_at=self._storage.clock())
+        if self._storage.doubtful_writes:
+            self._storage.doubtful_writes -= 1
+            raise ConflictError(f"writing row {partition}/{row}: changed meanwhile")
         return etag
 
     def _stored(self, key: tuple[str, str]) -> StoredEntity:
@@ -116,7 +123,7 @@ class FakeUploads:
 
     async def version(self, name: str) -> BlobVersion | None:
         await self._step("blob version")
-        return _version(name, self._blobs[name]) if name in self._blobs else None
+        return self._blobs[name].version(name) if name in self._blobs else None
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
         while True:
@@ -151,8 +158,7 @@ class FakeUploads:
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
         await self._step("blob set_tags")
-        if len(tags) > _MAX_TAGS or not all(_TAG_KEY.match(key) and _TAG_VALUE.match(tags[key]) for key in tags):
-            raise CertcastError(f"writing the tags of blob {name}: the service answered 400 (InvalidTag)")
+        require_tags(name, tags)
         if name not in self._blobs or not self._storage.has_tags:
             return False
         self._blobs[name].tags = dict(tags)
@@ -168,7 +174,7 @@ class FakeUploads:
 
     async def each(self) -> AsyncIterator[BlobVersion]:
         await self._step("blob each")
-        for version in [_version(name, self._blobs[name]) for name in sorted(self._blobs)]:
+        for version in [self._blobs[name].version(name) for name in sorted(self._blobs)]:
             yield version
 
 
@@ -226,8 +232,7 @@ class FakeQueues:
 
     async def create(self, queue: str) -> None:
         await self._step("queue create")
-        if not _QUEUE_NAME.match(queue):
-            raise CertcastError(f"creating queue {queue}: the service answered 400 (InvalidResourceName)")
+        require_queue_name(queue)
         self._storage.queues.setdefault(queue, {})
 
     async def delete(self, queue: str) -> None:
@@ -237,10 +242,7 @@ class FakeQueues:
     async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
         await self._step("queue send")
         self._messages(queue)
-        if len(body.encode()) * 4 / 3 > _MAX_BODY:
-            raise CertcastError(f"sending to queue {queue}: the service answered 413 (RequestBodyTooLarge)")
-        if not 0 <= delay_s <= _LONGEST_HIDING_S or (ttl_s is not None and delay_s >= ttl_s):
-            raise CertcastError(f"sending to queue {queue}: the service answered 400 (OutOfRangeQueryParameterValue)")
+        require_message(queue, body, delay_s, ttl_s)
         self._storage.put(queue, body, delay_s=round(delay_s), ttl_s=ttl_s)
 
     async def receive(self, queue: str, *, limit: int, visibility_s: int) -> list[ReceivedMessage]:
@@ -346,14 +348,3 @@ class FakeStorage(Contents):
 def fake_cloud() -> Cloud:
     """A cloud with nothing in it and a clock that stands still."""
     return FakeStorage().cloud()
-
-
-def _version(name: str, blob: Blob) -> BlobVersion:
-    return BlobVersion(
-        name=name,
-        etag=blob.etag,
-        size=len(blob.content),
-        last_modified=blob.modified,
-        created=blob.created,
-        metadata=dict(blob.metadata),
-    )

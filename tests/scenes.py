@@ -41,7 +41,7 @@ def root() -> Authority:
     return authority(not_before=START - timedelta(days=1000))
 
 
-def issued(*hosts: str, day: int = 0, lasts: int = 90, serial: int = 0) -> Issued:
+def issued(*hosts: str, day: float = 0, lasts: float = 90, serial: int = 0) -> Issued:
     """One certificate per hosts and days in a run.
 
     Args:
@@ -54,12 +54,12 @@ def issued(*hosts: str, day: int = 0, lasts: int = 90, serial: int = 0) -> Issue
 
 
 @cache
-def _issued(hosts: tuple[str, ...], day: int, lasts: int, _serial: int) -> Issued:
+def _issued(hosts: tuple[str, ...], day: float, lasts: float, _serial: int) -> Issued:
     start = START.replace(microsecond=0) - timedelta(hours=1) + timedelta(days=day)
     return root().issue(*hosts, not_before=start, not_after=start + timedelta(days=lasts))
 
 
-def pfx(*hosts: str, day: int = 0, lasts: int = 90, serial: int = 0, password: str | None = PASSWORD) -> bytes:
+def pfx(*hosts: str, day: float = 0, lasts: float = 90, serial: int = 0, password: str | None = PASSWORD) -> bytes:
     """The same as a file."""
     return _file(_issued(hosts, day, lasts, serial), password)
 
@@ -92,7 +92,7 @@ class Scene:
         self,
         name: str,
         *hosts: str,
-        day: int = 0,
+        day: float = 0,
         serial: int = 0,
         password: str | None = PASSWORD,
         metadata: dict[str, str] | None = None,
@@ -116,7 +116,7 @@ class Scene:
         assert await self.outside.uploads.delete(name)
         return Notice(name=name, at=self.storage.clock(), deletion=True)
 
-    async def accepted(self, name: str, *hosts: str, day: int = 0, serial: int = 0) -> UploadRecord:
+    async def accepted(self, name: str, *hosts: str, day: float = 0, serial: int = 0) -> UploadRecord:
         """Upload, and have it handled."""
         await look_at(self.cloud, await self.upload(name, *hosts, day=day, serial=serial))
         return await self.record(name)
@@ -214,7 +214,6 @@ class Scene:
             port=row.port,
             generation=row.generation,
             source=row.source,
-            replaced=row.replaced,
             outcome=outcome or usual,
             reason=reason,
             fingerprint_sha256=row.fingerprint_sha256,

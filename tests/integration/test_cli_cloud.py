@@ -110,7 +110,6 @@ class Backstage:
             port=row.port,
             generation=row.generation,
             source=row.source,
-            replaced=row.replaced,
             outcome=self.outcome if row.present else InstallOutcome.REMOVED,
             reason="" if good else "the port is taken",
             finished_at=utc_now(),

@@ -61,7 +61,6 @@ class Machine:
             bundle_id=identity if present else "",
             fingerprint_sha256=bundle.fingerprint_sha256 if present else "",
             source="a.pfx" if present else "",
-            replaced="" if present else "a.pfx",
         )
 
     async def do(self, *rows: DesiredBinding, whole: bool = False) -> Sequence[Attempt]:
@@ -103,7 +102,7 @@ class TestActing:
         machine = Machine()
         await machine.do(await machine.row(HOST))
         (attempt,) = await machine.do(await machine.row(HOST, generation=2, present=False))
-        assert (attempt.report.outcome, attempt.report.replaced) == (InstallOutcome.REMOVED, "a.pfx")
+        assert (attempt.report.outcome, attempt.report.source) == (InstallOutcome.REMOVED, "")
         assert served(machine.server) == {}
 
     async def test_an_absent_row_of_what_was_never_here_is_told_without_touching_the_server(self) -> None:

@@ -190,14 +190,6 @@ class TestGenerations:
         assert (again.generation, again.changed_at, again.traceparent) == (2, NOW + timedelta(hours=1), "t")
         assert served(again) == served(row)
 
-    def test_the_upload_that_was_served_before_is_named(self) -> None:
-        row = entered(claim("old.pfx", day=1), claim("new.pfx", day=2))
-        assert (row.source, row.replaced) == ("new.pfx", "old.pfx")
-        back = without_claim(row, KEY, "new.pfx", 2, now=NOW)
-        assert (back.source, back.replaced) == ("old.pfx", "new.pfx")
-        gone = without_claim(back, KEY, "old.pfx", 2, now=NOW)
-        assert (gone.source, gone.replaced, gone.state) == ("", "old.pfx", BindingState.ABSENT)
-
     def test_an_upload_that_keeps_its_place_keeps_the_time_it_was_accepted(self) -> None:
         later = NOW + timedelta(days=1)
         row = with_claim(entered(claim(revision=1)), KEY, claim(revision=2, bundle="renewed"), now=later)

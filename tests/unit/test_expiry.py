@@ -101,7 +101,6 @@ async def upload(storage: FakeStorage, cloud: Cloud, ends: datetime) -> None:
         port=443,
         generation=row.generation,
         source=NAME,
-        replaced="",
         outcome=InstallOutcome.LIVE,
         reason="",
         fingerprint_sha256=issued.fingerprint,

@@ -52,7 +52,6 @@ def report(host: str, *, reason: str = "") -> BindingReport:
         port=65_535,
         generation=2**31 - 1,
         source=f"{'a' * 1000}.pfx",
-        replaced="",
         outcome=InstallOutcome.PROBE_MISMATCH,
         reason=reason,
         fingerprint_sha256="f" * 64,
