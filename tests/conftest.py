@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.effort import SEED
 from tests.emulator import Emulator, emulator
 
 if TYPE_CHECKING:
@@ -19,6 +20,11 @@ def azurite() -> Iterator[Emulator]:
     """One Azurite for the whole run; a test that counts what is in it uses names of its own."""
     with emulator() as running:
         yield running
+
+
+def pytest_report_header() -> str:
+    """How to repeat the simulation of this run."""
+    return f"simulation: CERTCAST_TEST_SEED={SEED}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

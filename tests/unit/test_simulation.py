@@ -1,20 +1,23 @@
 """The whole of certcast under everything that may happen, in any order: in the end each host has its certificate.
 
-`CERTCAST_TEST_EFFORT=50` tries longer; a failure prints what led to it and a blob to reproduce it.
+`CERTCAST_TEST_EFFORT=50` tries longer, `CERTCAST_TEST_SEED` repeats a run; a failure prints the shortest way to it.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from hypothesis import HealthCheck, Phase, settings
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from shared.binding import ANY_ROLE
-from tests.effort import examples
+from tests.effort import EFFORT, SEED, examples
 from tests.scenes import PASSWORD
 from tests.simulation import Certificate, Simulation
+
+pytestmark = pytest.mark.timeout(round(180 * max(1.0, EFFORT)))
 
 HOSTS = ("a.example.com", "b.example.com", "c.example.com")
 NAMES = st.sampled_from(["x.pfx", "y.pfx", "folder/z.pfx"])
@@ -69,12 +72,19 @@ MISHAPS = st.one_of(
 )
 
 
+STEPS_AT_LEAST = 20_000
+"""Of usual effort. Fewer would mean that the processes hardly ever get to run."""
+
+
+@seed(SEED)
 class Platform(RuleBasedStateMachine):
     """Rules are what may happen; whatever has, the truth must hold when the dust has settled.
 
     There are few rules, each for many things: Hypothesis leaves some out of every example, and a platform without
     uploads has little to show.
     """
+
+    steps = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,17 +137,26 @@ class Platform(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
+            Platform.steps += self.simulation.conductor.steps
             self.simulation.settle_down()
             self.simulation.truth().hold()
         finally:
             self.simulation.close()
 
 
-TestPlatform = Platform.TestCase
-TestPlatform.settings = settings(
-    max_examples=examples(60),
-    stateful_step_count=50,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+class TestPlatform(Platform.TestCase):  # type: ignore[name-defined,misc,valid-type]  # Hypothesis makes the class
+    """Many platforms, each another one."""
+
+    settings = settings(
+        max_examples=examples(60),
+        stateful_step_count=50,
+        deadline=None,
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+    def runTest(self) -> None:  # noqa: N802 - unittest's name
+        Platform.steps = 0
+        super().runTest()
+        print(f"{Platform.steps} steps of processes, seed {SEED}")  # noqa: T201 - shown by pytest -rP
+        assert Platform.steps > STEPS_AT_LEAST * min(1.0, EFFORT)
