@@ -144,7 +144,7 @@ class Platform(RuleBasedStateMachine):
             self.simulation.close()
 
 
-class TestPlatform(Platform.TestCase):  # type: ignore[name-defined,misc,valid-type]  # Hypothesis makes the class
+class TestPlatform(Platform.TestCase):  # type: ignore[misc,valid-type]  # Hypothesis makes the class
     """Many platforms, each another one."""
 
     settings = settings(
