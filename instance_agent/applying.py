@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from instance_agent.batch import Batch
+    from instance_agent.targets.base import BindingTarget, InstalledBinding
 
 _T = TypeVar("_T")
 
@@ -70,6 +71,16 @@ async def apply_all(
             done.append(failed)
         to_try += reversed(rest)
     return done
+
+
+async def clean_up(target: BindingTarget, gone: Sequence[InstalledBinding]) -> None:
+    """Let the target delete what only bindings needed that are no more; what goes wrong there fails no change."""
+    if not gone:
+        return
+    try:
+        await to_its_end(target.retire(gone))
+    except Exception:  # noqa: BLE001 - nothing that is left lying about may turn a certificate seen live into a failure
+        _log.exception("cleaning up after %d bindings that are no more failed", len(gone))
 
 
 async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:

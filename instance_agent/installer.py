@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from instance_agent.applying import apply_all, to_its_end
+from instance_agent.applying import apply_all, clean_up
 from instance_agent.batch import plan
 from instance_agent.sighting import Expectation, Pace, Sighting, look
 from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Remove
@@ -233,12 +233,7 @@ class _Installation:
         replaced = [
             self._before[key] for key in tried if key in self._before and _is_over(self._before[key], self.results[key])
         ]
-        if not replaced:
-            return
-        try:
-            await to_its_end(self._target.retire(replaced))
-        except Exception:  # noqa: BLE001 - nothing that is left lying about may turn a certificate seen live into a failure
-            _log.exception("cleaning up after %d replaced bindings failed", len(replaced))
+        await clean_up(self._target, replaced)
 
     async def _look(self, expectations: Sequence[Expectation], *, patience_s: float) -> list[Sighting]:
         undoer = self._undoer

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from instance_agent.applying import apply_all
+from instance_agent.applying import apply_all, clean_up
 from instance_agent.probe import Probe
 from instance_agent.sighting import Expectation, Pace, look
 from instance_agent.targets.base import BindingChange, BindingTarget, Install, InstalledBinding, Remove
@@ -46,6 +46,8 @@ class Undoer:
     async def undo(self, installs: Sequence[Install], before: Mapping[Key, InstalledBinding]) -> Mapping[Key, str]:
         """Restore, in one batch, what was bound before these were, and look whether it is served again.
 
+        Then the target deletes what the undone ones alone had needed.
+
         Returns:
             For each host and port, the end of a sentence that tells what became of it.
         """
@@ -54,6 +56,7 @@ class Undoer:
         told = {each.key: _NOT_NEW if each.is_done_by(before.get(each.key)) else _NOT_HAD for each in installs}
         applied = await apply_all(self.target.apply, [step for step in steps if step is not None])
         restored: list[Install] = []
+        undone = {each.change.key for each in applied if not each.failure}
         for each in applied:
             if each.failure:
                 told[each.change.key] = f"the new one stays bound, for undoing it failed: {each.failure}"
@@ -69,6 +72,7 @@ class Undoer:
         for change, sighting in zip(restored, sightings, strict=True):
             seen = "is served again" if sighting.met else "is bound again but not seen either"
             told[change.key] = f"the one before it {seen}"
+        await clean_up(self.target, [_as_bound(each) for each in installs if each.key in undone])
         return told
 
     async def _step(
@@ -88,3 +92,13 @@ class Undoer:
         if bundle is None or bundle.fingerprint_sha256 != old.fingerprint_sha256:
             return None
         return Install(host=old.host, port=old.port, bundle_id=old.bundle_id, bundle=bundle, site=old.site)
+
+
+def _as_bound(install: Install) -> InstalledBinding:
+    return InstalledBinding(
+        host=install.host,
+        port=install.port,
+        bundle_id=install.bundle_id,
+        fingerprint_sha256=install.bundle.fingerprint_sha256,
+        site=install.site,
+    )

@@ -22,6 +22,7 @@ class InstalledBinding:
         bundle_id: Id of the sealed bundle that was installed; empty where the server cannot tell.
         fingerprint_sha256: Lower-case hex SHA-256 of the leaf's DER.
         site: The web site that holds the binding, where the server has sites.
+        site_in_any_case: Whether the server knows that site by its name in any case, as IIS does.
     """
 
     host: str
@@ -29,6 +30,7 @@ class InstalledBinding:
     bundle_id: str
     fingerprint_sha256: str
     site: str | None = None
+    site_in_any_case: bool = False
 
     @property
     def key(self) -> tuple[str, int]:
@@ -71,7 +73,12 @@ class Install:
             return False
         if installed.fingerprint_sha256 != self.bundle.fingerprint_sha256:
             return False
-        return installed.bundle_id in {"", self.bundle_id} and self.site in {None, installed.site}
+        return installed.bundle_id in {"", self.bundle_id} and self._is_content_with_site(installed)
+
+    def _is_content_with_site(self, installed: InstalledBinding) -> bool:
+        if self.site is None or self.site == installed.site:
+            return True
+        return installed.site_in_any_case and self.site.lower() == (installed.site or "").lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +169,9 @@ class BindingTarget(Protocol):
         """
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Delete what only these no longer served bindings needed; called once the new ones were seen served.
+        """Delete what only these no longer served bindings needed.
+
+        Called once their successors were seen served, and for new ones that were not seen, once they are undone.
 
         A target may delete anything else of its own that no binding uses as well: a batch that was interrupted between
         `apply` and here is not repeated. What goes wrong here fails no change.

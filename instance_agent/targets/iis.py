@@ -144,6 +144,7 @@ class IisTarget:
                         bundle_id=f"{fingerprint}/{content}" if content else "",
                         fingerprint_sha256=fingerprint,
                         site=self._as_uploaded(site.name),
+                        site_in_any_case=True,
                     )
                     found.setdefault(installed.key, installed)
         return frozenset(found.values())

@@ -110,6 +110,7 @@ class TestBindingRightCertificateWrong:
         assert machine.served(f"{SHOP}:{port}") == old.bundle.thumbprint_sha1
         (installed,) = await target.current()
         assert old.is_done_by(installed)
+        assert machine.stores.thumbprints() == {old.bundle.thumbprint_sha1, fabric.thumbprint}
 
 
 class TestOrder:

@@ -392,8 +392,17 @@ class TestSites:
         machine = Machine()
         machine.iis.add_site("Second", site_id=2)
         machine.iis.add_binding("Second", "*:81:", protocol="http", flags=0)
-        await machine.target().apply([install(SHOP, site=name)])
+        change = install(SHOP, site=name)
+        await machine.target().apply([change])
         assert machine.bindings("Second") == {f"*:443:{SHOP}": 1}
+        (installed,) = await machine.target().current()
+        assert change.is_done_by(installed)
+
+    async def test_another_sites_name_is_not_done_by_this_one(self) -> None:
+        machine = Machine()
+        await machine.target().apply([install(SHOP)])
+        (installed,) = await machine.target().current()
+        assert not install(SHOP, site="Second").is_done_by(installed)
 
     async def test_a_site_of_a_cloud_service_is_found_by_the_name_in_its_service_definition(self) -> None:
         machine = Machine()

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from instance_agent.installer import install as install_changes
+from instance_agent.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove, ServerUnavailableError
 from instance_agent.targets.iis_gateway import GatewayError
 from instance_agent.targets.iis_hresult import ACCESS_DENIED, NO_LOGON_SESSION
 from instance_agent.targets.iis_shadow import SslRecord
 from instance_agent.targets.iis_tag import Mark, Tag, read_tag, tag_of
 from shared.bundle import CertificateBundle
+from shared.messages import InstallOutcome
 from tests.certificates import authority, self_signed
 from tests.iis_stub.changes import install, issue
 from tests.iis_stub.rig import Machine
@@ -269,6 +272,58 @@ class TestRetire:
         assert "tried again at the next start" in caplog.text
         await target.start()
         assert old.bundle.thumbprint_sha1 not in machine.stores.thumbprints()
+
+
+class TestAnInstallThatWasUndone:
+    """Another certificate was seen, so what was bound is bound no more."""
+
+    @staticmethod
+    async def undone(target: IisTarget, change: Install, *earlier: Install) -> None:
+        async def something_else(address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
+            del address, sni, timeout_s
+            return "0" * 64
+
+        async def recall(binding: InstalledBinding) -> CertificateBundle | None:
+            return next((each.bundle for each in earlier if each.bundle_id == binding.bundle_id), None)
+
+        pace = Pace(confirm_s=0, settle_s=0)
+        (result,) = await install_changes(target, [change], something_else, recall=recall, pace=pace)
+        assert result.outcome is InstallOutcome.PROBE_MISMATCH
+
+    async def test_leaves_no_certificate_where_there_was_none(self) -> None:
+        machine = Machine()
+        new = install(SHOP)
+        await self.undone(machine.target(), new)
+        assert machine.bindings() == {}
+        assert machine.stores.thumbprints() == set()
+        assert machine.stores.deleted_keys == [new.bundle.thumbprint_sha1]
+
+    async def test_leaves_the_certificate_before_it_alone(self) -> None:
+        machine = Machine()
+        target = machine.target()
+        old, new = install(SHOP), install(SHOP)
+        await target.apply([old])
+        await self.undone(target, new, old)
+        assert machine.stores.thumbprints() == {old.bundle.thumbprint_sha1}
+        assert machine.served(f"{SHOP}:443") == old.bundle.thumbprint_sha1
+
+    async def test_keeps_the_certificate_that_serves_another_host(self) -> None:
+        machine = Machine()
+        target = machine.target()
+        issued = issue(SHOP, "blog.example.com")
+        await target.apply([install("blog.example.com", issued)])
+        await self.undone(target, install(SHOP, issued))
+        assert machine.stores.thumbprints() == {issued.thumbprint}
+        assert set(machine.bindings()) == {"*:443:blog.example.com"}
+
+    async def test_keeps_the_certificate_that_stays_bound_for_want_of_the_one_before(self) -> None:
+        machine = Machine()
+        target = machine.target()
+        old, new = install(SHOP), install(SHOP)
+        await target.apply([old])
+        await self.undone(target, new)
+        assert machine.stores.thumbprints() == {old.bundle.thumbprint_sha1, new.bundle.thumbprint_sha1}
+        assert machine.served(f"{SHOP}:443") == new.bundle.thumbprint_sha1
 
 
 class TestStart:

@@ -240,7 +240,7 @@ class TestMismatch:
         assert "failed the TLS handshake" in result.reason
         assert "the one before it is served again" in result.reason
         assert target.server.bound == before
-        assert target.retired == []
+        assert [each.bundle_id for each in target.retired] == ["id of new"]
 
     async def test_what_was_seen_is_reported_with_the_targets_explanation(self) -> None:
         target = target_with(binding("a.example.com"))
@@ -261,7 +261,9 @@ class TestMismatch:
         assert [result.outcome for result in results] == [Outcome.PROBE_MISMATCH] * 3 + [Outcome.LIVE] * 3
         assert [len(batch) for batch in target.applies] == [6, 3]
         assert [target.server.bound[each.key].bundle_id for each in old] == ["id of old"] * 3 + ["id of new"] * 3
-        assert [each.host for each in target.retired] == [f"h{i}.example.com" for i in range(3, 6)]
+        undone = [(f"h{i}.example.com", "id of new") for i in range(3)]
+        replaced = [(f"h{i}.example.com", "id of old") for i in range(3, 6)]
+        assert [(each.host, each.bundle_id) for each in target.retired] == undone + replaced
 
     async def test_a_host_that_had_nothing_has_nothing_again(self) -> None:
         target = FakeTarget()
@@ -270,6 +272,15 @@ class TestMismatch:
         assert result.outcome is Outcome.PROBE_MISMATCH
         assert "taken away again" in result.reason
         assert target.server.bound == {}
+        assert [(each.key, each.bundle_id) for each in target.retired] == [(("a.example.com", 443), "id of old")]
+
+    async def test_cleaning_up_after_what_was_undone_may_fail(self, caplog: pytest.LogCaptureFixture) -> None:
+        target = FakeTarget()
+        target.server.shadowed = {"a.example.com": OTHER}
+        target.retire_error = OSError("the store is locked")
+        (result,) = await install_on(target, binding("a.example.com"))
+        assert "taken away again" in result.reason
+        assert "cleaning up after 1 bindings that are no more failed" in caplog.text
 
     async def test_the_new_certificate_stays_where_the_old_cannot_be_had(self) -> None:
         target = target_with(binding("a.example.com"))
@@ -278,6 +289,7 @@ class TestMismatch:
         assert result.outcome is Outcome.PROBE_MISMATCH
         assert "could not be had" in result.reason
         assert target.server.bound["a.example.com", 443].bundle_id == "id of new"
+        assert target.retired == []
 
     async def test_a_recalled_bundle_with_another_leaf_is_not_installed(self) -> None:
         target = target_with(binding("a.example.com"))
@@ -310,6 +322,7 @@ class TestMismatch:
         changes = [binding("a.example.com", "new")]
         (result,) = await install(target, changes, target.server.probe, recall=recall, pace=QUICK)
         assert "undoing it failed: no more changes today" in result.reason
+        assert target.retired == []
 
 
 class TestCancellation:
