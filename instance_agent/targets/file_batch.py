@@ -1,15 +1,19 @@
 """Files that are written and deleted together, each one atomically, and put back together; what is in them is unknown.
 
 Every file is private from its first byte and complete on disk before it takes its name, so that a server that starts at
-any moment reads whole files only.
+any moment reads whole files only. A batch that a server has yet to take is written down first: killed before it was
+proved, it is undone at the next start, and no file stays that nobody knows to be good.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +21,14 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ServerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+_log = logging.getLogger(__name__)
+
+_JOURNAL = "on-trial.json"
+
+_FEW = 8
+_WAITING_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +109,11 @@ class FileBatch:
         """Have a file be gone; one that is not there is fine."""
         self._changes.append(_Change(path=path, content=None, access=PRIVATE))
 
-    def commit(self) -> None:
+    def commit(self, *, on_trial: bool = False) -> None:
         """Make every change, or none.
+
+        Args:
+            on_trial: Whether `clear_staging` is to undo them should the process end before `proved` or `undo`.
 
         Raises:
             ServerUnavailableError: The disk did not take them.
@@ -107,15 +121,22 @@ class FileBatch:
         try:
             make_folder(self._staging)
             self._work = Path(tempfile.mkdtemp(dir=self._staging))
-            staged = [self._stage(number, change) for number, change in enumerate(self._changes)]
+            staged = self._stage_all()
+            if on_trial:
+                _write_journal(self._work, [change.path for change in self._changes])
             for number, (change, new) in enumerate(zip(self._changes, staged, strict=True)):
-                self._make(change, new, self._work / f"old-{number}")
+                self._make(change, new, _old(self._work, number))
             _sync_folders({change.path.parent for change in self._changes})
         except OSError as error:
             self.undo()
             self.close()
             named = error.filename2 or error.filename or self._staging
             raise ServerUnavailableError(f"{named} cannot be written: {error.strerror}") from error
+
+    def proved(self) -> None:
+        """The changes are known to be good, and stay whatever becomes of this process."""
+        if self._work is not None:
+            (self._work / _JOURNAL).unlink(missing_ok=True)
 
     def undo(self) -> None:
         """Put every file back as it was before `commit`."""
@@ -132,10 +153,17 @@ class FileBatch:
         if self._work is not None:
             shutil.rmtree(self._work, ignore_errors=True)
 
+    def _stage_all(self) -> list[Path | None]:
+        if len(self._changes) < _FEW:
+            return [self._stage(number, change) for number, change in enumerate(self._changes)]
+        # Each waits for the disk; what waits at the same time is written at once.
+        with ThreadPoolExecutor(_WAITING_AT_ONCE) as threads:
+            return list(threads.map(self._stage, range(len(self._changes)), self._changes))
+
     def _stage(self, number: int, change: _Change) -> Path | None:
         if change.content is None or self._work is None:
             return None
-        new = self._work / f"new-{number}"
+        new = _new(self._work, number)
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(change.content)
@@ -160,8 +188,49 @@ class FileBatch:
 
 
 def clear_staging(staging: Path) -> None:
-    """Delete what an agent that was killed left of a batch."""
+    """Undo a batch that was on trial when its agent was killed, and delete what is left of it and of others."""
+    for journal in sorted(staging.glob(f"*/{_JOURNAL}")):
+        _undo_trial(journal)
     shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_journal(work: Path, paths: Sequence[Path]) -> None:
+    """Write down what each change is about and whether there is a file now, before any is made."""
+    told = json.dumps([{"path": str(path), "existed": os.path.lexists(path)} for path in paths])
+    descriptor = os.open(work / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(told)
+        file.flush()
+        os.fsync(descriptor)
+    _sync_folders([work, work.parent])
+
+
+def _undo_trial(journal: Path) -> None:
+    """Put files back as they were; killed on the way, it can be done again."""
+    work = journal.parent
+    try:
+        entries = json.loads(journal.read_text(encoding="utf-8"))
+    except ValueError:
+        return  # cut short, so that nothing was changed yet
+    _log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
+    for number, entry in reversed(list(enumerate(entries))):
+        path, old, new = Path(entry["path"]), _old(work, number), _new(work, number)
+        if old.exists():
+            old.replace(path)
+        elif not entry["existed"] and not new.exists():
+            path.unlink(missing_ok=True)
+    _sync_folders({Path(entry["path"]).parent for entry in entries})
+    journal.unlink()
+
+
+def _old(work: Path, number: int) -> Path:
+    """The second name that a changed file is kept under."""
+    return work / f"old-{number}"
+
+
+def _new(work: Path, number: int) -> Path:
+    """Where a file waits before it takes its name."""
+    return work / f"new-{number}"
 
 
 def _sync_folders(folders: Iterable[Path]) -> None:

@@ -136,12 +136,11 @@ class FilesTarget:
 
     async def _put_in_force(self, batch: FileBatch) -> None:
         """What the templates make, at a start: a server that is down now reads it when it comes up."""
-        await asyncio.to_thread(batch.commit)
+        await asyncio.to_thread(batch.commit, on_trial=True)
         try:
             refused = await self._activation.check()
-            if refused is not None:
-                await asyncio.to_thread(batch.undo)
-            elif (trouble := await self._activation.activate()) is not None:
+            await asyncio.to_thread(batch.proved if refused is None else batch.undo)
+            if refused is None and (trouble := await self._activation.activate()) is not None:
                 _log.warning("%s; what the templates make is in force from the server's next start", trouble)
         finally:
             await asyncio.to_thread(batch.close)

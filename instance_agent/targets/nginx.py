@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets import nginx_config as config
 from instance_agent.targets.base import ServerUnavailableError
-from instance_agent.targets.file_batch import PRIVATE, Access
+from instance_agent.targets.file_batch import PRIVATE, Access, clear_staging
 from instance_agent.targets.nginx_blocks import NginxBlocks
 from instance_agent.targets.nginx_control import Control
 from instance_agent.targets.nginx_dynamic import NginxDynamic
-from instance_agent.targets.nginx_mode import NginxMode, NginxParts, refusal
+from instance_agent.targets.nginx_mode import NginxMode, NginxParts, refusal, staging_of
 from instance_agent.targets.nginx_process import Nginx
 from instance_agent.targets.pem_folder import PemFolder
 from shared.bundle import CertificateBundle
@@ -59,6 +59,7 @@ class NginxTarget:
         if os.name == "nt":
             raise ConfigurationError("CERTCAST_TARGET nginx needs Linux: on Windows use iis, iis_ccs or files")
         settings = self._settings
+        await asyncio.to_thread(self._undo_trial)
         loaded = await self._nginx.load()
         if settings.mode == "dynamic" and not loaded.has_lua:
             raise ConfigurationError(
@@ -140,6 +141,15 @@ class NginxTarget:
             f"{address}:{actual} is answered by a server block of nginx, or by a program, that certcast did not "
             f"configure: look for `listen` and `server_name {host}` in `nginx -T`"
         )
+
+    def _undo_trial(self) -> None:
+        """Before nginx is asked anything: files that it does not take would keep every agent from starting."""
+        try:
+            clear_staging(staging_of(self._settings))
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.filename} cannot be put back as it was ({error.strerror}): run the agent as root"
+            ) from None
 
     @property
     def _started(self) -> NginxMode:

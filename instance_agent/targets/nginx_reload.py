@@ -84,9 +84,10 @@ async def bring_into_force(parts: NginxParts, batch: FileBatch | None) -> None:
     """
     included = parts.included
     if batch is not None and not included:
-        await asyncio.to_thread(batch.commit)
+        await asyncio.to_thread(batch.commit, on_trial=True)
         try:
             included = str(parts.main) in (await parts.nginx.load()).files
+            await asyncio.to_thread(batch.proved)
         except ConfigurationError:
             await asyncio.to_thread(batch.undo)
             raise

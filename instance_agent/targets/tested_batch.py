@@ -45,7 +45,7 @@ async def carry_out(
         ApplyError: The server does not take these files, but takes those before them.
         ServerUnavailableError: It takes neither, or is down.
     """
-    await asyncio.to_thread(batch.commit)
+    await asyncio.to_thread(batch.commit, on_trial=True)
     try:
         await _accepted(batch, activation, blame)
     except BaseException:
@@ -63,6 +63,7 @@ async def _accepted(batch: FileBatch, activation: Activation, blame: Callable[[s
         if culprit is None and (still := await activation.check()) is not None:
             raise ServerUnavailableError(f"the server's configuration is broken without certcast's part: {still}")
         raise ApplyError(trouble, culprit=culprit)
+    await asyncio.to_thread(batch.proved)
     trouble = await activation.activate()
     if trouble is not None:
         await asyncio.to_thread(batch.undo)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,11 +20,13 @@ from tests.targets_rig import bind, endpoint, expect, root, seen
 from tests.visitors import Busy, visiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
+    from tests.certificates import Issued
     from tests.nginx_rig import NginxRig
     from tests.targets_rig import Rig
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestTheContract(TlsContract, RestartContract):
@@ -42,6 +48,59 @@ def reloads(rig: NginxRig) -> int:
 
 def block(rig: NginxRig, host: str) -> Path:
     return rig.server.certificates / "blocks" / "443" / f"{host}.conf"
+
+
+def contents(rig: NginxRig) -> dict[Path, bytes]:
+    """Every file of ours outside the folder for batches."""
+    folder = rig.server.certificates
+    return {
+        path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file() and ".staging" not in path.parts
+    }
+
+
+KILLED = """
+import asyncio, json, sys
+from instance_agent.selection import make_target
+from instance_agent.targets.base import Install, Remove
+from shared.bundle import CertificateBundle, bundle_id
+
+async def main():
+    told = json.load(sys.stdin)
+    target = make_target("nginx", told["env"])
+    await target.start()
+    bundles = [CertificateBundle.from_pem(pem.encode()) for pem in told["pems"]]
+    changes = [
+        Install(host=each.dns_names[0], port=443, bundle_id=bundle_id(each, b""), bundle=each, generation=2)
+        for each in bundles
+    ]
+    if told["remove"]:
+        changes.append(Remove(host=told["remove"], port=443))
+    async def never():
+        print("written", flush=True)
+        await asyncio.Event().wait()
+    target._nginx.test = never
+    await target.apply(changes)
+
+asyncio.run(main())
+"""
+
+
+async def killed_before_its_test(rig: NginxRig, issued: Sequence[Issued], *, remove: str = "") -> None:
+    """An agent that writes the files of a batch and is killed before nginx was asked about them."""
+    told = {"env": rig.env, "pems": [each.bundle().to_pem().decode() for each in issued], "remove": remove}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", KILLED, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(told).encode())
+        process.stdin.close()
+        assert await process.stdout.readline() == b"written\n"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 class TestReloads:
@@ -140,6 +199,36 @@ class TestTrouble:
             results = await install(rig.target, changes, rig.probe)
             assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED, Outcome.LIVE]
             assert "server_names_hash_bucket_size" in results[1].reason
+
+    async def test_files_that_nginx_had_yet_to_take_when_the_agent_was_killed_are_put_back_by_the_next_start(
+        self, tmp_path: Path
+    ) -> None:
+        template = tmp_path / "body.j2"
+        template.write_text("{% if host.startswith('bad') %}nonsense on;{% endif %}\nlocation / { return 204; }\n")
+        async with serving_nginx(dynamic=False, CERTCAST_NGINX_TEMPLATE=str(template)) as rig:
+            old, new = root().issue("a.example.com"), root().issue("a.example.com")
+            gone, bad = root().issue("gone.example.com"), root().issue("bad.example.com")
+            await rig.target.apply([bind(old, "a.example.com", 443), bind(gone, "gone.example.com", 443)])
+            before = contents(rig)
+            await killed_before_its_test(rig, [new, bad], remove="gone.example.com")
+            assert contents(rig) != before
+            assert "nonsense" in (await rig.target._nginx.test() or "")
+            await rig.restart_agent()
+            assert contents(rig) == before
+            assert await rig.target._nginx.test() is None
+            await expect(rig, 443, {"a.example.com": old.fingerprint, "gone.example.com": gone.fingerprint})
+            changes = [bind(new, "a.example.com", 443), bind(bad, "bad.example.com", 443)]
+            results = await install(rig.target, changes, rig.probe)
+            assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED]
+
+    async def test_good_files_of_a_killed_agent_are_put_back_too_and_installed_again(self, rig: NginxRig) -> None:
+        old, new = root().issue("a.example.com"), root().issue("a.example.com")
+        await rig.target.apply([bind(old, "a.example.com", 443)])
+        await killed_before_its_test(rig, [new])
+        await rig.restart_agent()
+        assert {binding.fingerprint_sha256 for binding in await rig.target.current()} == {old.fingerprint}
+        (result,) = await install(rig.target, [bind(new, "a.example.com", 443)], rig.probe)
+        assert result.outcome is Outcome.LIVE
 
     async def test_long_names_are_served_where_nobody_else_set_the_room_for_them(self, rig: NginxRig) -> None:
         host = f"{'x' * 63}.{'y' * 63}.example.com"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
-from instance_agent.targets.file_batch import Access, FileBatch
+from instance_agent.targets.file_batch import Access, FileBatch, clear_staging
 from instance_agent.targets.pem_folder import PemFolder, file_name, name_refusal, tagged_pem
 from shared.hostnames import normalise_host
 from tests.certificates import self_signed
 from tests.targets_rig import bind, root, unfit
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 LABELS = st.text(alphabet="abc0-", min_size=1, max_size=6)
 HOSTS = st.builds(
@@ -180,6 +182,26 @@ class TestBatches:
         batch.close()
         assert not list((tmp_path / "staging").iterdir())
 
+    def test_many_files_are_written_like_few_and_one_that_fails_takes_all_back(self, tmp_path: Path) -> None:
+        contents = {tmp_path / f"file-{number}": f"content {number}".encode() for number in range(50)}
+        batch = FileBatch(tmp_path / "staging")
+        for path, content in contents.items():
+            batch.write(path, content)
+        batch.commit()
+        batch.close()
+        assert {path: path.read_bytes() for path in contents} == contents
+        assert {stat.S_IMODE(path.stat().st_mode) for path in contents} == {0o600}
+        (tmp_path / "in the way").mkdir()
+        (tmp_path / "in the way" / "x").touch()
+        failing = FileBatch(tmp_path / "staging")
+        for path in contents:
+            failing.write(path, b"new")
+        failing.write(tmp_path / "in the way", b"cannot replace a folder")
+        with pytest.raises(ServerUnavailableError, match="cannot be written"):
+            failing.commit()
+        assert {path: path.read_bytes() for path in contents} == contents
+        assert not list((tmp_path / "staging").iterdir())
+
     def test_a_batch_that_fails_half_way_leaves_nothing_of_itself(self, tmp_path: Path) -> None:
         (tmp_path / "old").write_text("old")
         (tmp_path / "in the way").mkdir()
@@ -218,3 +240,103 @@ class TestBatches:
         for path, mode in ((tmp_path / "folder", 0o750), (tmp_path / "folder" / "file", 0o640)):
             assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (mode, group)
         assert stat.S_IMODE((tmp_path / "staging").stat().st_mode) == 0o700
+
+
+class TestABatchOnTrial:
+    """The process ends between writing files and learning whether the server takes them."""
+
+    @staticmethod
+    def written(folder: Path) -> FileBatch:
+        (folder / "live").mkdir()
+        (folder / "live" / "old").write_text("old")
+        (folder / "live" / "gone").write_text("gone")
+        batch = FileBatch(folder / "staging")
+        batch.write(folder / "live" / "old", b"new")
+        batch.write(folder / "live" / "fresh", b"fresh")
+        batch.delete(folder / "live" / "gone")
+        batch.delete(folder / "live" / "never")
+        return batch
+
+    @staticmethod
+    def live(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in (folder / "live").iterdir()}
+
+    BEFORE: ClassVar = {"old": "old", "gone": "gone"}
+    AFTER: ClassVar = {"old": "new", "fresh": "fresh"}
+
+    def test_is_undone_by_the_next_start(self, tmp_path: Path) -> None:
+        self.written(tmp_path).commit(on_trial=True)
+        assert self.live(tmp_path) == self.AFTER
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+        assert not (tmp_path / "staging").exists()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    @pytest.mark.parametrize("step", range(9))
+    def test_is_undone_wherever_in_the_writing_it_ended(self, tmp_path: Path, step: int) -> None:
+        batch = self.written(tmp_path)
+        with dying_at(step), contextlib.suppress(Died):
+            batch.commit(on_trial=True)
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    @pytest.mark.parametrize("step", range(4))
+    def test_is_undone_though_the_undoing_was_killed_too(self, tmp_path: Path, step: int) -> None:
+        self.written(tmp_path).commit(on_trial=True)
+        with dying_at(step), contextlib.suppress(Died):
+            clear_staging(tmp_path / "staging")
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    def test_stays_once_it_is_proved(self, tmp_path: Path) -> None:
+        batch = self.written(tmp_path)
+        batch.commit(on_trial=True)
+        batch.proved()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.AFTER
+
+    def test_can_still_be_undone_after_it_is_proved(self, tmp_path: Path) -> None:
+        batch = self.written(tmp_path)
+        batch.commit(on_trial=True)
+        batch.proved()
+        batch.undo()
+        batch.close()
+        assert self.live(tmp_path) == self.BEFORE
+
+    def test_that_was_never_on_trial_stays(self, tmp_path: Path) -> None:
+        self.written(tmp_path).commit()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.AFTER
+
+    def test_whose_journal_was_cut_short_had_changed_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "staging" / "work").mkdir(parents=True)
+        (tmp_path / "staging" / "work" / "on-trial.json").write_text('[{"path": "/')
+        clear_staging(tmp_path / "staging")
+        assert not (tmp_path / "staging").exists()
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+@contextlib.contextmanager
+def dying_at(step: int) -> Iterator[None]:
+    """Let so many changes of names happen, and none after that."""
+    left = step
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Died
+            left -= 1
+            return call(*args, **kwargs)
+
+        return counting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "link", counted(os.link))
+        patch.setattr(Path, "replace", counted(Path.replace))
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        yield
