@@ -18,7 +18,6 @@ from instance_agent.metadata_service import machine_name
 from instance_agent.probe import served_fingerprint
 from instance_agent.selection import make_target
 from shared.account import Account
-from shared.cloud import utc_now
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -123,8 +122,9 @@ async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Ev
 
 def _agent(account: Account, settings: AgentSettings, env: Mapping[str, str]) -> Agent:
     target = make_target(settings.target, env)
-    actor = Actor(target=target, bundles=account.bundles, probe=served_fingerprint, now=utc_now)
-    return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=utc_now)
+    now = account.clock.now
+    actor = Actor(target=target, bundles=account.bundles, probe=served_fingerprint, now=now)
+    return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=now)
 
 
 async def _run(agent: Agent, settings: AgentSettings, stopping: asyncio.Event | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
@@ -15,22 +16,26 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from shared.azure_errors import azure_errors
 from shared.errors import ConfigurationError
-from shared.key_encryption import open_key
+from shared.key_ring import open_keys
 from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
 from shared.queues import AzureQueues
 from shared.secrets import VaultSecrets
+from shared.service_clock import ServiceClock
 from shared.state import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 from shared.storage import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
-from shared.tables import AzureTable
+from shared.tables import AzureTable, telling_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.identity import DefaultAzureCredential
 
     from shared.config import StorageAccess
 
-BUNDLE_THREADS = 16
+BUNDLE_THREADS = 10
+"""As many as the connections that the SDK's HTTP client keeps: one more would open a new connection for each bundle."""
 
 # The SDKs' own default waits 15 s before its first retry; a certificate is to be live by then.
 _PATIENCE: dict[str, Any] = {
@@ -64,6 +69,9 @@ class Account:
         self._access = access
         self._stack = AsyncExitStack()
         self._credential: AsyncTokenCredential | None = None
+        self._blocking_credential: DefaultAzureCredential | None = None
+        self._making_identity = threading.Lock()
+        self.clock = ServiceClock()
         self._blobs, self._queues, self._tables = self._services()
         self.uploads = AzureUploads(self._blobs.get_container_client(UPLOADS_CONTAINER))
         self.queues = AzureQueues(self._queues)
@@ -123,18 +131,19 @@ class Account:
 
     def _services(self) -> tuple[AsyncBlobServiceClient, QueueServiceClient, TableServiceClient]:
         access = self._access
+        tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
         try:
             if access.connection_string is not None:
                 return (
                     AsyncBlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
                     QueueServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
-                    TableServiceClient.from_connection_string(access.connection_string, **_TABLE_PATIENCE),
+                    TableServiceClient.from_connection_string(access.connection_string, **tables),
                 )
             identity = self.identity()
             return (
                 AsyncBlobServiceClient(access.blob_url, credential=identity, **_PATIENCE),
                 QueueServiceClient(access.queue_url, credential=identity, **_PATIENCE),
-                TableServiceClient(access.table_url, credential=identity, **_TABLE_PATIENCE),
+                TableServiceClient(access.table_url, credential=identity, **tables),
             )
         except ValueError:
             # The SDK's text may quote the connection string.
@@ -144,20 +153,26 @@ class Account:
 
     def _sealed_bundles(self, setting: str) -> SealedBundles:
         access = self._access
+        keys = open_keys(setting, self._blocking_identity)
         if access.connection_string is not None:
             service = BlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE)
-            key = open_key(setting, None)
         else:
-            from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
-
-            credential = DefaultAzureCredential(managed_identity_client_id=access.client_id)
-            self._stack.callback(credential.close)
-            service = BlobServiceClient(access.blob_url, credential=credential, **_PATIENCE)
-            key = open_key(setting, credential)
+            service = BlobServiceClient(access.blob_url, credential=self._blocking_identity(), **_PATIENCE)
         threads = ThreadPoolExecutor(BUNDLE_THREADS, thread_name_prefix="bundles")
         self._stack.callback(threads.shutdown, wait=False)
         self._stack.callback(service.close)
-        return SealedBundles(service.get_container_client(BUNDLES_CONTAINER), key, threads)
+        self._stack.callback(keys.close)
+        return SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
+
+    def _blocking_identity(self) -> TokenCredential:
+        """The same identity for clients that are not asynchronous, made once; called in their threads."""
+        with self._making_identity:
+            if self._blocking_credential is None:
+                from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only here
+
+                self._blocking_credential = DefaultAzureCredential(managed_identity_client_id=self._access.client_id)
+                self._stack.callback(self._blocking_credential.close)
+            return self._blocking_credential
 
     def identity(self) -> AsyncTokenCredential:
         """The identity this process runs under, made once."""

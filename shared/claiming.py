@@ -100,7 +100,6 @@ async def accept(
             "live_at": None,
             "fanned_out_at": cloud.now(),
             "resent": False,
-            "warned_days": None,
         }
     record = await write(cloud, fresh, **columns)
     await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
@@ -156,6 +155,7 @@ async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metad
         except (ConflictError, MissingError):
             # Edited metadata raises no event, so a look is asked for.
             log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
+            etag = ""
             await send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent)
         except CertcastError as error:
             if error.retriable:

@@ -42,7 +42,7 @@ class StorageAccess:
         blob_url: Blob service address, with an identity.
         queue_url: Queue service address, with an identity.
         table_url: Table service address, with an identity.
-        client_id: Client id of a user-assigned managed identity.
+        client_id: Client id of a user-assigned managed identity; with a connection string too, for vaults.
     """
 
     connection_string: str | None = field(default=None, repr=False)
@@ -68,6 +68,7 @@ class StorageAccess:
         text = env.get(STORAGE_SETTING, "").strip()
         prefix = f"{STORAGE_SETTING}__"
         account = env.get(f"{prefix}accountName", "").strip()
+        client_id = env.get(f"{prefix}clientId", "").strip() or None
         urls = {
             service: env.get(f"{prefix}{service}ServiceUri", "").strip()
             or (f"https://{account}.{service}.core.windows.net" if account else "")
@@ -76,7 +77,7 @@ class StorageAccess:
         if not text and not any(urls.values()) and default is not None:
             text = default
         if text:
-            return cls(connection_string=_connection_string(text))
+            return cls(connection_string=_connection_string(text), client_id=client_id)
         missing = [f"{prefix}{service}ServiceUri" for service, url in urls.items() if not url]
         if missing:
             raise ConfigurationError(
@@ -87,7 +88,7 @@ class StorageAccess:
             blob_url=urls["blob"],
             queue_url=urls["queue"],
             table_url=urls["table"],
-            client_id=env.get(f"{prefix}clientId", "").strip() or None,
+            client_id=client_id,
         )
 
     @property
@@ -115,7 +116,7 @@ class Settings:
     Attributes:
         storage: The storage account.
         trust: `public`, `off`, or a path to PEM roots.
-        key_encryption_key: A Key Vault key URL, or `file:<path>`.
+        key_encryption_key: A Key Vault key URL, or `file:<path>`, or several: see `shared.key_ring`.
         key_vaults: Host names of the vaults from which passwords may be referred to.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         event_topic: Endpoint of the Event Grid topic for outgoing events; empty for none.

@@ -36,6 +36,12 @@ class AccessDeniedError(CertcastError):
     """The identity in use may not do this; the text names the operation and the role that allows it."""
 
 
+class KeyUnusableError(AccessDeniedError):
+    """A key in a vault was refused or is not there: disabled, deleted or not granted. Once it is, all goes on."""
+
+    retriable: ClassVar[bool] = True
+
+
 class BrokenMessageError(CertcastError):
     """A queue message or stored row does not have the form this version understands."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from shared import results
 from shared.binding import StaleRevisionError
+from shared.bounded import gather_bounded
 from shared.bundle import bundle_id
 from shared.claiming import DELETED, accept, complete, judged_columns, withdraw
 from shared.errors import CertcastError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from shared.cloud import Cloud
     from shared.ports import BlobContent
     from shared.upload import UploadMetadata
+    from shared.validation import Judgement
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +146,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
     uploaded_at = _upload_time(mine, found, notice)
     fresh = replace(
         mine,
-        source_etag=found.version.etag,
+        source_etag=_judged_version(mine, found, metadata, judgement),
         violations=judgement.violations,
         reason="",
         hosts=judgement.hosts,
@@ -178,6 +180,13 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecor
     return await accept(cloud, mine, fresh, found, metadata)
 
 
+def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judgement) -> str:
+    """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
+    ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
+    same = all(getattr(judgement, column) == getattr(mine, column) for column in ("hosts", "port", "role", "site"))
+    return mine.source_etag if ours and same and _is_known(mine, found) else found.version.etag
+
+
 def _upload_time(mine: UploadRecord, found: BlobContent, notice: Notice) -> datetime:
     """When this content was uploaded: editing metadata is not uploading, and must not win an election."""
     if _is_known(mine, found) and mine.uploaded_at is not None:
@@ -204,7 +213,8 @@ def _is_known(mine: UploadRecord, found: BlobContent) -> bool:
 async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> UploadRecord:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
     reason = ""
-    if fresh.claims:
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in fresh.claims)
+    if any(row is not None and row.source == fresh.name for row in rows):
         codes = ", ".join(violation.code.value for violation in fresh.violations)
         reason = f"{codes}; the certificate accepted before under this name stays in place"
     record = await write(

@@ -1,20 +1,20 @@
-"""The key-encryption key that seals bundles: a Key Vault key, or a file on a machine of one's own."""
+"""One key-encryption key: a version of a Key Vault key, or a file on a machine of one's own; `key_ring` chooses."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from azure.core.exceptions import AzureError
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap, aes_key_wrap
 
 from shared.azure_errors import translated
-from shared.errors import ConfigurationError
+from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, KeyUnusableError, MissingError
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
+    from pathlib import Path
+
     from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 
 KEY_BYTES = 32
@@ -64,7 +64,7 @@ class FileKey:
 
 
 class VaultKey:
-    """An RSA key in Key Vault; wrapping and unwrapping happen there, the private part never leaves it."""
+    """One version of an RSA key in Key Vault; unwrapping happens there, the private part never leaves it."""
 
     def __init__(self, client: CryptographyClient, url: str) -> None:
         self._client = client
@@ -75,14 +75,14 @@ class VaultKey:
         try:
             return self._client.wrap_key(_algorithm(self.get_key_wrap_algorithm()), key).encrypted_key
         except AzureError as error:
-            raise translated(error, f"wrapping with key {self._url}") from None
+            raise translated_by_vault(error, f"wrapping with key {self._url}") from None
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
         """Decrypt a content key."""
         try:
             return self._client.unwrap_key(_algorithm(algorithm), key).key
         except AzureError as error:
-            raise translated(error, f"unwrapping with key {self._url}") from None
+            raise translated_by_vault(error, f"unwrapping with key {self._url}") from None
 
     def get_key_wrap_algorithm(self) -> str:
         """Name the algorithm as Key Vault does."""
@@ -91,6 +91,17 @@ class VaultKey:
     def get_kid(self) -> str:
         """Name the key."""
         return self._url
+
+
+def translated_by_vault(error: AzureError, doing: str) -> CertcastError:
+    """Say what kept a key in a vault from being used, and what to do about the usual reasons."""
+    told = translated(error, doing)
+    if isinstance(told, AccessDeniedError | MissingError):
+        return KeyUnusableError(
+            f"{told}. If that version of the key was disabled or deleted, enable or recover it; else give this "
+            "identity the role 'Key Vault Crypto Service Encryption User' on the key"
+        )
+    return told
 
 
 def _algorithm(name: str) -> KeyWrapAlgorithm:
@@ -134,22 +145,3 @@ def make_key_file(path: Path) -> None:
         return
     with os.fdopen(descriptor, "wb") as file:
         file.write(secrets.token_bytes(KEY_BYTES))
-
-
-def open_key(setting: str, credential: TokenCredential | None) -> KeyEncryptionKey:
-    """Open the key that `CERTCAST_KEY_ENCRYPTION_KEY` names.
-
-    Raises:
-        ConfigurationError: The setting is neither `file:<path>` nor a Key Vault key URL, or the file is no good.
-    """
-    if setting.startswith(FILE_PREFIX):
-        return read_key_file(Path(setting.removeprefix(FILE_PREFIX)))
-    if not setting.startswith("https://") or "/keys/" not in setting:
-        raise ConfigurationError(
-            "CERTCAST_KEY_ENCRYPTION_KEY must be a Key Vault key URL (https://<vault>.vault.azure.net/keys/<name>) "
-            "or file:<path>"
-        )
-    from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
-    from azure.keyvault.keys.crypto import CryptographyClient  # noqa: PLC0415 - likewise
-
-    return VaultKey(CryptographyClient(setting, credential or DefaultAzureCredential()), setting)

@@ -87,7 +87,7 @@ class BindingReport:
         outcome: What became of it.
         reason: Why, in a sentence, when it did not succeed.
         fingerprint_sha256: The certificate the probe was shown.
-        finished_at: By the instance's clock; orders only its own reports.
+        finished_at: As the instance tells the time; orders only its own reports.
         stages_ms: Milliseconds by stage.
     """
 

@@ -39,6 +39,7 @@ def open_cloud(settings: Settings) -> Cloud:
         scrub_password=settings.scrub_password,
         topic=topic,
         sources=_sources(settings, account),
+        now=account.clock.now,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared import results
 from shared.binding import BindingKey, DesiredBinding, redeployed
 from shared.bounded import gather_bounded
+from shared.errors import MissingError
 from shared.fanout import notify, recipients
 from shared.messages import new_traceparent
 from shared.state import SETTLEABLE, UploadRecord, UploadStatus
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
 
 
 async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
-    """Raise the generation of every row the upload won, and tell the instances.
+    """Seal what the upload serves anew, raise the generation of every row it won, and tell the instances.
+
+    Sealing anew puts its bundles, those that wait behind another upload's too, under the key that seals now.
 
     Returns:
         The rows; empty when the upload is unknown or serves nothing.
     """
     record = await cloud.state.uploads.get(name)
-    if record is None or record.status not in SETTLEABLE or record.status is UploadStatus.REMOVED:
+    if record is None or record.status is UploadStatus.REMOVED:
+        return ()
+    await _seal_again(cloud, record)
+    if record.status not in SETTLEABLE:
         return ()
     traceparent = new_traceparent()
     now = cloud.now()
@@ -59,3 +65,15 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
     await notify(cloud, instances, keys, traceparent=traceparent)
     await results.settle(cloud, name)
     return keys
+
+
+async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
+    # The row's own bundle may wait for its first day while the rows still serve an earlier one.
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in record.claims)
+    claims = [claim for row in rows if row and (claim := row.claim_of(record.name)) and claim.withdrawn_at is None]
+    for bundle_id in sorted({record.bundle_id, *(claim.bundle_id for claim in claims)} - {""}):
+        try:
+            pem = await cloud.bundles.open(bundle_id)
+        except MissingError:
+            continue  # whoever is to serve it will say so
+        await cloud.bundles.seal(bundle_id, pem)

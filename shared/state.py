@@ -85,6 +85,7 @@ class UploadRecord:
         resent: Whether instances that had not reported were told once more.
         announced: The status last put on the outbox of events.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
+        warned_of: Fingerprint of the certificate it was about.
         settling_until: Somebody is deriving the status until then; others only set `settle_again`.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
@@ -122,6 +123,7 @@ class UploadRecord:
     resent: bool = False
     announced: str = ""
     warned_days: int | None = None
+    warned_of: str = ""
     settling_until: datetime | None = None
     settle_again: bool = False
     traceparent: str = ""
@@ -148,7 +150,7 @@ class InstanceRecord:
         queue: Its queue.
         session: Changes with every start of the agent; two sessions at once are two agents with one id.
         started_at: When the agent started.
-        last_seen: Last heartbeat, by the instance's clock; for people. Liveness goes by the row's own age.
+        last_seen: Last heartbeat, as the instance tells the time; for people. Liveness goes by the row's own age.
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied at least once since the start.
@@ -183,7 +185,7 @@ class InstallationRecord:
         generation: That row's generation.
         source: The upload elected in it.
         outcome: What became of it.
-        finished_at: By the instance's clock; orders the reports of one instance about one generation.
+        finished_at: As the instance tells the time; orders the reports of one instance about one generation.
         reported_at: When the report was folded in.
         reason: Why, when it did not succeed.
         fingerprint_sha256: The certificate its probe was shown.

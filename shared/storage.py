@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure_errors import UNCHANGED, azure_errors, error_code
 from shared.errors import CertcastError, ConflictError, MissingError
+from shared.phrasing import shown
 from shared.ports import BlobContent, BlobVersion, StoredBundle
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from azure.storage.blob.aio import ContainerClient as AsyncContainerClient
 
     from shared.key_encryption import KeyEncryptionKey
+    from shared.key_ring import KeyRing
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -133,11 +135,16 @@ class SealedBundles:
     Client-side encryption version 2: AES-256-GCM under a content key of its own for each blob, wrapped by the
     key-encryption key (learn.microsoft.com, "Client-side encryption for blobs"). The SDK calls the key-encryption key
     synchronously, and a Key Vault one is a network request, so the synchronous client runs in threads.
+
+    Args:
+        container: The container.
+        keys: The one to seal with, and those to open with.
+        threads: Where requests run.
     """
 
-    def __init__(self, container: ContainerClient, key: KeyEncryptionKey, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, container: ContainerClient, keys: KeyRing, threads: ThreadPoolExecutor) -> None:
         self._container = container
-        self._key = key
+        self._keys = keys
         self._threads = threads
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
@@ -164,29 +171,40 @@ class SealedBundles:
         blob = self._container.get_blob_client(f"{bundle_id}.pem")
         blob.require_encryption = True
         blob.encryption_version = "2.0"
-        blob.key_encryption_key = self._key
         return blob
 
     def _seal(self, bundle_id: str, pem: bytes) -> None:
         with azure_errors(f"sealing bundle {bundle_id}"):
-            self._blob(bundle_id).upload_blob(pem, overwrite=True)
+            blob = self._blob(bundle_id)
+            blob.key_encryption_key = self._keys.for_sealing()
+            blob.upload_blob(pem, overwrite=True)
 
     def _open(self, bundle_id: str) -> bytes:
+        named: list[str] = []
+
+        def resolve(key_id: str) -> KeyEncryptionKey:
+            named.append(key_id)
+            return self._keys.named(key_id)
+
+        blob = self._blob(bundle_id)
+        blob.key_resolver_function = resolve
         with azure_errors(f"opening bundle {bundle_id}"):
             try:
-                return bytes(self._blob(bundle_id).download_blob().readall())
+                return bytes(blob.download_blob().readall())
             except (HttpResponseError, *_NOT_OURS) as error:
                 # The SDK tells of a failed decryption as of a broken download, in an error that has no response.
                 causes = [] if isinstance(error, HttpResponseError) and error.response else list(_causes(error))
                 told = next((cause for cause in causes if isinstance(cause, CertcastError)), None)
                 if told is not None:
-                    raise told from None  # the key-encryption key itself could not be used
+                    # The key-encryption key itself could not be used.
+                    raise type(told)(f"bundle {bundle_id} cannot be opened: {told}") from None
                 if not any(isinstance(cause, _NOT_OURS) for cause in causes):
                     raise
-                # The SDK's text may describe key material; which key is in use says what a person needs.
+                # The SDK's text may describe key material; which key is asked for says what a person needs.
+                sealed = f"with key {shown(named[-1])}" if named else "as nothing is sealed here"
                 raise CertcastError(
-                    f"bundle {bundle_id} cannot be opened with key {self._key.get_kid()}: it was sealed under another "
-                    "key or is damaged; set CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
+                    f"bundle {bundle_id} cannot be opened {sealed}: it was sealed under another key or is damaged; set "
+                    "CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
                 ) from None
 
     def _delete(self, bundle: StoredBundle) -> None:

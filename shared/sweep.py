@@ -16,7 +16,7 @@ from shared.announcing import announce
 from shared.bounded import gather_bounded
 from shared.claiming import DELETED
 from shared.errors import CertcastError, ConflictError
-from shared.expiry import warn, warning_due
+from shared.expiry import desired_rows, warn, warning_due
 from shared.fanout import notify
 from shared.intake import Notice, falls_due, look_at
 from shared.outgoing import announcement
@@ -166,8 +166,9 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
     """Warn of certificates that end soon, and announce what a crash kept from being announced."""
     now = cloud.now()
     records = [known.value async for known in cloud.state.uploads.all()]
+    rows = await desired_rows(cloud, records)
     for record in records:
-        if warning_due(record, now) is not None and await warn(cloud, record):
+        if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
             report.warned.append(record.name)
         if cloud.topic is not None and record.etag and record.announced != announcement(record):
             await announce(cloud, record)

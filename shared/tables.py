@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.azure_errors import UNCHANGED, azure_errors
 from shared.errors import ConflictError, MissingError
@@ -10,13 +10,27 @@ from shared.ports import StoredEntity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-    from typing import Any
 
+    from azure.core.pipeline import PipelineRequest, PipelineResponse
     from azure.data.tables.aio import TableClient
 
     from shared.codec import Entity
+    from shared.service_clock import ServiceClock
 
 _KEYS = ("PartitionKey", "RowKey")
+_ASKED_AT = "certcast_asked_at"
+
+
+def telling_time(clock: ServiceClock) -> dict[str, Any]:
+    """Options of a client by which a clock learns from every answer."""
+
+    def asked(request: PipelineRequest[Any]) -> None:
+        request.context[_ASKED_AT] = clock.passing()
+
+    def answered(response: PipelineResponse[Any, Any]) -> None:
+        clock.answered(response.http_response.headers.get("Date", ""), asked_at=response.context[_ASKED_AT])
+
+    return {"raw_request_hook": asked, "raw_response_hook": answered}
 
 
 class AzureTable:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
 
 _PAGE = 1000
+_BLOBS_ON_A_PAGE = 5000
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -113,6 +114,20 @@ class FakeTable:
         )
 
 
+async def _listed(blobs: Mapping[str, object], ask: Callable[[], Awaitable[None]]) -> AsyncIterator[str]:
+    """Name blobs page by page, as the service does."""
+    after = ""
+    while True:
+        await ask()
+        names = sorted(name for name in blobs if name > after)
+        for name in names[:_BLOBS_ON_A_PAGE]:
+            if name in blobs:
+                yield name
+        if len(names) <= _BLOBS_ON_A_PAGE:
+            return
+        after = names[_BLOBS_ON_A_PAGE - 1]
+
+
 class FakeUploads:
     """The container that uploaders write to, as `shared.ports.UploadContainer`."""
 
@@ -173,9 +188,8 @@ class FakeUploads:
         return self._blobs.pop(name, None) is not None
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        await self._step("blob each")
-        for version in [self._blobs[name].version(name) for name in sorted(self._blobs)]:
-            yield version
+        async for name in _listed(self._blobs, lambda: self._step("blob each")):
+            yield self._blobs[name].version(name)
 
 
 class FakeBundles:
@@ -214,13 +228,9 @@ class FakeBundles:
         self._bundles.pop(bundle.bundle_id, None)
 
     async def each(self) -> AsyncIterator[StoredBundle]:
-        await self._step("bundle each")
-        found = [
-            StoredBundle(bundle_id=name, stored_at=self._bundles[name].stored_at, etag=self._bundles[name].etag)
-            for name in sorted(self._bundles)
-        ]
-        for bundle in found:
-            yield bundle
+        async for name in _listed(self._bundles, lambda: self._step("bundle each")):
+            bundle = self._bundles[name]
+            yield StoredBundle(bundle_id=name, stored_at=bundle.stored_at, etag=bundle.etag)
 
 
 class FakeQueues:

@@ -41,12 +41,16 @@ _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(
 class Identity:
     """Gives the same token to everybody who asks, and remembers for what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, **chosen: Any) -> None:
         self.asked_for: list[str] = []
+        self.chosen = chosen
 
     def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         self.asked_for += scopes
         return AccessToken("the-token", int(time.time()) + 3600)
+
+    def close(self) -> None:
+        pass
 
 
 class AsyncIdentity:
@@ -79,6 +83,8 @@ class VaultStub:
         answers_with: A status that every authorised request is answered with, where set.
         requests: Method and path of every authorised request.
         bundles: Secrets with everything that the service tells of one, by name; listed two on a page.
+        keys: The versions of every key, the oldest first; they are named `version1`, `version2` and so on.
+        disabled: Versions that may not be used.
     """
 
     ca: Path
@@ -87,7 +93,8 @@ class VaultStub:
     answers_with: int | None = None
     requests: list[str] = field(default_factory=list)
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
-    key: Any = field(default_factory=lambda: new_key("rsa"))
+    keys: list[Any] = field(default_factory=lambda: [new_key("rsa")])
+    disabled: set[str] = field(default_factory=set)
 
     def answer(self, method: str, path: str, body: Mapping[str, str]) -> tuple[int, object]:
         """Answer an authorised request."""
@@ -103,7 +110,8 @@ class VaultStub:
             key_id = f"https://{VAULT}/secrets/{name}"
             return 200, {"value": self.secrets[name], "id": key_id, "attributes": {"enabled": True}}
         if kind == "keys":
-            return self._key(name.split("/")[0], name.rpartition("/")[2], body)
+            key, version, operation = [*name.split("/"), "", ""][:3]
+            return self._key(key, version, operation, body)
         return 404, {"error": {"code": "NotFound", "message": name}}
 
     def put(self, name: str, value: str, *, content_type: str = "application/x-pkcs12", **tags: str) -> None:
@@ -127,17 +135,28 @@ class VaultStub:
         more = f"https://{VAULT}/secrets/after-{first + 2}" if first + 2 < len(names) else None
         return {"value": listed, "nextLink": more}
 
-    def _key(self, name: str, operation: str, body: Mapping[str, str]) -> tuple[int, object]:
-        key_id = f"https://{VAULT}/keys/{name}/version1"
+    def rotate(self) -> None:
+        """Make a new version of every key, which is current from now on."""
+        self.keys.append(new_key("rsa"))
+
+    def _key(self, name: str, version: str, operation: str, body: Mapping[str, str]) -> tuple[int, object]:
+        version = version or f"version{len(self.keys)}"
+        number = int(version.removeprefix("version"))
+        if number > len(self.keys):
+            return 404, {"error": {"code": "KeyNotFound", "message": version}}
+        key = self.keys[number - 1]
+        key_id = f"https://{VAULT}/keys/{name}/{version}"
         if not body:
-            numbers = self.key.public_key().public_numbers()
+            numbers = key.public_key().public_numbers()
             n, e = _encoded(numbers.n.to_bytes(256, "big")), _encoded(numbers.e.to_bytes(3, "big"))
             jwk = {"kid": key_id, "kty": "RSA", "key_ops": ["wrapKey", "unwrapKey"], "n": n, "e": e}
-            return 200, {"key": jwk, "attributes": {"enabled": True}}
+            return 200, {"key": jwk, "attributes": {"enabled": version not in self.disabled}}
+        if version in self.disabled:
+            return 403, {"error": {"code": "Forbidden", "message": "not allowed on a disabled key"}}
         if body["alg"] != "RSA-OAEP-256" or operation != "unwrapkey":
             return 400, {"error": {"code": "BadParameter", "message": "not what certcast asks for"}}
         try:
-            done = self.key.decrypt(base64.urlsafe_b64decode(body["value"] + "=="), _OAEP)
+            done = key.decrypt(base64.urlsafe_b64decode(body["value"] + "=="), _OAEP)
         except ValueError:
             return 400, {"error": {"code": "BadParameter", "message": "cannot decrypt"}}
         return 200, {"kid": key_id, "value": _encoded(done)}

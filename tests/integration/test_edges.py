@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from shared.binding import BindingState, Claim, DesiredBinding
 from shared.config import StorageAccess
 from shared.errors import ConfigurationError, ConflictError, MissingError, UnavailableError
 from shared.key_encryption import make_key_file
+from shared.service_clock import ServiceClock
 from shared.state import InstallationRecord, UploadRecord, UploadStatus
 from shared.storage import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads
 from shared.tables import AzureTable
@@ -272,6 +275,17 @@ class TestAnAccount:
         async with Account(StorageAccess(connection_string=azurite.connection_string)) as keyless:
             with pytest.raises(ConfigurationError, match="CERTCAST_KEY_ENCRYPTION_KEY"):
                 _ = keyless.bundles
+
+    @pytest.mark.parametrize("off_s", [600, -600])
+    async def test_its_clock_goes_by_the_services_and_not_by_the_machines(
+        self, azurite: Emulator, monkeypatch: pytest.MonkeyPatch, off_s: int
+    ) -> None:
+        wrong = partial(ServiceClock, machine=lambda: time.time() + off_s)
+        monkeypatch.setattr(account_module, "ServiceClock", wrong)
+        async with Account(StorageAccess(connection_string=azurite.connection_string)) as opened:
+            assert abs(opened.clock.now().timestamp() - time.time() - off_s) < 60
+            await opened.state.uploads.get(own("none"))
+            assert abs(opened.clock.now().timestamp() - time.time()) < 60
 
     async def test_a_container_that_is_not_there_is_said_to_be_missing(self, azurite: Emulator) -> None:
         async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:

@@ -1,25 +1,36 @@
-"""Passwords and the key-encryption key from Key Vault, by the SDK over HTTPS against a stub of the service."""
+"""Passwords and key-encryption keys from Key Vault, by the SDK over HTTPS against a stub of the service."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from functools import partial
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.keyvault.keys import KeyClient
 from azure.keyvault.keys.crypto import CryptographyClient
 from azure.keyvault.secrets.aio import SecretClient
+from azure.storage.blob.aio import BlobServiceClient
 
+from shared import key_ring
 from shared import secrets as secrets_module
-from shared.errors import AccessDeniedError, CertcastError, SecretUnavailableError, UnavailableError
-from shared.key_encryption import VaultKey
+from shared.account import Account
+from shared.config import StorageAccess
+from shared.errors import AccessDeniedError, CertcastError, KeyUnusableError, SecretUnavailableError, UnavailableError
+from shared.key_encryption import VaultKey, make_key_file
 from shared.secrets import VaultSecrets
+from shared.storage import BUNDLES_CONTAINER
+from tests.edge_contract import own
 from tests.vault_stub import VAULT, AsyncIdentity, Identity, VaultStub, vault_stub
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from tests.emulator import Emulator
 
 KEY_URL = f"https://{VAULT}/keys/certcast"
 
@@ -132,3 +143,148 @@ class TestTheKeyEncryptionKey:
         vault.answers_with = 503
         with pytest.raises(UnavailableError):
             await asyncio.to_thread(key.unwrap_key, b"w" * 256, "RSA-OAEP-256")
+
+
+class TestRotatingTheKey:
+    """Bundles in the emulator, sealed under versions of a key in the vault."""
+
+    @pytest.fixture(autouse=True)
+    def identities(self, vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> list[Identity]:
+        made: list[Identity] = []
+
+        def identity(**chosen: Any) -> Identity:
+            made.append(Identity(**chosen))
+            return made[-1]
+
+        def here(client: Callable[..., Any]) -> Callable[..., Any]:
+            return lambda *args, **kwargs: client(*args, transport=vault.transport(), retry_total=0, **kwargs)
+
+        monkeypatch.setattr("azure.identity.DefaultAzureCredential", identity)
+        monkeypatch.setattr("azure.keyvault.keys.KeyClient", here(KeyClient))
+        monkeypatch.setattr("azure.keyvault.keys.crypto.CryptographyClient", here(CryptographyClient))
+        return made
+
+    @pytest.fixture
+    def account(self, azurite: Emulator) -> Callable[..., Account]:
+        def opened(key: str, *, client_id: str | None = None) -> Account:
+            access = StorageAccess(connection_string=azurite.connection_string, client_id=client_id)
+            return Account(access, key_encryption_key=key)
+
+        return opened
+
+    @pytest.fixture
+    async def ids(self, account: Callable[..., Account]) -> tuple[str, str]:
+        async with account(f"{KEY_URL}/version1") as function:
+            await function.create_all()
+        return f"{own('b')}/{own('c')}", f"{own('b')}/{own('c')}"
+
+    async def sealed_under(self, azurite: Emulator, bundle_id: str) -> str:
+        """What the line in docs/deploy.md shows."""
+        async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+            blob = service.get_blob_client(BUNDLES_CONTAINER, f"{bundle_id}.pem")
+            metadata = (await blob.get_blob_properties()).metadata
+        [key_id] = re.findall(r'"KeyId": *"([^"]*)"', metadata["encryptiondata"])
+        return str(key_id)
+
+    async def test_what_the_old_version_sealed_is_opened_by_it_and_new_bundles_get_the_new_one(
+        self, azurite: Emulator, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
+    ) -> None:
+        old, new = ids
+        async with account(f"{KEY_URL}/version1") as function:
+            await function.bundles.seal(old, b"sealed before")
+        vault.rotate()
+        async with account(f"{KEY_URL}/version2") as function, account(f"{KEY_URL}/version1") as behind:
+            await function.bundles.seal(new, b"sealed after")
+            assert await self.sealed_under(azurite, old) == f"{KEY_URL}/version1"
+            assert await self.sealed_under(azurite, new) == f"{KEY_URL}/version2"
+            for reader in (function, behind):
+                assert await reader.bundles.open(old) == b"sealed before"
+                assert await reader.bundles.open(new) == b"sealed after"
+            await function.bundles.seal(old, await function.bundles.open(old))
+            assert await self.sealed_under(azurite, old) == f"{KEY_URL}/version2"
+
+    async def test_without_a_version_the_current_one_seals_and_is_asked_for_again_after_an_hour(
+        self,
+        azurite: Emulator,
+        vault: VaultStub,
+        account: Callable[..., Account],
+        ids: tuple[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        old, new = ids
+        passed = 0.0
+        monkeypatch.setattr(key_ring, "time", SimpleNamespace(monotonic=lambda: passed))
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(old, b"1")
+            vault.rotate()
+            passed = key_ring.CURRENT_FOR_S - 1.0
+            await function.bundles.seal(new, b"2")
+            assert {await self.sealed_under(azurite, each) for each in ids} == {f"{KEY_URL}/version1"}
+            passed = key_ring.CURRENT_FOR_S
+            await asyncio.gather(*(function.bundles.seal(new, b"2") for _ in range(4)))
+            assert await self.sealed_under(azurite, new) == f"{KEY_URL}/version2"
+            assert [await function.bundles.open(each) for each in ids] == [b"1", b"2"]
+        assert vault.requests.count("GET /keys/certcast/") == 2
+
+    async def test_a_version_that_was_disabled_is_named_with_the_bundle_and_tried_again_later(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
+    ) -> None:
+        old, _ = ids
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(old, b"1")
+            vault.disabled.add("version1")
+            with pytest.raises(KeyUnusableError, match=r"was disabled or deleted, enable or recover it") as caught:
+                await function.bundles.open(old)
+            assert f"bundle {old} cannot be opened" in str(caught.value)
+            assert f"{KEY_URL}/version1" in str(caught.value)
+            assert caught.value.retriable
+            vault.disabled.clear()
+            assert await function.bundles.open(old) == b"1"
+
+    async def test_a_version_that_was_deleted_is_not_taken_for_a_bundle_that_is_not_there(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
+    ) -> None:
+        old, _ = ids
+        vault.rotate()
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(old, b"1")
+        del vault.keys[1]
+        async with account(KEY_URL) as agent:
+            with pytest.raises(KeyUnusableError, match=f"{KEY_URL}/version2: not there"):
+                await agent.bundles.open(old)
+
+    async def test_a_key_that_the_setting_does_not_name_is_said_with_the_bundle(
+        self, account: Callable[..., Account], ids: tuple[str, str], tmp_path: Path
+    ) -> None:
+        old, new = ids
+        make_key_file(tmp_path / "key")
+        file = f"file:{tmp_path / 'key'}"
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(old, b"1")
+        async with account(file) as agent:
+            with pytest.raises(CertcastError, match=f"bundle {old} .*{KEY_URL}/version1, which CERTCAST_KEY") as caught:
+                await agent.bundles.open(old)
+            assert not caught.value.retriable
+            await agent.bundles.seal(new, b"2")
+        async with account(f"{KEY_URL};{file}") as both:
+            assert [await both.bundles.open(each) for each in ids] == [b"1", b"2"]
+
+    async def test_a_vault_that_does_not_answer_is_to_be_asked_later(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
+    ) -> None:
+        vault.answers_with = 503
+        async with account(KEY_URL) as function:
+            with pytest.raises(UnavailableError):
+                await function.bundles.seal(ids[0], b"1")
+            vault.answers_with = None
+            await function.bundles.seal(ids[0], b"1")
+            assert await function.bundles.open(ids[0]) == b"1"
+
+    async def test_the_chosen_identity_asks_the_vault_also_with_a_connection_string(
+        self, account: Callable[..., Account], ids: tuple[str, str], identities: list[Identity]
+    ) -> None:
+        identities.clear()
+        async with account(KEY_URL, client_id="the-agents") as agent:
+            await asyncio.gather(*(agent.bundles.seal(each, b"1") for each in ids))
+        assert [identity.chosen for identity in identities] == [{"managed_identity_client_id": "the-agents"}]
+        assert set(identities[0].asked_for) == {"https://vault.azure.net/.default"}

@@ -645,3 +645,46 @@ async def _row(scene: Scene) -> InstanceRecord:
     row = await scene.outside.state.instances.get("i0")
     assert row is not None
     return row
+
+
+class TestTheHeartbeat:
+    async def test_one_that_was_held_up_does_not_say_afterwards_what_was_true_before(self) -> None:
+        storage = FakeStorage()
+        held, let_go = asyncio.Event(), asyncio.Event()
+
+        async def hold_the_first(what: str) -> None:
+            if what == "instances replace" and not held.is_set():
+                held.set()
+                await let_go.wait()
+
+        one = agent(storage, step=hold_the_first)
+        await one._register()
+        storage.clock.advance(30)
+        before = asyncio.ensure_future(one._beat())
+        await held.wait()
+        one.ready = True
+        after = asyncio.ensure_future(one._beat())
+        for _ in range(50):
+            await asyncio.sleep(0)  # it gets as far as it may
+        let_go.set()
+        await asyncio.gather(before, after)
+        row = await storage.state().instances.get("i0")
+        assert row is not None
+        assert row.ready
+
+    async def test_one_that_failed_does_not_keep_the_next_from_being_written(self) -> None:
+        storage = FakeStorage()
+        one = agent(storage, step=Failing({"instances replace": [UnavailableError("away")]}))
+        await one._register()
+        storage.clock.advance(60)
+        with pytest.raises(UnavailableError):
+            await one._beat()
+        await one._beat()
+        row = await storage.state().instances.get("i0")
+        assert row is not None
+        assert row.last_seen == storage.clock()
+
+    async def test_none_is_written_before_the_agent_is_registered(self) -> None:
+        storage = FakeStorage()
+        await agent(storage)._beat()
+        assert await storage.state().instances.get("i0") is None

@@ -68,6 +68,10 @@ class TestStorage:
         assert access.blob_url == "https://shop.blob.core.windows.net"
         assert access.client_id == "11111111-2222-3333-4444-555555555555"
 
+    def test_an_identity_may_be_chosen_beside_a_connection_string(self) -> None:
+        env = {"CERTCAST_STORAGE": "AccountName=shop;AccountKey=c2VjcmV0", "CERTCAST_STORAGE__clientId": " 1111 "}
+        assert StorageAccess.from_env(env).client_id == "1111"
+
     def test_an_address_that_is_missing_is_named(self) -> None:
         env = {"CERTCAST_STORAGE__blobServiceUri": "https://shop.blob.core.windows.net"}
         with pytest.raises(ConfigurationError, match="CERTCAST_STORAGE__queueServiceUri") as caught:

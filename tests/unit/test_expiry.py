@@ -12,7 +12,7 @@ import pytest
 
 from shared.binding import BindingKey
 from shared.errors import UnavailableError
-from shared.expiry import ON_EXPIRY, WARN_DAYS, warn, warning_due
+from shared.expiry import ON_EXPIRY, WARN_DAYS, desired_rows, warn, warning_due
 from shared.intake import Notice, look_at
 from shared.messages import OUTBOX_QUEUE, BindingReport, InstallOutcome, InstallReport
 from shared.outgoing import EventType, OutgoingEvent, decode_event
@@ -20,9 +20,11 @@ from shared.results import STATUS_TAG, fold
 from shared.state import InstanceRecord, UploadRecord, UploadStatus
 from shared.sweep import sweep
 from tests.certificates import authority
+from tests.event_schemas import check_event
 from tests.fake_storage import START
 from tests.fakes import FakeStorage
-from tests.processes import Failing
+from tests.processes import Failing, Mortal
+from tests.scenes import PASSWORD, Scene
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -206,3 +208,152 @@ class TestExpired:
         assert "a.pfx: its certificate has ended" in caplog.text
         [event] = warnings(storage)
         assert "expired on" in json.loads(event.document)["reason"]
+
+
+SECOND = replace(RECORD, status=UploadStatus.REJECTED, claims=(BindingKey(role="*", host="a.test", port=443),))
+
+
+class TestTheCertificateInPlace:
+    """What is served while an upload under its name was rejected, waits for its password, or is not yet valid."""
+
+    @staticmethod
+    async def overwritten(scene: Scene, how: str) -> UploadRecord:
+        """A certificate that ends in 30 days less an hour, and an upload under its name that is not served."""
+        await scene.join("web-0")
+        await scene.accepted("a.pfx", "a.test", day=-60)
+        await scene.everyone_obeys("web-0")
+        scene.storage.queues[OUTBOX_QUEUE].clear()
+        if how == "rejected":
+            notice = await scene.upload("a.pfx", "b.test", day=0, metadata=rejected_metadata("a.test"))
+        elif how == "damaged":
+            notice = await scene.upload("a.pfx", content=b"damaged", metadata=rejected_metadata("c.test"))
+        elif how == "waiting_for_metadata":
+            notice = await scene.upload("a.pfx", "a.test", metadata={})
+        else:
+            notice = await scene.upload("a.pfx", "a.test", day=80)
+        record = await scene.looked_at(notice)
+        assert record.status == {"damaged": "rejected"}.get(how, how)
+        return record
+
+    @staticmethod
+    async def sweeps(scene: Scene, days: float) -> list[str]:
+        """Sweep four times a day."""
+        given = []
+        for _ in range(round(days * 4)):
+            await scene.beat("web-0")
+            given += (await sweep(scene.cloud)).warned
+            scene.storage.clock.advance(6 * 3600)
+        return given
+
+    @pytest.mark.parametrize("how", ["rejected", "damaged", "waiting_for_metadata", "scheduled"])
+    async def test_each_warning_is_given_once_and_tells_of_what_is_served(
+        self, how: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scene = Scene()
+        await self.overwritten(scene, how)
+        row = await scene.row("a.test")
+        assert row.not_after is not None
+        given = await self.sweeps(scene, 35)
+        assert given == ["a.pfx"] * (len(WARN_DAYS) + 1)
+        events = warnings(scene.storage)
+        assert len({event.event_id for event in events}) == len(WARN_DAYS) + 1
+        for event in events:
+            document = json.loads(event.document)
+            check_event(as_cloud_event(event))
+            assert document["status"] == {"damaged": "rejected"}.get(how, how)
+            assert document["fingerprint_sha256"] == row.fingerprint_sha256
+            assert document["not_after"] == f"{row.not_after:%Y-%m-%dT%H:%M:%SZ}"
+            assert (document["hosts"], document["port"]) == (["a.test"], 443)
+            assert "b.test" not in (document["subject"] or "")
+        assert "a.pfx: the certificate accepted before and still in place has ended" in caplog.text
+        assert await scene.row("a.test") == row
+
+    async def test_what_was_warned_of_before_it_was_overwritten_is_not_warned_of_again(self) -> None:
+        scene = Scene()
+        await scene.join("web-0")
+        await scene.accepted("a.pfx", "a.test", day=-75)
+        await scene.everyone_obeys("web-0")
+        assert (await sweep(scene.cloud)).warned == ["a.pfx"]
+        for _ in range(3):
+            await scene.looked_at(await scene.upload("a.pfx", "b.test", metadata=rejected_metadata("a.test")))
+            assert (await sweep(scene.cloud)).warned == []
+        scene.storage.clock.advance(9 * 86_400)
+        assert (await sweep(scene.cloud)).warned == ["a.pfx"]
+
+    async def test_the_same_certificate_uploaded_again_is_not_warned_of_again_and_its_renewal_is(self) -> None:
+        scene = Scene()
+        await scene.join("web-0")
+        await self.overwritten(scene, "rejected")
+        assert (await sweep(scene.cloud)).warned == ["a.pfx"]
+        await scene.accepted("a.pfx", "a.test", day=-60)
+        await scene.everyone_obeys("web-0")
+        assert (await sweep(scene.cloud)).warned == []
+        await scene.accepted("a.pfx", "a.test", day=-0.5)
+        assert (await sweep(scene.cloud)).warned == []
+        scene.storage.clock.advance(70 * 86_400)
+        assert (await sweep(scene.cloud)).warned == ["a.pfx"]
+
+    async def test_what_another_upload_took_over_is_not_warned_of(self) -> None:
+        scene = Scene()
+        await self.overwritten(scene, "rejected")
+        await scene.accepted("other.pfx", "a.test", day=-1)
+        assert await self.sweeps(scene, 32) == []
+
+    async def test_of_two_hosts_the_one_that_was_taken_over_is_not_told_of(self) -> None:
+        scene = Scene()
+        await scene.join("web-0")
+        await scene.accepted("a.pfx", "a.test", "b.test", day=-60)
+        await scene.accepted("other.pfx", "b.test", day=-1)
+        await scene.looked_at(await scene.upload("a.pfx", content=b"damaged", metadata=rejected_metadata("a.test")))
+        scene.storage.queues[OUTBOX_QUEUE].clear()
+        assert (await sweep(scene.cloud)).warned == ["a.pfx"]
+        [event] = warnings(scene.storage)
+        assert json.loads(event.document)["hosts"] == ["a.test"]
+
+    async def test_what_was_removed_before_the_rejected_upload_is_neither_warned_of_nor_said_to_be_in_place(
+        self,
+    ) -> None:
+        scene = Scene()
+        await scene.join("web-0")
+        await scene.accepted("a.pfx", "a.test", day=-60)
+        await scene.everyone_obeys("web-0")
+        await scene.looked_at(await scene.delete("a.pfx"))
+        record = await scene.looked_at(await scene.upload("a.pfx", "b.test", metadata=rejected_metadata("a.test")))
+        assert record.status is UploadStatus.REJECTED
+        assert record.reason == ""
+        assert await self.sweeps(scene, 32) == []
+
+    async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self) -> None:
+        scene = Scene()
+        record = await self.overwritten(scene, "rejected")
+        rows = await desired_rows(scene.cloud, [record])
+        assert warning_due(record, scene.storage.clock(), rows) == 30
+        await scene.accepted("a.pfx", "a.test", day=-0.5)
+        assert not await warn(scene.cloud, record, rows)
+        assert (await scene.record("a.pfx")).warned_days is None
+
+    async def test_the_rows_are_read_only_when_an_upload_needs_them(self) -> None:
+        scene = Scene()
+        life = Mortal()
+        seen = scene.seen_by(life)
+        assert await desired_rows(seen, [RECORD, replace(SECOND, claims=())]) == {}
+        assert life.steps == {}
+        await desired_rows(seen, [RECORD, SECOND])
+        assert life.steps == {"bindings query": 1}
+
+
+def rejected_metadata(host: str) -> dict[str, str]:
+    return {"CertificatePassword": PASSWORD, "HostHeader": host}
+
+
+def as_cloud_event(event: OutgoingEvent) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": "/certcast",
+        "type": event.kind.value,
+        "subject": event.subject,
+        "time": event.at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": json.loads(event.document),
+    }

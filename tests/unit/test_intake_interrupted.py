@@ -19,7 +19,7 @@ from shared.state import UploadStatus
 from shared.sweep import sweep
 from tests.effort import examples
 from tests.fakes import FakeStorage
-from tests.processes import Mortal, ProcessDiedError
+from tests.processes import Mortal, ProcessDiedError, StandingStill
 from tests.scenes import Scene, pfx
 from tests.virtual_time import Bursts, Interleaving, VirtualLoop, run
 
@@ -42,6 +42,7 @@ async def picture(scene: Scene) -> dict[str, Any]:
             "bundle": record.bundle_id,
             "counts": (record.live, record.total, record.expected),
             "done": record.etag == (version.etag if version else "deleted"),
+            "judged": record.source_etag,
             "metadata": version.metadata if version else None,
             "status tag": ((await scene.tags(record.name)).get("certcast_status") if version else None),
             "settling": record.settling_until,
@@ -205,21 +206,6 @@ def test_two_looks_at_once_end_as_one(case: Case, data: st.DataObject) -> None:
         assert without_reasons(await told_and_done(scene)) == without_reasons(expected)
 
     run(work)
-
-
-class StandingStill(Mortal):
-    """A process that stands still before one kind of step until it is told to go on."""
-
-    def __init__(self, before: str) -> None:
-        super().__init__()
-        self.before = before
-        self.reached = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def __call__(self, what: str) -> None:
-        if what == self.before:
-            self.reached.set()
-            await self.go_on.wait()
 
 
 @pytest.mark.parametrize(
