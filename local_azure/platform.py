@@ -7,7 +7,6 @@ part works is known to the part's own module.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import shutil
@@ -19,7 +18,6 @@ from urllib.parse import urlencode
 
 from local_azure.agent_process import start_agent
 from local_azure.azurite import Endpoints, start_azurite
-from local_azure.child_process import appending
 from local_azure.component import Component
 from local_azure.event_delivery import EventDelivery, Subscription
 from local_azure.eventgrid_relay import start_relay
@@ -27,8 +25,10 @@ from local_azure.eventgrid_trigger import WEBHOOK_PATH
 from local_azure.folder_watch import FolderWatch
 from local_azure.functions_process import start_core_tools, start_own_host
 from local_azure.host_keys import keys_in
-from local_azure.listening import LOOPBACK, PortOffsets
-from local_azure.platform_settings import AGENT_PORT_STEP, HTTPS_PORT, PlatformSettings
+from local_azure.instances import Instances
+from local_azure.listening import LOOPBACK
+from local_azure.log_lines import captured
+from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
 from local_azure.topic_receiver import TopicReceiver
 from shared.account import Account
 from shared.config import STORAGE_SETTING, StorageAccess
@@ -38,9 +38,10 @@ from shared.storage import UPLOADS_CONTAINER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
+    from local_azure.child_process import ChildEndedError, ChildProcess
     from local_azure.eventgrid_relay import EventGridRelay
     from local_azure.host_keys import HostKeys
+    from local_azure.instances import Instance
 
 BLOB_EVENT_FUNCTION = "on_blob_event"
 EVENTS = "events"
@@ -64,7 +65,6 @@ class LocalPlatform:
         settings: How it was set up.
         azurite: The storage emulator.
         functions: The Functions host.
-        agents: The agents, by number; `agent-0` is the first.
         topic: The Event Grid topic that certcast's own events go to.
     """
 
@@ -72,7 +72,6 @@ class LocalPlatform:
         self.settings = settings
         self.azurite = Component("azurite", self._begin_azurite, self._lose)
         self.functions = Component("functions", self._begin_functions, self._lose)
-        self.agents = tuple(self._agent(number) for number in range(settings.agents))
         self.topic = TopicReceiver(secrets.token_urlsafe(_KEY_BYTES), settings.on_event)
         self._stack = AsyncExitStack()
         self._loop = asyncio.get_running_loop()
@@ -81,7 +80,7 @@ class LocalPlatform:
         self._storage = Endpoints(blob_port=0, queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._functions_port = settings.ports.functions
         self._state = settings.state or Path()
-        self._offsets = range(0)
+        self._instances = Instances(settings, begin_agent=self._begin_agent, on_line=self._line, lost=self._lose)
         self._keys: HostKeys | None = None
         self._relay: EventGridRelay | None = None
         self._account: Account | None = None
@@ -127,12 +126,35 @@ class LocalPlatform:
         """The Event Grid relay; its `delivery` counts events and takes faults."""
         return _started(self._relay)
 
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances, in the order in which they joined; those that left are not among them."""
+        return self._instances.all
+
+    @property
+    def agents(self) -> tuple[Component, ...]:
+        """The agents of these instances; a server beside an agent goes on while the agent is stopped or killed."""
+        return tuple(instance.agent for instance in self.instances)
+
+    async def add_instance(self) -> Instance:
+        """Have one more instance join, and wait until it serves everything desired.
+
+        Raises:
+            ConfigurationError: Its port is taken, or a setting is wrong.
+            ChildEndedError: It did not come up.
+        """
+        return await self._instances.add()
+
+    async def remove_instance(self, name: str) -> None:
+        """Have an instance leave in good order, its web server too; nobody waits for it from then on."""
+        await self._instances.remove(name)
+
     def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
-        """Where an agent's embedded target serves a PortNumber."""
-        return (LOOPBACK, port + self._offsets[agent])
+        """Where the instance at this place among `instances` serves a PortNumber."""
+        return self.instances[agent].address(port)
 
     def log_of(self, component: str) -> Path:
-        """The log file of `azurite`, `functions`, `events`, `topic`, `agent-0` or another agent."""
+        """The log file of `azurite`, `functions`, `events`, `topic`, `agent-0`, `nginx-0` or another of these."""
         return self._state / "logs" / f"{component}.log"
 
     async def start(self) -> None:
@@ -143,9 +165,10 @@ class LocalPlatform:
             ChildEndedError: A part did not come up.
         """
         try:
-            self.settings.ports.check(self.settings.agents)
+            self.settings.check()
             self._prepare_state()
-            self._reserve_offsets()
+            self._stack.callback(self._instances.release)
+            self._instances.prepare(self._state)
             self._capture(_RELAY_LOG, EVENTS)
             self._capture(_TOPIC_LOG, TOPIC)
             self._stack.push_async_callback(self.topic.stop)
@@ -156,7 +179,7 @@ class LocalPlatform:
             self._account = await self._stack.enter_async_context(Account(access))
             await self._account.create_all()
             self._stack.push_async_callback(self.functions.stop)
-            self._stack.push_async_callback(self._stop_agents)
+            self._stack.push_async_callback(self._stop_instances)
             if self.settings.folder is not None:
                 self._capture(_FOLDER_LOG, FOLDER)
                 watch = FolderWatch(self.settings.folder, self._account.queues)
@@ -164,8 +187,8 @@ class LocalPlatform:
                 self._stack.push_async_callback(watch.stop)
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._start_functions())
-                for agent in self.agents:
-                    starting.create_task(agent.start())
+                for instance in self.instances:
+                    starting.create_task(instance.start())
         except BaseExceptionGroup as group:
             await self.stop()
             raise group.exceptions[0] from None
@@ -174,7 +197,7 @@ class LocalPlatform:
             raise
 
     async def stop(self) -> None:
-        """Stop everything in order: relay, agents, Functions host, storage."""
+        """Stop everything in order: relay, instances, Functions host, storage."""
         await self._stack.aclose()
 
     async def _start_functions(self) -> None:
@@ -206,29 +229,8 @@ class LocalPlatform:
         make_key_file(self._key_file)
         self._keys = keys_in(self._keys_file)
 
-    def _reserve_offsets(self) -> None:
-        first = self.settings.ports.agent_offset
-        if first is not None:
-            self._offsets = range(first, first + AGENT_PORT_STEP * self.settings.agents, AGENT_PORT_STEP)
-            return
-        reserved = PortOffsets.reserve(self.settings.agents)
-        self._stack.callback(reserved.release)
-        self._offsets = reserved.offsets
-
     def _capture(self, logger: str, component: str) -> None:
-        """Have the log lines of a part in this process take the way that the other parts' output takes."""
-        its_log = logging.getLogger(logger)
-        appending(self.log_of(component)).close()
-        handler = logging.FileHandler(self.log_of(component), encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        on_line = _OnLine(component, self._line)
-        on_line.setFormatter(handler.formatter)
-        self._stack.callback(its_log.setLevel, its_log.level)
-        its_log.setLevel(logging.INFO)
-        for one in (handler, on_line):
-            its_log.addHandler(one)
-            self._stack.callback(one.close)
-            self._stack.callback(its_log.removeHandler, one)
+        self._stack.enter_context(captured(logger, component, log=self.log_of(component), on_line=self._line))
 
     def _line(self, component: str, line: str) -> None:
         """Hand a line over; comes on any thread, at any time."""
@@ -284,29 +286,18 @@ class LocalPlatform:
             )
         return process
 
-    def _agent(self, number: int) -> Component:
-        name = f"agent-{number}"
+    async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
+        return await start_agent(
+            name,
+            folder=self.settings.root,
+            account=_started(self._account),
+            environment=self._environment({"CERTCAST_HEALTH_PORT": "0"}, settings),
+            log=self.log_of(name),
+            on_line=self._line,
+        )
 
-        async def begin() -> ChildProcess:
-            ours = {
-                "CERTCAST_TARGET": "embedded",
-                "CERTCAST_EMBEDDED_ADDRESS": LOOPBACK,
-                "CERTCAST_EMBEDDED_PORT_OFFSET": str(self._offsets[number]),
-                "CERTCAST_HEALTH_PORT": "0",
-            }
-            return await start_agent(
-                name,
-                folder=self.settings.root,
-                account=_started(self._account),
-                environment=self._environment(ours, self.settings.agent_environment),
-                log=self.log_of(name),
-                on_line=self._line,
-            )
-
-        return Component(name, begin, self._lose)
-
-    async def _stop_agents(self) -> None:
-        await asyncio.gather(*(agent.stop() for agent in self.agents))
+    async def _stop_instances(self) -> None:
+        await asyncio.gather(*(instance.stop() for instance in self.instances))
 
     @property
     def _key_file(self) -> Path:
@@ -328,18 +319,6 @@ class LocalPlatform:
             "PYTHONUNBUFFERED": "1",
         }
         return {**inherited, **common, **ours, **asked_for}
-
-
-class _OnLine(logging.Handler):
-    """Hands log records over as lines of a component."""
-
-    def __init__(self, component: str, on_line: OnLine) -> None:
-        super().__init__()
-        self._component = component
-        self._on_line = on_line
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._on_line(self._component, self.format(record))
 
 
 def _started(part: _Part | None) -> _Part:

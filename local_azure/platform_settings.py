@@ -11,6 +11,7 @@ from local_azure.azurite import REPOSITORY
 from local_azure.event_delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
 from local_azure.listening import ensure_free
 from local_azure.topic_receiver import ReceivedEvent
+from local_azure.web_server import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
 
 HTTPS_PORT = 443
@@ -59,9 +60,25 @@ class Ports:
                 )
             for number in range(agents):
                 port = self.agent_offset + AGENT_PORT_STEP * number + HTTPS_PORT
-                chosen.setdefault(port, f"agent-{number}, which serves PortNumber {HTTPS_PORT} there,")
+                chosen.setdefault(port, _purpose(number))
         for port, purpose in chosen.items():
             ensure_free(port, purpose)
+
+    def offset_of(self, number: int) -> int | None:
+        """The port offset of an agent that joins later; None for a free one.
+
+        Raises:
+            ConfigurationError: There is no such port, or another program has it.
+        """
+        if self.agent_offset is None:
+            return None
+        offset = self.agent_offset + AGENT_PORT_STEP * number
+        ensure_free(offset + HTTPS_PORT, _purpose(number))
+        return offset
+
+
+def _purpose(agent: int) -> str:
+    return f"agent-{agent}, which serves PortNumber {HTTPS_PORT} there,"
 
 
 STANDARD_PORTS = Ports()
@@ -77,6 +94,7 @@ class PlatformSettings:
 
     Attributes:
         agents: How many instances there are.
+        targets: What they install on, in turn: the first instance on the first of them, and so on.
         ports: Where everything listens.
         state: Folder for storage, logs and keys, kept from run to run; None is a temporary one.
         root: Folder of function_app.py.
@@ -86,11 +104,13 @@ class PlatformSettings:
         faults: What goes wrong with events on the way.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
+        own_environment: Settings of single agents beside those, by number, such as `CERTCAST_ROLE`.
         on_line: Called on the event loop with a component's name and each line of its output.
         on_event: Called on the event loop with each event that certcast sends out.
     """
 
     agents: int = 3
+    targets: tuple[str, ...] = (EMBEDDED,)
     ports: Ports = STANDARD_PORTS
     state: Path | None = None
     root: Path = REPOSITORY
@@ -100,5 +120,19 @@ class PlatformSettings:
     faults: Faults = field(default_factory=Faults)
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    own_environment: Mapping[int, Mapping[str, str]] = field(default_factory=dict, repr=False)
     on_line: Callable[[str, str], None] | None = None
     on_event: Callable[[ReceivedEvent], None] | None = None
+
+    def check(self) -> None:
+        """See that ports and web servers can be had, before anything is started.
+
+        Raises:
+            ConfigurationError: One cannot; the text names it and the cure.
+        """
+        self.ports.check(self.agents)
+        check_targets(self.targets, self.state)
+
+    def target_of(self, number: int) -> str:
+        """What an instance installs on."""
+        return self.targets[number % len(self.targets)]

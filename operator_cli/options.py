@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 Command = TypeVar("Command", bound="Callable[..., int]")
 
@@ -109,13 +109,39 @@ agents_option = click.option(
     type=click.IntRange(1, MAX_AGENTS),
     default=3,
     show_default=True,
+    is_eager=True,  # read before `--target`, wherever it stands
     metavar="N",
     help="How many instances there are.",
 )
-target_option = click.option(
-    "--target",
-    type=click.Choice(["embedded"]),
-    default="embedded",
-    show_default=True,
-    help="The web server that the agents install on.",
-)
+
+
+def targets_option(targets: Sequence[str]) -> Callable[[Command], Command]:
+    """The web servers that the instances install on; for a command that has `agents_option` too.
+
+    Args:
+        targets: What there is to choose from; the first is taken without the option.
+    """
+    choice = click.Choice(targets)
+
+    def names(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+        named = tuple(choice.convert(word.strip(), parameter, context) for value in values for word in value.split(","))
+        if len(named) > context.params["agents"]:
+            raise click.BadParameter(
+                f"{len(named)} web servers are named for {context.params['agents']} instances: name fewer, or raise "
+                "--agents.",
+                ctx=context,
+                param=parameter,
+            )
+        return named
+
+    return click.option(
+        "--target",
+        "targets",
+        multiple=True,
+        default=targets[:1],
+        show_default=True,
+        metavar="|".join(targets),
+        callback=names,
+        help="The web server that the instances install on; several, repeated or separated by commas, are taken in "
+        "turn.",
+    )

@@ -9,14 +9,17 @@ import click
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, HTTPS_PORT, STANDARD_PORTS, PlatformSettings, Ports
+from local_azure.web_server import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
-from operator_cli.options import agents_option, target_option
+from operator_cli.options import agents_option, targets_option
 from operator_cli.terminal import results, safe, say
 from shared.storage import UPLOADS_CONTAINER
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from local_azure.instances import Instance
 
 STATE = Path(".certcast")
 
@@ -26,7 +29,7 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
 
 @click.command("up")
 @agents_option
-@target_option
+@targets_option(TARGETS)
 @click.option("--blob-port", type=_PORT, metavar="PORT", help="Blob service. Default: 10000; 0 is a free one.")
 @click.option("--queue-port", type=_PORT, metavar="PORT", help="Queue service. Default: 10001; 0 is a free one.")
 @click.option("--table-port", type=_PORT, metavar="PORT", help="Table service. Default: 10002; 0 is a free one.")
@@ -55,7 +58,7 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
 @click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
 def command(  # noqa: PLR0917 - Click passes them by name
     agents: int,
-    target: str,
+    targets: tuple[str, ...],
     blob_port: int | None,
     queue_port: int | None,
     table_port: int | None,
@@ -68,8 +71,9 @@ def command(  # noqa: PLR0917 - Click passes them by name
 ) -> int:
     """Run the whole cloud on this machine until Ctrl-C.
 
-    Azurite (the storage emulator), an Event Grid that tells of its blobs, the Function, and agents that serve HTTPS;
-    all on 127.0.0.1. On the standard ports Storage Explorer's "Local Emulator", az and every SDK find it by themselves.
+    Azurite (the storage emulator), an Event Grid that tells of its blobs, the Function, and agents that serve HTTPS,
+    by themselves or by a real web server each; all on 127.0.0.1. On the standard ports Storage Explorer's "Local
+    Emulator", az and every SDK find it by themselves.
     """
     usual = FREE_PORTS if free_ports else STANDARD_PORTS
     ports = Ports(
@@ -81,11 +85,11 @@ def command(  # noqa: PLR0917 - Click passes them by name
     )
     settings = PlatformSettings(
         agents=agents,
+        targets=targets,
         ports=ports,
         state=state,
         folder=folder,
         host="func" if core_tools else "certcast",
-        agent_environment={"CERTCAST_TARGET": target},
         on_line=_Log(results()),
     )
     try:
@@ -109,9 +113,8 @@ async def _serve(settings: PlatformSettings) -> int:
 def usage(platform: LocalPlatform) -> str:
     """How the local cloud that runs now is used."""
     standard = platform.endpoints.blob_port == STANDARD_PORTS.blob
-    served = [(agent.name, platform.tls_address(number)) for number, agent in enumerate(platform.agents)]
-    addresses = "\n".join(f"  {name:<10}https://{ip}:{port}" for name, (ip, port) in served)
-    first_ip, first_port = served[0][1]
+    addresses = "\n".join(_served_by(instance) for instance in platform.instances)
+    first_ip, first_port = platform.instances[0].address()
     settings = "" if standard else 'CERTCAST_STORAGE="CONNECTION STRING" '
     emulator = "Emulator - Default Ports" if standard else "(connect to it by the connection string)"
     return f"""\
@@ -134,6 +137,12 @@ see what becomes of it
 
 logs are in {platform.state / "logs"}
 """
+
+
+def _served_by(instance: Instance) -> str:
+    ip, port = instance.address()
+    server = "" if instance.server is None else f" ({instance.target})"
+    return f"  {instance.name:<10}https://{ip}:{port}{server}"
 
 
 def safe_lines(text: str) -> str:

@@ -13,6 +13,7 @@ _PACKAGES = {
     "ab": "apache2-utils",
     "apache2": "apache2-bin",
     "caddy": "caddy",
+    "faketime": "faketime",
     "haproxy": "haproxy",
     "mcs": "mono-mcs",
     "mono": "mono-runtime",

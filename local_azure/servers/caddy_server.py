@@ -42,8 +42,14 @@ class CaddyServer:
     processes: dict[int, ChildProcess]
     _listen: str
     _password: str = field(repr=False)
+    _name: str
     _log: Path | None
     _on_line: OnLine | None
+
+    @property
+    def process(self) -> ChildProcess:
+        """The one for the first PortNumber."""
+        return next(iter(self.processes.values()))
 
     @property
     def agent_environment(self) -> dict[str, str]:
@@ -61,8 +67,12 @@ class CaddyServer:
         """End it and wait until it is gone."""
         await asyncio.gather(*(process.stop() for process in self.processes.values()))
 
+    async def close(self) -> None:
+        """End it for good."""
+        await self.stop()
+
     async def start_again(self) -> None:
-        """Start it after `stop`, with the same configuration."""
+        """Start it once it has ended, with the same configuration."""
         for number in list(self.processes):
             await self.start(number)
 
@@ -75,7 +85,7 @@ class CaddyServer:
         command = [find_caddy(), "run", "--config", str(self.folder / f"caddy-{number}.json")]
         environment = dict(os.environ) | {"HOME": str(self.folder), "XDG_DATA_HOME": str(self.folder / "data")}
         process = child_process.start(
-            "caddy", command, environment=environment, folder=self.folder, log=self._log, on_line=self._on_line
+            self._name, command, environment=environment, folder=self.folder, log=self._log, on_line=self._on_line
         )
         self.processes[number] = process
         await _listening(process, self.address, number + self.port_offset)
@@ -87,6 +97,7 @@ async def start_caddy(
     port_offset: int,
     port_numbers: Sequence[int] = (443,),
     address: str = "127.0.0.1",
+    name: str = "caddy",
     log: Path | None = None,
     on_line: OnLine | None = None,
 ) -> CaddyServer:
@@ -97,6 +108,7 @@ async def start_caddy(
         port_offset: PortNumber p is served at p + this.
         port_numbers: PortNumbers that uploads may name.
         address: Where it listens.
+        name: What log lines and errors call it.
         log: File its output is appended to.
         on_line: Called with each line of its output, on another thread.
 
@@ -121,6 +133,7 @@ async def start_caddy(
         processes={},
         _listen=listen,
         _password=password,
+        _name=name,
         _log=log,
         _on_line=on_line,
     )

@@ -16,6 +16,7 @@ from instance_agent.targets.file_batch import FileBatch
 from instance_agent.targets.haproxy_session import Session
 from local_azure import child_process
 from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
+from local_azure.servers.socket_path import forget_socket_path, socket_path
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _START_TIMEOUT_S = 60.0
 _GLOBAL = """\
 global
     stats socket {socket} mode 600 level admin
-    maxconn 4000
+    maxconn 1000
 {extra}
 defaults
     mode http
@@ -50,10 +51,11 @@ class HAProxyServer:
     """A running HAProxy (a master and its worker); made by `start_haproxy`.
 
     Attributes:
-        folder: Holds its configuration, its socket and the certificates.
+        folder: Holds its configuration and the certificates.
         address: Where it listens.
         port_offset: PortNumber p is served at p + this.
         fallback_fingerprint: Of what it serves where nothing is bound.
+        socket: Its admin socket.
         process: The master.
     """
 
@@ -61,14 +63,11 @@ class HAProxyServer:
     address: str
     port_offset: int
     fallback_fingerprint: str
+    socket: Path
     process: ChildProcess
+    _name: str
     _log: Path | None
     _on_line: OnLine | None
-
-    @property
-    def socket(self) -> Path:
-        """Its admin socket."""
-        return self.folder / "admin.sock"
 
     @property
     def certificates(self) -> Path:
@@ -96,9 +95,14 @@ class HAProxyServer:
         """End it and wait until it is gone."""
         await self.process.stop()
 
+    async def close(self) -> None:
+        """End it for good."""
+        await self.stop()
+        await asyncio.to_thread(forget_socket_path, self.socket)
+
     async def start_again(self) -> None:
-        """Start it after `stop`, over the same files."""
-        self.process = await _start(self.folder, self._log, self._on_line)
+        """Start it once it has ended, over the same files."""
+        self.process = await _start(self.folder, self.socket, self._name, self._log, self._on_line)
 
 
 async def start_haproxy(
@@ -109,6 +113,7 @@ async def start_haproxy(
     address: str = "127.0.0.1",
     fallback: CertificateBundle | None = None,
     extra_global: str = "",
+    name: str = "haproxy",
     log: Path | None = None,
     on_line: OnLine | None = None,
 ) -> HAProxyServer:
@@ -121,6 +126,7 @@ async def start_haproxy(
         address: Where it listens.
         fallback: Served where nothing is bound; self-signed when None.
         extra_global: Further lines for the section `global`.
+        name: What log lines and errors call it.
         log: File its output is appended to.
         on_line: Called with each line of its output, on another thread.
 
@@ -131,7 +137,8 @@ async def start_haproxy(
     certificates = folder / "certcast"
     certificates.mkdir(mode=0o700, parents=True, exist_ok=True)
     chosen = fallback or self_made_fallback(datetime.now(UTC))
-    text = _GLOBAL.format(socket=folder / "admin.sock", extra=extra_global)
+    socket = socket_path(folder, "admin.sock")
+    text = _GLOBAL.format(socket=socket, extra=extra_global)
     files = FileBatch(folder / ".staging")
     files.write(folder / "fallback.pem", chosen.to_pem())
     for number in port_numbers:
@@ -148,12 +155,19 @@ async def start_haproxy(
     files.write(folder / "haproxy.cfg", text.encode())
     await asyncio.to_thread(files.commit)
     files.close()
+    try:
+        process = await _start(folder, socket, name, log, on_line)
+    except BaseException:
+        forget_socket_path(socket)
+        raise
     return HAProxyServer(
         folder=folder,
         address=address,
         port_offset=port_offset,
         fallback_fingerprint=chosen.fingerprint_sha256,
-        process=await _start(folder, log, on_line),
+        socket=socket,
+        process=process,
+        _name=name,
         _log=log,
         _on_line=on_line,
     )
@@ -171,11 +185,11 @@ def find_haproxy() -> str:
     return path
 
 
-async def _start(folder: Path, log: Path | None, on_line: OnLine | None) -> ChildProcess:
+async def _start(folder: Path, socket: Path, name: str, log: Path | None, on_line: OnLine | None) -> ChildProcess:
     command = [find_haproxy(), "-W", "-db", "-f", str(folder / "haproxy.cfg")]
-    process = child_process.start("haproxy", command, folder=folder, log=log, on_line=on_line)
+    process = child_process.start(name, command, folder=folder, log=log, on_line=on_line)
     try:
-        await _answering(process, folder / "admin.sock")
+        await _answering(process, socket)
     except BaseException:
         await process.stop()
         raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_azure import child_process
 from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
+from local_azure.servers.socket_path import forget_socket_path, socket_path
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class NginxServer:
         port_offset: PortNumber p is served at p + this.
         port_numbers: PortNumbers that uploads may name.
         mode: The agent's mode.
+        socket: The agent's socket.
         process: The master.
     """
 
@@ -65,8 +67,9 @@ class NginxServer:
     port_offset: int
     port_numbers: tuple[int, ...]
     mode: str
+    socket: Path
     process: ChildProcess
-    _socket_folder: Path
+    _name: str
     _log: Path | None
     _on_line: OnLine | None
 
@@ -74,11 +77,6 @@ class NginxServer:
     def certificates(self) -> Path:
         """The folder it shares with the agent."""
         return self.folder / "certcast"
-
-    @property
-    def socket(self) -> Path:
-        """The agent's socket; in a folder of its own, since a socket's path may have 107 characters only."""
-        return self._socket_folder / "control.sock"
 
     @property
     def agent_environment(self) -> dict[str, str]:
@@ -101,11 +99,13 @@ class NginxServer:
     async def close(self) -> None:
         """End it for good."""
         await self.stop()
-        shutil.rmtree(self._socket_folder, ignore_errors=True)
+        await asyncio.to_thread(forget_socket_path, self.socket)
 
     async def start_again(self) -> None:
-        """Start it after `stop`, over the same files."""
-        self.process = await _start(self.folder, self._log, self._on_line)
+        """Start it once it has ended, however that was, over the same files."""
+        # nginx that was killed leaves its socket, and the next one does not start over it.
+        await asyncio.to_thread(self.socket.unlink, missing_ok=True)
+        self.process = await _start(self.folder, self._name, self._log, self._on_line)
 
 
 async def start_nginx(
@@ -118,6 +118,7 @@ async def start_nginx(
     worker_user: str = "root",
     workers: int = 2,
     extra_http: str = "",
+    name: str = "nginx",
     log: Path | None = None,
     on_line: OnLine | None = None,
 ) -> NginxServer:
@@ -134,6 +135,7 @@ async def start_nginx(
         worker_user: Whom the workers run as, where nginx is started by root.
         workers: How many there are.
         extra_http: Further lines for the `http` block.
+        name: What log lines and errors call it.
         log: File its output is appended to.
         on_line: Called with each line of its output, on another thread.
 
@@ -151,20 +153,27 @@ async def start_nginx(
     (folder / "temporary").mkdir(mode=0o755, parents=True, exist_ok=True)
     text = _CONFIGURATION.format(
         modules="".join(f'load_module "{path}";\n' for path in loaded),
-        user=f"user {worker_user};\n" if os.name != "nt" and os.geteuid() == 0 else "",
+        user=f"user {worker_user};\n" if sys.platform != "win32" and os.geteuid() == 0 else "",
         folder=folder,
         workers=workers,
         extra=extra_http,
     )
     (folder / "nginx.conf").write_text(text, encoding="utf-8")
+    socket = socket_path(folder, "control.sock")
+    try:
+        process = await _start(folder, name, log, on_line)
+    except BaseException:
+        forget_socket_path(socket)
+        raise
     return NginxServer(
         folder=folder,
         address=address,
         port_offset=port_offset,
         port_numbers=tuple(port_numbers),
         mode="dynamic" if loaded else "blocks",
-        process=await _start(folder, log, on_line),
-        _socket_folder=Path(tempfile.mkdtemp(prefix="certcast-nginx-")),
+        socket=socket,
+        process=process,
+        _name=name,
         _log=log,
         _on_line=on_line,
     )
@@ -178,7 +187,10 @@ def find_nginx() -> str:
     """
     path = shutil.which("nginx") or shutil.which("nginx", path=os.pathsep.join(("/usr/sbin", "/usr/local/sbin")))
     if path is None:
-        raise ConfigurationError("nginx was not found: install it, for example with `apt-get install nginx`")
+        raise ConfigurationError(
+            "nginx was not found: install it with the Lua module that spares it reloads, for example with "
+            "`apt-get install nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache`"
+        )
     return path
 
 
@@ -191,11 +203,11 @@ def find_lua_modules() -> tuple[Path, ...]:
     return ()
 
 
-async def _start(folder: Path, log: Path | None, on_line: OnLine | None) -> ChildProcess:
+async def _start(folder: Path, name: str, log: Path | None, on_line: OnLine | None) -> ChildProcess:
     pid_file = folder / "nginx.pid"
     await asyncio.to_thread(pid_file.unlink, missing_ok=True)
     command = [find_nginx(), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    process = child_process.start("nginx", command, folder=folder, log=log, on_line=on_line)
+    process = child_process.start(name, command, folder=folder, log=log, on_line=on_line)
     try:
         await _running(process, pid_file)
     except BaseException:

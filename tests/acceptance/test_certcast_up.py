@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -12,17 +13,20 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 from operator_cli.handshake import certificate_shown
+from tests.acceptance.witness import eventually
 from tests.certificates import authority
 from tests.command_line import certcast, clean_environment
 from tests.deployment import ROOT
+from tests.programs import needs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 AGENTS = 2
 STARTED_S = 90
@@ -47,9 +51,13 @@ class Up:
     @property
     def agents(self) -> list[tuple[str, int]]:
         return [
-            (ip, int(port))
-            for ip, port in re.findall(r"^  agent-\d+ +https://([\d.]+):(\d+)$", self.said, re.MULTILINE)
+            (ip, int(port)) for ip, port in re.findall(r"^  agent-\d+ +https://([\d.]+):(\d+)", self.said, re.MULTILINE)
         ]
+
+    @property
+    def servers(self) -> list[str]:
+        """What stands behind the agents' addresses."""
+        return re.findall(r"^  agent-\d+ +https://[\d.:]+ \((\w+)\)$", self.said, re.MULTILINE)
 
     async def read_until(self, text: str) -> None:
         assert self.process.stdout is not None
@@ -75,6 +83,13 @@ class Up:
                 if mark in environment.read_bytes():
                     found.append((environment.parent / "cmdline").read_text())
         return found
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """One in which unix sockets have room; pytest's are too long for them."""
+    with TemporaryDirectory(prefix="up-") as folder:
+        yield Path(folder)
 
 
 @asynccontextmanager
@@ -138,6 +153,116 @@ async def test_a_request_to_end_ends_it_all_too_and_its_storage_is_kept(tmp_path
             assert await certificate_shown(agent, HOST) == issued.fingerprint
 
 
+async def test_a_folder_named_on_the_command_line_is_served_renewed_and_unbound(tmp_path: Path) -> None:
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    first, renewed = authority().issue(HOST, "other.example.com"), authority().issue(HOST)
+
+    async def become_shown(agents: list[tuple[str, int]], fingerprints: list[str | None]) -> None:
+        async def shown() -> bool:
+            return [await certificate_shown(agent, HOST) for agent in agents] == fingerprints
+
+        await eventually(shown, f"{HOST} to be served as {fingerprints}", STARTED_S)
+
+    async with up(tmp_path / "state", "--folder", str(folder)) as running:
+        assert len(running.agents) == AGENTS
+        fallbacks = [await certificate_shown(agent, HOST) for agent in running.agents]
+        (folder / "shop.json").write_text(json.dumps({"CertificatePassword": "hunter2", "HostHeader": HOST}))
+        (folder / "shop.pfx").write_bytes(first.pfx("hunter2"))
+        await become_shown(running.agents, [first.fingerprint] * AGENTS)
+        for agent, fallback in zip(running.agents, fallbacks, strict=True):
+            assert await certificate_shown(agent, "other.example.com") == fallback
+        (folder / "shop.pfx").write_bytes(renewed.pfx("hunter2"))
+        await become_shown(running.agents, [renewed.fingerprint] * AGENTS)
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        status = await certcast("status", "folder://shop.pfx", "--json", env=env)
+        assert status.document["uploads"][0]["hosts"] == [HOST]
+        (folder / "shop.pfx").unlink()
+        await become_shown(running.agents, fallbacks)
+        assert await running.end_by(signal.SIGINT) == 0
+        assert running.left_behind() == []
+        assert "Traceback" not in running.said
+        assert "hunter2" not in running.said
+
+
+async def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "nowhere"
+    ran = await certcast("up", "--free-ports", "--folder", missing, "--state", tmp_path / "state")
+    told = [line for line in ran.err.splitlines() if line.startswith("certcast: ")]
+    assert ran.code == 2
+    assert told == [f"certcast: {missing} is no folder: make it, or name another one with --folder"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@needs("nginx", "haproxy", "caddy")
+async def test_real_servers_are_gone_with_it_even_when_it_is_killed_and_start_anew_over_what_it_left(
+    tmp_path: Path, short_folder: Path
+) -> None:
+    issued = authority().issue(HOST)
+    pfx = tmp_path / "shop.pfx"
+    pfx.write_bytes(issued.pfx(None))
+    options = ("--target", "nginx", "--target", "haproxy,caddy", "--agents", "3")
+    async with up(short_folder, *options) as running:
+        assert running.servers == ["nginx", "haproxy", "caddy"]
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        assert (await certcast("upload", pfx, env=env)).code == 0
+        family = descendants(running.process.pid)
+        titles = [(Path("/proc") / str(pid) / "cmdline").read_bytes().decode() for pid in family]
+        for title in ("nginx: master process", "nginx: worker process", "/haproxy\0", "/caddy\0"):
+            assert any(title in known for known in titles), titles
+        running.process.kill()
+        await running.process.wait()
+
+        async def gone() -> bool:
+            return not any(alive(pid) for pid in family)
+
+        await eventually(gone, "all that it started to end", ENDED_S)
+    async with up(short_folder, *options) as again:
+        # Azurite writes each of its parts to disk some seconds late: what was last uploaded may be lost, or half of it.
+        issued = authority().issue(HOST)
+        pfx.write_bytes(issued.pfx(None))
+        env = clean_environment(CERTCAST_STORAGE=again.connection_string)
+        uploaded = await certcast("upload", pfx, env=env)
+        assert uploaded.code == 0, uploaded.err
+        assert [await certificate_shown(agent, HOST) for agent in again.agents] == [issued.fingerprint] * 3
+        family = descendants(again.process.pid)
+        assert await again.end_by(signal.SIGTERM) == 0
+        assert [pid for pid in family if alive(pid)] == []
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Every process that it started, and that those started."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # The command's name may hold spaces and parentheses; state and parent follow its last ')' (proc(5)).
+            parents[int(entry.name)] = int((entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+    found = [ancestor]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found[1:]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@needs("nginx")
+async def test_a_missing_server_program_is_one_line_that_names_the_package(tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    folder.mkdir()
+    env = clean_environment(PATH=str(folder))
+    ran = await certcast("up", "--free-ports", "--target", "nginx,caddy", "--state", tmp_path / "state", env=env)
+    told = [line for line in ran.err.splitlines() if line.startswith("certcast: ")]
+    assert ran.code == 2
+    assert told == ["certcast: Caddy was not found: install it, for example with `apt-get install caddy`"]
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "state").exists(), "nothing was started"
+
+
 @pytest.mark.parametrize("option", ["--blob-port", "--queue-port", "--table-port", "--functions-port"])
 async def test_a_taken_port_is_one_line_that_names_it(tmp_path: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -194,7 +319,17 @@ async def test_a_folder_that_may_not_be_written_is_one_line(tmp_path: Path) -> N
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize("arguments", [["--agents", "0"], ["--target", "abacus"], ["--blob-port", "70000"], ["--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--agents", "0"],
+        ["--target", "abacus"],
+        ["--target", "embedded,abacus"],
+        ["--target", "embedded,embedded", "--agents", "1"],
+        ["--blob-port", "70000"],
+        ["--json"],
+    ],
+)
 async def test_a_wrong_option_is_usage(arguments: list[str]) -> None:
     ran = await certcast("up", *arguments)
     assert ran.code == 2

@@ -15,6 +15,7 @@ from local_azure.listening import PortOffsets, ensure_free, free_port
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
 from shared.errors import ConfigurationError
+from tests.programs import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,6 +151,38 @@ async def test_missing_core_tools_are_one_line_with_the_cure(monkeypatch: pytest
     monkeypatch.setattr("local_azure.functions_process.shutil.which", lambda _program: None)
     said = await failure_of(PlatformSettings(agents=0, ports=FREE_PORTS, host="func"))
     assert said.startswith("Azure Functions Core Tools (func) are not installed: npm install -g")
+
+
+@pytest.mark.parametrize(
+    ("target", "package"),
+    [
+        ("nginx", "apt-get install nginx libnginx-mod-http-lua"),
+        ("haproxy", "apt-get install haproxy"),
+        ("caddy", "apt-get install caddy"),
+    ],
+)
+async def test_a_missing_web_server_is_one_line_with_the_cure_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, package: str
+) -> None:
+    monkeypatch.setattr(f"local_azure.servers.{target}_server.shutil.which", lambda *_, **__: None)
+    settings = PlatformSettings(agents=2, targets=("embedded", target), ports=FREE_PORTS, state=tmp_path / "state")
+    assert package in await failure_of(settings)
+    assert not (tmp_path / "state").exists()
+
+
+async def test_a_target_that_the_local_cloud_does_not_have_is_told() -> None:
+    said = await failure_of(PlatformSettings(targets=("embedded", "abacus"), ports=FREE_PORTS))
+    assert said == "there is no target 'abacus': choose embedded, nginx, haproxy, caddy"
+
+
+@pytest.mark.parametrize(("target", "name"), [("haproxy", "with space"), ("nginx", "it's"), ("haproxy", "größe")])
+@needs("nginx", "haproxy")
+async def test_a_data_folder_that_a_server_cannot_be_given_is_told(tmp_path: Path, target: str, name: str) -> None:
+    settings = PlatformSettings(targets=(target,), ports=FREE_PORTS, state=tmp_path / name)
+    assert await failure_of(settings) == (
+        f"{target} cannot be configured with files in {tmp_path / name}, for the characters in that path: "
+        "choose another data folder"
+    )
 
 
 def test_the_standard_ports_are_those_of_the_emulator_and_of_core_tools() -> None:

@@ -1,0 +1,175 @@
+"""The instances of the local cloud: an agent each, and the web server it installs on; they may join late and leave.
+
+How an agent is started is handed in; nothing of storage or Functions is known here.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from local_azure.component import Component
+from local_azure.listening import LOOPBACK, PortOffsets
+from local_azure.platform_settings import AGENT_PORT_STEP, HTTPS_PORT
+from local_azure.web_server import EMBEDDED, WebServer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
+    from local_azure.platform_settings import PlatformSettings
+
+    BeginAgent = Callable[[str, Mapping[str, str]], Awaitable[ChildProcess]]
+
+SERVERS = "web-servers"
+"""The folder within the data folder in which each server has its own."""
+
+
+class Instance:
+    """One machine of the platform, as it were.
+
+    Attributes:
+        name: Its id.
+        target: What it installs on.
+        agent: Its agent; started, stopped and killed apart from the server.
+        server: Its web server; None where that is a listener of the agent's own.
+    """
+
+    def __init__(self, name: str, target: str, *, offset: int, agent: Component, server: WebServer | None) -> None:
+        self.name = name
+        self.target = target
+        self.agent = agent
+        self.server = server
+        self._offset = offset
+
+    def address(self, port: int = HTTPS_PORT) -> tuple[str, int]:
+        """Where it serves a PortNumber."""
+        return (LOOPBACK, port + self._offset)
+
+    async def start(self) -> None:
+        """Start the server, then the agent, and wait until it serves everything desired."""
+        if self.server is not None:
+            await self.server.start()
+        await self.agent.start()
+
+    async def stop(self) -> None:
+        """Stop the agent, then the server for good."""
+        await self.agent.stop()
+        if self.server is not None:
+            await self.server.close()
+
+
+class Instances:
+    """The instances there are.
+
+    Attributes:
+        all: In the order in which they came.
+    """
+
+    def __init__(
+        self,
+        settings: PlatformSettings,
+        *,
+        begin_agent: BeginAgent,
+        on_line: OnLine,
+        lost: Callable[[ChildEndedError], None],
+    ) -> None:
+        """Have none yet.
+
+        Args:
+            settings: Of the local cloud.
+            begin_agent: Starts an agent by name, with settings of its own, and returns once it is ready.
+            on_line: Called with a server's name and each line of its output, on another thread.
+            lost: Called when an agent or a server ends though nobody stopped it.
+        """
+        self.all: tuple[Instance, ...] = ()
+        self._settings = settings
+        self._begin_agent = begin_agent
+        self._on_line = on_line
+        self._lost = lost
+        self._state = Path()
+        self._held = ExitStack()
+        self._next = 0
+
+    def prepare(self, state: Path) -> None:
+        """Find ports for those that are there from the start; none of them is started yet.
+
+        Args:
+            state: The local cloud's data folder.
+
+        Raises:
+            ConfigurationError: There are no ports.
+        """
+        self._state = state
+        first, count = self._settings.ports.agent_offset, self._settings.agents
+        if first is None:
+            offsets = self._reserved(count)
+        else:
+            offsets = range(first, first + AGENT_PORT_STEP * count, AGENT_PORT_STEP)
+        for offset in offsets:
+            self._enlist(offset)
+
+    async def add(self) -> Instance:
+        """Have one more join, and wait until it serves everything desired.
+
+        Raises:
+            ConfigurationError: There is no port for it, or a setting is wrong.
+            ChildEndedError: It did not come up.
+        """
+        offset = self._settings.ports.offset_of(self._next)
+        joining = self._enlist(self._reserved(1)[0] if offset is None else offset)
+        try:
+            await joining.start()
+        except BaseException:
+            await self.remove(joining.name)
+            raise
+        return joining
+
+    async def remove(self, name: str) -> None:
+        """Stop one in good order; its name is not given again."""
+        [leaving] = [instance for instance in self.all if instance.name == name]
+        self.all = tuple(instance for instance in self.all if instance is not leaving)
+        await leaving.stop()
+
+    def release(self) -> None:
+        """Let others have the ports."""
+        self._held.close()
+
+    def _reserved(self, count: int) -> range:
+        reserved = PortOffsets.reserve(count)
+        self._held.callback(reserved.release)
+        return reserved.offsets
+
+    def _enlist(self, offset: int) -> Instance:
+        number, self._next = self._next, self._next + 1
+        name, target = f"agent-{number}", self._settings.target_of(number)
+        server = None
+        if target != EMBEDDED:
+            server_name = f"{target}-{number}"
+            server = WebServer(
+                server_name,
+                target,
+                folder=self._state / SERVERS / name,
+                port_offset=offset,
+                log=self._state / "logs" / f"{server_name}.log",
+                on_line=self._on_line,
+                lost=self._lost,
+            )
+
+        async def begin() -> ChildProcess:
+            ours = _embedded(offset) if server is None else server.agent_environment
+            own = self._settings.own_environment.get(number, {})
+            return await self._begin_agent(name, {**ours, **self._settings.agent_environment, **own})
+
+        instance = Instance(name, target, offset=offset, agent=Component(name, begin, self._lost), server=server)
+        self.all = (*self.all, instance)
+        return instance
+
+
+def _embedded(offset: int) -> dict[str, str]:
+    return {
+        "CERTCAST_TARGET": EMBEDDED,
+        "CERTCAST_EMBEDDED_ADDRESS": LOOPBACK,
+        "CERTCAST_EMBEDDED_PORT_OFFSET": str(offset),
+    }
