@@ -36,6 +36,10 @@ _NOT_OURS = (ValueError, InvalidUnwrap, InvalidTag)
 """What decrypting something ends in that was sealed under another key, was tampered with or was never sealed."""
 
 
+class _NotSealedError(CertcastError):
+    """Its encryption metadata is missing, or changed while it was read."""
+
+
 class AzureUploads:
     """The container that uploaders write to, as `shared.ports.UploadContainer`."""
 
@@ -180,6 +184,16 @@ class SealedBundles:
             blob.upload_blob(pem, overwrite=True)
 
     def _open(self, bundle_id: str) -> bytes:
+        with azure_errors(f"opening bundle {bundle_id}"):
+            for _ in range(_READ_TRIES - 1):
+                try:
+                    return self._read(bundle_id)
+                except _NotSealedError:
+                    # The SDK asks twice, and what was sealed anew in between it takes for tampering.
+                    continue
+            return self._read(bundle_id)
+
+    def _read(self, bundle_id: str) -> bytes:
         named: list[str] = []
 
         def resolve(key_id: str) -> KeyEncryptionKey:
@@ -188,24 +202,23 @@ class SealedBundles:
 
         blob = self._blob(bundle_id)
         blob.key_resolver_function = resolve
-        with azure_errors(f"opening bundle {bundle_id}"):
-            try:
-                return bytes(blob.download_blob().readall())
-            except (HttpResponseError, *_NOT_OURS) as error:
-                # The SDK tells of a failed decryption as of a broken download, in an error that has no response.
-                causes = [] if isinstance(error, HttpResponseError) and error.response else list(_causes(error))
-                told = next((cause for cause in causes if isinstance(cause, CertcastError)), None)
-                if told is not None:
-                    # The key-encryption key itself could not be used.
-                    raise type(told)(f"bundle {bundle_id} cannot be opened: {told}") from None
-                if not any(isinstance(cause, _NOT_OURS) for cause in causes):
-                    raise
-                # The SDK's text may describe key material; which key is asked for says what a person needs.
-                sealed = f"with key {shown(named[-1])}" if named else "as nothing is sealed here"
-                raise CertcastError(
-                    f"bundle {bundle_id} cannot be opened {sealed}: it was sealed under another key or is damaged; set "
-                    "CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
-                ) from None
+        try:
+            return bytes(blob.download_blob().readall())
+        except (HttpResponseError, *_NOT_OURS) as error:
+            # The SDK tells of a failed decryption as of a broken download, in an error that has no response.
+            causes = [] if isinstance(error, HttpResponseError) and error.response else list(_causes(error))
+            told = next((cause for cause in causes if isinstance(cause, CertcastError)), None)
+            if told is not None:
+                # The key-encryption key itself could not be used.
+                raise type(told)(f"bundle {bundle_id} cannot be opened: {told}") from None
+            if not any(isinstance(cause, _NOT_OURS) for cause in causes):
+                raise
+            # The SDK's text may describe key material; which key is asked for says what a person needs.
+            sealed = f"with key {shown(named[-1])}" if named else "as nothing is sealed here"
+            raise (CertcastError if named else _NotSealedError)(
+                f"bundle {bundle_id} cannot be opened {sealed}: it was sealed under another key or is damaged; set "
+                "CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
+            ) from None
 
     def _delete(self, bundle: StoredBundle) -> None:
         blob = self._container.get_blob_client(f"{bundle.bundle_id}.pem")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from azure.identity import DefaultAzureCredential
+from azure.storage import blob as blocking
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
@@ -18,9 +22,10 @@ from shared.binding import BindingState, Claim, DesiredBinding
 from shared.config import StorageAccess
 from shared.errors import ConfigurationError, ConflictError, MissingError, UnavailableError
 from shared.key_encryption import make_key_file
+from shared.key_ring import open_keys
 from shared.service_clock import ServiceClock
 from shared.state import InstallationRecord, UploadRecord, UploadStatus
-from shared.storage import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads
+from shared.storage import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
 from shared.tables import AzureTable
 from tests.certificates import authority
 from tests.edge_contract import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
@@ -259,6 +264,31 @@ class TestSealing:
             await service.get_blob_client(BUNDLES_CONTAINER, f"{bundle_id}.pem").upload_blob(b"planted")
         with pytest.raises(Exception, match="cannot be opened"):
             await account.bundles.open(bundle_id)
+
+    async def test_a_bundle_that_is_sealed_anew_while_it_is_read_is_opened(
+        self, azurite: Emulator, account: Account, tmp_path: Path
+    ) -> None:
+        bundle_id = f"{own('b')}/{own('c')}"
+        await account.bundles.seal(bundle_id, b"pem")
+        loop = asyncio.get_running_loop()
+        sealed_anew: list[str] = []
+
+        def meddle(response: Any) -> None:
+            if response.http_request.method == "HEAD" and not sealed_anew:
+                sealed_anew.append(bundle_id)
+                asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
+
+        keys = open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)
+        with (
+            contextlib.closing(keys),
+            blocking.BlobServiceClient.from_connection_string(
+                azurite.connection_string, raw_response_hook=meddle
+            ) as service,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            reader = SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
+            assert await reader.open(bundle_id) == b"pem"
+        assert sealed_anew
 
     async def test_many_bundles_are_opened_at_once(self, account: Account) -> None:
         ids = [f"{own('b')}/{own('c')}" for _ in range(40)]
