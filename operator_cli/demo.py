@@ -1,10 +1,9 @@
-"""`certcast demo`: a local cloud, six uploads and what becomes of them, seen from outside."""
+"""`certcast demo`: a local cloud, a certificate's life on instances that come and go, all seen from outside."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -15,10 +14,12 @@ from rich.spinner import Spinner
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from local_azure.web_server import TARGETS
+from operator_cli.demo_backstage import LocalBackstage, Overheard
 from operator_cli.demo_steps import Demo
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
-from operator_cli.options import agents_option, json_option, target_option
+from operator_cli.options import agents_option, json_option, targets_option
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, messages, results, safe, say
 from shared.config import StorageAccess
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SHOWN_ERRORS = 10
+SWEEP_SCHEDULE = "*/10 * * * * *"
+"""Each 10 s instead of each minute: nobody watches a demo for a minute in which nothing happens."""
 
 
 @click.command("demo")
 @agents_option
-@target_option
+@targets_option(TARGETS)
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -45,33 +47,33 @@ _SHOWN_ERRORS = 10
     help="Keep storage and logs in this folder. Default: a temporary one, deleted at the end.",
 )
 @json_option
-def command(agents: int, target: str, state: Path | None, as_json: bool) -> int:  # noqa: FBT001 - an option
+def command(agents: int, targets: tuple[str, ...], state: Path | None, as_json: bool) -> int:  # noqa: FBT001 - an option
     """Show the whole of it on this machine, in less than a minute.
 
     Starts a local cloud on free ports, makes a private certificate authority and uploads a PFX as Azure Storage
-    Explorer would; then a renewal, a wrong password, a certificate that does not cover its host, metadata that comes
-    later, and a deletion. What becomes of each is seen from outside: by TLS handshakes with every agent, blob tags and
-    status.
+    Explorer would; then a renewal, an edit of the metadata, a wrong password, a certificate that does not cover its
+    host, metadata that comes later, an instance that joins and one that is stopped, and a deletion. What becomes of
+    each is seen from outside: by TLS handshakes with every instance, blob tags and status.
 
     Exit code 1 when something was not seen, and it is named.
     """
     console = messages() if as_json else results()
     began = time.perf_counter()
-    errors: deque[str] = deque(maxlen=_SHOWN_ERRORS)
-
-    def on_line(component: str, line: str) -> None:
-        if "ERROR" in line:
-            errors.append(f"{component}: {line}")
-
+    overheard = Overheard()
     settings = PlatformSettings(
-        on_line=on_line,
+        on_line=overheard,
         agents=agents,
+        targets=targets,
         ports=FREE_PORTS,
         state=state,
-        function_environment={"CERTCAST_TRUST": "off", "CERTCAST_SCRUB_PASSWORD": "true"},
-        agent_environment={"CERTCAST_TARGET": target, "CERTCAST_ROLE": "*"},
+        function_environment={
+            "CERTCAST_TRUST": "off",
+            "CERTCAST_SCRUB_PASSWORD": "true",
+            "CERTCAST_SWEEP_SCHEDULE": SWEEP_SCHEDULE,
+        },
+        agent_environment={"CERTCAST_ROLE": "*"},
     )
-    reports = run_until_stopped(_demonstrate(settings, console))
+    reports = run_until_stopped(_demonstrate(settings, console, overheard))
     seconds = time.perf_counter() - began
     missing = [f"{report.title}: {sentence}" for report in reports for sentence in report.missing()]
     done = not missing and len(reports) == Demo.STEPS
@@ -80,7 +82,7 @@ def command(agents: int, target: str, state: Path | None, as_json: bool) -> int:
             {
                 "ok": done,
                 "agents": agents,
-                "target": target,
+                "targets": list(targets),
                 "seconds": round(seconds, 1),
                 "steps": [report.to_json() for report in reports],
                 "not_seen": missing,
@@ -89,24 +91,25 @@ def command(agents: int, target: str, state: Path | None, as_json: bool) -> int:
     for sentence in missing:
         say(f"certcast: not seen: {sentence}", "bold red")
     if missing:
-        for line in errors:
+        for line in overheard.errors:
             say(f"  {line}", "red")
         say(f"logs are in {state / 'logs'}" if state else "run it again with --state DIR to keep the logs")
     if done and not as_json:
-        console.print(safe(f"All of it was seen, on {agents} agents, in {seconds:.0f} s.", "bold green"))
+        on = f"{agents} instances ({', '.join(dict.fromkeys(targets[:agents]))})"
+        console.print(safe(f"All of it was seen, on {on}, in {seconds:.0f} s.", "bold green"))
     return Exit.DONE if done else Exit.FAILED
 
 
-async def _demonstrate(settings: PlatformSettings, console: Console) -> list[StepReport]:
+async def _demonstrate(settings: PlatformSettings, console: Console, overheard: Overheard) -> list[StepReport]:
     with _waiting(console, "starting the local cloud"):
         platform = LocalPlatform(settings)
         await platform.start()
     try:
         say(f'to look on from elsewhere: CERTCAST_STORAGE="{platform.connection_string}" certcast status --watch')
-        listeners = {agent.name: platform.tls_address(number) for number, agent in enumerate(platform.agents)}
+        backstage = LocalBackstage(platform, overheard)
         async with opened(StorageAccess(connection_string=platform.connection_string)) as storage:
             with _Stage(console) as stage:
-                demo = Demo(uploads=storage.uploads, state=storage.tables, listeners=listeners, changed=stage.show)
+                demo = Demo(uploads=storage.uploads, state=storage.tables, backstage=backstage, changed=stage.show)
                 return await _unless_lost(platform, _all(demo, stage))
     finally:
         with _waiting(console, "stopping the local cloud"):

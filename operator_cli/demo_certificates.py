@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 DEMO_PASSWORD = "correct horse demo staple"  # noqa: S105 - for throw-away keys, and looked for in a whole run's traces
 WRONG_PASSWORD = "not the password of that file"  # noqa: S105 - likewise
 
-_VALID = timedelta(days=7)
+_VALID = timedelta(days=90)
 _KDF_ROUNDS = 20_000
 
 

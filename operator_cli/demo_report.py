@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-STAGES = ("uploaded", "metadata", "deleted", "event", "accepted", "queued", "installed", "proved", "live")
+STAGES = (
+    *("joined", "left", "uploaded", "metadata", "deleted", "event", "noticed", "sweep"),
+    *("accepted", "queued", "installed", "proved", "live"),
+)
 """In the order in which they come about."""
 
 

@@ -12,10 +12,10 @@ from operator_cli.handshake import certificate_shown
 from operator_cli.outcome import DECIDED
 from shared.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.state import UploadStatus, installation_partition
-from shared.status import is_gone, upload_document
+from shared.status import instance_document, is_gone, upload_document
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from operator_cli.demo_report import StepReport
     from shared.ports import UploadContainer
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shared.verdict import VerdictCode
 
     Look = Callable[[], Awaitable[str | None]]
+    """Answers what is wrong, None when nothing is."""
 
 Listeners = dict[str, tuple[str, int]]
 """Instance id to the address where it answers HTTPS."""
@@ -40,12 +41,11 @@ class Watch:
         report: Where it is entered.
         uploads: The container.
         state: The tables.
-        listeners: The instances' listeners.
+        listeners: The listeners of the instances that run; one that joins or leaves meanwhile joins or leaves it.
     """
 
     def __init__(self, report: StepReport, *, uploads: UploadContainer, state: State, listeners: Listeners) -> None:
         self.report = report
-        self.handshakes = 0
         self._uploads = uploads
         self._state = state
         self._listeners = listeners
@@ -63,7 +63,13 @@ class Watch:
         self.report.add(Moment(stage=stage, ms=max(0.0, ms), instance=instance))
 
     async def everywhere(
-        self, what: str, host: str, expected: Mapping[str, str], *, before: Mapping[str, str] | None = None
+        self,
+        what: str,
+        host: str,
+        expected: Mapping[str, str],
+        *,
+        before: Mapping[str, str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         """See every instance show the expected certificate for a host.
 
@@ -72,33 +78,38 @@ class Watch:
             host: The server name to ask for.
             expected: Fingerprint by instance.
             before: What may be shown until then; anything else is an interruption, and reported.
+            only: The instances to look at; None for all.
         """
         strangers: list[str] = []
+        handshakes = 0
 
         async def watch(instance: str) -> None:
             async def look() -> str | None:
+                nonlocal handshakes
                 seen = await certificate_shown(self._listeners[instance], host)
-                self.handshakes += 1
+                handshakes += 1
                 if seen == expected[instance]:
                     return None
                 if before is not None and seen != before[instance]:
                     strangers.append(instance)
                 return f"showed {seen[:_SHORT]}..." if seen else "no handshake came about"
 
-            await self._until(what, look, pause_s=_HANDSHAKES_S, where=instance)
+            await self.sees(what, look, pause_s=_HANDSHAKES_S, where=instance)
 
-        await asyncio.gather(*(watch(instance) for instance in self._listeners))
+        await asyncio.gather(*(watch(instance) for instance in only or tuple(self._listeners)))
         if before is not None:
             self.report.add(
                 Observation(
-                    what=f"none of {self.handshakes} handshakes meanwhile failed or met another certificate",
+                    what=f"none of {handshakes} handshakes meanwhile failed or met another certificate",
                     seen=not strangers,
                     ms=self.ms,
                     instead=f"on {', '.join(sorted(set(strangers)))}" if strangers else "",
                 )
             )
 
-    async def tags(self, name: str, etag: str, status: UploadStatus, *, code: VerdictCode | None = None) -> None:
+    async def tags(
+        self, name: str, etag: str, status: UploadStatus, *, code: VerdictCode | None = None, whose: str = "the blob's"
+    ) -> None:
         """See the blob's tags say so of that version, as Storage Explorer shows them."""
         total = len(self._listeners)
         live = f"{total}/{total}" if status is UploadStatus.LIVE else None
@@ -110,8 +121,8 @@ class Watch:
             good = good and (code is None or tags.get(REASON_TAG, "").startswith(f"{code.value}: "))
             return None if good else f"tags {', '.join(f'{key}={value}' for key, value in sorted(tags.items()))}"
 
-        what = f"the blob's tags say {status.value}{f' {live}' if live else ''}{f', {code.value}' if code else ''}"
-        await self._until(what, look)
+        what = f"{whose} tags say {status.value}{f' {live}' if live else ''}{f', {code.value}' if code else ''}"
+        await self.sees(what, look)
 
     async def status(
         self, name: str, etag: str | None, status: UploadStatus, *, code: VerdictCode | None = None
@@ -133,7 +144,22 @@ class Watch:
             return None if good else f"{document['status']} {record.live}/{record.total} {' '.join(codes)}".strip()
 
         what = f"`certcast status` says {status.value}{f', {code.value}' if code else ''}"
-        await self._until(f"{what}, served nowhere" if status is UploadStatus.REMOVED else what, look)
+        await self.sees(f"{what}, served nowhere" if status is UploadStatus.REMOVED else what, look)
+
+    async def instance(self, instance: str, *, alive: bool) -> None:
+        """See what `certcast status` shows say that an instance is ready, or was stopped."""
+        word = "ready" if alive else "stopped"
+
+        async def look() -> str | None:
+            now = datetime.now(UTC)
+            found = [known async for known in self._state.instances.all() if known.value.id == instance]
+            if not found:
+                return "nothing is known of it"
+            document = instance_document(found[0], now=now)
+            good = document[word] and document["alive"] is alive
+            return None if good else ", ".join(f"{key} {document[key]}" for key in ("alive", "ready", "stopped"))
+
+        await self.sees(f"`certcast status` says of {instance}: {word}", look)
 
     async def password_gone(self, name: str) -> None:
         """See the password replaced in the metadata."""
@@ -144,21 +170,27 @@ class Watch:
             lower = {key.lower() for key in keys}
             return None if "certcast_bundle" in lower - {"certificatepassword"} == lower else f"keys {', '.join(keys)}"
 
-        await self._until("the password is gone from the blob's metadata", look)
+        await self.sees("the password is gone from the blob's metadata", look)
 
-    async def way(self, name: str, etag: str) -> None:
-        """Enter the moments of the upload's way into the timeline, as the rows tell them, until it is decided."""
+    async def way(self, name: str, etag: str, *, noticed: str = "event") -> None:
+        """Enter the moments of the upload's way into the timeline, as the rows tell them, until it is decided.
+
+        Args:
+            name: The upload.
+            etag: Its version.
+            noticed: The stage at which the Function comes to know of it.
+        """
         deadline = time.perf_counter() + PATIENCE_S
         while time.perf_counter() < deadline:
             record = await self._state.uploads.get(name)
             if record is not None and record.source_etag == etag:
-                await self._enter(record)
+                await self._enter(record, noticed)
                 if record.status in DECIDED:
                     return
             await asyncio.sleep(_REQUESTS_S)
 
-    async def _enter(self, record: UploadRecord) -> None:
-        for stage, at in (("event", record.noticed_at), ("queued", record.fanned_out_at), ("live", record.live_at)):
+    async def _enter(self, record: UploadRecord, noticed: str) -> None:
+        for stage, at in ((noticed, record.noticed_at), ("queued", record.fanned_out_at), ("live", record.live_at)):
             if at is not None and at >= self._began_at:
                 self.happened(stage, at)
         if record.bundle_id and record.judged_at is not None and record.status is not UploadStatus.REJECTED:
@@ -173,8 +205,8 @@ class Watch:
                     self.report.add(Moment(stage="installed", ms=proved_ms - proving_ms, instance=report.instance))
                     self.report.add(Moment(stage="proved", ms=proved_ms, instance=report.instance))
 
-    async def _until(self, what: str, look: Look, *, pause_s: float = _REQUESTS_S, where: str = "") -> None:
-        """Look until nothing is wrong; `look` answers what is."""
+    async def sees(self, what: str, look: Look, *, pause_s: float = _REQUESTS_S, where: str = "") -> None:
+        """Look until nothing is wrong, and report it; or, after a while, what still is."""
         deadline = time.perf_counter() + PATIENCE_S
         while True:
             wrong = await look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from shared.config import StorageAccess
     from shared.state import UploadRecord
     from shared.status import Document
+
+UNNOTICED_S = 15.0
+"""A look at an upload that began before it was deleted has written something by then."""
 
 
 @click.command("remove")
@@ -64,27 +68,45 @@ async def _remove(
     access: StorageAccess, name: str, timeout_s: float | None
 ) -> tuple[UploadRecord | None, TimedOutError | None]:
     async with opened(access) as storage:
+        before = None
         if timeout_s is not None:
-            await storage.tables.uploads.get(name)  # refused before anything is deleted, not after
+            before = await storage.tables.uploads.get(name)  # refused before anything is deleted, not after
         if not await storage.uploads.delete(name):
             raise CertcastError(f"there is no upload named {name!r}: `certcast status` lists them")
         if timeout_s is None:
             return None, None
         with progress() as show:
             show(f"deleted {name}", 0, 0)
-            return await _unbound(storage, name, timeout_s, show)
+            return await unbound(storage, name, before, timeout_s, show)
 
 
-async def _unbound(
-    storage: Storage, name: str, timeout_s: float, show: Show
+async def unbound(
+    storage: Storage, name: str, before: UploadRecord | None, timeout_s: float, show: Show
 ) -> tuple[UploadRecord | None, TimedOutError | None]:
+    """Wait until a deleted upload is served by no instance any more.
+
+    Args:
+        storage: The storage account.
+        name: The upload.
+        before: Its row as it was before the deletion.
+        timeout_s: How long to wait.
+        show: Shows how far it is.
+
+    Returns:
+        Its row, and the error when it was not in time.
+    """
     last: UploadRecord | None = None
+    deleted_at = time.monotonic()
 
     async def look() -> tuple[UploadRecord | None] | None:
         nonlocal last
         last = await storage.tables.uploads.get(name)
         if last is None:
             return (None,)  # never looked at: a look that begins now finds no blob
+        if _is_of_an_earlier_removal(last, before):
+            # A look that begins now finds no blob; one that has read it enters what it saw, and then another removal.
+            unnoticed = last == before and time.monotonic() - deleted_at >= UNNOTICED_S
+            return (last,) if unnoticed and is_gone(last) and last.etag == DELETED else None
         if last.status is UploadStatus.REMOVED:
             show("removed, unbound on", last.total - last.live, last.total)
         return (last,) if is_gone(last) and last.etag == DELETED else None
@@ -92,11 +114,16 @@ async def _unbound(
     try:
         return (await until(look, timeout_s=timeout_s))[0], None
     except TimedOutError:
-        return last, TimedOutError(_not_in_time(name, last, timeout_s))
+        return last, TimedOutError(_not_in_time(name, last, before, timeout_s))
 
 
-def _not_in_time(name: str, last: UploadRecord | None, timeout_s: float) -> str:
-    if last is None or last.status is not UploadStatus.REMOVED:
+def _is_of_an_earlier_removal(last: UploadRecord, before: UploadRecord | None) -> bool:
+    """Whether the row still tells of an upload that was removed before the one deleted now was put in its place."""
+    return before is not None and before.status is UploadStatus.REMOVED and last.fanned_out_at == before.fanned_out_at
+
+
+def _not_in_time(name: str, last: UploadRecord | None, before: UploadRecord | None, timeout_s: float) -> str:
+    if last is None or last.status is not UploadStatus.REMOVED or _is_of_an_earlier_removal(last, before):
         return (
             f"{name} was deleted, but nobody has noticed for {timeout_s:g} s: is the Function running and subscribed "
             "to the container's events (docs/deploy.md), or `certcast up` on this machine?"

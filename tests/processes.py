@@ -1,7 +1,8 @@
-"""What may happen to a process at a step: it dies, or the service fails it; for `tests.fakes`."""
+"""What may happen to a process at a step: it dies, it stands still, or the service fails it; for `tests.fakes`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -41,3 +42,17 @@ class Failing:
     async def __call__(self, what: str) -> None:
         if self.errors.get(what):
             raise self.errors[what].pop(0)
+
+
+class StandingStill:
+    """A process that stands still before one kind of step until it is told to go on."""
+
+    def __init__(self, before: str) -> None:
+        self.before = before
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, what: str) -> None:
+        if what == self.before:
+            self.reached.set()
+            await self.go_on.wait()

@@ -12,14 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from operator_cli.demo import command
 from operator_cli.demo_certificates import DEMO_PASSWORD, WRONG_PASSWORD
-from tests.command_line import clean_environment
+from tests.command_line import certcast, clean_environment
 from tests.eavesdropper import Eavesdropper, forms_of_bytes, forms_of_key, forms_of_text
+from tests.programs import needs
 
-STEPS = ["upload", "renewal", "wrong_password", "host_not_covered", "late_metadata", "removal"]
+STEPS = [
+    *("upload", "renewal", "metadata_edit", "wrong_password", "host_not_covered", "late_metadata"),
+    *("instance_joins", "instance_leaves", "removal"),
+]
 AGENTS = 3
-LIMIT_S = 150
+FROM_THE_START = [f"agent-{number}" for number in range(AGENTS)]
+NEWCOMER = f"agent-{AGENTS}"
+INSTANCES = {
+    **dict.fromkeys(STEPS, FROM_THE_START),
+    "instance_joins": [*FROM_THE_START, NEWCOMER],
+    "instance_leaves": [*FROM_THE_START[1:], NEWCOMER],
+    "removal": [*FROM_THE_START[1:], NEWCOMER],
+}
+LIMIT_S = 240
 
 
 @dataclass(frozen=True)
@@ -88,23 +102,95 @@ def test_every_step_was_seen_from_outside(demo: DemoRun) -> None:
         assert all(observation["seen"] for observation in step["observations"])
 
 
-@pytest.mark.parametrize("name", ["upload", "renewal", "late_metadata"])
-def test_the_way_of_an_accepted_upload_is_told_with_every_instance(demo: DemoRun, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "noticed"),
+    [
+        ("upload", "event"),
+        ("renewal", "event"),
+        ("metadata_edit", "sweep"),
+        ("late_metadata", "noticed"),
+        ("instance_joins", "event"),
+        ("instance_leaves", "event"),
+    ],
+)
+def test_the_way_of_an_accepted_upload_is_told_with_every_instance(demo: DemoRun, name: str, noticed: str) -> None:
     timeline = demo.step(name)["timeline"]
-    at = {
-        stage: [moment["ms"] for moment in timeline if moment["stage"] == stage]
-        for stage in ("uploaded", "event", "accepted", "queued", "installed", "proved", "live")
-    }
-    assert [len(at[stage]) for stage in ("uploaded", "event", "accepted", "queued", "live")] == [1] * 5
-    assert len(at["installed"]) == len(at["proved"]) == AGENTS
-    assert at["event"] <= at["accepted"] <= at["queued"] <= [min(at["installed"])] <= [min(at["proved"])]
+    stages = ("uploaded", "metadata", noticed, "accepted", "queued", "installed", "proved", "live")
+    at = {stage: [moment["ms"] for moment in timeline if moment["stage"] == stage] for stage in stages}
+    assert len(at["uploaded"] + at["metadata"]) == (2 if name == "late_metadata" else 1)
+    assert [len(at[stage]) for stage in (noticed, "accepted", "queued", "live")] == [1] * 4
+    installed = [moment["instance"] for moment in timeline if moment["stage"] == "installed"]
+    assert installed == [moment["instance"] for moment in timeline if moment["stage"] == "proved"] == INSTANCES[name]
+    # A sweep that comes upon an upload in hand judges it once more, and enters when.
+    assert at[noticed] <= at["accepted"] <= at["live"]
+    assert at["queued"] <= [min(at["installed"])] <= [min(at["proved"])]
     assert [max(at["proved"])] <= at["live"]
 
 
-@pytest.mark.parametrize("name", ["upload", "renewal", "late_metadata", "removal"])
-def test_handshakes_with_every_agent_are_the_evidence(demo: DemoRun, name: str) -> None:
-    handshakes = [each for each in demo.step(name)["observations"] if each["what"].startswith("a TLS handshake shows")]
-    assert sorted(each["instance"] for each in handshakes) == [f"agent-{number}" for number in range(AGENTS)]
+@pytest.mark.parametrize("name", ["upload", "renewal", "late_metadata", "instance_joins", "instance_leaves", "removal"])
+def test_handshakes_with_every_instance_are_the_evidence(demo: DemoRun, name: str) -> None:
+    shown = ("a TLS handshake shows the new certificate", "a TLS handshake shows the fallback again")
+    handshakes = [each for each in demo.step(name)["observations"] if each["what"] in shown]
+    assert sorted(each["instance"] for each in handshakes) == INSTANCES[name]
+
+
+def test_an_edit_of_which_no_event_tells_is_found_by_the_sweep(demo: DemoRun) -> None:
+    step = demo.step("metadata_edit")
+    seen = {what: [each["instance"] for each in step["observations"] if each["what"] == what] for what in whats(step)}
+    assert seen["the sweep says that it found something"] == [None]
+    assert seen["Event Grid was given no event meanwhile"] == [None]
+    for host, shown in (("added", "it"), ("dropped", "the fallback")):
+        assert sorted(seen[f"a TLS handshake shows {shown} for the {host} host"]) == FROM_THE_START
+    assert sorted(seen["the host that stayed is served as before"]) == FROM_THE_START
+    assert "event" not in {moment["stage"] for moment in step["timeline"]}
+
+
+def test_an_instance_that_joins_serves_what_is_live_and_is_counted(demo: DemoRun) -> None:
+    step = demo.step("instance_joins")
+    by_it = [each["what"] for each in step["observations"] if each["what"].startswith("a TLS handshake with the new")]
+    assert [what.rpartition(" ")[2].partition(".")[0] for what in by_it] == ["shop", "basket", "late", "host"]
+    assert f"the blob's tags say live {AGENTS + 1}/{AGENTS + 1}" in whats(step)
+    assert {f"by now, {name}'s tags say live {AGENTS + 1}/{AGENTS + 1}" for name in ("shop.pfx", "late.pfx")} <= whats(
+        step
+    )
+    [joined] = [moment for moment in step["timeline"] if moment["stage"] == "joined"]
+    assert joined["instance"] == NEWCOMER
+
+
+def test_an_instance_that_was_stopped_is_not_waited_for(demo: DemoRun) -> None:
+    step = demo.step("instance_leaves")
+    assert {
+        "nothing answers any more where it listened",
+        "`certcast status` says of agent-0: stopped",
+        f"the blob's tags say live {AGENTS}/{AGENTS}",
+    } <= whats(step)
+
+
+def whats(step: dict[str, Any]) -> set[str]:
+    return {observation["what"] for observation in step["observations"]}
+
+
+@needs("nginx", "haproxy", "caddy")
+async def test_every_step_is_seen_with_real_web_servers() -> None:
+    ran = await certcast("demo", "--json", "--target", "nginx,haproxy", "--target", "caddy", env=clean_environment())
+    assert ran.code == 0, ran.err
+    assert [step["step"] for step in ran.document["steps"]] == STEPS
+    assert ran.document["targets"] == ["nginx", "haproxy", "caddy"]
+
+
+def test_a_demo_in_which_something_is_not_seen_fails_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operator_cli.demo.SWEEP_SCHEDULE", "0 0 0 29 2 *")
+    monkeypatch.setattr("operator_cli.demo_watch.PATIENCE_S", 20.0)
+    ran = CliRunner().invoke(command, ["--json", "--agents", "1"], standalone_mode=False)
+    assert ran.return_value == 1, ran.output
+    document = json.loads(ran.stdout)
+    assert document["ok"] is False
+    assert [step["ok"] for step in document["steps"]] == [True, True, False]
+    assert (
+        "HostHeader is edited afterwards, of which no event tells: the sweep says that it found something "
+        "(instead: no sweep found anything)"
+    ) in document["not_seen"]
+    assert "certcast: not seen: HostHeader is edited afterwards" in ran.stderr
 
 
 def test_metadata_that_comes_later_is_waited_for(demo: DemoRun) -> None:

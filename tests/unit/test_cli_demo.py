@@ -8,32 +8,39 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from operator_cli import demo_watch
+from operator_cli import demo_steps, demo_watch
+from operator_cli.demo_backstage import Overheard
 from operator_cli.demo_certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.demo_report import Moment, Observation, StepReport
-from operator_cli.demo_steps import SHOP, SHOP_BLOB, Demo
+from operator_cli.demo_steps import LATE, SHOP, SHOP_BLOB, Demo, Step
 from operator_cli.demo_watch import Watch
 from operator_cli.handshake import certificate_shown
 from shared.bundle import CertificateBundle, load_pfx
 from shared.intake import Notice, look_at
 from shared.state import UploadStatus
+from shared.sweep import sweep
 from shared.verdict import VerdictCode
 from tests.certificates import self_signed
 from tests.fakes import FakeStorage
+from tests.scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from operator_cli.demo_watch import Listeners
     from shared.cloud import Cloud
     from tests.certificates import Issued
 
 AGENT = "agent-0"
+NEWCOMER = "agent-1"
+NOWHERE = ("127.0.0.1", 1)
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_watch, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(demo_steps, "METADATA_AFTER_S", 0.0)
 
 
 @asynccontextmanager
@@ -55,7 +62,7 @@ def report() -> StepReport:
     return StepReport(name="upload", title="An upload", changed=lambda _: None)
 
 
-def watch(cloud: Cloud, address: tuple[str, int] = ("127.0.0.1", 1)) -> Watch:
+def watch(cloud: Cloud, address: tuple[str, int] = NOWHERE) -> Watch:
     return Watch(report(), uploads=cloud.uploads, state=cloud.state, listeners={AGENT: address})
 
 
@@ -127,16 +134,140 @@ async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
     assert looking.report.ok is gone
 
 
+class Stagehands:
+    """A backstage where nothing happens, and instances come and go as they are told."""
+
+    def __init__(self, listeners: Listeners, *, joining: tuple[str, int] = NOWHERE) -> None:
+        self.listeners = dict(listeners)
+        self.events = 0
+        self.sweeps = 0
+        self._joining = joining
+
+    async def quiet(self) -> None:
+        pass
+
+    async def join(self) -> str:
+        self.listeners[NEWCOMER] = self._joining
+        return NEWCOMER
+
+    async def leave(self, instance: str) -> None:
+        del self.listeners[instance]
+
+
+def demo_of(cloud: Cloud, backstage: Stagehands) -> Demo:
+    return Demo(uploads=cloud.uploads, state=cloud.state, backstage=backstage, changed=lambda _: None)
+
+
+def step_of(demo: Demo, name: str) -> Step:
+    [step] = [step for step in demo.plan if step.name == name]
+    return step
+
+
+async def missing_from(demo: Demo, name: str) -> str:
+    """Take one step for itself, and tell what was not seen in it."""
+    played = await demo.play(step_of(demo, name))
+    assert not played.ok
+    return " ".join(played.missing())
+
+
 async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(tmp_path: Path) -> None:
     cloud = FakeStorage().cloud()
     async with server(self_signed("fallback.example"), tmp_path) as address:
-        demo = Demo(uploads=cloud.uploads, state=cloud.state, listeners={AGENT: address}, changed=lambda _: None)
-        steps = [step async for step in demo.steps()]
+        steps = [step async for step in demo_of(cloud, Stagehands({AGENT: address})).steps()]
     assert [step.name for step in steps] == ["upload"]
     assert not steps[0].ok
     missing = " ".join(steps[0].missing())
     for what in ("TLS handshake", "tags say live", "certcast status", "password is gone"):
         assert what in missing
+
+
+async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path) -> None:
+    cloud = FakeStorage().cloud()
+    await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
+    async with server(self_signed("fallback.example"), tmp_path) as address:
+        missing = await missing_from(demo_of(cloud, Stagehands({AGENT: address})), "metadata_edit")
+    assert "the sweep says that it found something (instead: no sweep found anything)" in missing
+    assert f"for the added host on {AGENT}" in missing
+    assert "Event Grid" not in missing
+    version = await cloud.uploads.version(SHOP_BLOB)
+    assert version is not None
+    assert {key.lower() for key in version.metadata} == {"hostheader"}
+
+
+async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path) -> None:
+    cloud = FakeStorage().cloud()
+    await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
+
+    class Telling(Stagehands):
+        """A backstage where an event is posted as soon as anybody looks."""
+
+        asked = 0
+
+        @property
+        def events(self) -> int:
+            self.asked += 1
+            return self.asked
+
+        @events.setter
+        def events(self, _: int) -> None:
+            pass
+
+    async with server(self_signed("fallback.example"), tmp_path) as address:
+        missing = await missing_from(demo_of(cloud, Telling({AGENT: address})), "metadata_edit")
+    assert "Event Grid was given no event meanwhile (instead: it was given" in missing
+
+
+async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path) -> None:
+    cloud = FakeStorage().cloud()
+    async with server(self_signed("fallback.example"), tmp_path) as address:
+        demo = demo_of(cloud, Stagehands({AGENT: address}, joining=address))
+        for before in ("upload", "late_metadata"):
+            await demo.play(step_of(demo, before))
+        missing = await missing_from(demo, "instance_joins")
+    for host in (SHOP, LATE):
+        assert f"with the new one shows what is live for {host} on {NEWCOMER}" in missing
+    assert f"says of {NEWCOMER}: ready (instead: nothing is known of it)" in missing
+    assert "tags say live 2/2" in missing
+
+
+async def test_an_instance_that_goes_on_after_it_was_stopped_is_missed(tmp_path: Path) -> None:
+    scene = Scene()
+    await scene.join(AGENT, NEWCOMER)
+    async with server(self_signed("fallback.example"), tmp_path) as address:
+        backstage = Stagehands({AGENT: address, NEWCOMER: address})
+        missing = await missing_from(demo_of(scene.outside, backstage), "instance_leaves")
+    assert f"nothing answers any more where it listened on {AGENT} (instead: something does)" in missing
+    assert f"says of {AGENT}: stopped (instead: alive" in missing
+    assert "tags say live 1/1" in missing
+
+
+def test_a_sweep_is_counted_when_it_found_something_and_an_error_is_kept() -> None:
+    overheard = Overheard()
+    overheard("functions", "INFO shared.sweep: sweep: looked at 0 upload(s), settled 0, reaped 1 instance(s)")
+    overheard("functions", "INFO certcast.host: sweep succeeded in 12 ms")
+    overheard("agent-0", "INFO sweep: looked at 1 upload(s)")
+    assert overheard.sweeps == 0
+    overheard("functions", "INFO shared.sweep: sweep: looked at 12 upload(s), settled 0, reaped 0 instance(s)")
+    overheard("agent-0", "ERROR instance agent-0: something")
+    assert overheard.sweeps == 1
+    assert list(overheard.errors) == ["agent-0: ERROR instance agent-0: something"]
+
+
+async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    await scene.join(AGENT)
+    await scene.upload(SHOP_BLOB, SHOP)
+    overheard = Overheard()
+    with caplog.at_level("INFO"):
+        await sweep(scene.cloud)
+        await sweep(scene.cloud)
+    for record in caplog.records:
+        overheard("functions", f"{record.levelname} {record.name}: {record.getMessage()}")
+    assert overheard.sweeps == 1
+
+
+def test_the_plan_has_as_many_steps_as_count_for_the_whole() -> None:
+    assert len(demo_of(FakeStorage().cloud(), Stagehands({})).plan) == Demo.STEPS
 
 
 def test_a_step_in_which_nothing_was_looked_for_shows_nothing() -> None:
