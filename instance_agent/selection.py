@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.caddy import CaddyTarget
 from instance_agent.targets.caddy_settings import CaddySettings
 from instance_agent.targets.commands import argument_list
-from instance_agent.targets.embedded import DEFAULT_MAX_CONTEXTS, EmbeddedTarget
+from instance_agent.targets.embedded import EmbeddedTarget
+from instance_agent.targets.embedded_settings import EmbeddedSettings
 from instance_agent.targets.files import FilesTarget
 from instance_agent.targets.files_settings import FilesSettings
 from instance_agent.targets.haproxy import HAProxyTarget
 from instance_agent.targets.nginx import NginxTarget
 from instance_agent.targets.nginx_settings import NginxSettings
-from shared.bundle import CertificateBundle
 from shared.config import number
-from shared.errors import CertcastError, ConfigurationError
+from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,12 +37,7 @@ def make_target(kind: str, env: Mapping[str, str]) -> BindingTarget:
 
 
 def _embedded(env: Mapping[str, str]) -> BindingTarget:
-    return EmbeddedTarget(
-        address=env.get("CERTCAST_EMBEDDED_ADDRESS", "").strip() or "127.0.0.1",
-        port_offset=number(env, "CERTCAST_EMBEDDED_PORT_OFFSET", default=0, least=0, most=65_000),
-        fallback=_fallback(env.get("CERTCAST_EMBEDDED_FALLBACK", "").strip()),
-        max_contexts=number(env, "CERTCAST_EMBEDDED_CONTEXTS", default=DEFAULT_MAX_CONTEXTS, least=1, most=1_000_000),
-    )
+    return EmbeddedTarget(EmbeddedSettings.from_env(env))
 
 
 def _files(env: Mapping[str, str]) -> BindingTarget:
@@ -77,19 +72,6 @@ def _iis_ccs(env: Mapping[str, str]) -> BindingTarget:
     from instance_agent.windows.making import make_iis_ccs  # noqa: PLC0415 - Windows only, and slow to import
 
     return make_iis_ccs(env)
-
-
-def _fallback(path: str) -> CertificateBundle | None:
-    if not path:
-        return None
-    try:
-        return CertificateBundle.from_pem(Path(path).read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"CERTCAST_EMBEDDED_FALLBACK: {path} cannot be read ({error.strerror})") from None
-    except CertcastError:
-        raise ConfigurationError(
-            f"CERTCAST_EMBEDDED_FALLBACK: {path} must hold a PEM private key, its certificate and the intermediates"
-        ) from None
 
 
 _TARGETS: dict[str, Callable[[Mapping[str, str]], BindingTarget]] = {

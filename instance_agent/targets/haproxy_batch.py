@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from instance_agent.targets import haproxy_runtime as runtime
-from instance_agent.targets.base import ApplyError, Install, Remove
+from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.haproxy_runtime import RefusedError, TooLargeError
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenMessageError, CertcastError
@@ -52,8 +52,11 @@ class RuntimeBatch:
         Raises:
             OversizedError: One is too large for the socket.
             ApplyError: HAProxy refuses one, which is named.
-            ServerUnavailableError: HAProxy went away.
+            ServerUnavailableError: HAProxy went away, or another process of it answers now.
         """
+        # Writing thousands of files takes longer than HAProxy waits for a command (`stats timeout`, 10 s).
+        if self._session.lost and (await self._session.identity()).process != self._mirror.process:
+            raise ServerUnavailableError("HAProxy was restarted while the files of this batch were written")
         installs = [change for change in changes if isinstance(change, Install)]
         # The largest first: whether it goes through is then known before anything else is done.
         installs.sort(key=lambda install: len(install.bundle.chain_pem()), reverse=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,6 +173,7 @@ class Disk:
             else:
                 dropped.setdefault(change.port, set()).add(name)
         appends: list[tuple[CrtList, dict[str, str]]] = []
+        rewritten: list[Callable[[], None]] = []
         for port in sorted(added.keys() | dropped.keys()):
             crt_list, gone = self._list(port), dropped.get(port, set())
             new = {file: line for file, line in added.get(port, {}).items() if file not in crt_list.files}
@@ -179,11 +181,13 @@ class Disk:
                 appends.append((crt_list, new))
             else:
                 files.write(crt_list.path, crt_list.without(gone, new))
+                rewritten.append(partial(crt_list.was_written, gone, new))
         # Last, for HAProxy does not start on a list that names a file which is not there.
-        for names in dropped.values():
-            for name in names:
-                files.delete(Path(name))
+        for name in (name for names in dropped.values() for name in names):
+            files.delete(Path(name))
         files.commit()
+        for take_up in rewritten:
+            take_up()
         written = Written(files)
         try:
             for crt_list, new in appends:

@@ -48,6 +48,13 @@ class CrtList:
         kept = [line for line in self._text().splitlines() if _file(line) not in gone]
         return "".join(f"{line}\n" for line in (*kept, *new.values())).encode()
 
+    def was_written(self, gone: AbstractSet[str], new: Mapping[str, str]) -> None:
+        """Take up that the file now has what `without` gave for the same arguments, and need not be read for it."""
+        self.files -= gone
+        self.files |= new.keys()
+        self.can_append = True
+        self._signature = _signature(self.path)
+
     def append(self, lines: Mapping[str, str]) -> Callable[[], None]:
         """Add lines, all of them or none.
 

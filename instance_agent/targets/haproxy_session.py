@@ -86,6 +86,11 @@ class Session:
             replies += await self._exchange([_request(command) for command in commands[start : start + _AT_ONCE]])
         return replies
 
+    @property
+    def lost(self) -> bool:
+        """Whether HAProxy has hung up meanwhile, as it may do after `stats timeout` (10 s) without a command."""
+        return self._reader is None or self._reader.at_eof()
+
     async def identity(self) -> Identity:
         """Ask who answers."""
         lines = (await self.ask("show info")).splitlines()
@@ -118,6 +123,8 @@ class Session:
             raise
 
     async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.lost:
+            await self._close()
         if self._reader is None or self._writer is None:
             try:
                 async with asyncio.timeout(_REPLY_TIMEOUT_S):

@@ -8,7 +8,7 @@
 local ssl = require "ngx.ssl"
 local lrucache = require "resty.lrucache"
 
-local CACHED_FILES = 10000
+local CACHED_FILES = 20000
 local LONGEST_NAME = 250 -- with its suffix the longest name of a file
 local NO_SUCH_FILE = 2 -- ENOENT
 local NO_SUCH_FOLDER = 20 -- ENOTDIR

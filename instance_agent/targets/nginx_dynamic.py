@@ -58,8 +58,10 @@ class NginxDynamic:
         parts = self._parts
         batch = await asyncio.to_thread(self._batch, changes)
         try:
+            async with parts.control.line():
+                pass  # nginx is there; it would not wait for the question while thousands of files are written
+            await asyncio.to_thread(self._commit, batch, changes)
             async with parts.control.line() as line:
-                await asyncio.to_thread(self._commit, batch, changes)
                 await line.ask("POST")
         except ServerUnavailableError:
             await asyncio.to_thread(batch.undo)

@@ -60,7 +60,7 @@ class NginxParts:
     @property
     def staging(self) -> Path:
         """Where batches are made ready."""
-        return self.settings.folder / ".staging"
+        return staging_of(self.settings)
 
     @property
     def fallback(self) -> Path:
@@ -70,6 +70,11 @@ class NginxParts:
     def batch(self) -> FileBatch:
         """An empty batch."""
         return FileBatch(self.staging)
+
+
+def staging_of(settings: NginxSettings) -> Path:
+    """The folder for batches, beside the files that they change."""
+    return settings.folder / ".staging"
 
 
 class NginxMode(Protocol):

@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 import weakref
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,10 +17,13 @@ from instance_agent.installer import install
 from instance_agent.probe import ProbeError, served_fingerprint
 from instance_agent.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, Remove
-from instance_agent.targets.embedded import HTTPS_PORT, EmbeddedTarget, ListenerError
+from instance_agent.targets.embedded import EmbeddedTarget, ListenerError
+from instance_agent.targets.embedded_listeners import Listeners
+from instance_agent.targets.embedded_settings import EmbeddedSettings
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.certificates import self_signed
+from tests.embedded_rig import EmbeddedRig, free_run, serving, target_on
 from tests.targets_contract import OpenConnectionsContract, TlsContract
 from tests.targets_rig import bind, root, seen
 from tests.visitors import Busy, trusting_nobody, visiting
@@ -35,43 +37,6 @@ if TYPE_CHECKING:
 QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
-def free_pair() -> int:
-    """A port that is free together with the next one."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            try:
-                with socket.create_server(("127.0.0.1", port + 1)):
-                    return port
-            except (OSError, OverflowError):
-                continue
-
-
-@asynccontextmanager
-async def serving(fallback: CertificateBundle | None = None, max_contexts: int = 5000) -> AsyncIterator[EmbeddedTarget]:
-    """A started target whose PortNumbers 443 and 444 are free ports."""
-    target = EmbeddedTarget(port_offset=free_pair() - HTTPS_PORT, fallback=fallback, max_contexts=max_contexts)
-    await target.start()
-    try:
-        yield target
-    finally:
-        await target.stop()
-
-
-class EmbeddedRig:
-    """The target is the server."""
-
-    ports = (443, 444)
-    probe = staticmethod(served_fingerprint)
-
-    def __init__(self, target: EmbeddedTarget) -> None:
-        self.target = target
-        self.fallback = target.fallback.fingerprint_sha256
-
-    async def restart_agent(self) -> None:
-        raise NotImplementedError("its bindings live in the agent and end with it")
-
-
 class TestTheContract(TlsContract, OpenConnectionsContract):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
@@ -82,7 +47,7 @@ class TestTheContract(TlsContract, OpenConnectionsContract):
 class TestListeners:
     async def test_the_fallback_named_in_the_settings_is_the_one_served(self) -> None:
         fallback = root().issue("*.platform.example").bundle()
-        async with serving(fallback) as target:
+        async with serving(fallback=fallback) as target:
             assert await seen(EmbeddedRig(target), 443, "unknown.example") == fallback.fingerprint_sha256
 
     async def test_a_port_is_opened_when_it_is_first_needed_and_answers_on_when_its_last_binding_is_gone(self) -> None:
@@ -112,7 +77,7 @@ class TestListeners:
             assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
 
     async def test_a_port_opened_for_a_batch_that_fails_is_closed_again(self) -> None:
-        target = EmbeddedTarget(port_offset=free_pair() - 444)
+        target = target_on(free_run(3))
         with socket.create_server(("127.0.0.1", 0)) as taken:
             other = taken.getsockname()[1] - (target.endpoint(0)[1])
             await target.start()
@@ -127,18 +92,18 @@ class TestListeners:
 
     async def test_starting_on_a_port_in_use_ends_with_the_setting_to_change(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            target = EmbeddedTarget(port_offset=taken.getsockname()[1] - HTTPS_PORT)
+            target = target_on(taken.getsockname()[1])
             with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_PORT_OFFSET"):
                 await target.start()
             await target.stop()
 
     async def test_an_address_of_another_machine_is_named_as_the_mistake(self) -> None:
         with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_ADDRESS is not an address of this machine"):
-            await EmbeddedTarget(address="192.0.2.1", port_offset=free_pair() - HTTPS_PORT).start()
+            await target_on(free_run(1), address="192.0.2.1").start()
 
     async def test_a_fallback_that_cannot_be_served_ends_the_start_with_the_reason(self) -> None:
         weak = self_signed("old.example.com", key="rsa1024").bundle()
-        target = EmbeddedTarget(port_offset=free_pair() - HTTPS_PORT, fallback=weak)
+        target = target_on(free_run(1), fallback=weak)
         with pytest.raises(ConfigurationError, match=r"CERTCAST_EMBEDDED_FALLBACK cannot be served: .*key too small"):
             await target.start()
 
@@ -153,7 +118,7 @@ class TestListeners:
 
     @pytest.mark.parametrize(("address", "met"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("127.0.0.2", "127.0.0.2")])  # noqa: S104 - not bound
     def test_a_listener_on_every_address_is_met_over_loopback(self, address: str, met: str) -> None:
-        assert EmbeddedTarget(address=address, port_offset=8000).endpoint(443) == (met, 8443)
+        assert EmbeddedTarget(EmbeddedSettings(address=address, port_offset=8000)).endpoint(443) == (met, 8443)
 
     async def test_stopping_closes_the_ports_and_every_idle_connection_and_breaks_no_answer(self) -> None:
         async with serving() as target:
@@ -208,7 +173,8 @@ class TestCertificates:
             shared_by_two = root().issue("a.example.com", "b.example.com")
             one = bind(shared_by_two, "a.example.com", 443)
             await target.apply([one, replace(one, host="b.example.com")])
-            loaded = weakref.ref(target._contexts.get(one.bundle))
+            assert isinstance(target.front, Listeners)
+            loaded = weakref.ref(target.front.contexts.get(one.bundle))
             await target.apply([Remove(host="a.example.com", port=443)])
             assert await seen(EmbeddedRig(target), 443, "b.example.com") == shared_by_two.fingerprint
             assert loaded() is not None

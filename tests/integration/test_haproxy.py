@@ -18,10 +18,11 @@ from instance_agent.installer import install
 from instance_agent.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.sighting import Pace
-from instance_agent.targets import haproxy_disk
+from instance_agent.targets import haproxy_disk, haproxy_mirror
 from instance_agent.targets import haproxy_runtime as runtime
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.haproxy import HAProxyTarget, NoListError, ReloadError
+from instance_agent.targets.haproxy_batch import RuntimeBatch
 from instance_agent.targets.haproxy_session import Session
 from local_azure.listening import PortOffsets
 from local_azure.servers.haproxy_server import HAProxyServer, start_haproxy
@@ -188,6 +189,76 @@ class TestSomebodyElsesTransaction:
             {host: issued[host].fingerprint if live else rig.fallback for host, live in served.items()}
             | {"victim.example.com": victim.fingerprint},
         )
+
+
+class HangingUp:
+    """Stands before an admin socket and hangs up when told, as HAProxy does on whoever is silent for too long.
+
+    HAProxy's own clock (`stats timeout`, 10 s unless set) runs after some commands and not after others.
+    """
+
+    def __init__(self, server: HAProxyServer) -> None:
+        self._server = server
+        self._near: list[asyncio.StreamWriter] = []
+        self._pumps: list[asyncio.Task[None]] = []
+
+    @asynccontextmanager
+    async def before(self) -> AsyncIterator[Session]:
+        """A conversation through it."""
+        path = self._server.folder / "before.sock"
+        listener = await asyncio.start_unix_server(self._accept, path)
+        try:
+            async with Session(path) as session:
+                yield session
+        finally:
+            listener.close()
+            for writer in self._near:
+                writer.close()
+            await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def hang_up(self, session: Session) -> None:
+        for writer in self._near:
+            writer.close()
+        async with asyncio.timeout(60):
+            while not session.lost:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(self._server.socket)
+        self._near.append(writer)
+        self._pumps += [asyncio.create_task(self._pump(reader, back)), asyncio.create_task(self._pump(there, writer))]
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+
+class TestWritingLongerThanHAProxyWaits:
+    """Thousands of files take longer to write than HAProxy keeps a silent connection."""
+
+    async def test_the_conversation_is_taken_up_again(self, rig: HAProxyRig) -> None:
+        disk = haproxy_disk.Disk(rig.server.certificates)
+        issued = root().issue("a.example.com")
+        hanging_up = HangingUp(rig.server)
+        async with hanging_up.before() as session:
+            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            await hanging_up.hang_up(session)
+            await RuntimeBatch(session, disk, mirror, {}).make([bind(issued, "a.example.com", 443)])
+        await expect(rig, 443, {"a.example.com": issued.fingerprint})
+
+    async def test_nothing_is_done_in_a_process_that_was_started_meanwhile(self, rig: HAProxyRig) -> None:
+        disk = haproxy_disk.Disk(rig.server.certificates)
+        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        hanging_up = HangingUp(rig.server)
+        async with hanging_up.before() as session:
+            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            await rig.server.stop()
+            await rig.server.start_again()
+            await hanging_up.hang_up(session)
+            with pytest.raises(ServerUnavailableError, match="restarted"):
+                await RuntimeBatch(session, disk, mirror, {}).make([change])
+        assert await seen(rig, 443, "a.example.com") == rig.fallback
 
 
 class TestRestarts:

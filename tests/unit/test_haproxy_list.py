@@ -52,6 +52,19 @@ def test_lines_that_go_take_no_other_with_them(path: Path) -> None:
     assert content.decode() == BY_HAND + "/b.pem b.example.com\n"
 
 
+def test_what_it_was_rewritten_with_is_known_without_reading_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crt_list = opened(path)
+    crt_list.append({"/a.pem": "/a.pem a.example.com"})
+    gone, new = {"/a.pem"}, {"/b.pem": "/b.pem b.example.com"}
+    path.write_bytes(crt_list.without(gone, new))
+    crt_list.was_written(gone, new)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "read_text", None)
+        crt_list.refresh()
+    assert crt_list.files == opened(path).files == {"/etc/own.pem", "/b.pem"}
+    assert crt_list.can_append
+
+
 def test_what_somebody_else_wrote_is_read_again(path: Path) -> None:
     crt_list = opened(path)
     path.write_text("/other.pem other.example.com\n")
