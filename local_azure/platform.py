@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlencode
 
+from azure.storage.queue.aio import QueueClient
+
 from local_azure.agent_process import start_agent
 from local_azure.azurite import Endpoints, start_azurite
 from local_azure.component import Component
@@ -152,6 +154,11 @@ class LocalPlatform:
     def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
         """Where the instance at this place among `instances` serves a PortNumber."""
         return self.instances[agent].address(port)
+
+    async def messages_on(self, queue: str) -> int:
+        """Count a queue's messages, those not due yet and those in somebody's hands included."""
+        async with QueueClient.from_connection_string(self.connection_string, queue) as client:
+            return (await client.get_queue_properties()).approximate_message_count or 0
 
     def log_of(self, component: str) -> Path:
         """The log file of `azurite`, `functions`, `events`, `topic`, `agent-0`, `nginx-0` or another of these."""

@@ -7,8 +7,6 @@ import re
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from azure.storage.queue.aio import QueueClient
-
 from operator_cli.demo_watch import PATIENCE_S
 from shared.messages import RECHECK_QUEUE
 
@@ -88,12 +86,10 @@ class LocalBackstage:
     async def quiet(self) -> None:
         """Wait until the Function will look at nothing by itself, so that a change is found by event or sweep alone."""
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
-        async with QueueClient.from_connection_string(self._platform.connection_string, RECHECK_QUEUE) as queue:
-            while asyncio.get_running_loop().time() < deadline:
-                # A message that is not due yet, or that the Function has in hand, counts too.
-                if not (await queue.get_queue_properties()).approximate_message_count:
-                    return
-                await asyncio.sleep(_LOOK_EVERY_S)
+        while asyncio.get_running_loop().time() < deadline:
+            if not await self._platform.messages_on(RECHECK_QUEUE):
+                return
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def join(self) -> str:
         """Start one more instance, and name it once it says that it is ready."""
