@@ -59,7 +59,10 @@ async def fold(cloud: Cloud, report: InstallReport) -> None:
     await gather_bounded(_enter(cloud, report.instance, item) for item in report.reports)
     for name in sorted({item.source for item in report.reports} - {""}):
         await settle(cloud, name)
-    await _settle_removed(cloud, await _let_go_of(cloud, report))
+    withdrawn, overridden = await _no_longer_obeyed(cloud, report)
+    for name in sorted(overridden):
+        await settle(cloud, name)
+    await _settle_removed(cloud, withdrawn)
 
 
 async def settle(cloud: Cloud, name: str) -> None:
@@ -102,8 +105,12 @@ async def _settle_removed(cloud: Cloud, names: Collection[str]) -> None:
             await _settle(cloud, name)
 
 
-async def _let_go_of(cloud: Cloud, report: InstallReport) -> set[str]:
-    """Name the uploads that an instance may have stopped serving: nothing is served now, or the row of another role."""
+async def _no_longer_obeyed(cloud: Cloud, report: InstallReport) -> tuple[set[str], set[str]]:
+    """Name the uploads that an instance may have stopped serving: nothing is served now, or the row of another role.
+
+    Returns:
+        Those that withdrew their claims, and those for every role that are served by the others only.
+    """
     unserved = [BindingKey(role=i.role, host=i.host, port=i.port) for i in report.reports if not i.source]
     instance = await cloud.state.instances.get(report.instance)
     if instance is not None and instance.role != ANY_ROLE:
@@ -111,8 +118,8 @@ async def _let_go_of(cloud: Cloud, report: InstallReport) -> set[str]:
             BindingKey(role=instance.role if i.role == ANY_ROLE else ANY_ROLE, host=i.host, port=i.port)
             for i in report.reports
         ]
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in unserved)
-    return _withdrawn([row for row in rows if row is not None])
+    rows = [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in unserved) if row is not None]
+    return _withdrawn(rows), {row.source for row in rows if row.present and row.role == ANY_ROLE}
 
 
 def _withdrawn(rows: Sequence[DesiredBinding]) -> set[str]:

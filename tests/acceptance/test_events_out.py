@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -95,6 +97,32 @@ async def test_a_removal_is_told_once_nobody_serves_it_any_more(cloud: Witness) 
     assert await cloud.account.uploads.delete("leaving.pfx")
     await hears("leaving.pfx", "Removed")
     assert issued.fingerprint not in await cloud.served("leaving.test")
+
+
+async def test_what_one_agent_cannot_serve_is_told_of_as_partially_live_and_as_live_once_it_can(cloud: Witness) -> None:
+    port = 8443
+    with socket.create_server(cloud.platform.tls_address(1, port)):
+        await cloud.upload("half.pfx", authority().issue("half.test").pfx(PASSWORD), PortNumber=str(port))
+        event = await hears("half.pfx", "PartiallyLive")
+        assert (event.data["live"], event.data["expected"]) == (AGENTS - 1, AGENTS)
+        assert event.data["reason"].startswith(f"instance agent-1, half.test:{port}: cannot listen on")
+    whole = await hears("half.pfx", "Live")
+    assert (whole.data["live"], whole.data["expected"]) == (AGENTS, AGENTS)
+    assert not whole.data["reason"]
+
+
+async def test_what_no_agent_can_serve_is_told_of_as_failed(cloud: Witness) -> None:
+    port = 8444
+    with ExitStack() as taken:
+        for number in range(AGENTS):
+            taken.enter_context(socket.create_server(cloud.platform.tls_address(number, port)))
+        await cloud.upload("unserved.pfx", authority().issue("unserved.test").pfx(PASSWORD), PortNumber=str(port))
+        event = await hears("unserved.pfx", "InstallFailed")
+        assert (event.data["live"], event.data["expected"]) == (0, AGENTS)
+        assert "cannot listen on" in event.data["reason"]
+        assert "Live" not in about("unserved.pfx")
+    assert await cloud.account.uploads.delete("unserved.pfx")
+    await hears("unserved.pfx", "Removed")
 
 
 async def test_a_certificate_that_ends_soon_is_told_of_after_a_sweep(cloud: Witness) -> None:

@@ -1,7 +1,8 @@
-"""Certificates that come from a folder or a database table are served, renewed and removed like uploads."""
+"""Certificates from a folder, a database table or a vault are served, renewed and removed like uploads."""
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,12 +15,20 @@ from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.sources_sql import CERTIFICATES
 from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
 from tests.certificates import Issued, authority
+from tests.command_line import certcast, clean_environment
+from tests.event_schemas import check_event
+from tests.vault_stub import vault_stub
+from tests.vault_way import VaultWay, vault_way
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+    from local_azure.topic_receiver import ReceivedEvent
+
 AGENTS = 2
+
+heard: list[ReceivedEvent] = []
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -37,16 +46,28 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VaultWay]:
+    with vault_stub(tmp_path_factory.mktemp("vault")) as stub, vault_way(stub) as opened:
+        yield opened
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud(folder: Path, database: Engine) -> AsyncIterator[Witness]:
+async def cloud(folder: Path, database: Engine, way: VaultWay) -> AsyncIterator[Witness]:
+    heard.clear()
     present = authority().issue("present.test")
     (folder / "present.pfx").write_bytes(present.pfx(None))
     settings = PlatformSettings(
         agents=AGENTS,
         ports=FREE_PORTS,
         folder=folder,
-        # The sweep runs when a test asks for it.
-        function_environment={"CERTCAST_SQL_URL": str(database.url), "CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *"},
+        function_environment={
+            **way.environment,
+            "CERTCAST_KEY_VAULTS": "shop",
+            "CERTCAST_SQL_URL": str(database.url),
+            "CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *",  # it runs when a test asks for it
+        },
+        on_event=heard.append,
     )
     async with witnessed(settings) as witness:
         yield witness
@@ -133,3 +154,65 @@ class TestSql:
         await cloud.sweep()
         record = await cloud.becomes("sql://certificates/bad", "rejected")
         assert [violation.code for violation in record.violations] == ["unreadable_bundle"]
+
+
+class TestKeyVault:
+    """The Function finds its identity and the vault by its environment alone, and speaks HTTPS to it."""
+
+    NAME = "keyvault://shop/web"
+
+    async def new_version(self, cloud: Witness, way: VaultWay, issued: Issued) -> None:
+        """Put a version into the vault, and tell of it as Event Grid does."""
+        way.stub.put("web", base64.b64encode(issued.pfx(None)).decode(), HostHeader="vault.test")
+        data = {"VaultName": "shop", "ObjectName": "web", "ObjectType": "Certificate", "Version": "1"}
+        kind = "Microsoft.KeyVault.CertificateNewVersionCreated"
+        assert await cloud.deliver("on_key_vault_event", kind, "web", data) == 202
+
+    async def test_a_new_version_is_served_by_every_agent_as_its_event_comes(
+        self, cloud: Witness, way: VaultWay
+    ) -> None:
+        for issued in (authority().issue("vault.test"), authority().issue("vault.test")):
+            await self.new_version(cloud, way, issued)
+            await cloud.serves("vault.test", issued.fingerprint)
+            record = await cloud.becomes(self.NAME, "live", live=AGENTS)
+            assert record.fingerprint_sha256 == issued.fingerprint
+            event = await self.hears("Live", issued)
+            assert event.data["name"] == self.NAME
+        assert way.refused == []
+
+    async def test_status_shows_it_under_its_name(self, cloud: Witness) -> None:
+        env = clean_environment(CERTCAST_STORAGE=cloud.platform.connection_string)
+        ran = await certcast("status", self.NAME, "--json", env=env)
+        assert ran.code == 0, ran.err
+        [upload] = ran.document["uploads"]
+        assert (upload["name"], upload["status"], upload["live"]) == (self.NAME, "live", AGENTS)
+
+    async def test_an_event_about_what_is_not_tagged_serves_nothing(self, cloud: Witness, way: VaultWay) -> None:
+        way.stub.put("mail", base64.b64encode(authority().issue("mail.test").pfx(None)).decode())
+        data = {"VaultName": "shop", "ObjectName": "mail"}
+        kind = "Microsoft.KeyVault.SecretNewVersionCreated"
+        assert await cloud.deliver("on_key_vault_event", kind, "mail", data) == 202
+        assert "GET /secrets/mail/" in way.stub.requests
+        record = await cloud.account.state.uploads.get("keyvault://shop/mail")
+        assert record is None or record.status == "removed"
+
+    async def test_what_left_the_vault_is_unbound_as_a_sweep_finds_it(self, cloud: Witness, way: VaultWay) -> None:
+        seen = await cloud.record(self.NAME)
+        del way.stub.bundles["web"]
+        await cloud.sweep()
+        await cloud.becomes(self.NAME, "removed", live=0)
+        assert seen.fingerprint_sha256 not in await cloud.served("vault.test")
+
+    async def hears(self, kind: str, issued: Issued) -> ReceivedEvent:
+        async def found() -> ReceivedEvent | None:
+            wanted = (self.NAME, f"Certcast.Certificate{kind}", issued.fingerprint)
+            for event in heard:
+                told = (event.attributes["subject"], event.attributes["type"], event.data["fingerprint_sha256"])
+                if told == wanted:
+                    return event
+            return None
+
+        event = await eventually(found, f"the event {kind} about {self.NAME}")
+        assert event is not None
+        check_event({**event.attributes, "data": event.data})
+        return event

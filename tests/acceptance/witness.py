@@ -18,7 +18,7 @@ from shared.account import Account
 from shared.config import StorageAccess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from local_azure.platform_settings import PlatformSettings
     from shared.state import UploadRecord
@@ -103,20 +103,24 @@ class Witness:
             assert answer.status == 202, await answer.text()
 
     async def post_event(self, name: str, *, etag: str = "", kind: str = CREATED) -> int:
-        """Deliver an event to the Functions host as Event Grid does, and return the answer's status."""
+        """Deliver a blob's event to the Functions host as Event Grid does, and return the answer's status."""
         subject = f"/blobServices/default/containers/certificates/blobs/{name}"
-        data = {"api": "PutBlob", "sequencer": "0"}
+        data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == CREATED else {})
+        return await self.deliver("on_blob_event", kind, subject, data)
+
+    async def deliver(self, function: str, kind: str, subject: str, data: Mapping[str, object]) -> int:
+        """Deliver an event to a function through the host's webhook, and return the answer's status."""
         event = {
             "id": str(uuid.uuid4()),
             "topic": "/subscriptions/local",
             "subject": subject,
             "eventType": kind,
             "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "data": data | ({"eTag": etag} if kind == CREATED else {}),
+            "data": data,
             "dataVersion": "",
             "metadataVersion": "1",
         }
-        query = {"functionName": "on_blob_event", "code": self.platform.keys.eventgrid_extension}
+        query = {"functionName": function, "code": self.platform.keys.eventgrid_extension}
         async with (
             aiohttp.ClientSession() as session,
             session.post(
@@ -129,7 +133,9 @@ class Witness:
             return answer.status
 
 
-async def eventually(look: Callable[[], Awaitable[T]], what: str, patience_s: float = PATIENCE_S) -> T:
+async def eventually(
+    look: Callable[[], Awaitable[T]], what: str, patience_s: float = PATIENCE_S, *, every_s: float = 0.1
+) -> T:
     """Look again and again until something is seen.
 
     Raises:
@@ -140,7 +146,7 @@ async def eventually(look: Callable[[], Awaitable[T]], what: str, patience_s: fl
         seen = await look()
         if seen:
             return seen
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(every_s)
     raise AssertionError(f"waited {patience_s:.0f} s for {what}")
 
 

@@ -260,6 +260,18 @@ class TestRoles:
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
+    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await scene.join("api0", role="api")
+        await self.upload_for(scene, "*", "all.pfx", HOST)
+        await scene.everyone_obeys("web0", "api0")
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 2, 2)
+        await self.upload_for(scene, "web", "web.pfx", HOST)
+        await scene.everyone_obeys("web0")
+        assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
+
     async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self) -> None:
         """The instance's last report on that host is about the row for all: it proves nothing about the new one."""
         scene = Scene()
