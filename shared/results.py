@@ -76,15 +76,18 @@ async def settle(cloud: Cloud, name: str) -> None:
 async def _settle(cloud: Cloud, name: str) -> set[str]:
     """Settle one upload, and name those that withdrew their claims to the same hosts and ports."""
     withdrawn: set[str] = set()
-    mark = await _begin(cloud, name)
+    mark, known = await _begin(cloud, name)
     if mark is None:
+        # A rejected re-upload has no status to derive, and what was accepted before under its name is served still.
+        if known is not None and known.status not in SETTLEABLE:
+            withdrawn = _withdrawn(await _rows(cloud, known)) - {name}
         return withdrawn
     try:
         for _ in range(SETTLE_ROUNDS):
             record = await cloud.state.uploads.get(name)
             if record is None:
                 return withdrawn
-            rows = [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
+            rows = await _rows(cloud, record)
             withdrawn = _withdrawn(rows) - {name}
             mark = await _conclude(cloud, record, await _standing(cloud, record, rows), mark)
             if mark is None:
@@ -185,14 +188,19 @@ async def _enter(cloud: Cloud, instance: str, item: BindingReport) -> None:
     await cloud.state.installations.update((item.host, item.port, instance), change)
 
 
-async def _begin(cloud: Cloud, name: str) -> datetime | None:
-    """Take the settling mark; None when there is nothing to settle or somebody else holds it and was left word."""
+async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
+    return [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
+
+
+async def _begin(cloud: Cloud, name: str) -> tuple[datetime | None, UploadRecord | None]:
+    """Take the settling mark; none when there is nothing to settle or somebody else holds it and was left word."""
     mark: datetime | None = None
+    known: UploadRecord | None = None
     now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        nonlocal mark
-        mark = None
+        nonlocal mark, known
+        mark, known = None, record
         if record is None or record.status not in SETTLEABLE:
             return None
         if record.settling_until is not None and record.settling_until > now:
@@ -201,7 +209,7 @@ async def _begin(cloud: Cloud, name: str) -> datetime | None:
         return replace(record, settling_until=mark, settle_again=False)
 
     await cloud.state.uploads.update(name, change)
-    return mark
+    return mark, known
 
 
 async def _conclude(cloud: Cloud, seen: UploadRecord, standing: Standing, mark: datetime) -> datetime | None:

@@ -341,6 +341,19 @@ class TestRemoval:
         assert (await scene.record("a.pfx")).live == 0
         assert await counts(scene, "b.pfx") == (UploadStatus.LIVE, 1, 1)
 
+    async def test_is_seen_to_the_end_when_what_takes_over_was_rejected_since_and_only_its_last_good_one_is_left(
+        self,
+    ) -> None:
+        scene = await platform("i0")
+        await scene.accepted("b.pfx", HOST, day=-5)
+        await look_at(scene.cloud, await scene.upload("b.pfx", HOST, metadata={"CertificatePassword": "wrong"}))
+        await scene.everyone_obeys("i0")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await scene.everyone_obeys("i0")
+        assert (await scene.row(HOST)).source == "b.pfx"
+        assert (await scene.record("b.pfx")).status is UploadStatus.REJECTED
+        assert (await scene.record("a.pfx")).live == 0
+
     async def test_of_two_uploads_one_after_the_other_is_seen_to_the_end_of_both(self) -> None:
         scene = await platform("i0")
         await scene.accepted("b.pfx", HOST, day=-5)
