@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from instance_agent.installer import Result, install
@@ -30,6 +31,9 @@ Key = tuple[str, int]
 
 _REASON_CHARS = 1000
 """A server's own words may be a page; a report must fit a queue message whatever they are."""
+
+REPEAT_AFTER = timedelta(seconds=60)
+"""A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, the hint is a doubled one."""
 
 _DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 
@@ -88,6 +92,7 @@ class Actor:
         self._probe = probe
         self._now = now
         self._last: dict[Key, Attempt] = {}
+        self._told_at: dict[Key, datetime] = {}
 
     @property
     def proved(self) -> int:
@@ -157,14 +162,30 @@ class Actor:
             attempts.append(self._attempt(row, result, took))
         return attempts
 
-    def unreported(self, attempts: Iterable[Attempt]) -> list[Attempt]:
-        """Those that say something new; rows that exist only on the server are nobody's to report on."""
-        return [attempt for attempt in attempts if attempt.row.generation > 0 and not self._is_old_news(attempt)]
+    def unreported(self, attempts: Iterable[Attempt], asked: Iterable[Key] = ()) -> list[Attempt]:
+        """Choose what is to be told.
 
-    def remember(self, attempts: Iterable[Attempt]) -> None:
-        """Keep how each row ended; to be called once that was reported."""
-        for attempt in attempts:
+        Args:
+            attempts: What was done now; those that say something new are told. Rows that exist only on the server are
+                nobody's to report on.
+            asked: Hosts and ports somebody asks about, whose rows were read just now; what was told of them long ago
+                is told again.
+        """
+        made = {(attempt.row.host, attempt.row.port): attempt for attempt in attempts if attempt.row.generation > 0}
+        news = {key: attempt for key, attempt in made.items() if not self._is_old_news(attempt)}
+        now = self._now()
+        for key in asked:
+            known = made.get(key) or self._last.get(key)
+            if known is not None and key not in news and now - self._told_at.get(key, now) >= REPEAT_AFTER:
+                news[key] = replace(known, report=replace(known.report, finished_at=now))
+        return list(news.values())
+
+    def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
+        """Keep how each row ended and what was told; to be called once that was reported."""
+        for attempt in (*attempts, *told):
             self._last[attempt.row.host, attempt.row.port] = attempt
+        for attempt in told:
+            self._told_at[attempt.row.host, attempt.row.port] = self._now()
 
     def _is_settled(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
         last = self._last.get((row.host, row.port))

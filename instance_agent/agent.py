@@ -178,18 +178,18 @@ class Agent:
         if keys:
             async with self._acting:
                 rows = await desired_of(self._state, self.settings.role, keys)
-                await self._act(await self.actor.due(rows.values(), whole=False), trace)
+                await self._act(await self.actor.due(rows.values(), whole=False), trace, asked=rows)
         await asyncio.gather(*(self._queues.done(queue, message) for message in readable))
         return len(messages)
 
-    async def _act(self, due: Sequence[DesiredBinding], trace: str) -> bool:
+    async def _act(self, due: Sequence[DesiredBinding], trace: str, asked: Iterable[Key] = ()) -> bool:
         attempts: list[Attempt] = []
         if due:
             self.counts.batches += 1
             attempts = await self.actor.act(due)
-        news = self.actor.unreported(attempts)
+        news = self.actor.unreported(attempts, asked)
         await self._report(news, trace)
-        self.actor.remember(attempts)
+        self.actor.remember(attempts, news)
         for attempt in attempts:
             outcome = attempt.report.outcome.value
             self.counts.outcomes[outcome] = self.counts.outcomes.get(outcome, 0) + 1

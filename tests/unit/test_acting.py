@@ -67,7 +67,7 @@ class Machine:
         """One round as the agent makes it; returns what it would report."""
         attempts = await self.actor.act(await self.actor.due(rows, whole=whole))
         news = self.actor.unreported(attempts)
-        self.actor.remember(attempts)
+        self.actor.remember(attempts, news)
         return news
 
 
@@ -182,7 +182,7 @@ class TestActing:
         attempts = await machine.actor.act(due)
         assert all(attempt.again for attempt in attempts)
         assert set(outcomes(attempts).values()) == {InstallOutcome.FAILED}
-        machine.actor.remember(attempts)
+        machine.actor.remember(attempts, attempts)
         machine.server.down = False
         assert set(outcomes(await machine.do(*rows)).values()) == {InstallOutcome.LIVE}
 
@@ -256,6 +256,32 @@ class TestWhatIsDue:
         # The report was lost before `remember`: the same work comes again.
         again = await machine.actor.act(await machine.actor.due([row], whole=False))
         assert outcomes(machine.actor.unreported(again)) == {HOST: InstallOutcome.LIVE}
+
+    async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self) -> None:
+        """The first report may be lost, and a hint that comes twice asks for one."""
+        machine = Machine()
+        await machine.do(await machine.row(HOST), await machine.row("other.example.com"))
+        asked = [(HOST, 443)]
+        machine.storage.clock.advance(59)
+        assert machine.actor.unreported([], asked) == []
+        machine.storage.clock.advance(1)
+        (again,) = machine.actor.unreported([], asked)
+        assert (again.report.host, again.report.outcome) == (HOST, InstallOutcome.LIVE)
+        assert again.report.finished_at == machine.storage.clock()
+        machine.actor.remember([], [again])
+        assert machine.actor.unreported([], asked) == []
+        assert machine.actor.unreported([], [("unknown.example.com", 443)]) == []
+
+    async def test_a_failure_that_goes_on_is_told_again_when_somebody_asks(self) -> None:
+        machine = Machine()
+        row = await machine.row(HOST)
+        step = Failing({"bundle open": [UnavailableError("busy"), UnavailableError("busy")]})
+        machine.actor = actor(machine.storage, machine.target, step)
+        await machine.do(row)
+        machine.storage.clock.advance(60)
+        attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
+        assert machine.actor.unreported(attempts) == []
+        assert outcomes(machine.actor.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
 
     async def test_a_row_of_another_role_for_the_same_host_is_news(self) -> None:
         machine = Machine()

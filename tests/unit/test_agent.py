@@ -15,6 +15,7 @@ from shared.binding import ANY_ROLE, BindingKey
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
 from shared.messages import RESULTS_QUEUE, BindingsChanged, InstallOutcome, encode
 from shared.state import InstanceRecord, UploadStatus
+from shared.sweep import RESEND_AFTER, sweep
 from tests.agents import agent, served, settings
 from tests.fake_target import FakeServer, FakeTarget
 from tests.fakes import FakeStorage
@@ -459,6 +460,24 @@ class TestLosses:
 
         on_virtual_time(work)
         assert "its queue is gone, registering again" in caplog.text
+
+    def test_a_report_that_was_lost_is_made_again_when_the_sweep_asks(self) -> None:
+        async def work(scene: Scene) -> None:
+            one = agent(scene.storage)
+            task = await running(one)
+            await scene.accepted("a.pfx", HOST)
+            await asyncio.sleep(5)
+            lost = await scene.reports()
+            assert [item.outcome for report in lost for item in report.reports] == [InstallOutcome.LIVE]
+            await asyncio.sleep(RESEND_AFTER.total_seconds())
+            assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
+            await sweep(scene.cloud)
+            await asyncio.sleep(10)
+            await scene.fold()
+            assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+            await stopped(one, task)
+
+        on_virtual_time(work)
 
     def test_a_heartbeat_while_it_registers_again_does_not_take_it_for_another(self) -> None:
         async def work(scene: Scene) -> None:
