@@ -28,7 +28,7 @@ from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from instance_agent.targets.base import BindingChange
 
@@ -84,7 +84,7 @@ class Listeners:
         self.contexts = ContextStore(serving.max_contexts)
         self._serving = serving
         self._fallback = _served("", serving.fallback)
-        self._bound: Mapping[tuple[str, int], _Bound] = {}
+        self._bound: dict[tuple[str, int], _Bound] = {}
         self._uses: Counter[CertificateBundle] = Counter()
         self._pending: Sequence[BindingChange] = ()
         self._listeners: dict[int, asyncio.Server] = {}
@@ -170,16 +170,19 @@ class Listeners:
         self._pending = changes
 
     def commit(self) -> None:
-        """Swap the whole table at once for what was prepared."""
+        """Make what was prepared what is served.
+
+        In place, because copying the table would cost the more the more is bound: handshakes ask on the event loop, and
+        so see all of it or nothing.
+        """
         changes, self._pending, self._opened = self._pending, (), []
-        table = dict(self._bound)
-        before = [table.pop(change.key) for change in changes if change.key in table]
+        before = [self._bound.pop(change.key) for change in changes if change.key in self._bound]
         after = {
             change.key: _Bound(bundle=change.bundle, served=_served(change.host, change.bundle))
             for change in changes
             if isinstance(change, Install)
         }
-        self._bound = table | after
+        self._bound |= after
         self._uses.update(bound.bundle for bound in after.values())
         self._uses.subtract(bound.bundle for bound in before)
         self._forget_unused(bound.bundle for bound in before)
