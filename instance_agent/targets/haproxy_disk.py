@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from instance_agent.targets.pem_folder import TAG, PemFolder, tagged_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from instance_agent.targets.base import BindingChange
 
@@ -52,7 +53,12 @@ class Written:
 
     def __init__(self, files: FileBatch) -> None:
         self._files = files
+        self._struck: list[Callable[[], None]] = []
         self._appended: list[Callable[[], None]] = []
+
+    def strike(self, crt_list: CrtList, gone: AbstractSet[str]) -> None:
+        """Strike lines of a list."""
+        self._struck.append(crt_list.strike(gone))
 
     def append(self, crt_list: CrtList, lines: Mapping[str, str]) -> None:
         """Add lines to a list."""
@@ -67,6 +73,8 @@ class Written:
         while self._appended:
             self._appended.pop()()
         self._files.undo()
+        while self._struck:
+            self._struck.pop()()
 
     def close(self) -> None:
         """Forget how it was before."""
@@ -172,28 +180,28 @@ class Disk:
                 added.setdefault(change.port, {})[name] = f"{name} {change.host}"
             else:
                 dropped.setdefault(change.port, set()).add(name)
+        written = Written(files)
         appends: list[tuple[CrtList, dict[str, str]]] = []
-        rewritten: list[Callable[[], None]] = []
+        strikes: list[tuple[CrtList, set[str]]] = []
         for port in sorted(added.keys() | dropped.keys()):
-            crt_list, gone = self._list(port), dropped.get(port, set())
+            crt_list = self._list(port)
+            gone = dropped.get(port, set()) & crt_list.files
             new = {file: line for file, line in added.get(port, {}).items() if file not in crt_list.files}
-            if crt_list.can_append and crt_list.files.isdisjoint(gone):
+            if crt_list.can_append and (not gone or crt_list.can_strike(gone)):
+                strikes.append((crt_list, gone))
                 appends.append((crt_list, new))
             else:
                 files.write(crt_list.path, crt_list.without(gone, new))
-                rewritten.append(partial(crt_list.was_written, gone, new))
-        # Last, for HAProxy does not start on a list that names a file which is not there.
+        # Files go last, for HAProxy does not start on a list that names one which is not there, and come first.
         for name in (name for names in dropped.values() for name in names):
             files.delete(Path(name))
-        files.commit()
-        for take_up in rewritten:
-            take_up()
-        written = Written(files)
         try:
-            for crt_list, new in appends:
-                if new:
-                    written.append(crt_list, new)
-        except ServerUnavailableError:
+            for crt_list, gone in filter(itemgetter(1), strikes):
+                written.strike(crt_list, gone)
+            files.commit()
+            for crt_list, new in filter(itemgetter(1), appends):
+                written.append(crt_list, new)
+        except (ServerUnavailableError, OSError):
             written.undo()
             written.close()
             raise

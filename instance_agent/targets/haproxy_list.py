@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ServerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 Signature = tuple[int, int, int]
 
+_WORTH_STRIKING_BYTES = 65536
+_TWICE = -1
+
 
 class CrtList:
-    """A crt-list, read again only when somebody else wrote it: appending costs the same however long it is.
+    """A crt-list, read again only when somebody else wrote it: a change costs the same however long it is.
+
+    Lines are appended; in a long list those that go are struck out where they are, by a `#` in place of their first
+    slash, and it is written anew once as many are struck as are left.
 
     Args:
         path: The list; one that is missing is empty.
@@ -25,9 +31,15 @@ class CrtList:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.files: set[str] = set()
         self.can_append = False
+        self._lines: dict[str, int] = {}
+        self._struck = 0
         self._signature: Signature | None = None
+
+    @property
+    def files(self) -> AbstractSet[str]:
+        """The files that its lines name."""
+        return self._lines.keys()
 
     def refresh(self) -> None:
         """Read it if it is not as we left it.
@@ -38,22 +50,61 @@ class CrtList:
         signature = _signature(self.path)
         if signature is not None and signature == self._signature:
             return
-        text = self._text()
-        self.files = {file for line in text.splitlines() if (file := _file(line))}
-        self.can_append = signature is not None and (not text or text.endswith("\n"))
+        content, at = self._content(), 0
+        self._lines, self._struck = {}, 0
+        for line in content.splitlines(keepends=True):
+            if file := _file(line):
+                self._lines[file] = _TWICE if file in self._lines else at
+            self._struck += self._is_struck(line)
+            at += len(line)
+        self.can_append = signature is not None and (not content or content.endswith(b"\n"))
         self._signature = signature
 
     def without(self, gone: AbstractSet[str], new: Mapping[str, str]) -> bytes:
-        """The whole content with some files' lines gone and new lines at the end."""
-        kept = [line for line in self._text().splitlines() if _file(line) not in gone]
-        return "".join(f"{line}\n" for line in (*kept, *new.values())).encode()
+        """The whole content with some files' lines and all struck ones gone, and new lines at the end."""
+        lines = self._content().splitlines()
+        kept = [line for line in lines if _file(line) not in gone and not self._is_struck(line)]
+        return b"".join(line + b"\n" for line in (*kept, *(line.encode() for line in new.values())))
 
-    def was_written(self, gone: AbstractSet[str], new: Mapping[str, str]) -> None:
-        """Take up that the file now has what `without` gave for the same arguments, and need not be read for it."""
-        self.files -= gone
-        self.files |= new.keys()
-        self.can_append = True
+    def can_strike(self, gone: AbstractSet[str]) -> bool:
+        """Whether some files' lines are better struck than the list written anew."""
+        there = gone & self.files
+        return (
+            self._signature is not None
+            and self._signature[1] >= _WORTH_STRIKING_BYTES
+            and self._struck + len(there) <= len(self._lines)
+            and all(self._lines[file] != _TWICE for file in there)
+        )
+
+    def strike(self, gone: AbstractSet[str]) -> Callable[[], None]:
+        """Strike some files' lines, all of them or none.
+
+        Returns:
+            What makes them count again.
+
+        Raises:
+            ServerUnavailableError: The disk did not take it, or somebody else writes the list.
+        """
+        there = {file: self._lines[file] for file in gone & self.files}
+        restore = partial(self._unstrike, list(there.values()))
+        try:
+            descriptor = os.open(self.path, os.O_RDWR)
+            try:
+                if any(os.pread(descriptor, len(file), at) != file.encode() for file, at in there.items()):
+                    raise ServerUnavailableError(f"{self.path} was changed by somebody else at the same moment")
+                for at in there.values():
+                    os.pwrite(descriptor, b"#", at)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            restore()
+            raise ServerUnavailableError(f"{self.path} cannot be written: {error.strerror}") from error
+        for file in there:
+            del self._lines[file]
+        self._struck += len(there)
         self._signature = _signature(self.path)
+        return restore
 
     def append(self, lines: Mapping[str, str]) -> Callable[[], None]:
         """Add lines, all of them or none.
@@ -71,6 +122,7 @@ class CrtList:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             size = os.fstat(descriptor).st_size
+            cut = partial(self._cut, size)
             try:
                 whole = os.write(descriptor, content) == len(content)
                 os.fsync(descriptor)
@@ -82,25 +134,41 @@ class CrtList:
                 raise ServerUnavailableError(f"{self.path} cannot be written: the disk is full")
         finally:
             os.close(descriptor)
-        self.files |= lines.keys()
+        for file, line in lines.items():
+            self._lines[file] = size
+            size += len(line.encode()) + 1
         self._signature = _signature(self.path)
-        return partial(self._cut, size)
+        return cut
 
     def _cut(self, size: int) -> None:
         os.truncate(self.path, size)
         self._signature = None
 
-    def _text(self) -> str:
+    def _unstrike(self, places: Sequence[int]) -> None:
+        self._signature = None
+        descriptor = os.open(self.path, os.O_WRONLY)
         try:
-            return self.path.read_text(encoding="utf-8")
+            for at in places:
+                os.pwrite(descriptor, b"/", at)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _is_struck(self, line: bytes) -> bool:
+        """Whether it named a file of ours; an administrator's comments look otherwise."""
+        return line.startswith(f"#{self.path.with_suffix('')}/".replace("#/", "#", 1).encode())
+
+    def _content(self) -> bytes:
+        try:
+            return self.path.read_bytes()
         except FileNotFoundError:
-            return ""
+            return b""
 
 
-def _file(line: str) -> str:
+def _file(line: bytes) -> str:
     """The file that a line names; empty for a comment."""
     words = line.split(maxsplit=1)
-    return words[0] if words and not words[0].startswith("#") else ""
+    return words[0].decode("utf-8", "replace") if words and not words[0].startswith(b"#") else ""
 
 
 def _signature(path: Path) -> Signature | None:

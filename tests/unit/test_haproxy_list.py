@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.base import Remove, ServerUnavailableError
+from instance_agent.targets.haproxy_disk import Disk
 from instance_agent.targets.haproxy_list import CrtList
 
 if TYPE_CHECKING:
@@ -52,17 +53,81 @@ def test_lines_that_go_take_no_other_with_them(path: Path) -> None:
     assert content.decode() == BY_HAND + "/b.pem b.example.com\n"
 
 
-def test_what_it_was_rewritten_with_is_known_without_reading_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def long_list(path: Path) -> dict[str, str]:
+    """A list of ours that is worth striking in, and its lines by file."""
+    folder = path.with_suffix("")
+    lines = {f"{folder}/h{i}.pem": f"{folder}/h{i}.pem h{i}.example.com" for i in range(1000)}
+    opened(path).append(lines)
+    assert path.stat().st_size > 65536
+    return lines
+
+
+def test_in_a_long_list_lines_are_struck_in_their_place_and_come_back_when_undone(path: Path) -> None:
+    lines = long_list(path)
+    before, inode, crt_list = path.read_text(), path.stat().st_ino, opened(path)
+    gone = set(list(lines)[5:8])
+    assert crt_list.can_strike(gone)
+    undo = crt_list.strike(gone)
+    expected = "".join(
+        f"#{line[1:]}\n" if line in {lines[file] for file in gone} else f"{line}\n" for line in before.splitlines()
+    )
+    assert path.read_text() == expected
+    assert path.stat().st_ino == inode
+    assert crt_list.files == opened(path).files == {"/etc/own.pem", *lines} - gone
+    undo()
+    crt_list.refresh()
+    assert path.read_text() == before
+    assert crt_list.files == {"/etc/own.pem", *lines}
+
+
+def test_struck_lines_and_no_comments_are_gone_when_it_is_written_anew(path: Path) -> None:
+    lines = long_list(path)
     crt_list = opened(path)
-    crt_list.append({"/a.pem": "/a.pem a.example.com"})
-    gone, new = {"/a.pem"}, {"/b.pem": "/b.pem b.example.com"}
-    path.write_bytes(crt_list.without(gone, new))
-    crt_list.was_written(gone, new)
-    with monkeypatch.context() as patched:
-        patched.setattr(type(path), "read_text", None)
-        crt_list.refresh()
-    assert crt_list.files == opened(path).files == {"/etc/own.pem", "/b.pem"}
-    assert crt_list.can_append
+    first, second, third = list(lines)[:3]
+    crt_list.strike({first})
+    crt_list.append({first: lines[first]})
+    crt_list.strike({first, second})
+    left = [line for file, line in lines.items() if file not in {first, second, third}]
+    assert crt_list.without({third}, {}).decode() == BY_HAND + "".join(f"{line}\n" for line in left)
+
+
+def test_a_short_list_one_that_is_struck_through_and_a_line_that_is_there_twice_are_not_struck(path: Path) -> None:
+    assert not opened(path).can_strike({"/etc/own.pem"})
+    lines = long_list(path)
+    crt_list = opened(path)
+    half = set(list(lines)[:500])
+    crt_list.strike(half)
+    assert not crt_list.can_strike(set(list(lines)[500:502]))
+    assert not opened(path).can_strike(set(list(lines)[500:502]))
+    twice = list(lines)[999]
+    crt_list.append({twice: lines[twice]})
+    assert not opened(path).can_strike({twice})
+
+
+def test_a_removal_strikes_the_line_and_deletes_the_file_and_both_come_back_when_undone(path: Path) -> None:
+    long_list(path)
+    pem = path.with_suffix("") / "h7.example.com.pem"
+    pem.parent.mkdir()
+    pem.write_text("the key")
+    opened(path).append({str(pem): f"{pem} h7.example.com"})
+    before = path.read_text()
+    written = Disk(path.parent).write([Remove(host="h7.example.com", port=443)])
+    assert path.read_text() == before.replace(f"{pem} ", f"#{str(pem)[1:]} ")
+    assert not pem.exists()
+    written.undo()
+    written.close()
+    assert path.read_text() == before
+    assert pem.read_text() == "the key"
+
+
+def test_nothing_is_struck_in_a_list_that_somebody_else_is_writing(path: Path) -> None:
+    lines = long_list(path)
+    crt_list = opened(path)
+    content = "# new\n" + path.read_text()
+    path.write_text(content)
+    with pytest.raises(ServerUnavailableError, match="somebody else"):
+        crt_list.strike({next(iter(lines))})
+    assert path.read_text() == content
 
 
 def test_what_somebody_else_wrote_is_read_again(path: Path) -> None:
