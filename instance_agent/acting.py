@@ -33,7 +33,7 @@ _REASON_CHARS = 1000
 """A server's own words may be a page; a report must fit a queue message whatever they are."""
 
 REPEAT_AFTER = timedelta(seconds=60)
-"""A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, the hint is a doubled one."""
+"""A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, it is a doubled hint."""
 
 _DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 
