@@ -15,6 +15,7 @@ local NO_SUCH_FOLDER = 20 -- ENOTDIR
 
 local generations = ngx.shared.certcast
 local cache = assert(lrucache.new(CACHED_FILES))
+local choices = assert(lrucache.new(CACHED_FILES)) -- by port and server name as it was sent: most come again and again
 
 local _M = {}
 
@@ -81,22 +82,43 @@ local function load(path, generation)
     return fresh
 end
 
--- In ssl_certificate_by_lua: give the handshake its certificate, or leave it the server block's own.
-function _M.choose(folder, port_offset)
-    local name = _M.host_name(ssl.server_name())
+local function look_up(folder, port, sni, generation)
+    local name = _M.host_name(sni)
     if not name then
-        return
+        return nil
     end
-    -- Read before the files are, so that a change in between is noticed at the next handshake.
-    local generation = generations:get("generation") or 0
-    local place = folder .. "/" .. (ssl.server_port() - port_offset) .. "/"
+    local place = folder .. "/" .. port .. "/"
     local found = load(place .. name .. ".pem", generation)
     if not found then
         local parent = name:match("^[^.]+(%..+%..+)$")
         found = parent and load(place .. "_" .. parent .. ".pem", generation)
     end
-    if not found then
+    return found
+end
+
+-- In ssl_certificate_by_lua: give the handshake its certificate, or leave it the server block's own.
+function _M.choose(folder, port_offset)
+    local sni = ssl.server_name()
+    if not sni then
         return
+    end
+    local port = ssl.server_port() - port_offset
+    -- Read before the files are, so that a change in between is noticed at the next handshake.
+    local generation = generations:get("generation") or 0
+    local asked = port .. " " .. sni
+    local choice = choices:get(asked)
+    local found
+    if choice and choice.generation == generation then
+        found = choice.found
+    else
+        found = look_up(folder, port, sni, generation)
+        if not found then
+            choices:delete(asked)
+            return
+        end
+        if found.generation == generation then -- else it could not be read now
+            choices:set(asked, { found = found, generation = generation })
+        end
     end
     local ok, trouble = ssl.clear_certs()
     if ok then
@@ -106,7 +128,7 @@ function _M.choose(folder, port_offset)
         ok, trouble = ssl.set_priv_key(found.key)
     end
     if not ok then
-        ngx.log(ngx.ERR, "certcast: the certificate for ", name, " cannot be served: ", trouble)
+        ngx.log(ngx.ERR, "certcast: the certificate for ", _M.host_name(sni), " cannot be served: ", trouble)
         return ngx.exit(ngx.ERROR)
     end
 end
