@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -93,16 +94,17 @@ class Actor:
         self._now = now
         self._last: dict[Key, Attempt] = {}
         self._told_at: dict[Key, datetime] = {}
+        self._ended: Counter[InstallOutcome] = Counter()
 
     @property
     def proved(self) -> int:
         """Bindings seen served."""
-        return sum(attempt.report.outcome is InstallOutcome.LIVE for attempt in self._last.values())
+        return self._ended[InstallOutcome.LIVE]
 
     @property
     def failing(self) -> int:
         """Desired rows that are not as they should be."""
-        return sum(attempt.report.outcome not in _DONE for attempt in self._last.values())
+        return sum(number for outcome, number in self._ended.items() if outcome not in _DONE)
 
     async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
@@ -111,8 +113,8 @@ class Actor:
             rows: Desired rows.
             whole: Whether these are all there are, so that a binding of ours with no row is one to remove.
         """
-        current = {binding.key: binding for binding in await self._target.current()}
         wanted = {(row.host, row.port): row for row in rows}
+        current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
         due = [row for key, row in wanted.items() if not self._is_settled(row, current.get(key))]
         if whole and wanted:
             # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
@@ -183,7 +185,11 @@ class Actor:
     def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
         """Keep how each row ended and what was told; to be called once that was reported."""
         for attempt in (*attempts, *told):
-            self._last[attempt.row.host, attempt.row.port] = attempt
+            key = attempt.row.host, attempt.row.port
+            if (before := self._last.get(key)) is not None:
+                self._ended[before.report.outcome] -= 1
+            self._last[key] = attempt
+            self._ended[attempt.report.outcome] += 1
         for attempt in told:
             self._told_at[attempt.row.host, attempt.row.port] = self._now()
 

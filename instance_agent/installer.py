@@ -93,7 +93,7 @@ async def install(
         ValueError: Two changes are for the same host and port.
     """
     try:
-        before = {binding.key: binding for binding in await target.current()}
+        before = {binding.key: binding for binding in await target.current(_concerned(changes))}
     except CertcastError as error:
         return [_failed(change, str(error), retriable=error.retriable) for change in changes]
     planned = plan(changes, before, target.refusal)
@@ -103,6 +103,14 @@ async def install(
     due = {change.key for change in planned.pending} | await run.confirm(planned.unchanged)
     await run.make([change for change in changes if change.key in due])
     return [run.results[change.key] for change in changes]
+
+
+def _concerned(changes: Iterable[BindingChange]) -> set[Key]:
+    """What must be known of the server: not all that is bound, for a hint about one host is to cost the same always."""
+    keys = {change.key for change in changes}
+    removals = [change for change in changes if isinstance(change, Remove)]
+    wildcards = {(wildcard_of(change.host), change.port) for change in removals}
+    return keys | {(wildcard, port) for wildcard, port in wildcards if wildcard is not None}
 
 
 class _Installation:

@@ -13,7 +13,7 @@ from shared.hostnames import covering
 from tests.certificates import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from instance_agent.targets.base import BindingChange
     from shared.bundle import CertificateBundle
@@ -98,6 +98,7 @@ class FakeTarget:
         names_culprits: Whether its errors say which change it was.
         refuses: Hosts it can never take, with the reason.
         has_listener: Whether it can be probed at all.
+        asked: What `current` was asked for, each time.
         applies: Every batch that was tried.
         retired: Every binding it was told to clean up after.
         retire_error: What cleaning up ends with.
@@ -115,6 +116,7 @@ class FakeTarget:
         self.breaks_on: set[str] = set()
         self.refuses: dict[str, str] = {}
         self.has_listener = True
+        self.asked: list[frozenset[tuple[str, int]] | None] = []
         self.applies: list[tuple[BindingChange, ...]] = []
         self.retired: list[InstalledBinding] = []
         self.retire_error: Exception | None = None
@@ -132,9 +134,11 @@ class FakeTarget:
     async def version(self) -> str:
         return "fake 1.0"
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+        self.asked.append(None if keys is None else frozenset(keys))
         self._require_up()
-        return frozenset(self.server.bound.values())
+        bound = self.server.bound
+        return frozenset(bound.values() if keys is None else (bound[key] for key in keys if key in bound))
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         self.applies.append(tuple(changes))

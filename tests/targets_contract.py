@@ -140,6 +140,25 @@ class BindingContract:
         await expect(rig, rig.ports[0], {"shop.example.com": rig.fallback})
         await expect(rig, rig.ports[1], {"shop.example.com": issued[rig.ports[1]].fingerprint})
 
+    async def test_asked_about_some_hosts_it_tells_of_those_that_are_bound_and_of_no_others(self, rig: Rig) -> None:
+        port, other = rig.ports
+        hosts = ("shop.example.com", "*.example.com", "blog.example.com")
+        changes = {host: bind(root().issue(host), host, port) for host in hosts}
+        await rig.target.apply(list(changes.values()))
+        everything = await rig.target.current()
+        asked = [("shop.example.com", port), ("*.example.com", port), ("unknown.example.com", port)]
+        odd = [("shop.example.com", other), (f"*.{'.'.join(['x' * 61] * 4)}.de", port), ("no host", port), ("", port)]
+        many = [(f"h{number}.example.com", port) for number in range(200)]
+        for keys in (asked, [*asked, *odd], {*asked, *odd, *many}):
+            found = await rig.target.current(keys)
+            assert {each.key for each in found} == {("shop.example.com", port), ("*.example.com", port)}
+            assert found < everything
+        assert await rig.target.current(()) == frozenset()
+        renewed = bind(root().issue("shop.example.com"), "shop.example.com", port)
+        await rig.target.apply([renewed, Remove(host="*.example.com", port=port)])
+        (binding,) = await rig.target.current(asked)
+        assert renewed.is_done_by(binding)
+
     async def test_two_hundred_changes_are_one_batch(self, rig: Rig) -> None:
         old = {f"h{i}.example.com": root().issue(f"h{i}.example.com") for i in range(100)}
         await rig.target.apply([bind(issued, host, rig.ports[0]) for host, issued in old.items()])

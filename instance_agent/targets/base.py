@@ -9,7 +9,7 @@ from shared.bundle import CertificateBundle
 from shared.errors import CertcastError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +151,12 @@ class BindingTarget(Protocol):
     async def version(self) -> str:
         """The server's own version, for the instances table; empty when it cannot be told."""
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """What this agent owns here, read from the server.
+
+        Args:
+            keys: The hosts and ports that are asked about; None asks about all. What a few cost does not grow with what
+                else is bound, where the server allows it: this is asked for each hint.
 
         Raises:
             ServerUnavailableError: The server did not tell.

@@ -18,7 +18,7 @@ from shared.errors import ConfigurationError
 from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.caddy_settings import CaddySettings
@@ -91,9 +91,11 @@ class CaddyTarget:
         words = finished.output.split()
         return f"Caddy {words[0].removeprefix('v')}" if finished.failure is None and words else ""
 
-    async def current(self) -> frozenset[InstalledBinding]:
-        """Everything that is answered."""
-        return frozenset(self._installed)
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+        """What is answered."""
+        if keys is None:
+            return frozenset(self._installed)
+        return frozenset(self._bound[key].installed for key in keys if key in self._bound)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write the files, then answer with all changes at once.

@@ -19,7 +19,7 @@ from instance_agent.targets.embedded_workers import WorkerPool
 from instance_agent.targets.fallback import self_made_fallback
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from instance_agent.targets.base import BindingChange
 
@@ -82,9 +82,11 @@ class EmbeddedTarget:
         """Python's and OpenSSL's."""
         return f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}"
 
-    async def current(self) -> frozenset[InstalledBinding]:
-        """Everything bound since the start."""
-        return frozenset(self._bound.values())
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+        """What was bound since the start."""
+        if keys is None:
+            return frozenset(self._bound.values())
+        return frozenset(self._bound[key] for key in keys if key in self._bound)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Build what is new, open what is missing, then swap the whole table at once.

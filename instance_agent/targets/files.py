@@ -24,7 +24,7 @@ from instance_agent.targets.tested_batch import carry_out
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
@@ -81,14 +81,14 @@ class FilesTarget:
         """The server is unknown."""
         return ""
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """What is tagged as ours in `live/`.
 
         Raises:
             ServerUnavailableError: It cannot be read.
         """
         try:
-            return frozenset((await asyncio.to_thread(self._pems.read)).values())
+            return frozenset((await asyncio.to_thread(self._pems.read, keys)).values())
         except OSError as error:
             raise ServerUnavailableError(f"{error.filename} cannot be read: {error.strerror}") from error
 

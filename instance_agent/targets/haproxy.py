@@ -24,7 +24,7 @@ from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import covers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange, InstalledBinding
@@ -133,14 +133,14 @@ class HAProxyTarget:
         except ServerUnavailableError:
             return ""
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """What this HAProxy process serves from our files.
 
         Raises:
             ServerUnavailableError: HAProxy did not tell.
         """
         async with self._turn, Session(self._socket) as session:
-            return (await self._mirrored(session)).all()
+            return (await self._mirrored(session)).owned(keys)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write the files, then make HAProxy serve the same; both are put back when it does not take all of it.

@@ -10,7 +10,7 @@ from instance_agent.targets import haproxy_runtime as runtime
 from instance_agent.targets.base import Install, InstalledBinding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.haproxy_disk import Disk, Stored
@@ -42,9 +42,11 @@ class Mirror:
     def __post_init__(self) -> None:
         self._all = set(self.bound.values())
 
-    def all(self) -> frozenset[InstalledBinding]:
-        """Every binding; copied from a set kept for it, for hashing ten thousand of them takes its time."""
-        return frozenset(self._all)
+    def owned(self, keys: Collection[Key] | None) -> frozenset[InstalledBinding]:
+        """The bindings for these keys, or every one; those from a set kept for it, for hashing thousands takes time."""
+        if keys is None:
+            return frozenset(self._all)
+        return frozenset(self.bound[key] for key in keys if key in self.bound)
 
     def keep_in_step(self, changes: Iterable[BindingChange]) -> None:
         """Take up changes that were made."""

@@ -12,7 +12,7 @@ from instance_agent.targets.base import ApplyError, Install, InstalledBinding, S
 from instance_agent.targets.iis_batch import Batch
 from instance_agent.targets.iis_catch_all import CatchAllPolicy
 from instance_agent.targets.iis_commit import carry_out
-from instance_agent.targets.iis_gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis_gateway import EVERYTHING, GatewayError, Scope
 from instance_agent.targets.iis_hresult import described
 from instance_agent.targets.iis_import import der_of, intermediates, new_certificate
 from instance_agent.targets.iis_plan import Circumstances, Plan
@@ -87,9 +87,9 @@ class IisTarget:
         """IIS's version from the registry."""
         return f"IIS {self._iis[0]}.{self._iis[1]}"
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """The SNI bindings whose certificate carries our tag for their host."""
-        return await asyncio.to_thread(self._current)
+        return await asyncio.to_thread(self._current, EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Import the certificates and make all bindings in one commit."""
@@ -125,11 +125,11 @@ class IisTarget:
             )
         self._delete_unused(None)
 
-    def _current(self) -> frozenset[InstalledBinding]:
+    def _current(self, scope: Scope) -> frozenset[InstalledBinding]:
         with _translated():
             listing = self._stores.listing()
             with self._gateway.session() as session:
-                sites = session.sites(EVERYTHING)
+                sites = session.sites(scope)
             tags = tags_by_thumbprint(listing)
             fingerprints = self._fingerprints_of(listing)
         found: dict[tuple[str, int], InstalledBinding] = {}

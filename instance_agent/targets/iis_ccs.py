@@ -29,7 +29,7 @@ from instance_agent.targets.iis_shadow import explain, lookup_order, owners_of
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
@@ -96,9 +96,9 @@ class IisCcsTarget:
         """IIS's version; empty where only files are written."""
         return self._version
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """The files that were written by certcast and are as they were written."""
-        return await asyncio.to_thread(self._current)
+        return await asyncio.to_thread(self._current, keys)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write and delete the files, and make the binding if it is missing."""
@@ -156,7 +156,8 @@ class IisCcsTarget:
                 )
             self._version = f"IIS {major}.{minor}"
 
-    def _current(self) -> frozenset[InstalledBinding]:
+    def _current(self, keys: Collection[tuple[str, int]] | None) -> frozenset[InstalledBinding]:
+        wanted = None if keys is None else frozenset(keys)
         with _translated():
             return frozenset(
                 InstalledBinding(
@@ -166,7 +167,8 @@ class IisCcsTarget:
                     fingerprint_sha256=content.fingerprint_sha256,
                     site=record.site,
                 )
-                for record, content in self._files.ours()
+                for record, content in self._files.ours(None if wanted is None else {host for host, _ in wanted})
+                if wanted is None or (record.host, record.port) in wanted
             )
 
     def _apply(self, changes: Sequence[BindingChange]) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ApplyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -26,6 +26,11 @@ RECORDS_FOLDER = ".certcast"
 _HOST = re.compile(r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|\Z)")
 _TEMPORARY = ".certcast-tmp"
+_NOTE = ".json"
+_LONGEST_NAME = 255  # of a file, on NTFS and on all else that may be shared
+
+_FEW = 100
+"""More files than these are not read one by one: one listing of the folder tells which were changed."""
 
 
 def file_name(host: str) -> str:
@@ -118,13 +123,20 @@ class CentralFolder:
             for left in folder.glob(f"*{_TEMPORARY}"):
                 left.unlink(missing_ok=True)
 
-    def ours(self) -> Iterator[tuple[Record, Content]]:
-        """Every file of ours with what it holds; files that did not change since are not read again."""
+    def ours(self, hosts: Collection[str] | None = None) -> Iterator[tuple[Record, Content]]:
+        """The files of ours with what they hold; of a listing, those that did not change since are not read again.
+
+        Args:
+            hosts: The only ones that need to be among them; None for all.
+        """
+        if hosts is not None and len(hosts) <= _FEW:
+            yield from (held for host in hosts if (held := self._held(host)) is not None)
+            return
         sizes = _stats(self.folder)
         seen: dict[str, tuple[tuple[int, ...], Record | None, str]] = {}
         for name, record_stat in _stats(self.records_folder).items():
-            pfx = name.removesuffix(".json")
-            if not name.endswith(".pfx.json") or pfx not in sizes:
+            pfx = name.removesuffix(_NOTE)
+            if not name.endswith(f".pfx{_NOTE}") or pfx not in sizes:
                 continue
             stamp = (*record_stat, *sizes[pfx])
             known = self._cache.get(pfx)
@@ -139,10 +151,8 @@ class CentralFolder:
 
     def holds(self, host: str, bundle_id: str) -> bool:
         """Whether the host's file is ours and holds this bundle."""
-        name = file_name(host)
-        record = self._record(name)
-        content = None if record is None else record.holding(self._sha256(name))
-        return content is not None and content.bundle_id == bundle_id
+        held = self._held(host)
+        return held is not None and held[1].bundle_id == bundle_id
 
     def apply(self, changes: Sequence[Write | Delete]) -> Callable[[], None]:
         """Make all changes or none. The caller holds the lock.
@@ -214,7 +224,18 @@ class CentralFolder:
         self._note(name).unlink(missing_ok=True)
 
     def _note(self, name: str) -> Path:
-        return self.records_folder / f"{name}.json"
+        return self.records_folder / f"{name}{_NOTE}"
+
+    def _held(self, host: str) -> tuple[Record, Content] | None:
+        """The host's file if it is ours, read now."""
+        try:
+            name = file_name(host)
+        except ValueError:
+            return None
+        if len(name) + len(_NOTE) > _LONGEST_NAME or (record := self._record(name)) is None:
+            return None
+        content = record.holding(self._sha256(name))
+        return None if content is None else (record, content)
 
     def _record(self, name: str) -> Record | None:
         content = _read(self._note(name))

@@ -22,7 +22,7 @@ from shared.bundle import CertificateBundle
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding
     from instance_agent.targets.nginx_settings import NginxSettings
@@ -88,14 +88,14 @@ class NginxTarget:
         version = await self._nginx.version()
         return f"{version} ({self.mode})" if version and self.mode else version
 
-    async def current(self) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
         """What is ours in the folder.
 
         Raises:
             ServerUnavailableError: The folder cannot be read.
         """
         try:
-            return frozenset((await asyncio.to_thread(self._started.served)).values())
+            return frozenset((await asyncio.to_thread(self._started.served, keys)).values())
         except OSError as error:
             raise ServerUnavailableError(f"{error.filename} cannot be read: {error.strerror}") from error
 

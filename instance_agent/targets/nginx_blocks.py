@@ -20,7 +20,7 @@ from instance_agent.targets.tested_batch import Interval, carry_out
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding
@@ -49,8 +49,11 @@ class NginxBlocks:
         """
         await bring_into_force(self._parts, await asyncio.to_thread(self._written))
 
-    def served(self) -> dict[Key, InstalledBinding]:
+    def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What is tagged in the folder and has its server block."""
+        if keys is not None:
+            found = self._parts.pems.read(keys)
+            return {key: binding for key, binding in found.items() if self._block(key).exists()}
         blocks = {path.relative_to(self._blocks).with_suffix("") for path in self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")}
         pems = self._parts.pems
         return {

@@ -18,7 +18,7 @@ from instance_agent.targets.nginx_reload import bring_into_force, forget_socket,
 from instance_agent.targets.pem_folder import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from instance_agent.targets.base import BindingChange, InstalledBinding
     from instance_agent.targets.file_batch import FileBatch
@@ -44,9 +44,9 @@ class NginxDynamic:
         await bring_into_force(self._parts, await asyncio.to_thread(self._written))
         await self._read_again()  # an agent that was killed may have written files and told nobody
 
-    def served(self) -> dict[tuple[str, int], InstalledBinding]:
-        """Everything tagged in the folder: nginx looks for the file at each name's next handshake."""
-        return self._parts.pems.read()
+    def served(self, keys: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], InstalledBinding]:
+        """What is tagged in the folder: nginx looks for the file at each name's next handshake."""
+        return self._parts.pems.read(keys)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Replace the files, then have nginx read them again; it is seen to be there before anything is written.

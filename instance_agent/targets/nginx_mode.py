@@ -21,7 +21,7 @@ from instance_agent.targets.templates import ConfigTemplate, site_refusal
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
 
@@ -89,8 +89,8 @@ class NginxMode(Protocol):
             ConfigurationError: nginx does not take them.
         """
 
-    def served(self) -> dict[tuple[str, int], InstalledBinding]:
-        """What of our folder nginx serves; blocks."""
+    def served(self, keys: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], InstalledBinding]:
+        """What of our folder nginx serves, of these keys or of all; blocks."""
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """As `BindingTarget.apply`."""

@@ -26,7 +26,7 @@ from shared.bundle import BUNDLE_ID
 from shared.hostnames import normalise_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from instance_agent.targets.base import Install
 
@@ -37,6 +37,9 @@ _ROOM_FOR_SUFFIX = 5
 _MAX_PORT = 65535
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
+
+_FEW = 100
+"""More files than these are not read one by one: going through what is known of all of them is quicker."""
 
 _LOOK_AGAIN_S = 60.0
 """A file that was edited in its place changes no name: it is noticed by then."""
@@ -58,14 +61,18 @@ def file_name(host: str) -> str:
 
 def name_refusal(change: Install) -> str | None:
     """Why no file can be called after the change's host and port; None when one can."""
+    return _key_refusal(*change.key)
+
+
+def _key_refusal(host: str, port: int) -> str | None:
     try:
-        name = file_name(change.host)
+        name = file_name(host)
     except ValueError as error:
         return str(error)
-    if not 0 < change.port <= _MAX_PORT:
-        return f"{change.host}:{change.port} has no port: ports are 1 to {_MAX_PORT}"
+    if not 0 < port <= _MAX_PORT:
+        return f"{host}:{port} has no port: ports are 1 to {_MAX_PORT}"
     if len(name) + _ROOM_FOR_SUFFIX > _LONGEST_NAME:
-        return f"{change.host} is too long for the name of a file on this machine"
+        return f"{host} is too long for the name of a file on this machine"
     return None
 
 
@@ -133,22 +140,27 @@ class PemFolder:
         """
         return self.folder / str(port) / f"{file_name(host)}{PEM_SUFFIX}"
 
-    def read(self) -> dict[Key, InstalledBinding]:
-        """Everything tagged as ours.
+    def read(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
+        """What is tagged as ours, of these keys or of all.
 
         Raises:
             OSError: The folder cannot be read.
         """
+        if keys is not None and len(keys) <= _FEW:
+            return {key: binding for key in keys if (binding := self.at(key)) is not None}
         folders = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
         self._ports = {each.name: self._look(each) for each in folders if _PORT.match(each.name) and each.is_dir()}
         every = (binding for port in self._ports.values() for _, binding in port.files.values())
-        return {binding.key: binding for binding in every if binding is not None}
+        ours = {binding.key: binding for binding in every if binding is not None}
+        return ours if keys is None else {key: ours[key] for key in keys if key in ours}
 
     def at(self, key: Key) -> InstalledBinding | None:
         """What is tagged as ours for one host and port, read now."""
+        if _key_refusal(*key) is not None:
+            return None
         try:
             return self._parse(self.path(*key))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def foreign(self, changes: Iterable[Install]) -> Install | None:

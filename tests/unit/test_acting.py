@@ -317,6 +317,26 @@ class TestWhatIsDue:
         assert await machine.actor.due([row], whole=True) == [row]
 
 
+class TestAsking:
+    async def test_a_hint_asks_the_server_about_its_own_hosts_alone_and_a_reconcile_about_all(self) -> None:
+        machine = Machine()
+        await machine.do(await machine.row("other.example.com"), await machine.row("blog.example.com"))
+        machine.target.asked.clear()
+        await machine.do(await machine.row(HOST))
+        assert machine.target.asked == [frozenset({(HOST, 443)})] * 2
+        machine.target.asked.clear()
+        await machine.actor.due([await machine.row(HOST)], whole=True)
+        assert machine.target.asked == [None]
+
+    async def test_a_hint_about_what_somebody_took_away_on_the_server_brings_it_back(self) -> None:
+        machine = Machine()
+        row = await machine.row(HOST)
+        await machine.do(row)
+        assert await machine.actor.due([row], whole=False) == []
+        del machine.server.bound[HOST, 443]
+        assert await machine.actor.due([row], whole=False) == [row]
+
+
 class TestCounting:
     async def test_proved_and_failing_are_counted_by_how_each_ended_last(self) -> None:
         machine = Machine()

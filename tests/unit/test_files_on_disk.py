@@ -135,6 +135,23 @@ class TestReadingBack:
             stored(tmp_path, changes["c.example"])
         assert len(pems.read()) == 3
 
+    def test_some_hosts_are_read_as_they_are_now_without_listing_the_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hosts = ("kept.example.com", "gone.example.com", "edited.example.com", "another.example.com")
+        changes = {host: bind(root().issue(host), host, 443) for host in hosts}
+        for change in changes.values():
+            pems = stored(tmp_path, change)
+        (tmp_path / "8443").touch()
+        keys = [(host, 443) for host in (*hosts[:3], "never.example.com", f"{'x.' * 125}de")]
+        assert set(pems.read()) == {(host, 443) for host in hosts}
+        monkeypatch.setattr(os, "scandir", None)
+        monkeypatch.setattr(os, "listdir", None)
+        assert set(pems.read(keys)) == {(host, 443) for host in hosts[:3]}
+        pems.path("gone.example.com", 443).unlink()
+        pems.path("edited.example.com", 443).write_text("edited")
+        assert set(pems.read([*keys, ("kept.example.com", 8443)])) == {("kept.example.com", 443)}
+
     def test_a_file_edited_in_its_place_is_noticed_after_a_while(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

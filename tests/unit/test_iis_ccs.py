@@ -131,6 +131,19 @@ class TestFiles:
         assert everything(tmp_path) == {}
         assert await target.current() == frozenset()
 
+    async def test_some_hosts_are_read_as_they_are_now_without_listing_the_share(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = ccs(tmp_path)
+        await target.start()
+        await target.apply([install(host) for host in (SHOP, BLOG, "gone.example.com", "edited.example.com")])
+        keys = [(host, 443) for host in (SHOP, "gone.example.com", "edited.example.com")]
+        assert {it.key for it in await target.current(keys)} == set(keys)
+        (tmp_path / "gone.example.com.pfx").unlink()
+        (tmp_path / "edited.example.com.pfx").write_bytes(b"edited")
+        monkeypatch.setattr(os, "scandir", None)
+        assert {it.host for it in await target.current(keys)} == {SHOP}
+
     async def test_the_same_change_again_writes_nothing(self, tmp_path: Path) -> None:
         target = ccs(tmp_path)
         await target.start()

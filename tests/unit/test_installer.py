@@ -62,6 +62,17 @@ class TestInstalling:
         assert set(results[0].stages_ms) == {"apply", "probe"}
         assert all(took >= 0 for took in results[0].stages_ms.values())
 
+    async def test_the_server_is_asked_about_the_batch_and_what_may_stand_in_for_a_removed_host(self) -> None:
+        target = target_with(binding("gone.example.com"), binding("other.example.com"))
+        await install_on(
+            target,
+            binding("new.example.org", "new"),
+            Remove(host="gone.example.com", port=443),
+            Remove(host="*.example.net", port=443),
+        )
+        hosts = ("new.example.org", "gone.example.com", "*.example.com", "*.example.net")
+        assert target.asked == [frozenset((host, 443) for host in hosts)]
+
     async def test_what_was_replaced_or_removed_is_cleaned_up_and_nothing_else(self) -> None:
         target = target_with(binding("a.example.com"), binding("b.example.com"), binding("c.example.com"))
         before = target.server.bound
