@@ -17,6 +17,8 @@ LOOPBACK = "127.0.0.1"
 _LAST_PORT = 65_535
 _FIRST_OFFSET, _LAST_OFFSET, _OFFSET_STEP = 9_000, 24_000, 100
 _TRIES = 200
+_LOW_PORTS = range(2_000, _FIRST_OFFSET)
+"""Below those of agents, and below those that operating systems hand out for outgoing connections."""
 
 
 def port_taken(port: int, purpose: str) -> ConfigurationError:
@@ -55,10 +57,28 @@ def ensure_free(port: int, purpose: str) -> None:
         raise port_error(error, port, purpose) from None
 
 
-def free_port() -> int:
-    """A port that nobody listens on now, for a program that cannot choose one for itself."""
-    with closing(_bound(0)) as probe:
-        return int(probe.getsockname()[1])
+def free_port(length: int = 1) -> int:
+    """A port that nobody listens on now, for a program that cannot choose one for itself.
+
+    Not the operating system's choice: until the program listens, an outgoing connection could be given that one.
+
+    Args:
+        length: How many ports on end are to be free from this one on.
+
+    Raises:
+        ConfigurationError: None was found.
+    """
+    for _ in range(_TRIES):
+        first = random.choice(_LOW_PORTS[:-length])  # noqa: S311
+        with ExitStack() as held:
+            try:
+                for port in range(first, first + length):
+                    # Listening, because Linux lets several hold a port on which nobody listens.
+                    held.enter_context(closing(_bound(port))).listen()
+            except OSError:
+                continue
+            return first
+    raise ConfigurationError(f"no free port was found on {LOOPBACK}")
 
 
 class PortOffsets:

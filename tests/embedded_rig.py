@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from instance_agent.probe import served_fingerprint
 from instance_agent.targets.embedded import HTTPS_PORT, EmbeddedTarget
 from instance_agent.targets.embedded_settings import EmbeddedSettings
+from local_azure.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-
-def free_run(length: int) -> int:
-    """A port that is free together with those after it."""
-    while True:
-        with ExitStack() as held:
-            port: int = held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-            try:
-                for other in range(port + 1, port + length):
-                    held.enter_context(socket.create_server(("127.0.0.1", other)))
-            except (OSError, OverflowError):
-                continue
-            return port
 
 
 def target_on(port: int, **settings: Any) -> EmbeddedTarget:
@@ -35,7 +22,7 @@ def target_on(port: int, **settings: Any) -> EmbeddedTarget:
 @asynccontextmanager
 async def serving(**settings: Any) -> AsyncIterator[EmbeddedTarget]:
     """A started target whose PortNumbers 443 and 444 are free ports."""
-    target = target_on(free_run(2), **settings)
+    target = target_on(free_port(2), **settings)
     await target.start()
     try:
         yield target

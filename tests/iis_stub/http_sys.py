@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.embedded_contexts import server_context
 from instance_agent.targets.iis_gateway import SslFlags
 from instance_agent.targets.iis_shadow import SslRecord
+from local_azure.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -102,11 +102,8 @@ class HttpSys:
 
 def free_ports(count: int) -> list[int]:
     """Ports of the loopback addresses that nobody listens on."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+    first = free_port(count)
+    return list(range(first, first + count))
 
 
 def _record(endpoint: str, thumbprint: str, store: str) -> SslRecord:

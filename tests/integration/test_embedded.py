@@ -20,10 +20,11 @@ from instance_agent.targets.base import ApplyError, Install, Remove
 from instance_agent.targets.embedded import EmbeddedTarget, ListenerError
 from instance_agent.targets.embedded_listeners import Listeners
 from instance_agent.targets.embedded_settings import EmbeddedSettings
+from local_azure.listening import free_port
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.certificates import self_signed
-from tests.embedded_rig import EmbeddedRig, free_run, serving, target_on
+from tests.embedded_rig import EmbeddedRig, serving, target_on
 from tests.targets_contract import OpenConnectionsContract, TlsContract
 from tests.targets_rig import bind, root, seen
 from tests.visitors import Busy, trusting_nobody, visiting
@@ -77,7 +78,7 @@ class TestListeners:
             assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
 
     async def test_a_port_opened_for_a_batch_that_fails_is_closed_again(self) -> None:
-        target = target_on(free_run(3))
+        target = target_on(free_port(3))
         with socket.create_server(("127.0.0.1", 0)) as taken:
             other = taken.getsockname()[1] - (target.endpoint(0)[1])
             await target.start()
@@ -99,11 +100,11 @@ class TestListeners:
 
     async def test_an_address_of_another_machine_is_named_as_the_mistake(self) -> None:
         with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_ADDRESS is not an address of this machine"):
-            await target_on(free_run(1), address="192.0.2.1").start()
+            await target_on(free_port(1), address="192.0.2.1").start()
 
     async def test_a_fallback_that_cannot_be_served_ends_the_start_with_the_reason(self) -> None:
         weak = self_signed("old.example.com", key="rsa1024").bundle()
-        target = target_on(free_run(1), fallback=weak)
+        target = target_on(free_port(1), fallback=weak)
         with pytest.raises(ConfigurationError, match=r"CERTCAST_EMBEDDED_FALLBACK cannot be served: .*key too small"):
             await target.start()
 

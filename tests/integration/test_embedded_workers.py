@@ -23,10 +23,11 @@ from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableErr
 from instance_agent.targets.embedded import ListenerError
 from instance_agent.targets.embedded_proof import Claim
 from instance_agent.targets.embedded_workers import PoolPace, WorkerPool
+from local_azure.listening import free_port
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.certificates import self_signed
-from tests.embedded_rig import EmbeddedRig, free_run, serving, target_on
+from tests.embedded_rig import EmbeddedRig, serving, target_on
 from tests.targets_contract import OpenConnectionsContract, TlsContract
 from tests.targets_rig import bind, root, seen
 from tests.upstreams import application, raw_client
@@ -161,7 +162,7 @@ class TestAllOfThem:
             await other.stop()
 
     async def test_a_fallback_that_cannot_be_served_ends_the_start_and_leaves_no_worker(self) -> None:
-        target = target_on(free_run(1), workers=2, fallback=self_signed("old.example.com", key="rsa1024").bundle())
+        target = target_on(free_port(1), workers=2, fallback=self_signed("old.example.com", key="rsa1024").bundle())
         with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_FALLBACK cannot be served"):
             await target.start()
         assert pids(target) == []
@@ -261,7 +262,7 @@ class TestOneThatIsLost:
             assert await many_seen(target, "shop.example.com") == {new.fingerprint}
 
     async def test_a_worker_that_hangs_without_a_change_is_found_and_replaced(self) -> None:
-        target = target_on(free_run(2), workers=2)
+        target = target_on(free_port(2), workers=2)
         pool_of(target)._pace = PoolPace(answer_s=10.0, ping_s=0.1)
         await target.start()
         try:
@@ -335,7 +336,7 @@ class TestTheAgentsEnd:
     @pytest.mark.parametrize("kind", ["workers that run", "a worker that hangs"])
     async def test_an_agent_that_is_killed_leaves_no_worker(self, kind: str) -> None:
         with subprocess.Popen(  # noqa: ASYNC220 - the signal is the test's
-            [sys.executable, "-c", textwrap.dedent(AGENT), str(free_run(2))], stdout=subprocess.PIPE
+            [sys.executable, "-c", textwrap.dedent(AGENT), str(free_port(2))], stdout=subprocess.PIPE
         ) as agent:
             assert agent.stdout is not None
             workers = [int(word) for word in (await asyncio.to_thread(agent.stdout.readline)).split()]
@@ -363,11 +364,12 @@ def shown_by(pid: int) -> str:
 
 
 def opened_by(pid: int) -> set[str]:
-    """What a process has open."""
+    """What a process has open; nothing when it has ended."""
     found = set()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found.add(str(path.readlink()))
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(str(path.readlink()))
     return found
 
 
