@@ -72,7 +72,7 @@ class Undoer:
         for change, sighting in zip(restored, sightings, strict=True):
             seen = "is served again" if sighting.met else "is bound again but not seen either"
             told[change.key] = f"the one before it {seen}"
-        await clean_up(self.target, [_as_bound(each) for each in installs if each.key in undone])
+        await clean_up(self.target, [each.bound for each in installs if each.key in undone])
         return told
 
     async def _step(
@@ -92,13 +92,3 @@ class Undoer:
         if bundle is None or bundle.fingerprint_sha256 != old.fingerprint_sha256:
             return None
         return Install(host=old.host, port=old.port, bundle_id=old.bundle_id, bundle=bundle, site=old.site)
-
-
-def _as_bound(install: Install) -> InstalledBinding:
-    return InstalledBinding(
-        host=install.host,
-        port=install.port,
-        bundle_id=install.bundle_id,
-        fingerprint_sha256=install.bundle.fingerprint_sha256,
-        site=install.site,
-    )

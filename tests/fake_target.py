@@ -31,16 +31,6 @@ def binding(host: str, name: str = "old", *, port: int = 443, site: str | None =
     return Install(host=host, port=port, bundle_id=f"id of {name}", bundle=bundle(name), site=site, generation=1)
 
 
-def installed(change: Install) -> InstalledBinding:
-    return InstalledBinding(
-        host=change.host,
-        port=change.port,
-        bundle_id=change.bundle_id,
-        fingerprint_sha256=change.bundle.fingerprint_sha256,
-        site=change.site,
-    )
-
-
 @dataclass(kw_only=True)
 class FakeServer:
     """What outlives the agent, and the ways in which a server can be difficult.
@@ -151,13 +141,7 @@ class FakeTarget:
                 culprit = change.key if self.names_culprits else None
                 raise ApplyError(f"the server does not take {change.host}:{change.port}", culprit=culprit)
             if isinstance(change, Install):
-                table[change.key] = InstalledBinding(
-                    host=change.host,
-                    port=change.port,
-                    bundle_id=change.bundle_id,
-                    fingerprint_sha256=change.bundle.fingerprint_sha256,
-                    site=change.site,
-                )
+                table[change.key] = change.bound
             else:
                 table.pop(change.key, None)
         self.in_apply.set()

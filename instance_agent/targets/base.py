@@ -63,6 +63,17 @@ class Install:
         """The host and port, which identify a binding on one server."""
         return (self.host, self.port)
 
+    @property
+    def bound(self) -> InstalledBinding:
+        """What is installed once this was made."""
+        return InstalledBinding(
+            host=self.host,
+            port=self.port,
+            bundle_id=self.bundle_id,
+            fingerprint_sha256=self.bundle.fingerprint_sha256,
+            site=self.site,
+        )
+
     def is_done_by(self, installed: InstalledBinding | None) -> bool:
         """Whether what is installed is already what this change asks for, so that nothing needs to be written.
 

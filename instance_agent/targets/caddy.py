@@ -117,7 +117,7 @@ class CaddyTarget:
             if (old := self._bound.pop(change.key, None)) is not None:
                 self._installed.discard(old.installed)
         for install in installs:
-            self._bind(_installed(install), install.bundle.to_pem())
+            self._bind(install.bound, install.bundle.to_pem())
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         """Nothing is left behind: a renewal takes the old one's place, and a removal deletes its file."""
@@ -190,13 +190,3 @@ class CaddyTarget:
                 files.delete(path)
         files.commit()
         files.close()
-
-
-def _installed(change: Install) -> InstalledBinding:
-    return InstalledBinding(
-        host=change.host,
-        port=change.port,
-        bundle_id=change.bundle_id,
-        fingerprint_sha256=change.bundle.fingerprint_sha256,
-        site=change.site,
-    )

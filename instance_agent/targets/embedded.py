@@ -102,7 +102,7 @@ class EmbeddedTarget:
         await self.front.swap(changes)
         for change in changes:
             if isinstance(change, Install):
-                self._bound[change.key] = _installed(change)
+                self._bound[change.key] = change.bound
             else:
                 self._bound.pop(change.key, None)
 
@@ -131,13 +131,3 @@ class EmbeddedTarget:
             if bound.fingerprint_sha256 == seen_fingerprint_sha256:
                 return f"the certificate bound for {bound.host}:{bound.port} answered"
         return f"a program other than this agent answered at {self.endpoint(port)[0]}:{self.endpoint(port)[1]}"
-
-
-def _installed(change: Install) -> InstalledBinding:
-    return InstalledBinding(
-        host=change.host,
-        port=change.port,
-        bundle_id=change.bundle_id,
-        fingerprint_sha256=change.bundle.fingerprint_sha256,
-        site=change.site,
-    )

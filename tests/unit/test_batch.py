@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from instance_agent.applying import apply_all
 from instance_agent.batch import after_failure, plan
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove, ServerUnavailableError
-from tests.fake_target import FakeTarget, binding, installed
+from tests.fake_target import FakeTarget, binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ class TestPlanning:
     def test_every_change_has_one_place_and_only_what_differs_is_applied(
         self, there: list[BindingChange], changes: list[BindingChange], refused: set[str]
     ) -> None:
-        table = {each.key: installed(each) for each in there if isinstance(each, Install)}
+        table = {each.key: each.bound for each in there if isinstance(each, Install)}
         planned = plan(changes, table, lambda change: "never" if change.host in refused else None)
         everything = [change for change, _ in planned.refused]
         assert Counter([*everything, *planned.unchanged, *planned.absent, *planned.pending]) == Counter(changes)
@@ -75,10 +75,10 @@ class TestPlanning:
         self, change: Callable[[InstalledBinding], InstalledBinding | None], *, done: bool
     ) -> None:
         wanted = binding("a.example.com", site="shop")
-        assert wanted.is_done_by(change(installed(wanted))) is done
+        assert wanted.is_done_by(change(wanted.bound)) is done
 
     def test_a_change_that_names_no_site_is_content_with_any(self) -> None:
-        assert binding("a.example.com").is_done_by(installed(binding("a.example.com", site="shop")))
+        assert binding("a.example.com").is_done_by(binding("a.example.com", site="shop").bound)
 
 
 class TestHalving:

@@ -13,7 +13,7 @@ from instance_agent.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove
 from shared.errors import UnavailableError
 from shared.messages import InstallOutcome as Outcome
-from tests.fake_target import FALLBACK, FakeServer, FakeTarget, binding, bundle, installed
+from tests.fake_target import FALLBACK, FakeServer, FakeTarget, binding, bundle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ OTHER = "07" * 32
 
 
 def target_with(*bound: Install) -> FakeTarget:
-    return FakeTarget(FakeServer(bound={change.key: installed(change) for change in bound}))
+    return FakeTarget(FakeServer(bound={change.key: change.bound for change in bound}))
 
 
 async def install_on(
