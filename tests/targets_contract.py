@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class BindingContract:
-    """Which certificate answers for which name, and what the target says of it."""
+    """Which certificate answers for which name, and what the target says of it.
+
+    As the agent does, a test sees what it applied before it takes files away again: a server may go on reading them
+    after its reload command has returned, and Apache ends where one is gone.
+    """
 
     async def test_a_fresh_server_owns_nothing_and_answers_as_nobody(self, rig: Rig) -> None:
         assert await rig.target.current() == frozenset()
@@ -117,6 +121,7 @@ class BindingContract:
         wide, exact = root().issue("*.example.com"), root().issue("shop.example.com")
         port = rig.ports[0]
         await rig.target.apply([bind(wide, "*.example.com", port), bind(exact, "shop.example.com", port)])
+        await expect(rig, port, {"shop.example.com": exact.fingerprint, "blog.example.com": wide.fingerprint})
         await rig.target.apply([Remove(host="*.example.com", port=port)])
         await expect(rig, port, {"shop.example.com": exact.fingerprint, "blog.example.com": rig.fallback})
 
@@ -145,6 +150,7 @@ class BindingContract:
         hosts = ("shop.example.com", "*.example.com", "blog.example.com")
         changes = {host: bind(root().issue(host), host, port) for host in hosts}
         await rig.target.apply(list(changes.values()))
+        await expect(rig, port, {"blog.example.com": changes["blog.example.com"].bundle.fingerprint_sha256})
         everything = await rig.target.current()
         asked = [("shop.example.com", port), ("*.example.com", port), ("unknown.example.com", port)]
         odd = [("shop.example.com", other), (f"*.{'.'.join(['x' * 61] * 4)}.de", port), ("no host", port), ("", port)]
@@ -162,6 +168,7 @@ class BindingContract:
     async def test_two_hundred_changes_are_one_batch(self, rig: Rig) -> None:
         old = {f"h{i}.example.com": root().issue(f"h{i}.example.com") for i in range(100)}
         await rig.target.apply([bind(issued, host, rig.ports[0]) for host, issued in old.items()])
+        await expect(rig, rig.ports[0], {host: issued.fingerprint for host, issued in list(old.items())[-1:]})
         gone = [f"h{i}.example.com" for i in range(50)]
         new = {f"h{i}.example.com": root().issue(f"h{i}.example.com") for i in range(50, 200)}
         changes: list[BindingChange] = [Remove(host=host, port=rig.ports[0]) for host in gone]
