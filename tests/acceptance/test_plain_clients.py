@@ -85,8 +85,7 @@ async def test_what_the_azure_sdk_writes_is_shown_by_every_agent(
         await asyncio.to_thread(write, container, f"{host}.pfx", issued.pfx(PASSWORD), metadata)
         await served_by_all(cloud, host, issued.fingerprint)
         await cloud.becomes(f"{host}.pfx", "live", live=AGENTS)
-        tags = await asyncio.to_thread(container.get_blob_client(f"{host}.pfx").get_blob_tags)
-        assert tags["certcast_live"] == f"{AGENTS}/{AGENTS}"
+        await cloud.tagged(f"{host}.pfx", certcast_status="live", certcast_live=f"{AGENTS}/{AGENTS}")
         properties = await asyncio.to_thread(container.get_blob_client(f"{host}.pfx").get_blob_properties)
         assert PASSWORD not in str(properties.metadata)
 

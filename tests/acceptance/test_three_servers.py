@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 import pytest_asyncio
-from azure.storage.blob.aio import BlobClient
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.acceptance.witness import PASSWORD, Witness, witnessed
@@ -37,11 +36,6 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 async def cloud() -> AsyncIterator[Witness]:
     async with witnessed(PlatformSettings(agents=len(TARGETS), targets=TARGETS, ports=FREE_PORTS)) as witness:
         yield witness
-
-
-async def tags_of(cloud: Witness, name: str) -> dict[str, str]:
-    async with BlobClient.from_connection_string(cloud.platform.connection_string, "certificates", name) as blob:
-        return await blob.get_blob_tags()
 
 
 class Caller:
@@ -98,8 +92,7 @@ async def test_one_upload_is_proved_on_three_servers(cloud: Witness) -> None:
     await cloud.upload("one.pfx", issued.pfx(PASSWORD))
     await cloud.becomes("one.pfx", "live", live=3)
     assert await cloud.served("one.test") == [issued.fingerprint] * 3
-    tags = await tags_of(cloud, "one.pfx")
-    assert (tags["certcast_status"], tags["certcast_live"]) == ("live", "3/3")
+    await cloud.tagged("one.pfx", certcast_status="live", certcast_live="3/3")
     for instance in cloud.platform.instances:
         async with visiting(instance.address(), "one.test", context=trusting(CA.root_pem)) as (visitor,):
             answer = await visitor.get()

@@ -68,6 +68,15 @@ class Witness:
         assert record is not None
         return record
 
+    async def tagged(self, name: str, **expected: str) -> None:
+        """Wait for blob tags; they are written a moment after the row."""
+
+        async def seen() -> bool:
+            tags = await self.account.uploads.tags(name) or {}
+            return {key: tags.get(key) for key in expected} == expected
+
+        await eventually(seen, f"{name} to be tagged {expected}")
+
     async def served(self, host: str, *, port: int = 443) -> list[str]:
         """What each running agent serves for a host; empty where it cannot be seen."""
         found = []
