@@ -14,25 +14,25 @@ from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from shared import status_api
-from shared.announcing import publish
-from shared.blob_event import BlobEventType, read_event
+from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
-from shared.intake import Notice, handle_notice, recheck
+from shared.function import status_api
+from shared.function.announcing import publish
+from shared.function.blob_event import BlobEventType, read_event
+from shared.function.intake import Notice, handle_notice, recheck
+from shared.function.outgoing import decode_event
+from shared.function.results import fold
+from shared.function.sweep import sweep
 from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
 from shared.opening import open_cloud
-from shared.outgoing import decode_event
-from shared.results import fold
-from shared.sources_key_vault import vault_upload
-from shared.storage import UPLOADS_CONTAINER
-from shared.sweep import sweep
+from shared.sources.key_vault import vault_upload
 from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from shared.cloud import Cloud
+    from shared.function.cloud import Cloud
 
 STORAGE = "CERTCAST_STORAGE"
 # Read here rather than written as %CERTCAST_SWEEP_SCHEDULE%, without which the host would not start.

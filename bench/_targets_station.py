@@ -20,18 +20,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from instance_agent.installer import install
-from instance_agent.probe import served_fingerprint
+from instance_agent.installing.installer import install
+from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import Install, Remove
-from local_azure import child_process
-from local_azure.listening import PortOffsets
-from local_azure.servers.caddy_server import start_caddy
-from local_azure.servers.haproxy_server import start_haproxy
-from local_azure.servers.nginx_server import find_nginx, start_nginx
+from local_azure.processes import child as child_process
+from local_azure.processes.listening import PortOffsets
+from local_azure.servers.caddy import start_caddy
+from local_azure.servers.haproxy import start_haproxy
+from local_azure.servers.nginx import find_nginx, start_nginx
 from shared.bundle import bundle_id
 from shared.errors import CertcastError
-from tests.certificates import authority
+from tests.rigs.certificates import authority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -15,11 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from instance_agent.targets.iis_catch_all import CatchAllPolicy
-from instance_agent.targets.iis_commit import carry_out
-from instance_agent.targets.iis_plan import Bind, Circumstances
-from instance_agent.targets.iis_planner import plan, scope_of
-from tests.iis_stub.mono import MonoProcess, MonoWorld, build, gateway
+from instance_agent.targets.iis.catch_all import CatchAllPolicy
+from instance_agent.targets.iis.commit import carry_out
+from instance_agent.targets.iis.plan import Bind, Circumstances
+from instance_agent.targets.iis.planner import plan, scope_of
+from tests.fakes.iis.mono import MonoProcess, MonoWorld, build, gateway
 
 ADDED = 1000
 FEW, MANY = 50, 5000

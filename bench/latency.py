@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from operator_cli.demo_certificates import DEMO_PASSWORD, DemoAuthority
+from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.handshake import certificate_shown
-from shared.account import Account
+from shared.azure.account import Account
 from shared.config import StorageAccess
-from shared.results import LIVE_TAG, STATUS_TAG
-from shared.state import InstallationRecord, UploadRecord, installation_partition
+from shared.function.results import LIVE_TAG, STATUS_TAG
+from shared.state.records import InstallationRecord, UploadRecord, installation_partition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

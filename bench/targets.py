@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from _targets_children import Child, ChildTroubleError
 from _targets_measured import DYNAMIC, STATIC, Measured, as_text, limits, machine
 
-from instance_agent.probe import ProbeError, served_fingerprint
+from instance_agent.installing.probe import ProbeError, served_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,10 +14,10 @@ from instance_agent.acting import Actor
 from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings, agent_settings, named_instance, read_environment
 from instance_agent.health import HealthServer
+from instance_agent.installing.probe import served_fingerprint
 from instance_agent.metadata_service import machine_name
-from instance_agent.probe import served_fingerprint
 from instance_agent.selection import make_target
-from shared.account import Account
+from shared.azure.account import Account
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:

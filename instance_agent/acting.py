@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from instance_agent.installer import Result, install
+from instance_agent.installing.installer import Result, install
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from instance_agent.probe import Probe
+    from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.ports import BundleVault
 

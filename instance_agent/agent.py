@@ -18,7 +18,7 @@ from instance_agent.desired import Key, desired_of, desired_rows
 from instance_agent.registration import POISON_SUFFIX, Registration, SupersededError
 from shared.errors import BrokenMessageError, CertcastError, ConfigurationError, MissingError
 from shared.messages import RESULTS_QUEUE, BindingsChanged, InstallReport, decode, encode, split_report
-from shared.state import HEARTBEAT_S
+from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingTarget
     from shared.binding import DesiredBinding
     from shared.ports import Queues, ReceivedMessage
-    from shared.state import State
+    from shared.state.records import State
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, effective
 from shared.bounded import gather_bounded
-from shared.rows import encode_key
+from shared.state.rows import encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.state import State
+    from shared.state.records import State
 
 Key = tuple[str, int]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from instance_agent.config import AgentSettings
 from shared.errors import CertcastError, ConfigurationError
-from shared.state import HEARTBEAT_S, InstanceRecord
+from shared.state.records import HEARTBEAT_S, InstanceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.ports import Queues
-    from shared.state import State
+    from shared.state.records import State
 
 log = logging.getLogger(__name__)
 

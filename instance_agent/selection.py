@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.caddy import CaddyTarget
-from instance_agent.targets.caddy_settings import CaddySettings
-from instance_agent.targets.commands import argument_list
-from instance_agent.targets.embedded import EmbeddedTarget
-from instance_agent.targets.embedded_settings import EmbeddedSettings
-from instance_agent.targets.files import FilesTarget
-from instance_agent.targets.files_settings import FilesSettings
-from instance_agent.targets.haproxy import HAProxyTarget
-from instance_agent.targets.nginx import NginxTarget
-from instance_agent.targets.nginx_settings import NginxSettings
+from instance_agent.targets.caddy.settings import CaddySettings
+from instance_agent.targets.caddy.target import CaddyTarget
+from instance_agent.targets.embedded.settings import EmbeddedSettings
+from instance_agent.targets.embedded.target import EmbeddedTarget
+from instance_agent.targets.files.settings import FilesSettings
+from instance_agent.targets.files.target import FilesTarget
+from instance_agent.targets.haproxy.target import HAProxyTarget
+from instance_agent.targets.nginx.settings import NginxSettings
+from instance_agent.targets.nginx.target import NginxTarget
+from instance_agent.targets.parts.commands import argument_list
 from shared.config import number
 from shared.errors import ConfigurationError
 

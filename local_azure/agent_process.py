@@ -6,16 +6,16 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from local_azure import child_process
-from local_azure.component import becoming_ready
+from local_azure.processes import child as child_process
+from local_azure.processes.component import becoming_ready
 from shared.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from local_azure.child_process import ChildProcess, OnLine
-    from shared.account import Account
+    from local_azure.processes.child import ChildProcess, OnLine
+    from shared.azure.account import Account
 
 _READY_S = 120.0
 _LOOK_EVERY_S = 0.1

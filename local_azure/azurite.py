@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from local_azure import child_process
-from local_azure.child_process import ChildProcess
-from local_azure.listening import LOOPBACK, port_forbidden, port_taken
+from local_azure.processes import child as child_process
+from local_azure.processes.child import ChildProcess
+from local_azure.processes.listening import LOOPBACK, port_forbidden, port_taken
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY, emulator_connection_string
 from shared.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
-    from local_azure.child_process import OnLine
+    from local_azure.processes.child import OnLine
 
 ACCOUNT_NAME = EMULATOR_ACCOUNT
 ACCOUNT_KEY = EMULATOR_KEY

@@ -12,7 +12,7 @@ from watchfiles import awatch
 
 from shared.errors import CertcastError, ConfigurationError
 from shared.messages import RECHECK_QUEUE, RecheckUpload, encode, new_traceparent
-from shared.sources_folder import upload_name
+from shared.sources.folder import upload_name
 from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from local_azure import child_process
-from local_azure.component import becoming_ready
-from local_azure.functions_host import READY
-from local_azure.listening import LOOPBACK, free_port
+from local_azure.functions_host.host import READY
+from local_azure.processes import child as child_process
+from local_azure.processes.component import becoming_ready
+from local_azure.processes.listening import LOOPBACK, free_port
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from local_azure.child_process import ChildProcess, OnLine
+    from local_azure.processes.child import ChildProcess, OnLine
 
 _LISTENING = re.compile(rf"^{re.escape(READY)}[^:]+:(\d+)$")
 _READY_S = 90.0

@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_azure.component import Component
-from local_azure.listening import LOOPBACK, PortOffsets
 from local_azure.platform_settings import AGENT_PORT_STEP, HTTPS_PORT
+from local_azure.processes.component import Component
+from local_azure.processes.listening import LOOPBACK, PortOffsets
 from local_azure.web_server import EMBEDDED, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
     from local_azure.platform_settings import PlatformSettings
+    from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
 
     BeginAgent = Callable[[str, Mapping[str, str]], Awaitable[ChildProcess]]
 

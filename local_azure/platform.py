@@ -20,30 +20,30 @@ from azure.storage.queue.aio import QueueClient
 
 from local_azure.agent_process import start_agent
 from local_azure.azurite import Endpoints, start_azurite
-from local_azure.component import Component
-from local_azure.event_delivery import EventDelivery, Subscription
-from local_azure.eventgrid_relay import start_relay
-from local_azure.eventgrid_trigger import WEBHOOK_PATH
+from local_azure.eventgrid.delivery import EventDelivery, Subscription
+from local_azure.eventgrid.relay import start_relay
+from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
+from local_azure.functions_host.eventgrid import WEBHOOK_PATH
+from local_azure.functions_host.keys import keys_in
 from local_azure.functions_process import start_core_tools, start_own_host
-from local_azure.host_keys import keys_in
 from local_azure.instances import Instances
-from local_azure.listening import LOOPBACK
-from local_azure.log_lines import captured
 from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
-from local_azure.topic_receiver import TopicReceiver
-from shared.account import Account
+from local_azure.processes.component import Component
+from local_azure.processes.listening import LOOPBACK
+from local_azure.processes.log_lines import captured
+from shared.azure.account import Account
+from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.azure.key_encryption import FILE_PREFIX, make_key_file
 from shared.config import STORAGE_SETTING, StorageAccess
-from shared.key_encryption import FILE_PREFIX, make_key_file
-from shared.storage import UPLOADS_CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_azure.child_process import ChildEndedError, ChildProcess
-    from local_azure.eventgrid_relay import EventGridRelay
-    from local_azure.host_keys import HostKeys
+    from local_azure.eventgrid.relay import EventGridRelay
+    from local_azure.functions_host.keys import HostKeys
     from local_azure.instances import Instance
+    from local_azure.processes.child import ChildEndedError, ChildProcess
 
 BLOB_EVENT_FUNCTION = "on_blob_event"
 EVENTS = "events"

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from local_azure.azurite import REPOSITORY
-from local_azure.event_delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
-from local_azure.listening import ensure_free
-from local_azure.topic_receiver import ReceivedEvent
+from local_azure.eventgrid.delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
+from local_azure.eventgrid.topic import ReceivedEvent
+from local_azure.processes.listening import ensure_free
 from local_azure.web_server import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
 

@@ -12,17 +12,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from local_azure.component import Component
-from local_azure.servers.caddy_server import find_caddy, start_caddy
-from local_azure.servers.haproxy_server import find_haproxy, start_haproxy
-from local_azure.servers.nginx_server import find_nginx, start_nginx
+from local_azure.processes.component import Component
+from local_azure.servers.caddy import find_caddy, start_caddy
+from local_azure.servers.haproxy import find_haproxy, start_haproxy
+from local_azure.servers.nginx import find_nginx, start_nginx
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from pathlib import Path
 
-    from local_azure.child_process import ChildEndedError, ChildProcess, OnLine
+    from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
 
 EMBEDDED = "embedded"
 """The target that is a listener of the agent's own, and needs no server."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from operator_cli.terminal import say
 from shared.config import EMULATOR_SHORTHAND, STORAGE_SETTING, StorageAccess
 from shared.errors import ConfigurationError
-from shared.trust import OFF, PUBLIC
+from shared.validation.trust import OFF, PUBLIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import AccessDeniedError, CertcastError
-from shared.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
-from shared.state import UploadStatus
-from shared.status import Document, upload_document
+from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
+from shared.state.document import Document, upload_document
+from shared.state.records import UploadStatus
 from shared.upload import SEALED_BUNDLE_KEY
 from shared.verdict import VerdictCode, Violation
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from operator_cli.storage import Storage
     from shared.ports import BlobVersion, UploadContainer
-    from shared.state import State, UploadRecord
+    from shared.state.records import State, UploadRecord
 
 SUCCEEDED = frozenset({UploadStatus.LIVE, UploadStatus.SCHEDULED})
 """Nothing more is to be waited for: it is served, or will be on a day that is known."""

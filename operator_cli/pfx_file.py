@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from operator_cli.account_choice import default_trust
 from operator_cli.terminal import say
-from shared.asn1 import Asn1Error
 from shared.bundle import MAX_PFX_BYTES
-from shared.cloud import utc_now
 from shared.errors import ConfigurationError
-from shared.pkcs12 import Pkcs12
-from shared.trust import OFF, Trust
+from shared.function.cloud import utc_now
+from shared.pkcs12.asn1 import Asn1Error
+from shared.pkcs12.file import Pkcs12
 from shared.upload import parse_metadata
-from shared.validation import Judgement, ValidationPolicy, judge_pfx
+from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
+from shared.validation.trust import OFF, Trust
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from operator_cli.options import json_option, name_argument, storage_options, wa
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
 from operator_cli.waiting import progress, until
-from shared.claiming import DELETED
 from shared.errors import CertcastError
-from shared.state import UploadStatus
-from shared.status import is_gone, upload_document
+from shared.function.claiming import DELETED
+from shared.state.document import is_gone, upload_document
+from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from operator_cli.storage import Storage
     from operator_cli.waiting import Show
     from shared.config import StorageAccess
-    from shared.state import UploadRecord
-    from shared.status import Document
+    from shared.state.document import Document
+    from shared.state.records import UploadRecord
 
 UNNOTICED_S = 15.0
 """A look at an upload that began before it was deleted has written something by then."""

@@ -19,8 +19,8 @@ from operator_cli.status_tables import status_tables, utc_now
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results
 from shared.errors import CertcastError
-from shared.state import installation_partition
-from shared.status import installation_document, status_document
+from shared.state.document import installation_document, status_document
+from shared.state.records import installation_partition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from operator_cli.status_api import Reader
     from shared.config import StorageAccess
-    from shared.state import State, UploadRecord
-    from shared.status import Document
+    from shared.state.document import Document
+    from shared.state.records import State, UploadRecord
 
 REFRESH_S = 1.0
 

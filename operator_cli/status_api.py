@@ -15,7 +15,7 @@ from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from shared.status import Document
+    from shared.state.document import Document
 
     Reader = Callable[[str | None], Awaitable[Document]]
 

@@ -1,4 +1,4 @@
-"""The status document as tables for people; the document itself is made in shared/status.py."""
+"""The status document as tables for people; the document itself is made in shared/state/document.py."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.table import Table
 
 from operator_cli.terminal import safe
 from shared.phrasing import listed
-from shared.state import UploadStatus
+from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from shared.status import Document
+    from shared.state.document import Document
 
 _STYLES = {
     UploadStatus.LIVE: "green",

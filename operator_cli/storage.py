@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shared.account import Account
+from shared.azure.account import Account
 from shared.config import STORAGE_SETTING, StorageAccess
 from shared.errors import AccessDeniedError, ConfigurationError, MissingError, UnavailableError
 from shared.ports import UploadContainer
-from shared.state import State
+from shared.state.records import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,7 +14,7 @@ from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
 from operator_cli.options import agents_option, targets_option
 from operator_cli.terminal import results, safe, say
-from shared.storage import UPLOADS_CONTAINER
+from shared.azure.blobs import UPLOADS_CONTAINER
 
 if TYPE_CHECKING:
     from rich.console import Console

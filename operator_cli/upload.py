@@ -18,7 +18,7 @@ from operator_cli.pfx_file import Wish, examine
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
 from operator_cli.waiting import progress, until
-from shared.state import UploadStatus
+from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from operator_cli.outcome import Outcome
     from operator_cli.pfx_file import Candidate
     from shared.config import StorageAccess
-    from shared.status import Document
+    from shared.state.document import Document
 
 
 @click.command("upload")

@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
-from shared.asn1 import Asn1Error
-from shared.chain import best_path
 from shared.errors import BrokenMessageError
-from shared.pbe import WrongPasswordError
 from shared.phrasing import day, listed, shown
-from shared.pkcs12 import Contents, Pkcs12, TooExpensiveError
-from shared.private_keys import PrivateKey, UnfitKeyError, load_private_key
+from shared.pkcs12.asn1 import Asn1Error
+from shared.pkcs12.file import Contents, Pkcs12, TooExpensiveError
+from shared.pkcs12.keys import PrivateKey, UnfitKeyError, load_private_key
+from shared.pkcs12.pbe import WrongPasswordError
+from shared.validation.chain import best_path
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:

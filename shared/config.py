@@ -116,7 +116,7 @@ class Settings:
     Attributes:
         storage: The storage account.
         trust: `public`, `off`, or a path to PEM roots.
-        key_encryption_key: A Key Vault key URL, or `file:<path>`, or several: see `shared.key_ring`.
+        key_encryption_key: A Key Vault key URL, or `file:<path>`, or several: see `shared.azure.key_ring`.
         key_vaults: Host names of the vaults from which passwords may be referred to.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         event_topic: Endpoint of the Event Grid topic for outgoing events; empty for none.

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared import sources_folder, sources_key_vault
-from shared.account import Account
-from shared.cloud import Cloud
+from shared.azure.account import Account
+from shared.azure.topic import Topic
 from shared.errors import ConfigurationError
-from shared.events import Topic
-from shared.sources_folder import FolderCertificates
-from shared.sources_key_vault import KeyVaultCertificates
-from shared.validation import Trust, ValidationPolicy
+from shared.function.cloud import Cloud
+from shared.sources import folder as sources_folder
+from shared.sources import key_vault as sources_key_vault
+from shared.sources.folder import FolderCertificates
+from shared.sources.key_vault import KeyVaultCertificates
+from shared.validation.judge import Trust, ValidationPolicy
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -56,7 +57,7 @@ def _sources(settings: Settings, account: Account) -> dict[str, CertificateSourc
 
 def _sql(url: str) -> CertificateSource:
     try:
-        from shared.sources_sql import SqlCertificates  # noqa: PLC0415 - SQLAlchemy is an optional extra
+        from shared.sources.sql import SqlCertificates  # noqa: PLC0415 - SQLAlchemy is an optional extra
     except ImportError:
         raise ConfigurationError(
             "CERTCAST_SQL_URL is set, but SQLAlchemy is not installed: add sqlalchemy and the database's driver to "

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.effort import SEED
-from tests.emulator import Emulator, emulator
+from tests.rigs.effort import SEED
+from tests.rigs.emulator import Emulator, emulator
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-pytest.register_assert_rewrite("tests.targets_contract", "tests.targets_rig")  # their assertions are tests too
+pytest.register_assert_rewrite("tests.contracts.targets", "tests.rigs.targets")  # their assertions are tests too
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,7 @@ class BindingTarget(Protocol):
 
     A target owns only what it tagged itself; what an administrator made by hand is never touched. The agent calls one
     method at a time, `start` first and `stop` last. `apply` and `retire` are never cancelled: the agent waits for their
-    end even when it is told to stop. What all targets must do alike is written as tests in tests/targets_contract.py.
+    end even when it is told to stop. What all targets must do alike is written as tests in tests/contracts/targets.py.
     """
 
     kind: ClassVar[str]

@@ -6,8 +6,8 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from instance_agent.targets.iis_gateway import GatewayError
-from instance_agent.targets.iis_stores import KNOWN_STORES, NewCertificate, StoredCertificate
+from instance_agent.targets.iis.gateway import GatewayError
+from instance_agent.targets.iis.stores import KNOWN_STORES, NewCertificate, StoredCertificate
 from instance_agent.windows.dotnet import namespace, translated
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import importlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from instance_agent.targets.iis_gateway import CommitConflictError, GatewayError
-from instance_agent.targets.iis_hresult import SHARING_VIOLATION
+from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError
+from instance_agent.targets.iis.hresult import SHARING_VIOLATION
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:

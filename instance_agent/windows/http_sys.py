@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis_shadow import SslRecord
+from instance_agent.targets.iis.shadow import SslRecord
 
 if TYPE_CHECKING:
     from pathlib import Path

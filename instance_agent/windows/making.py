@@ -6,8 +6,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis import IisTarget
-from instance_agent.targets.iis_ccs import IisCcsTarget
+from instance_agent.targets.iis.ccs import IisCcsTarget
+from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows import machine
 from instance_agent.windows.certificates import DotNetStores
 from instance_agent.windows.dotnet import load_assembly, load_framework

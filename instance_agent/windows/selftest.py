@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from instance_agent.installer import install
-from instance_agent.probe import served_fingerprint
-from instance_agent.sighting import Pace
+from instance_agent.installing.installer import install
+from instance_agent.installing.probe import served_fingerprint
+from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, InstalledBinding, Remove
-from instance_agent.targets.iis import IisTarget
-from instance_agent.targets.iis_gateway import EVERYTHING, GatewayError
-from instance_agent.targets.iis_preflight import judge
+from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis.preflight import judge
+from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows import machine
 from instance_agent.windows.certificates import DotNetStores
 from instance_agent.windows.dotnet import load_assembly, load_framework
@@ -38,12 +38,12 @@ from shared.messages import InstallOutcome as Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.installer import Result
-    from instance_agent.probe import Probe
+    from instance_agent.installing.installer import Result
+    from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.iis_gateway import IisGateway
-    from instance_agent.targets.iis_shadow import SslRecord
-    from instance_agent.targets.iis_stores import CertificateStores
+    from instance_agent.targets.iis.gateway import IisGateway
+    from instance_agent.targets.iis.shadow import SslRecord
+    from instance_agent.targets.iis.stores import CertificateStores
 
 _HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: nobody's
 _DAY = dt.timedelta(days=1)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis_catch_all import CatchAllPolicy
-from instance_agent.targets.iis_stores import KNOWN_STORES
+from instance_agent.targets.iis.catch_all import CatchAllPolicy
+from instance_agent.targets.iis.stores import KNOWN_STORES
 from shared.config import number
 from shared.errors import ConfigurationError
 

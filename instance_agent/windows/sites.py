@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from instance_agent.targets.iis_gateway import (
+from instance_agent.targets.iis.gateway import (
     AddBinding,
     Binding,
     GatewayError,
@@ -19,7 +19,7 @@ from instance_agent.targets.iis_gateway import (
     SiteState,
     SslFlags,
 )
-from instance_agent.targets.iis_hresult import INVALID_OBJECT
+from instance_agent.targets.iis.hresult import INVALID_OBJECT
 from instance_agent.windows.dotnet import namespace, translated
 
 if TYPE_CHECKING:

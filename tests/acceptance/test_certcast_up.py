@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from operator_cli.handshake import certificate_shown
-from tests.acceptance.witness import eventually
-from tests.certificates import authority
-from tests.command_line import certcast, clean_environment
-from tests.deployment import ROOT
-from tests.programs import needs
+from tests.rigs.certificates import authority
+from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.deployment import ROOT
+from tests.rigs.programs import needs
+from tests.rigs.witness import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -16,16 +16,16 @@ import pytest
 import pytest_asyncio
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.state import SILENT_AFTER
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
-from tests.programs import needs
-from tests.shifted_clock import ShiftedClock
+from shared.state.records import SILENT_AFTER
+from tests.fakes.clock import ShiftedClock
+from tests.rigs.certificates import authority
+from tests.rigs.programs import needs
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from shared.state import UploadRecord
+    from shared.state.records import UploadRecord
 
 AGENTS = 2
 RIGHT = timedelta()

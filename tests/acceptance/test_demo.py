@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from operator_cli.demo import command
-from operator_cli.demo_certificates import DEMO_PASSWORD, WRONG_PASSWORD
-from tests.command_line import certcast, clean_environment
-from tests.eavesdropper import Eavesdropper, forms_of_bytes, forms_of_key, forms_of_text
-from tests.programs import needs
+from operator_cli.demo.certificates import DEMO_PASSWORD, WRONG_PASSWORD
+from operator_cli.demo.command import command
+from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.eavesdropper import Eavesdropper, forms_of_bytes, forms_of_key, forms_of_text
+from tests.rigs.programs import needs
 
 STEPS = [
     *("upload", "renewal", "metadata_edit", "wrong_password", "host_not_covered", "late_metadata"),
@@ -179,8 +179,8 @@ async def test_every_step_is_seen_with_real_web_servers() -> None:
 
 
 def test_a_demo_in_which_something_is_not_seen_fails_and_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operator_cli.demo.SWEEP_SCHEDULE", "0 0 0 29 2 *")
-    monkeypatch.setattr("operator_cli.demo_watch.PATIENCE_S", 20.0)
+    monkeypatch.setattr("operator_cli.demo.command.SWEEP_SCHEDULE", "0 0 0 29 2 *")
+    monkeypatch.setattr("operator_cli.demo.watch.PATIENCE_S", 20.0)
     ran = CliRunner().invoke(command, ["--json", "--agents", "1"], standalone_mode=False)
     assert ran.return_value == 1, ran.output
     document = json.loads(ran.stdout)

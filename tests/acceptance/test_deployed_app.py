@@ -14,22 +14,22 @@ import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.account import Account
+from shared.azure.account import Account
+from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
 from shared.config import StorageAccess
-from shared.key_encryption import make_key_file
 from shared.messages import OUTBOX_QUEUE, BindingReport, InstallOutcome, InstallReport, encode
-from shared.state import InstanceRecord, UploadStatus
-from tests.acceptance.functions_runtime import Worker, deploy, worker
-from tests.certificates import authority
-from tests.deployment import ROOT
-from tests.emulator import emulator
-from tests.interpreters import python_3_13
+from shared.state.records import InstanceRecord, UploadStatus
+from tests.rigs.certificates import authority
+from tests.rigs.deployment import ROOT
+from tests.rigs.emulator import emulator
+from tests.rigs.functions_runtime import Worker, deploy, worker
+from tests.rigs.interpreters import python_3_13
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
-    from shared.state import UploadRecord
+    from shared.state.records import UploadRecord
 
 pytestmark = [
     pytest.mark.skipif(python_3_13() is None, reason="needs Python 3.13: python.org, pyenv install 3.13"),

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.messages import RESULTS_QUEUE
-from tests.acceptance.witness import CREATED, DELETED, PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
+from tests.rigs.certificates import authority
+from tests.rigs.witness import CREATED, DELETED, PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,14 +14,14 @@ import pytest
 import pytest_asyncio
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
-from tests.event_schemas import check_event
+from tests.rigs.certificates import authority
+from tests.rigs.event_schemas import check_event
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from local_azure.topic_receiver import ReceivedEvent
+    from local_azure.eventgrid.topic import ReceivedEvent
 
 AGENTS = 2
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
-from instance_agent.probe import ProbeError, served_fingerprint
+from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.results import LIVE_TAG, STATUS_TAG
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
+from shared.function.results import LIVE_TAG, STATUS_TAG
+from tests.rigs.certificates import authority
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
 
-    from shared.state import UploadRecord
+    from shared.state.records import UploadRecord
 
 CA = authority()
 WEB, API = 0, 1

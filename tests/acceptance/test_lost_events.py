@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
-from local_azure.event_delivery import Faults
+from local_azure.eventgrid.delivery import Faults
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from tests.acceptance.witness import PASSWORD, Witness, witnessed
-from tests.certificates import authority
+from tests.rigs.certificates import authority
+from tests.rigs.witness import PASSWORD, Witness, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

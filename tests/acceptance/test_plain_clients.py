@@ -13,9 +13,9 @@ import pytest_asyncio
 from azure.storage.blob import BlobBlock, ContainerClient
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
-from tests.programs import needs
+from tests.rigs.certificates import authority
+from tests.rigs.programs import needs
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

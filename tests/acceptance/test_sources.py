@@ -12,19 +12,19 @@ import pytest_asyncio
 from sqlalchemy import Engine, create_engine, delete, insert, update
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.sources_sql import CERTIFICATES
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import Issued, authority
-from tests.command_line import certcast, clean_environment
-from tests.event_schemas import check_event
-from tests.vault_stub import vault_stub
-from tests.vault_way import VaultWay, vault_way
+from shared.sources.sql import CERTIFICATES
+from tests.rigs.certificates import Issued, authority
+from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.event_schemas import check_event
+from tests.rigs.vault_stub import vault_stub
+from tests.rigs.vault_way import VaultWay, vault_way
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from local_azure.topic_receiver import ReceivedEvent
+    from local_azure.eventgrid.topic import ReceivedEvent
 
 AGENTS = 2
 

@@ -14,9 +14,9 @@ import pytest_asyncio
 from yarl import URL
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.status_api import openapi
-from tests.acceptance.witness import PASSWORD, Witness, eventually, witnessed
-from tests.certificates import authority
+from shared.function.status_api import openapi
+from tests.rigs.certificates import authority
+from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,18 +11,18 @@ import pytest
 import pytest_asyncio
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from tests.acceptance.witness import PASSWORD, Witness, witnessed
-from tests.certificates import authority
-from tests.load import load
-from tests.programs import needs
-from tests.visitors import trusting, visiting
+from tests.rigs.certificates import authority
+from tests.rigs.load import load
+from tests.rigs.programs import needs
+from tests.rigs.visitors import trusting, visiting
+from tests.rigs.witness import PASSWORD, Witness, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from local_azure.instances import Instance
-    from tests.load import Load
+    from tests.rigs.load import Load
 
 TARGETS = ("nginx", "haproxy", "caddy")
 CONNECTIONS = 4

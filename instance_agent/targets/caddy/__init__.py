@@ -1,0 +1,1 @@
+"""The `caddy` target: Caddy asks the agent for certificates."""

@@ -1,0 +1,1 @@
+"""The `embedded` target: a TLS listener inside the agent."""

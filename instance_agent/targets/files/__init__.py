@@ -1,0 +1,1 @@
+"""The `files` target: PEM files, templates and commands for any other server."""

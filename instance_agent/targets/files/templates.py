@@ -1,0 +1,148 @@
+"""What the files target writes besides PEM files: an administrator's templates, once per binding or once for all.
+
+`each/<suffix>.j2` becomes `rendered/<port>/<host>.<suffix>` for every binding, `all/<name>.j2` becomes
+`rendered/<name>`. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.base import Install
+from instance_agent.targets.parts.pem_folder import file_name
+from instance_agent.targets.parts.templates import ConfigTemplate
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from instance_agent.targets.base import InstalledBinding
+
+TEMPLATE_SUFFIX = ".j2"
+_SUFFIX = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_FIRST_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A binding as templates see it.
+
+    Attributes:
+        host: Host name; `*.parent` for a wildcard.
+        name: The host as it stands in file names: `_.parent` for a wildcard.
+        wildcard: Whether it is one.
+        parent: What follows the first label.
+        port: PortNumber.
+        listen_port: The port that the server listens on for it.
+        site: SiteName; empty where none was given.
+        bundle_id: Id of the bundle.
+        fingerprint_sha256: Of the leaf.
+        pem: Path of its PEM file.
+    """
+
+    host: str
+    name: str
+    wildcard: bool
+    parent: str
+    port: int
+    listen_port: int
+    site: str
+    bundle_id: str
+    fingerprint_sha256: str
+    pem: str
+
+
+def rendered(binding: Install | InstalledBinding, *, pem: Path, port_offset: int) -> Rendered:
+    """A binding's values for templates.
+
+    Raises:
+        ValueError: The host is none.
+    """
+    fingerprint = binding.bundle.fingerprint_sha256 if isinstance(binding, Install) else binding.fingerprint_sha256
+    return Rendered(
+        host=binding.host,
+        name=file_name(binding.host),
+        wildcard=binding.host.startswith("*."),
+        parent=binding.host.partition(".")[2],
+        port=binding.port,
+        listen_port=binding.port + port_offset,
+        site=binding.site or "",
+        bundle_id=binding.bundle_id,
+        fingerprint_sha256=fingerprint,
+        pem=str(pem),
+    )
+
+
+class FileTemplates:
+    """All templates of the folder named in the settings."""
+
+    def __init__(self, folder: Path | None, rendered_folder: Path) -> None:
+        """Read them.
+
+        Args:
+            folder: Holds `each` and `all`; None for no templates.
+            rendered_folder: Where the results belong.
+
+        Raises:
+            ConfigurationError: One cannot be read, or its name is not usable.
+        """
+        self._folder = rendered_folder
+        self._each = {} if folder is None else _load(folder / "each", _SUFFIX)
+        self._all = {} if folder is None else _load(folder / "all", _NAME)
+        if folder is not None and not self._each and not self._all:
+            raise ConfigurationError(f"CERTCAST_FILES_TEMPLATES: {folder} has no each/*.j2 and no all/*.j2")
+
+    @property
+    def longest_suffix(self) -> int:
+        """Characters that the longest name of a binding's file has after its host."""
+        return max((len(suffix) + 1 for suffix in self._each), default=0)
+
+    def paths(self, host: str, port: int) -> list[Path]:
+        """The files rendered for one binding."""
+        return [self._folder / str(port) / f"{file_name(host)}.{suffix}" for suffix in self._each]
+
+    def each(self, binding: Rendered, pem: str, *, fallback: Path) -> dict[Path, str]:
+        """One binding's files.
+
+        Args:
+            binding: Its values.
+            pem: Content of its PEM file, tag included.
+            fallback: Path of the PEM for unknown names.
+
+        Raises:
+            ConfigurationError: A template is wrong.
+        """
+        key_pem, mark, rest = pem.partition("\n")[2].partition(_FIRST_CERTIFICATE)
+        values = {name: getattr(binding, name) for name in Rendered.__slots__}
+        return {
+            self._folder / str(binding.port) / f"{binding.name}.{suffix}": template.render(
+                **values, key_pem=key_pem, chain_pem=mark + rest, fallback=str(fallback)
+            )
+            for suffix, template in self._each.items()
+        }
+
+    def all(self, bindings: Iterable[Rendered], *, fallback: Path) -> dict[Path, str]:
+        """The files about all bindings: exact hosts come first, then wildcards, those with more labels earlier.
+
+        Raises:
+            ConfigurationError: A template is wrong.
+        """
+        ordered = sorted(bindings, key=lambda each: (each.wildcard, -each.host.count("."), each.host, each.port))
+        return {
+            self._folder / name: template.render(bindings=ordered, fallback=str(fallback))
+            for name, template in self._all.items()
+        }
+
+
+def _load(folder: Path, names: re.Pattern[str]) -> Mapping[str, ConfigTemplate]:
+    found = {}
+    for path in sorted(folder.glob(f"*{TEMPLATE_SUFFIX}")):
+        name = path.name.removesuffix(TEMPLATE_SUFFIX)
+        if not names.match(name) or name.isdecimal():
+            raise ConfigurationError(f"CERTCAST_FILES_TEMPLATES: no file can be called after {path}: rename it")
+        found[name] = ConfigTemplate.load(path)
+    return found

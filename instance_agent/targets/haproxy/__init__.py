@@ -1,0 +1,1 @@
+"""The `haproxy` target: HAProxy through its runtime API."""

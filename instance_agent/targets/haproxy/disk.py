@@ -1,0 +1,233 @@
+"""What HAProxy reads when it starts: a folder and a crt-list for each PortNumber; nothing here talks to HAProxy.
+
+    FOLDER/443.list                     named by the bind line; ours and an administrator's entries
+    FOLDER/443/shop.example.com.pem     key, leaf, intermediates, tagged as ours
+
+Everything blocks on the disk: call it on a thread.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
+from instance_agent.targets.haproxy.crt_list import CrtList
+from instance_agent.targets.haproxy.runtime import Leaf
+from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
+from instance_agent.targets.parts.pem_folder import TAG, PemFolder, tagged_pem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from instance_agent.targets.base import BindingChange
+
+_LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
+_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A file of ours.
+
+    Attributes:
+        binding: What it is for.
+        leaf: By which HAProxy tells what it serves.
+    """
+
+    binding: InstalledBinding
+    leaf: Leaf
+
+
+class Written:
+    """One batch on the disk, which can be undone until it is closed."""
+
+    def __init__(self, files: FileBatch) -> None:
+        self._files = files
+        self._struck: list[Callable[[], None]] = []
+        self._appended: list[Callable[[], None]] = []
+
+    def strike(self, crt_list: CrtList, gone: AbstractSet[str]) -> None:
+        """Strike lines of a list."""
+        self._struck.append(crt_list.strike(gone))
+
+    def append(self, crt_list: CrtList, lines: Mapping[str, str]) -> None:
+        """Add lines to a list."""
+        self._appended.append(crt_list.append(lines))
+
+    def undo(self) -> None:
+        """Put everything back.
+
+        Raises:
+            OSError: Some of it is not.
+        """
+        while self._appended:
+            self._appended.pop()()
+        self._files.undo()
+        while self._struck:
+            self._struck.pop()()
+
+    def close(self) -> None:
+        """Forget how it was before."""
+        self._files.close()
+
+
+class Disk:
+    """The folder that the agent and HAProxy share.
+
+    Args:
+        folder: Its absolute path.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._pems = PemFolder(folder)
+        self._lists: dict[int, CrtList] = {}
+
+    def pem(self, host: str, port: int) -> str:
+        """Where a host's key and chain lie, which is also what HAProxy calls them."""
+        return str(self._pems.path(host, port))
+
+    def crt_list(self, port: int) -> str:
+        """Where a port's list lies."""
+        return str(self.folder / f"{port}.list")
+
+    def port_of(self, crt_list: str) -> int | None:
+        """The PortNumber that a list is for; None for a list that is not ours."""
+        path = Path(crt_list)
+        found = _LIST.match(path.name)
+        return int(found[1]) if found and path.parent == self.folder else None
+
+    def is_for(self, file: str, host: str, port: int) -> bool:
+        """Whether a file has the name that we would give a host's."""
+        try:
+            return self.pem(host, port) == file
+        except ValueError:
+            return False
+
+    def listed(self, port: int) -> frozenset[str]:
+        """The files that a port's list names.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        return frozenset(self._list(port).files)
+
+    def stored(self) -> dict[str, Stored]:
+        """Every file of ours that is whole, by its path.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        found = {}
+        for key, binding in self._pems.read().items():
+            path = self._pems.path(*key)
+            leaf = _LEAF.search(path.read_bytes())
+            if leaf is not None:
+                certificate = x509.load_pem_x509_certificate(leaf[0])
+                thumbprint = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name
+                told = Leaf(serial=certificate.serial_number, thumbprint_sha1=thumbprint)
+                found[str(path)] = Stored(binding=binding, leaf=told)
+        return found
+
+    def made_by_hand(self, files: Iterable[str]) -> set[str]:
+        """Those of the files that are there and that certcast did not write."""
+        return {name for name in files if Path(name).is_file() and not _is_ours(Path(name).read_bytes())}
+
+    def contents(self, changes: Iterable[BindingChange]) -> dict[Key, bytes]:
+        """What the files of some hosts hold now; those that are not there are left out.
+
+        Raises:
+            ApplyError: One of them was made by hand.
+        """
+        found: dict[Key, bytes] = {}
+        for change in changes:
+            path = Path(self.pem(*change.key))
+            if path.is_file():
+                found[change.key] = content = path.read_bytes()
+                if not _is_ours(content):
+                    raise ApplyError(
+                        f"{path} is there and was made by hand: move it elsewhere, or HAProxy cannot be given one "
+                        f"for {change.host}:{change.port}",
+                        culprit=change.key,
+                    )
+        return found
+
+    def write(self, changes: Sequence[BindingChange]) -> Written:
+        """Bring files and lists to where they should be after the changes.
+
+        Raises:
+            ServerUnavailableError: The disk did not take it; nothing was changed.
+        """
+        staging = self.folder / ".staging"
+        clear_staging(staging)
+        files = FileBatch(staging)
+        added: dict[int, dict[str, str]] = {}
+        dropped: dict[int, set[str]] = {}
+        for change in changes:
+            name = self.pem(*change.key)
+            if isinstance(change, Install):
+                files.write(Path(name), tagged_pem(change))
+                added.setdefault(change.port, {})[name] = f"{name} {change.host}"
+            else:
+                dropped.setdefault(change.port, set()).add(name)
+        written = Written(files)
+        appends: list[tuple[CrtList, dict[str, str]]] = []
+        strikes: list[tuple[CrtList, set[str]]] = []
+        for port in sorted(added.keys() | dropped.keys()):
+            crt_list = self._list(port)
+            gone = dropped.get(port, set()) & crt_list.files
+            new = {file: line for file, line in added.get(port, {}).items() if file not in crt_list.files}
+            if crt_list.can_append and (not gone or crt_list.can_strike(gone)):
+                strikes.append((crt_list, gone))
+                appends.append((crt_list, new))
+            else:
+                files.write(crt_list.path, crt_list.without(gone, new))
+        # Files go last, for HAProxy does not start on a list that names one which is not there, and come first.
+        for name in (name for names in dropped.values() for name in names):
+            files.delete(Path(name))
+        try:
+            for crt_list, gone in filter(itemgetter(1), strikes):
+                written.strike(crt_list, gone)
+            files.commit()
+            for crt_list, new in filter(itemgetter(1), appends):
+                written.append(crt_list, new)
+        except (ServerUnavailableError, OSError):
+            written.undo()
+            written.close()
+            raise
+        return written
+
+    def delete(self, strays: Iterable[str]) -> None:
+        """Delete files of ours that nothing needs, off the lists first.
+
+        Raises:
+            ServerUnavailableError: They are all left.
+        """
+        names = set(strays)
+        files = FileBatch(self.folder / ".staging")
+        for port in {int(Path(name).parent.name) for name in names}:
+            crt_list = self._list(port)
+            files.write(crt_list.path, crt_list.without(names, {}))
+        for name in names:
+            files.delete(Path(name))
+        files.commit()
+        files.close()
+
+    def _list(self, port: int) -> CrtList:
+        crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
+        crt_list.refresh()
+        return crt_list
+
+
+def _is_ours(content: bytes) -> bool:
+    return content.startswith(TAG.encode())

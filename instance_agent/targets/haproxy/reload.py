@@ -1,0 +1,57 @@
+"""Having HAProxy read its files again, for what its socket cannot carry; what is in the files is known elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.haproxy.session import Session
+from instance_agent.targets.parts import commands
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from instance_agent.targets.haproxy.session import Identity
+
+_COMMAND_TIMEOUT_S = 60.0
+_TAKE_OVER_TIMEOUT_S = 120.0  # 10,000 certificates take about 13 s to load
+_PAUSE_S = 0.05
+
+
+async def reload(command: Sequence[str], socket: Path, old: tuple[str, str]) -> Identity:
+    """Run the reload command and wait until a new process answers.
+
+    Args:
+        command: Program and arguments; no shell is involved.
+        socket: The admin socket.
+        old: The process that is to be replaced.
+
+    Raises:
+        ServerUnavailableError: The command failed, or no new process took over; the old one goes on.
+    """
+    try:
+        finished = await commands.run(command, timeout_s=_COMMAND_TIMEOUT_S)
+    except ConfigurationError as error:
+        raise ServerUnavailableError(f"CERTCAST_HAPROXY_RELOAD: {error}") from error
+    if (failure := finished.failure) is not None:
+        raise ServerUnavailableError(f"CERTCAST_HAPROXY_RELOAD: {failure}")
+    return await _taken_over(socket, old)
+
+
+async def _taken_over(socket: Path, old: tuple[str, str]) -> Identity:
+    deadline = asyncio.get_running_loop().time() + _TAKE_OVER_TIMEOUT_S
+    while asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(ServerUnavailableError):
+            async with Session(socket) as session:
+                identity = await session.identity()
+                if identity.process != old and not identity.stopping:
+                    return identity
+        await asyncio.sleep(_PAUSE_S)
+    raise ServerUnavailableError(
+        f"no new HAProxy process took over within {_TAKE_OVER_TIMEOUT_S:g} s of the reload: look at its log, "
+        "`haproxy -c -f haproxy.cfg` names what it does not take"
+    )

@@ -1,0 +1,1 @@
+"""The `iis` and `iis-ccs` targets: site bindings, or the Centralized Certificate Store."""

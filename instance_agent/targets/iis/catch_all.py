@@ -1,0 +1,144 @@
+"""The policy for https bindings without SNI (`CERTCAST_IIS_CATCH_ALL`); pure, part of the planner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.iis.gateway import Binding, Operation, RemoveBinding, ReplaceBinding, Site
+from shared.errors import ConfigurationError
+from shared.hostnames import normalise_host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+_SETTING = "CERTCAST_IIS_CATCH_ALL"
+
+
+class CatchAllAction(StrEnum):
+    """What to do about a binding without SNI."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+    REPLACE = "replace"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatchAllPolicy:
+    """The setting, read.
+
+    Attributes:
+        action: What to do.
+        host: Whose certificate the catch-all is to serve, with `replace`.
+    """
+
+    action: CatchAllAction = CatchAllAction.KEEP
+    host: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> CatchAllPolicy:
+        """Read `keep`, `remove` or `replace:<host>`.
+
+        Raises:
+            ConfigurationError: The setting has another form.
+        """
+        action, colon, host = text.strip().partition(":")
+        if action.lower() in {CatchAllAction.KEEP, CatchAllAction.REMOVE} and not colon:
+            return cls(action=CatchAllAction(action.lower()))
+        if action.lower() == CatchAllAction.REPLACE and host:
+            try:
+                return cls(action=CatchAllAction.REPLACE, host=normalise_host(host.strip()))
+            except ValueError as error:
+                raise ConfigurationError(f"{_SETTING}=replace:{host} names no host: {error}") from error
+        raise ConfigurationError(f"{_SETTING} is {text!r}; it must be keep, remove or replace:<host>")
+
+
+def plan_catch_alls(
+    sites: Sequence[Site],
+    *,
+    policy: CatchAllPolicy,
+    touched: Collection[tuple[str, int]],
+    store: str,
+    leaving: Collection[tuple[str, str]],
+    certificate_of: Callable[[str, int], str | None],
+) -> tuple[list[Operation], list[str]]:
+    """Decide about the catch-alls beside the SNI bindings that the batch makes.
+
+    Bindings without SNI on one address and port share one certificate in http.sys, so a catch-all that has siblings
+    is never touched.
+
+    Args:
+        sites: Every site; all bindings without SNI are among theirs.
+        policy: The setting.
+        touched: Site names and ports that will have an SNI binding of ours.
+        store: LocalMachine store of our certificates.
+        leaving: Site and information of the bindings that the batch replaces or removes anyway.
+        certificate_of: Thumbprint that will be bound for a host and port, if it is ours.
+
+    Returns:
+        Operations and sentences for the log.
+    """
+    if policy.action is CatchAllAction.KEEP:
+        return [], []
+    operations: list[Operation] = []
+    notices: list[str] = []
+    for site, binding in _catch_alls(sites, touched):
+        thumbprint = ""
+        if policy.host is not None:
+            thumbprint = certificate_of(policy.host, binding.port) or ""
+            if not thumbprint:
+                notices.append(
+                    f"the catch-all binding {binding.information} of site {site.name} keeps its certificate: none is "
+                    f"installed for {policy.host}:{binding.port}, which {_SETTING} names"
+                )
+                continue
+            if binding.thumbprint == thumbprint and binding.store.lower() == store.lower():
+                continue
+        siblings = _siblings(sites, binding, leaving)
+        if siblings:
+            other, sibling = siblings[0]
+            notices.append(
+                f"the catch-all binding {binding.information} of site {site.name} is left as it is, though {_SETTING} "
+                f"is {policy.action}: the binding {sibling.information} of site {other.name} shares its certificate"
+            )
+        elif thumbprint:
+            operations.append(
+                ReplaceBinding(
+                    key=None, site=site.name, old=binding, flags=binding.flags, thumbprint=thumbprint, store=store
+                )
+            )
+        else:
+            operations.append(RemoveBinding(key=None, site=site.name, old=binding))
+            notices.append(
+                f"removing the catch-all binding {binding.information} of site {site.name}: clients that send no "
+                f"server name get no certificate on port {binding.port} from now on"
+            )
+    return operations, notices
+
+
+def _catch_alls(sites: Sequence[Site], touched: Collection[tuple[str, int]]) -> list[tuple[Site, Binding]]:
+    return [
+        (site, binding)
+        for site in sites
+        for binding in site.bindings
+        if not binding.host and _without_sni(binding) and (site.name, binding.port) in touched
+    ]
+
+
+def _siblings(
+    sites: Sequence[Site], catch_all: Binding, leaving: Collection[tuple[str, str]]
+) -> list[tuple[Site, Binding]]:
+    return [
+        (site, binding)
+        for site in sites
+        for binding in site.bindings
+        if binding is not catch_all
+        and (site.name, binding.information) not in leaving
+        and _without_sni(binding)
+        and binding.endpoint == catch_all.endpoint
+    ]
+
+
+def _without_sni(binding: Binding) -> bool:
+    return not binding.sni and not binding.central

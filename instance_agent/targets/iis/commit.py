@@ -1,0 +1,152 @@
+"""Carries a plan out in one commit, plans again after a conflict, and starts the sites that IIS stopped meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from instance_agent.targets.base import ApplyError, ServerUnavailableError
+from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError, SiteState
+from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED, described
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from instance_agent.targets.iis.gateway import IisGateway, Scope, Site, SiteSession
+    from instance_agent.targets.iis.plan import Conflict, Plan
+
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 6
+_FIRST_PAUSE_S = 0.2
+_START_ATTEMPTS = 4
+_SERVER_TROUBLE = frozenset({ACCESS_DENIED, CLASS_NOT_REGISTERED})
+
+
+def carry_out(
+    gateway: IisGateway,
+    scope: Scope,
+    decide: Callable[[Sequence[Site]], Plan],
+    *,
+    before_writing: Callable[[], None],
+    pause: Callable[[float], None],
+) -> tuple[str, ...]:
+    """Read, decide, change and commit once, or leave IIS alone if there is nothing to do.
+
+    Nothing is ever committed after an error: the session with the half-made change is let go of instead.
+
+    Args:
+        gateway: IIS.
+        scope: The bindings `decide` needs.
+        decide: The planner; asked again on a fresh reading after a conflict.
+        before_writing: Called once, after the first plan without conflicts and before any change.
+        pause: Waits some seconds.
+
+    Returns:
+        Names of the web sites that ran before, do not run now, and could not be started.
+
+    Raises:
+        ApplyError: IIS is as it was; `culprit` is set where one change was refused.
+        ServerUnavailableError: Others kept committing, or this process may not; the same batch can succeed later.
+        GatewayError: IIS could not be read; IIS is as it was.
+    """
+    prepared = False
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            pause(_FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        try:
+            with gateway.session() as session:
+                sites = session.sites(scope)
+                plan = decide(sites)
+                if plan.conflicts:
+                    _refuse(plan.conflicts[0])
+                if not prepared:
+                    before_writing()
+                    prepared = True
+                running: list[str] = []
+                if plan.operations:
+                    running = _running(session, [site.name for site in sites if site.web], pause)
+                    _perform(session, plan)
+                    _commit(session)
+        except CommitConflictError:
+            _log.info("the IIS configuration was changed by somebody else; planning again")
+            continue
+        for notice in plan.notices:
+            _log.warning("%s", notice)
+        return _start_stopped(gateway, running, pause)
+    raise ServerUnavailableError(
+        f"the IIS configuration was being changed by somebody else {_ATTEMPTS} times in a row; nothing was changed"
+    )
+
+
+class NotYetError(ApplyError):
+    """The change needs something that may come by itself: Cloud Services makes the sites after its startup tasks."""
+
+    retriable: ClassVar[bool] = True
+
+
+def _refuse(conflict: Conflict) -> NoReturn:
+    raise (NotYetError if conflict.passing else ApplyError)(conflict.reason, culprit=conflict.key)
+
+
+def _perform(session: SiteSession, plan: Plan) -> None:
+    for operation in plan.operations:
+        try:
+            session.perform(operation)
+        except CommitConflictError:
+            raise
+        except GatewayError as error:
+            raise ApplyError(
+                f"IIS refused a binding of site {operation.site}: {described(str(error), error.code)}",
+                culprit=operation.key,
+            ) from error
+
+
+def _commit(session: SiteSession) -> None:
+    try:
+        session.commit()
+    except CommitConflictError:
+        raise
+    except GatewayError as error:
+        kind = ServerUnavailableError if error.code in _SERVER_TROUBLE else ApplyError
+        raise kind(f"IIS refused the changes: {described(str(error), error.code)}") from error
+
+
+def _running(session: SiteSession, names: Sequence[str], pause: Callable[[float], None]) -> list[str]:
+    """Which of the sites run; asked a second time if IIS could not tell at first."""
+    states = session.states(names)
+    if SiteState.UNKNOWN in states.values():
+        pause(_FIRST_PAUSE_S)
+        states = session.states(names)
+    return [name for name, state in states.items() if state is SiteState.STARTED]
+
+
+def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[[float], None]) -> tuple[str, ...]:
+    """Start the sites that ran before the commit and do not now; the commit stands whatever comes of it."""
+    left = list(running)
+    if not left:
+        return ()
+    for attempt in range(_START_ATTEMPTS):
+        if attempt:
+            pause(_FIRST_PAUSE_S * 2**attempt)
+        try:
+            with gateway.session() as session:
+                states = session.states(left)
+                left = [name for name in left if name in states and not _runs(session, name, states)]
+        except GatewayError as error:
+            _log.warning("the sites' state cannot be read: %s", described(str(error), error.code))
+        if not left:
+            return ()
+    for name in left:
+        _log.error("the site %s ran before the bindings changed and stays stopped: see the System event log", name)
+    return tuple(left)
+
+
+def _runs(session: SiteSession, name: str, states: Mapping[str, SiteState]) -> bool:
+    if states[name] is SiteState.STARTED:
+        return True
+    if states[name] in {SiteState.UNKNOWN, SiteState.STARTING}:
+        return False
+    _log.warning("the site %s stopped when its bindings changed; starting it", name)
+    return session.start_site(name) is SiteState.STARTED

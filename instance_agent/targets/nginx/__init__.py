@@ -1,0 +1,1 @@
+"""The `nginx` target: by Lua without a reload, or by server blocks."""

@@ -1,0 +1,187 @@
+"""The text of the nginx configuration that certcast writes, and what an administrator's template may put into it.
+
+Paths come from the settings, where they were checked; host names are checked here once more. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.parts.pem_folder import file_name, tag
+from instance_agent.targets.parts.templates import ConfigTemplate
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from instance_agent.targets.base import Install, InstalledBinding
+    from instance_agent.targets.nginx.settings import NginxSettings
+
+MAIN_NAME = "certcast.conf"
+LUA_NAME = "certcast.lua"
+LIVE_NAME = "live"
+BLOCKS_NAME = "blocks"
+FALLBACK_NAME = "fallback.pem"
+
+_TOKEN = re.compile(r"^# certcast ([0-9a-f]{16}): ")
+_HEAD = "# certcast {token}: written by the certcast agent, which overwrites it (docs/targets/nginx.md)\n"
+_DEFAULT_BODY = """ssl_protocols TLSv1.2 TLSv1.3;
+location / {
+    default_type text/plain;
+    return 200 "nginx with certcast: set CERTCAST_NGINX_TEMPLATE to say what is served here\\n";
+}
+"""
+# A quotation mark, a comment and a closing brace are such only where a word could begin; `${` is part of a word.
+_WORD = re.compile(
+    r"""
+    (?P<skipped>\s+|\#[^\n]*)
+    | (?P<quoted>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    | [;{}]
+    | (?:\\.|\$\{|[^\s;{\\])+
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_DIRECTIVE_ENDS = ";{}"
+
+
+def body_template(path: Path | None) -> ConfigTemplate:
+    """The template of a server block's body.
+
+    Raises:
+        ConfigurationError: It cannot be read.
+    """
+    return ConfigTemplate.load(path) if path else ConfigTemplate(_DEFAULT_BODY, "that certcast brings")
+
+
+def token_of(text: str) -> str:
+    """The token a main include was written with; empty when it is none of ours."""
+    found = _TOKEN.match(text)
+    return found[1] if found else ""
+
+
+def dynamic_include(settings: NginxSettings, token: str, *, fallback: Path, template: ConfigTemplate) -> str:
+    """The include for nginx with its Lua module: one server block for all hosts."""
+    folder = settings.folder
+    # Loaded by path: lua_package_path and init_by_lua may be set once only, and may be others'.
+    load = (
+        f'local certcast = package.loaded["certcast"] or dofile("{folder / LUA_NAME}"); '
+        'package.loaded["certcast"] = certcast;'
+    )
+    choose = f'certcast.choose("{folder / LIVE_NAME}", {settings.port_offset})'
+    body = server_body(template, ports=settings.ports)
+    return (
+        f"{_HEAD.format(token=token)}"
+        "lua_shared_dict certcast 64k;\n\n"
+        f"server {{\n    listen unix:{_quoted(settings.socket)};\n    access_log off;\n"
+        "    location = /generation {\n        default_type text/plain;\n"
+        f'        content_by_lua_block {{ {load} certcast.answer("{token}") }}\n    }}\n}}\n\n'
+        f"server {{\n{_listens(settings, default=True)}    server_name _;\n{_certificate(fallback)}"
+        f"    ssl_certificate_by_lua_block {{ {load} {choose} }}\n"
+        f"{_indented(body)}}}\n"
+    )
+
+
+def blocks_include(settings: NginxSettings, token: str, *, fallback: Path, hash_sizes: bool) -> str:
+    """The include for stock nginx: the block for unknown names, and all hosts' blocks.
+
+    Args:
+        settings: The settings.
+        token: What nginx is to answer once it has loaded this.
+        fallback: The certificate of the block for unknown names.
+        hash_sizes: Whether to make room for many and for long names, which may be set once only.
+    """
+    sizes = "server_names_hash_max_size 65536;\nserver_names_hash_bucket_size 512;\n\n" if hash_sizes else ""
+    return (
+        f"{_HEAD.format(token=token)}"
+        f"{sizes}"
+        f"server {{\n    listen unix:{_quoted(settings.socket)};\n    access_log off;\n"
+        "    location = /generation {\n        default_type text/plain;\n"
+        f'        return 200 "certcast {token} 0\\n";\n    }}\n}}\n\n'
+        f"server {{\n{_listens(settings, default=True)}    server_name _;\n{_certificate(fallback)}"
+        "    ssl_protocols TLSv1.2 TLSv1.3;\n"
+        "    location / {\n        default_type text/plain;\n"
+        '        return 421 "No certificate is installed for this name.\\n";\n    }\n}\n\n'
+        f"include {_quoted(settings.folder / BLOCKS_NAME)}/*/*.conf;\n"
+    )
+
+
+def host_block(
+    settings: NginxSettings, binding: Install | InstalledBinding, *, pem: Path, template: ConfigTemplate
+) -> str:
+    """The server block for one host and port.
+
+    Raises:
+        ValueError: The host is none.
+        ConfigurationError: The template is wrong.
+    """
+    file_name(binding.host)  # raises on what may not become part of a configuration
+    body = server_body(template, host=binding.host, port=binding.port, site=binding.site or "")
+    return (
+        f"{tag(binding)}"
+        f"server {{\n    listen {settings.address}:{binding.port + settings.port_offset} ssl{_options(settings)};\n"
+        f"    server_name {_server_name(binding.host)};\n{_certificate(pem)}{_indented(body)}}}\n"
+    )
+
+
+def server_body(template: ConfigTemplate, **values: object) -> str:
+    """The template filled in, if it stays inside the server block that it is put into.
+
+    Raises:
+        ConfigurationError: It does not, or it uses what it is not given.
+    """
+    body = template.render(**values)
+    trouble = _imbalance(body)
+    if trouble:
+        raise ConfigurationError(f"the template {template.origin} is not the inside of a server block: {trouble}")
+    return body
+
+
+def _imbalance(text: str) -> str | None:
+    """What is not closed, or closed too often, when nginx reads this (ngx_conf_read_token in its ngx_conf_file.c)."""
+    depth, at, finished = 0, 0, True
+    while at < len(text):
+        word = _WORD.match(text, at)
+        if word is None or (word[0][0] in "\"'" and not word["quoted"]):
+            return "it does not close a quotation mark, or ends with a backslash"
+        at = word.end()
+        if word["skipped"]:
+            continue
+        if word[0] in "{}":
+            depth += 1 if word[0] == "{" else -1
+        if depth < 0:
+            return "it closes a brace that it did not open"
+        finished = word[0] in _DIRECTIVE_ENDS
+    if depth:
+        return "it does not close every brace that it opens"
+    return None if finished else "its last directive does not end with a semicolon"
+
+
+def _server_name(host: str) -> str:
+    """A host as nginx's server_name; its own `*.` would cover any number of labels, and a certificate's covers one."""
+    return rf"~^[^.]+\.{re.escape(host[2:])}$" if host.startswith("*.") else host
+
+
+def _listens(settings: NginxSettings, *, default: bool) -> str:
+    tail = " default_server" if default else ""
+    return "".join(
+        f"    listen {settings.address}:{port + settings.port_offset} ssl{tail}{_options(settings)};\n"
+        for port in settings.ports
+    )
+
+
+def _options(settings: NginxSettings) -> str:
+    return f" {settings.listen_options}" if settings.listen_options else ""
+
+
+def _certificate(pem: Path) -> str:
+    return f"    ssl_certificate {_quoted(pem)};\n    ssl_certificate_key {_quoted(pem)};\n"
+
+
+def _quoted(path: Path) -> str:
+    text = str(path)
+    return f'"{text}"' if " " in text else text
+
+
+def _indented(text: str) -> str:
+    return text if text.endswith("\n") or not text else f"{text}\n"

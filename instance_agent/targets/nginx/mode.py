@@ -1,0 +1,163 @@
+"""What both ways of using nginx share: their parts, the folder, the checks before a batch.
+
+Which certificate answers how is the modes' own: `nginx_dynamic` and `nginx_blocks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding
+from instance_agent.targets.nginx import config
+from instance_agent.targets.nginx.control import Control
+from instance_agent.targets.nginx.process import Loaded, Nginx
+from instance_agent.targets.nginx.settings import NginxSettings
+from instance_agent.targets.parts.fallback_file import fallback_file
+from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, make_folder
+from instance_agent.targets.parts.own_folder import claim_folder
+from instance_agent.targets.parts.pem_folder import PemFolder, name_refusal, tagged_pem
+from instance_agent.targets.parts.templates import ConfigTemplate, site_refusal
+from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NginxParts:
+    """What a mode works with.
+
+    Attributes:
+        settings: The settings.
+        nginx: The program.
+        control: The unix socket.
+        pems: Our PEM files.
+        access: Who reads them.
+        template: Body of a server block.
+        loaded: nginx's configuration as it was found.
+    """
+
+    settings: NginxSettings
+    nginx: Nginx
+    control: Control
+    pems: PemFolder
+    access: Access
+    template: ConfigTemplate
+    loaded: Loaded
+
+    @property
+    def main(self) -> Path:
+        """Our include."""
+        return self.settings.folder / config.MAIN_NAME
+
+    @property
+    def included(self) -> bool:
+        """Whether nginx's configuration was found to include ours."""
+        return str(self.main) in self.loaded.files
+
+    @property
+    def staging(self) -> Path:
+        """Where batches are made ready."""
+        return staging_of(self.settings)
+
+    @property
+    def fallback(self) -> Path:
+        """The PEM that answers for unknown names."""
+        return self.settings.fallback or self.settings.folder / config.FALLBACK_NAME
+
+    def batch(self) -> FileBatch:
+        """An empty batch."""
+        return FileBatch(self.staging)
+
+
+def staging_of(settings: NginxSettings) -> Path:
+    """The folder for batches, beside the files that they change."""
+    return settings.folder / ".staging"
+
+
+class NginxMode(Protocol):
+    """One way of having nginx serve what is in our folder."""
+
+    name: str
+
+    async def prepare(self) -> None:
+        """Bring folder and include up to date, and into force where nginx runs.
+
+        Raises:
+            ConfigurationError: nginx does not take them.
+        """
+
+    def served(self, keys: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], InstalledBinding]:
+        """What of our folder nginx serves, of these keys or of all; blocks."""
+
+    async def apply(self, changes: Sequence[BindingChange]) -> None:
+        """As `BindingTarget.apply`."""
+
+
+def refusal(settings: NginxSettings, change: Install) -> str | None:
+    """Why nginx can never take a change; None when it can."""
+    if (reason := name_refusal(change) or site_refusal(change)) is not None:
+        return reason
+    if change.port in settings.ports:
+        return None
+    return (
+        f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
+        f"({', '.join(map(str, settings.ports))})"
+    )
+
+
+def checked(parts: NginxParts, changes: Sequence[BindingChange]) -> list[tuple[Install, bytes]]:
+    """The installs of a batch with what their PEM files are to hold; reads the folder.
+
+    Raises:
+        ApplyError: One cannot be served, or its file is there and not ours.
+    """
+    installs = [change for change in changes if isinstance(change, Install)]
+    for change in installs:
+        if (reason := refusal(parts.settings, change)) is not None:
+            raise ApplyError(reason, culprit=change.key)
+    ready = [(change, tagged_pem(change)) for change in installs]
+    if (stranger := parts.pems.foreign(installs)) is not None:
+        path = parts.pems.path(*stranger.key)
+        raise ApplyError(f"{path} was not made by certcast: move it away, or remove the upload", culprit=stranger.key)
+    return ready
+
+
+def prepare_folder(parts: NginxParts) -> None:
+    """Make the folder and its fallback, and clear away what a killed agent left; blocks.
+
+    Raises:
+        ConfigurationError: This user may not, or the fallback is none.
+    """
+    settings = parts.settings
+    try:
+        claim_folder(settings.folder, parts.access, setting="CERTCAST_NGINX_FOLDER")
+        _private_place(settings.socket.parent)
+        clear_staging(parts.staging)
+        for folder in (parts.pems.folder, *(parts.pems.folder / str(port) for port in settings.ports)):
+            make_folder(folder, parts.access)
+        fallback_file(
+            settings.fallback,
+            parts.fallback,
+            access=PRIVATE,
+            staging=parts.staging,
+            setting="CERTCAST_NGINX_FALLBACK",
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be made or read ({error.strerror}): run the agent as root, or set "
+            "CERTCAST_NGINX_FOLDER, CERTCAST_NGINX_SOCKET and CERTCAST_NGINX_FALLBACK to what it may use"
+        ) from None
+
+
+def _private_place(folder: Path) -> None:
+    """The socket's folder, which alone keeps others from it: nginx makes its sockets writable for everybody."""
+    if not folder.is_dir():
+        make_folder(folder, PRIVATE)
+    elif folder.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"{folder} may be entered by others than its owner: make CERTCAST_NGINX_SOCKET a path in a folder of its "
+            "own with permissions 0700"
+        )

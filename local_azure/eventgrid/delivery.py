@@ -1,0 +1,264 @@
+"""One Event Grid subscription: filter, validation handshake, delivery with retries, and faults on demand.
+
+What a request to storage means and what an event looks like is decided elsewhere. Events wait in memory: they live as
+long as this process, and what is lost with it is for the application's own sweep to find, as it is in Azure after an
+event has expired. https://learn.microsoft.com/azure/event-grid/delivery-and-retry
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
+
+if TYPE_CHECKING:
+    from local_azure.eventgrid.storage_event import Event
+
+log = logging.getLogger("certcast.eventgrid")
+
+_ATTEMPT_TIMEOUT_S = 30.0
+_PARALLEL_ATTEMPTS = 64
+_SUCCESSES = frozenset({200, 201, 202, 203, 204})
+_NEVER_RETRIED = frozenset({400, 401, 403, 413})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """Which events go where.
+
+    Attributes:
+        endpoint: The webhook's URL; its query may hold the function's key.
+        subject_begins_with: Only subjects that begin so.
+        event_types: Only these event types.
+    """
+
+    endpoint: str = field(repr=False)
+    subject_begins_with: str = ""
+    event_types: frozenset[str] = frozenset({BLOB_CREATED, BLOB_DELETED})
+
+    def wants(self, event_type: str, subject: str) -> bool:
+        """Whether an event passes the filter; subjects are compared without regard to case, as Event Grid does."""
+        return event_type in self.event_types and subject.lower().startswith(self.subject_begins_with.lower())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrySchedule:
+    """When a failed delivery is tried again, and when it is given up.
+
+    Attributes:
+        delays_s: Wait after the first, second … failure; the last one repeats.
+        refused_delay_s: Wait after a refused connection, where that differs: the endpoint has not started yet.
+        max_attempts: Attempts in all.
+        time_to_live_s: Age at which an event is dropped.
+    """
+
+    delays_s: tuple[float, ...]
+    refused_delay_s: float | None = None
+    max_attempts: int | None = 30
+    time_to_live_s: float = 86_400.0
+
+    def delay_s(self, failures: int, *, refused: bool) -> float:
+        """The wait after so many failures in a row."""
+        if refused and self.refused_delay_s is not None:
+            return self.refused_delay_s
+        return self.delays_s[min(failures, len(self.delays_s)) - 1]
+
+
+EVENT_GRID_SCHEDULE = RetrySchedule(delays_s=(10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200))
+"""Azure's own."""
+
+LOCAL_SCHEDULE = RetrySchedule(delays_s=(1, 1, 2, 5, 10), refused_delay_s=1, max_attempts=None)
+"""For one machine, where a person waits: a host started later has its events within a second or two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What may go wrong on the way, for tests and for `--drop-events`.
+
+    Attributes:
+        drop: Probability that an event is never delivered.
+        duplicate: Probability that an event is delivered twice.
+        max_delay_s: Each delivery waits a random time up to this, which also changes their order.
+        seed: Makes a run repeatable; None is another one each time.
+    """
+
+    drop: float = 0.0
+    duplicate: float = 0.0
+    max_delay_s: float = 0.0
+    seed: int | None = None
+
+
+class EventDelivery:
+    """Delivers the events of one subscription, each on its own, at least once and in no particular order.
+
+    Attributes:
+        subscription: Which events go where.
+        counts: How many events were `posted`, `delivered`, `failed` (attempts), `dropped` (refused, too old) and
+            `lost` (by fault injection).
+    """
+
+    def __init__(
+        self, subscription: Subscription, *, schedule: RetrySchedule = LOCAL_SCHEDULE, faults: Faults | None = None
+    ) -> None:
+        self.subscription = subscription
+        self.counts: Counter[str] = Counter()
+        self._schedule = schedule
+        self._faults = faults or Faults()
+        self._random = random.Random(self._faults.seed)  # noqa: S311 - disorder, not secrecy
+        self._session: aiohttp.ClientSession | None = None
+        self._validated = asyncio.Event()
+        self._attempts = asyncio.Semaphore(_PARALLEL_ATTEMPTS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handshake: asyncio.Task[None] | None = None
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong from now on; may be set at any time."""
+        return self._faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._faults = faults
+        self._random = random.Random(faults.seed)  # noqa: S311 - disorder, not secrecy
+
+    @property
+    def pending(self) -> int:
+        """How many deliveries are waiting or under way."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        """Begin the validation handshake; events posted before it succeeds wait for it."""
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ATTEMPT_TIMEOUT_S))
+        self._handshake = asyncio.create_task(self._validate(), name="Event Grid validation")
+
+    async def stop(self) -> None:
+        """Stop delivering; what is undelivered is forgotten."""
+        if self.pending:
+            log.warning("%d events were not delivered before the relay stopped", self.pending)
+        tasks = [*self._tasks, *([self._handshake] if self._handshake else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def validated(self) -> None:
+        """Wait until the endpoint has proved that it wants the events."""
+        await self._validated.wait()
+
+    async def idle(self) -> None:
+        """Wait until no delivery is waiting or under way."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def post(self, event: Event) -> None:
+        """Take an event that passed the filter for delivery; returns at once."""
+        self.counts["posted"] += 1
+        faults = self._faults
+        if self._random.random() < faults.drop:
+            self.counts["lost"] += 1
+            log.warning("%s of %s is withheld (fault injection)", event["eventType"], event["subject"])
+            return
+        for _copy in range(2 if self._random.random() < faults.duplicate else 1):
+            wait_s = self._random.uniform(0, faults.max_delay_s) if faults.max_delay_s else 0.0
+            task = asyncio.create_task(self._deliver(event, wait_s), name=f"event {event['id']}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _deliver(self, event: Event, wait_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        expires = loop.time() + self._schedule.time_to_live_s
+        await self._validated.wait()
+        await asyncio.sleep(wait_s)
+        for attempt in count(1):
+            status, said = await self._post("Notification", event, deliveries=attempt - 1)
+            if status in _SUCCESSES:
+                self.counts["delivered"] += 1
+                log.info("%s of %s delivered", event["eventType"], event["subject"])
+                return
+            self.counts["failed"] += 1
+            wait_s = self._schedule.delay_s(attempt, refused=status is None)
+            if status in _NEVER_RETRIED:
+                reason = "which is never retried"
+            elif self._schedule.max_attempts is not None and attempt >= self._schedule.max_attempts:
+                reason = f"after {attempt} attempts"
+            elif loop.time() + wait_s > expires:
+                reason = "and it is too old"
+            else:
+                log.info("%s of %s: %s; again in %g s", event["eventType"], event["subject"], said, wait_s)
+                await asyncio.sleep(wait_s)
+                continue
+            self.counts["dropped"] += 1
+            log.error("%s of %s is dropped: %s, %s", event["eventType"], event["subject"], said, reason)
+            return
+
+    async def _validate(self) -> None:
+        for attempt in count(1):
+            code = str(uuid.uuid4())
+            status, said = await self._post("SubscriptionValidation", _validation_event(code), expected_code=code)
+            if status in _SUCCESSES:
+                self._validated.set()
+                return
+            refused = status is None
+            (log.debug if refused else log.error)("the Event Grid subscription is not validated: %s", said)
+            await asyncio.sleep(min(self._schedule.delay_s(attempt, refused=refused), 5.0))
+
+    async def _post(
+        self, kind: str, event: Event, *, deliveries: int = 0, expected_code: str | None = None
+    ) -> tuple[int | None, str]:
+        """Send one request; answers its status (None when the connection was refused) and a sentence about it."""
+        if self._session is None:
+            raise RuntimeError("start comes first")
+        headers = {
+            "aeg-event-type": kind,
+            "aeg-subscription-name": "CERTCAST",
+            "aeg-delivery-count": str(deliveries),
+            "aeg-metadata-version": "1",
+            "aeg-data-version": str(event["dataVersion"]),
+        }
+        async with self._attempts:
+            try:
+                async with self._session.post(
+                    self.subscription.endpoint, json=[event], headers=headers, allow_redirects=False
+                ) as answer:
+                    body = await answer.read()
+                    if expected_code is not None and answer.status in _SUCCESSES and not _echoes(body, expected_code):
+                        return 0, "the endpoint did not answer the validation code"
+                    return answer.status, f"the endpoint answered {answer.status}"
+            except aiohttp.ClientConnectorError:
+                return None, "the endpoint refuses connections"
+            except (aiohttp.ClientError, TimeoutError) as error:
+                return 0, f"the endpoint did not answer ({type(error).__name__})"
+
+
+def _echoes(body: bytes, code: str) -> bool:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(document, dict) and document.get("validationResponse") == code
+
+
+def _validation_event(code: str) -> Event:
+    now = datetime.now(UTC)
+    return {
+        "topic": TOPIC,
+        "subject": "",
+        "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+        "id": str(uuid.uuid4()),
+        "data": {"validationCode": code, "validationUrl": ""},
+        "dataVersion": "2",
+        "metadataVersion": "1",
+        "eventTime": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond * 10:07d}Z",
+    }

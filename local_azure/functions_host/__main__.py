@@ -1,0 +1,15 @@
+"""Runs the local Functions host: `python -m local_azure.functions_host`."""
+
+import logging
+import os
+import sys
+
+from local_azure.functions_host.host import main
+
+if __name__ == "__main__":
+    exit_code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    # As in the cloud, connections that the app keeps open, and functions that are stuck on a thread, end with their
+    # process; Python's own way out would complain of the former and wait for the latter.
+    os._exit(exit_code)

@@ -1,0 +1,150 @@
+"""Invoking a function: the trigger's value as the library's own object, the call, and one log line about how it went.
+
+When a function is invoked is the business of the trigger modules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import threading
+import time
+import traceback
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import azure.functions as func
+
+from local_azure.functions_host.index import converter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from azure.functions.meta import Datum
+
+    from local_azure.functions_host.index import Function
+
+log = logging.getLogger("certcast.host")
+
+_MOST_THREADS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an invocation ended.
+
+    Attributes:
+        value: What the function returned.
+        error: Why it failed, as one line; None when it succeeded.
+    """
+
+    value: object = None
+    error: str | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the function returned."""
+        return self.error is None
+
+
+class _Context(func.Context):
+    """The context of one invocation; its trace context, too."""
+
+    def __init__(self, function: Function, root: Path, trace_parent: str) -> None:
+        self._invocation_id = str(uuid.uuid4())
+        self._function = function
+        self._root = root
+        self._trace_parent = trace_parent
+
+    @property
+    def invocation_id(self) -> str:
+        return self._invocation_id
+
+    @property
+    def thread_local_storage(self) -> Any:  # noqa: ANN401 - as declared
+        return threading.local
+
+    @property
+    def function_name(self) -> str:
+        return self._function.name
+
+    @property
+    def function_directory(self) -> str:
+        return str(self._root)
+
+    @property
+    def trace_context(self) -> Any:  # noqa: ANN401 - azure.functions does not export its TraceContext
+        return SimpleNamespace(trace_parent=self._trace_parent, trace_state="", attributes={})
+
+    @property
+    def retry_context(self) -> Any:  # noqa: ANN401 - nor its RetryContext
+        return SimpleNamespace(retry_count=0, max_retry_count=0, exception=None)
+
+
+class Invoker:
+    """Invokes functions of one app; synchronous ones on threads, as many as the worker's own pool has."""
+
+    def __init__(self, root: Path, *, timeout_s: float | None) -> None:
+        self._root = root
+        self._timeout_s = timeout_s
+        workers = int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT") or min(_MOST_THREADS, (os.cpu_count() or 1) + 4))
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="function")
+
+    def close(self) -> None:
+        """Let go of the threads; a function that still runs on one is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def invoke(
+        self, function: Function, data: Datum, *, metadata: Mapping[str, Datum] | None = None, trace_parent: str = ""
+    ) -> Outcome:
+        """Call a function with its trigger's value.
+
+        Args:
+            function: Which one.
+            data: The value as the host hands it over.
+            metadata: The trigger's metadata, for the triggers that have some.
+            trace_parent: W3C trace the invocation belongs to; a new one when empty.
+        """
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                outcome = Outcome(value=await self._call(function, data, metadata, trace_parent))
+        except Exception as error:  # noqa: BLE001 - whatever the app's own code raises
+            overrun = limit.expired() and isinstance(error, TimeoutError)
+            said = f"it ran longer than {self._timeout_s:g} s" if overrun else f"{error}{self._place(error)}"
+            outcome = Outcome(error=f"{type(error).__name__}: {said}")
+        elapsed_ms = (time.monotonic() - began) * 1000
+        if outcome.succeeded:
+            log.info("%s succeeded in %.0f ms", function.name, elapsed_ms)
+        else:
+            log.error("%s failed in %.0f ms: %s", function.name, elapsed_ms, outcome.error)
+        return outcome
+
+    async def _call(
+        self, function: Function, data: Datum, metadata: Mapping[str, Datum] | None, trace_parent: str
+    ) -> object:
+        arguments = {function.parameter: converter(function.kind).decode(data, trigger_metadata=metadata)}
+        if function.wants_context:
+            new_trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+            arguments["context"] = _Context(function, self._root, trace_parent or new_trace)
+        if asyncio.iscoroutinefunction(function.call):
+            value = await function.call(**arguments)
+        else:
+            call = partial(function.call, **arguments)
+            value = await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        if value is not None and not function.returns:
+            raise TypeError(f"{function.name} returned a value and has no $return binding")
+        return value
+
+    def _place(self, error: Exception) -> str:
+        """Where in the app an exception arose."""
+        root = str(self._root)
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(root)]
+        return f" ({frames[-1].filename.removeprefix(root)[1:]}, line {frames[-1].lineno})" if frames else ""

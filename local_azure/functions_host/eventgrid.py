@@ -1,0 +1,86 @@
+"""The Event Grid webhook of the Functions host: handshakes and notifications, by the extension's own rules.
+
+https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger; the statuses are those of
+azure-sdk-for-net's Event Grid extension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from azure.functions.meta import Datum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from local_azure.functions_host.calls import Invoker
+    from local_azure.functions_host.index import Function
+    from local_azure.functions_host.keys import HostKeys
+
+log = logging.getLogger("certcast.host")
+
+WEBHOOK_PATH = "/runtime/webhooks/eventgrid"
+
+
+class EventGridWebhook:
+    """Answers the webhook for every function with an Event Grid trigger."""
+
+    def __init__(self, functions: Mapping[str, Function], invoker: Invoker, keys: HostKeys) -> None:
+        self._functions = {name.lower(): function for name, function in functions.items()}
+        self._invoker = invoker
+        self._keys = keys
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer one request, whatever its method."""
+        given = request.headers.get("x-functions-key") or request.query.get("code")
+        if not self._keys.opens("system", given):
+            return web.Response(status=401)
+        name = request.query.get("functionName", "")
+        function = self._functions.get(name.lower())
+        if function is None:
+            log.error("an event is for %r, and no function of that name has an Event Grid trigger", name)
+            return web.Response(status=404, text=f"cannot find function: '{name}'")
+        if request.method == "OPTIONS":
+            # The CloudEvents handshake (CloudEvents webhook specification, section 4).
+            return web.Response(headers={"Webhook-Allowed-Origin": request.headers.get("Webhook-Request-Origin", "*")})
+        try:
+            return await self._event(function, request)
+        except ValueError as error:
+            return web.Response(status=400, text=str(error))
+
+    async def _event(self, function: Function, request: web.Request) -> web.Response:
+        kind = request.headers.get("aeg-event-type", "").lower()
+        if kind == "notification":
+            return await self._notify(function, _events(await request.read()), request.headers.get("traceparent", ""))
+        if kind == "subscriptionvalidation":
+            data = _events(await request.read())[0].get("data")
+            code = data.get("validationCode") if isinstance(data, dict) else None
+            return web.json_response({"validationResponse": code})
+        if kind == "unsubscribe":
+            return web.Response(status=202)
+        raise ValueError("the header aeg-event-type names no kind of event")
+
+    async def _notify(self, function: Function, events: list[dict[str, Any]], trace_parent: str) -> web.Response:
+        outcomes = await asyncio.gather(
+            *(
+                self._invoker.invoke(function, Datum(json.dumps(event), "json"), trace_parent=trace_parent)
+                for event in events
+            )
+        )
+        failures = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if failures:
+            return web.Response(status=500, text=failures[0])
+        return web.Response(status=202)
+
+
+def _events(body: bytes) -> list[dict[str, Any]]:
+    """The events of a request, which sends an array of them or, with CloudEvents, one alone."""
+    document = json.loads(body)
+    events = document if isinstance(document, list) else [document]
+    if not events or not all(isinstance(event, dict) for event in events):
+        raise ValueError("the request body must be an event or an array of events")
+    return events

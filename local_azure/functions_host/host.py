@@ -1,0 +1,206 @@
+"""The local Functions host: loads a function app from a folder and drives its functions as the cloud's host would.
+
+`python -m local_azure.functions_host --root FOLDER` runs it. Here is only what joins the parts: each trigger's rules
+are in a module of its own, as is the loading of the app.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from azure.identity.aio import DefaultAzureCredential
+from azure.storage.queue.aio import QueueServiceClient
+
+from local_azure.functions_host.calls import Invoker
+from local_azure.functions_host.eventgrid import WEBHOOK_PATH, EventGridWebhook
+from local_azure.functions_host.http import Admin, HttpTriggers
+from local_azure.functions_host.index import load_functions
+from local_azure.functions_host.keys import keys_in
+from local_azure.functions_host.ncrontab import parse
+from local_azure.functions_host.queues import QueueListener
+from local_azure.functions_host.route_template import parse_route
+from local_azure.functions_host.settings import connection, read_host_json, read_local_settings, resolve
+from local_azure.functions_host.timers import TimerListener
+from local_azure.processes.listening import port_error
+from shared.errors import CertcastError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from local_azure.functions_host.index import Function
+    from local_azure.functions_host.keys import HostKeys
+    from local_azure.functions_host.route_template import Route
+    from local_azure.functions_host.settings import Connection, HostSettings
+
+READY = "Functions host is listening at http://"
+"""Begins the line that is printed once functions can be called; address and port follow."""
+
+# Polling is a retry by itself, and the SDK's own waits would hide for a minute that an emulator is up again.
+_RETRIES: dict[str, Any] = {"retry_total": 2, "initial_backoff": 1, "increment_base": 1}
+_LARGEST_REQUEST = 100 * 1024 * 1024
+_SHUTDOWN_S = 5.0
+_BAD_SETTING, _FAILED = 2, 1
+
+
+class FunctionsHost:
+    """One host, for the functions of one app."""
+
+    def __init__(
+        self,
+        root: Path,
+        functions: Sequence[Function],
+        settings: HostSettings,
+        environment: Mapping[str, str],
+        keys: HostKeys,
+    ) -> None:
+        self._environment = environment
+        self._settings = settings
+        self._functions = functions
+        self._keys = keys
+        self._invoker = Invoker(root, timeout_s=settings.function_timeout_s)
+        self._stack = AsyncExitStack()
+        self._services: dict[Connection, QueueServiceClient] = {}
+
+    async def start(self, *, address: str, port: int) -> int:
+        """Begin to listen, poll and wait; answers the port.
+
+        Raises:
+            ConfigurationError: A trigger refers to a setting that is missing or wrong, or the port is taken.
+        """
+        self._stack.callback(self._invoker.close)
+        try:
+            triggers = [await self._listener(function) for function in self._functions]
+            port = await self._serve(address, port)
+        except BaseException:
+            await self.stop()
+            raise
+        for trigger in triggers:
+            if trigger is not None:
+                trigger.start()
+                self._stack.push_async_callback(trigger.stop)
+        return port
+
+    async def stop(self) -> None:
+        """Take no more work, let what runs come to its end, within reason, and let go of everything."""
+        await self._stack.aclose()
+
+    async def _listener(self, function: Function) -> QueueListener | TimerListener | None:
+        """What starts a function by itself; None for the functions that requests start."""
+        purpose = f"function {function.name}"
+        if function.kind == "queueTrigger":
+            queue = resolve(str(function.trigger["queueName"]), self._environment, purpose)
+            service = await self._service(connection(str(function.trigger["connection"]), self._environment, purpose))
+            return QueueListener(function, queue, service, self._invoker, self._settings.queues)
+        if function.kind == "timerTrigger":
+            expression = resolve(str(function.trigger["schedule"]), self._environment, purpose)
+            try:
+                return TimerListener(function, parse(expression), self._invoker)
+            except ValueError as error:
+                raise ConfigurationError(f"{purpose}: {error}") from None
+        return None
+
+    async def _service(self, to: Connection) -> QueueServiceClient:
+        """The client for a connection; triggers with the same connection share one."""
+        if to not in self._services:
+            if to.connection_string is not None:
+                client = QueueServiceClient.from_connection_string(to.connection_string, **_RETRIES)
+            else:
+                identity = await self._stack.enter_async_context(
+                    DefaultAzureCredential(managed_identity_client_id=to.client_id)
+                )
+                client = QueueServiceClient(str(to.queue_url), credential=identity, **_RETRIES)
+            self._services[to] = await self._stack.enter_async_context(client)
+        return self._services[to]
+
+    async def _serve(self, address: str, port: int) -> int:
+        of_kind = {
+            kind: {function.name: function for function in self._functions if function.kind == kind}
+            for kind in ("eventGridTrigger", "httpTrigger")
+        }
+        webhook = EventGridWebhook(of_kind["eventGridTrigger"], self._invoker, self._keys)
+        http = HttpTriggers(self._routed(of_kind["httpTrigger"].values()), self._invoker, self._keys)
+        admin = Admin({function.name: function for function in self._functions}, self._invoker, self._keys)
+
+        async def anything(request: web.Request) -> web.StreamResponse:
+            # The host's paths ignore case, and both spellings of this one are in use.
+            if request.path.lower().rstrip("/") == WEBHOOK_PATH:
+                return await webhook.answer(request)
+            return await http.answer(request)
+
+        app = web.Application(client_max_size=_LARGEST_REQUEST)
+        app.router.add_get("/admin/host/status", admin.status)
+        app.router.add_post("/admin/functions/{name}", admin.run)
+        app.router.add_route("*", r"/{rest:[\s\S]*}", anything)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        self._stack.push_async_callback(admin.stop)
+        try:
+            await web.TCPSite(runner, address, port).start()
+        except OSError as error:
+            raise port_error(error, port, "the Functions host") from None
+        return int(runner.addresses[0][1])
+
+    def _routed(self, functions: Iterable[Function]) -> list[tuple[Route, Function]]:
+        routed = []
+        for function in functions:
+            route = resolve(str(function.trigger["route"]), self._environment, f"function {function.name}")
+            try:
+                routed.append((parse_route(f"{self._settings.route_prefix}/{route}"), function))
+            except ValueError as error:
+                raise ConfigurationError(f"function {function.name}: {error}") from None
+        return routed
+
+
+async def run(host: FunctionsHost, *, address: str, port: int) -> None:
+    """Run a host until the process is asked to end."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # Windows has the last one, and others lack it
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
+    listening_port = await host.start(address=address, port=port)
+    sys.stdout.write(f"{READY}{address}:{listening_port}\n")
+    sys.stdout.flush()
+    try:
+        await asked.wait()
+    finally:
+        await host.stop()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the host; answers the process's exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_azure.functions_host", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--root", type=Path, default=Path.cwd(), help="folder of function_app.py (the current one)")
+    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=7071, help="port to listen on; 0 is a free one (7071)")
+    parser.add_argument("--keys", type=Path, help="file the host's keys are kept in (.certcast/functions-keys.json)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("azure").setLevel(logging.WARNING)  # it logs every request
+    try:
+        root = options.root.resolve()
+        settings = read_host_json(root)
+        for name, value in read_local_settings(root).items():
+            os.environ.setdefault(name, value)
+        keys_file = options.keys or root / ".certcast" / "functions-keys.json"
+        keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = keys_in(keys_file)
+        os.chdir(root)
+        host = FunctionsHost(root, load_functions(root), settings, os.environ, keys)
+        asyncio.run(run(host, address=options.address, port=options.port))
+    except CertcastError as error:
+        sys.stderr.write(f"functions host: {error}\n")
+        return _BAD_SETTING if isinstance(error, ConfigurationError) else _FAILED
+    return 0

@@ -1,0 +1,147 @@
+"""HTTP triggers and the host's `/admin` endpoints: routes, keys, requests and answers.
+
+https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger and
+https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from azure.functions.meta import Datum
+
+from local_azure.functions_host.index import converter
+from local_azure.functions_host.queues import body_datum
+from local_azure.functions_host.timers import timer_datum
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from local_azure.functions_host.calls import Invoker, Outcome
+    from local_azure.functions_host.index import Function
+    from local_azure.functions_host.keys import HostKeys
+    from local_azure.functions_host.route_template import Route
+
+log = logging.getLogger("certcast.host")
+
+_NEVER_PASSED_ON = frozenset({"content-length", "transfer-encoding", "connection"})
+
+
+class HttpTriggers:
+    """Answers requests for the functions with an HTTP trigger."""
+
+    def __init__(self, routed: Sequence[tuple[Route, Function]], invoker: Invoker, keys: HostKeys) -> None:
+        self._routed = sorted(routed, key=lambda pair: pair[0].precedence)
+        self._invoker = invoker
+        self._keys = keys
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request, with 404 where no route has its path and method."""
+        path = request.raw_path.partition("?")[0].removeprefix("/")
+        for route, function in self._routed:
+            values = route.match(path)
+            methods = {str(method).upper() for method in function.trigger.get("methods") or ()}
+            if values is None or (methods and request.method not in methods):
+                continue
+            level = str(function.trigger.get("authLevel", "function")).lower()
+            given = request.headers.get("x-functions-key") or request.query.get("code")
+            if not self._keys.opens(level, given):
+                return web.Response(status=401)
+            data = await _request_datum(request, values)
+            outcome = await self._invoker.invoke(function, data, trace_parent=request.headers.get("traceparent", ""))
+            if not outcome.succeeded:
+                return web.Response(status=500)
+            return _response(function, outcome.value)
+        return web.Response(status=404)
+
+
+class Admin:
+    """The `/admin` endpoints, which want the master key."""
+
+    def __init__(self, functions: Mapping[str, Function], invoker: Invoker, keys: HostKeys) -> None:
+        self._functions = functions
+        self._invoker = invoker
+        self._keys = keys
+        self._running: set[asyncio.Task[Outcome]] = set()
+
+    async def stop(self) -> None:
+        """Cancel the runs that were asked for and are still under way."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def status(self, request: web.Request) -> web.Response:
+        """`GET /admin/host/status`."""
+        if not self._allowed(request):
+            return web.Response(status=401)
+        return web.json_response({"state": "Running", "functions": sorted(self._functions)})
+
+    async def run(self, request: web.Request) -> web.Response:
+        """`POST /admin/functions/{name}`: run a function now that has no HTTP trigger; the answer does not wait."""
+        if not self._allowed(request):
+            return web.Response(status=401)
+        function = self._functions.get(request.match_info["name"])
+        if function is None:
+            return web.Response(status=404)
+        try:
+            document = json.loads(await request.read() or b"{}")
+        except ValueError:
+            document = None
+        given = document.get("input", "") if isinstance(document, dict) else None
+        if not isinstance(given, str) or function.kind == "httpTrigger":
+            return web.Response(status=400, text='the body must be {"input": "…"}, and the trigger must not be HTTP')
+        task = asyncio.create_task(self._invoker.invoke(function, _manual(function, given), metadata={}))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return web.Response(status=202)
+
+    def _allowed(self, request: web.Request) -> bool:
+        return self._keys.opens("admin", request.headers.get("x-functions-key") or request.query.get("code"))
+
+
+def _manual(function: Function, given: str) -> Datum:
+    if function.kind == "timerTrigger":
+        return timer_datum(None, last=None, now=datetime.now(UTC))
+    return body_datum(given.encode()) if function.kind == "queueTrigger" else Datum(given, "json")
+
+
+async def _request_datum(request: web.Request, route_values: Mapping[str, str]) -> Datum:
+    def texts(values: Mapping[str, str]) -> dict[str, Datum]:
+        return {name: Datum(value, "string") for name, value in values.items()}
+
+    return Datum(
+        {
+            "method": Datum(request.method, "string"),
+            "url": Datum(str(request.url), "string"),
+            "headers": texts(request.headers),
+            "query": texts(request.query),
+            "params": texts(route_values),
+            "body": Datum(await request.read(), "bytes"),
+        },
+        "http",
+    )
+
+
+def _response(function: Function, value: object) -> web.Response:
+    if value is None:
+        return web.Response(status=204)
+    try:
+        datum = converter("http").encode(value, expected_type=None)
+    except NotImplementedError:
+        log.error("%s returned %s, which is no HTTP answer", function.name, type(value).__name__)
+        return web.Response(status=500)
+    if datum.type == "string":
+        return web.Response(text=datum.value)
+    answer = web.Response(status=int(datum.value["status_code"].value), body=datum.value["body"].value)
+    for name, header in datum.value["headers"].items():
+        if name.lower() not in _NEVER_PASSED_ON:
+            answer.headers[name] = header.value
+    for cookie in datum.value["cookies"] or ():
+        for morsel in cookie.values():
+            answer.headers.add("Set-Cookie", morsel.OutputString())
+    return answer

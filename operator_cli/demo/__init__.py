@@ -1,0 +1,1 @@
+"""`certcast demo`: the whole system on this machine, one certificate's life."""

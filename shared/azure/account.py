@@ -1,0 +1,188 @@
+"""Opens the storage account: every Azure client in one place, with the same identity and the same patience."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from azure.core.exceptions import ResourceExistsError
+from azure.data.tables.aio import TableServiceClient
+from azure.storage.blob import BlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
+from azure.storage.queue.aio import QueueServiceClient
+
+from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
+from shared.azure.clock import ServiceClock
+from shared.azure.errors import azure_errors
+from shared.azure.key_ring import open_keys
+from shared.azure.queues import AzureQueues
+from shared.azure.secrets import VaultSecrets
+from shared.azure.tables import AzureTable, telling_time
+from shared.errors import ConfigurationError
+from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from azure.core.credentials import TokenCredential
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.identity import DefaultAzureCredential
+
+    from shared.config import StorageAccess
+
+BUNDLE_THREADS = 10
+"""As many as the connections that the SDK's HTTP client keeps: one more would open a new connection for each bundle."""
+
+# The SDKs' own default waits 15 s before its first retry; a certificate is to be live by then.
+_PATIENCE: dict[str, Any] = {
+    "retry_total": 4,
+    "retry_to_secondary": False,
+    "initial_backoff": 1,
+    "increment_base": 2,
+    "connection_timeout": 10,
+    "read_timeout": 30,
+}
+_TABLE_PATIENCE: dict[str, Any] = {
+    "retry_total": 4,
+    "retry_backoff_factor": 0.5,
+    "connection_timeout": 10,
+    "read_timeout": 30,
+}
+
+
+class Account:
+    """An open storage account; `async with` closes every connection.
+
+    Args:
+        access: How to reach it.
+        key_encryption_key: The setting of that name; empty for those who never open a bundle.
+        key_vaults: Vaults that passwords may be referred to in.
+    """
+
+    def __init__(
+        self, access: StorageAccess, *, key_encryption_key: str = "", key_vaults: frozenset[str] = frozenset()
+    ) -> None:
+        self._access = access
+        self._stack = AsyncExitStack()
+        self._credential: AsyncTokenCredential | None = None
+        self._blocking_credential: DefaultAzureCredential | None = None
+        self._making_identity = threading.Lock()
+        self.clock = ServiceClock()
+        self._blobs, self._queues, self._tables = self._services()
+        self.uploads = AzureUploads(self._blobs.get_container_client(UPLOADS_CONTAINER))
+        self.queues = AzureQueues(self._queues)
+        self.secrets = VaultSecrets(key_vaults, self.identity)
+        self.state = State(
+            uploads=self._table(UPLOADS_TABLE),
+            bindings=self._table(BINDINGS_TABLE),
+            instances=self._table(INSTANCES_TABLE),
+            installations=self._table(INSTALLATIONS_TABLE),
+        )
+        self._bundles = self._sealed_bundles(key_encryption_key) if key_encryption_key else None
+
+    @property
+    def bundles(self) -> SealedBundles:
+        """The sealed bundles.
+
+        Raises:
+            ConfigurationError: The account was opened without a key-encryption key.
+        """
+        if self._bundles is None:
+            raise ConfigurationError("CERTCAST_KEY_ENCRYPTION_KEY is not set")
+        return self._bundles
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet: the clients connect when they are first used."""
+        for client in (self._blobs, self._queues, self._tables):
+            await self._stack.enter_async_context(client)
+        self._stack.push_async_callback(self.secrets.close)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        await self._stack.aclose()
+        if self._credential is not None:
+            await self._credential.close()
+
+    async def create_all(self) -> None:
+        """Create the containers, queues and tables that a deployment brings, unless they are there."""
+        creations: list[tuple[str, Callable[[], Any]]] = [
+            *((f"container {name}", self._blobs.get_container_client(name).create_container) for name in _CONTAINERS),
+            *((f"table {name}", self._tables.get_table_client(name).create_table) for name in _TABLES),
+        ]
+
+        async def create(what: str, call: Callable[[], Any]) -> None:
+            with azure_errors(f"creating {what}"):
+                try:
+                    await call()
+                except ResourceExistsError:
+                    return
+
+        await asyncio.gather(
+            *(create(what, call) for what, call in creations), *(self.queues.create(name) for name in _QUEUES)
+        )
+
+    def _table(self, name: str) -> AzureTable:
+        return AzureTable(self._tables.get_table_client(name))
+
+    def _services(self) -> tuple[AsyncBlobServiceClient, QueueServiceClient, TableServiceClient]:
+        access = self._access
+        tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
+        try:
+            if access.connection_string is not None:
+                return (
+                    AsyncBlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
+                    QueueServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
+                    TableServiceClient.from_connection_string(access.connection_string, **tables),
+                )
+            identity = self.identity()
+            return (
+                AsyncBlobServiceClient(access.blob_url, credential=identity, **_PATIENCE),
+                QueueServiceClient(access.queue_url, credential=identity, **_PATIENCE),
+                TableServiceClient(access.table_url, credential=identity, **tables),
+            )
+        except ValueError:
+            # The SDK's text may quote the connection string.
+            raise ConfigurationError(
+                "CERTCAST_STORAGE is not a complete storage connection string; copy it from the portal (Access keys)"
+            ) from None
+
+    def _sealed_bundles(self, setting: str) -> SealedBundles:
+        access = self._access
+        keys = open_keys(setting, self._blocking_identity)
+        if access.connection_string is not None:
+            service = BlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE)
+        else:
+            service = BlobServiceClient(access.blob_url, credential=self._blocking_identity(), **_PATIENCE)
+        threads = ThreadPoolExecutor(BUNDLE_THREADS, thread_name_prefix="bundles")
+        self._stack.callback(threads.shutdown, wait=False)
+        self._stack.callback(service.close)
+        self._stack.callback(keys.close)
+        return SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
+
+    def _blocking_identity(self) -> TokenCredential:
+        """The same identity for clients that are not asynchronous, made once; called in their threads."""
+        with self._making_identity:
+            if self._blocking_credential is None:
+                from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only here
+
+                self._blocking_credential = DefaultAzureCredential(managed_identity_client_id=self._access.client_id)
+                self._stack.callback(self._blocking_credential.close)
+            return self._blocking_credential
+
+    def identity(self) -> AsyncTokenCredential:
+        """The identity this process runs under, made once."""
+        if self._credential is None:
+            from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
+
+            self._credential = DefaultAzureCredential(managed_identity_client_id=self._access.client_id)
+        return self._credential
+
+
+_CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
+_TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
+_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE)

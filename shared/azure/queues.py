@@ -1,0 +1,102 @@
+"""The account's queues through azure-storage-queue; what the messages mean lives in `shared.messages`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import HttpResponseError
+
+from shared.azure.errors import azure_errors, error_code
+from shared.errors import ConflictError, MissingError
+from shared.ports import ReceivedMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from azure.storage.queue.aio import QueueClient, QueueServiceClient
+
+FOR_EVER = -1
+"""The service's way of saying that a message does not expire (REST API Put Message, `messagettl`)."""
+
+_TAKEN_SINCE = "PopReceiptMismatch"
+
+
+class AzureQueues:
+    """The storage account's queues, as `shared.ports.Queues`."""
+
+    def __init__(self, service: QueueServiceClient) -> None:
+        self._service = service
+        self._clients: dict[str, QueueClient] = {}
+
+    async def create(self, queue: str) -> None:
+        """Create a queue unless it is there."""
+        try:
+            with azure_errors(f"creating queue {queue}"):
+                await self._client(queue).create_queue()
+        except ConflictError:
+            return
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue if it is there."""
+        try:
+            with azure_errors(f"deleting queue {queue}"):
+                await self._client(queue).delete_queue()
+        except MissingError:
+            return
+
+    async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
+        """Put a message on a queue, visible after a delay in whole seconds, kept for a time."""
+        with azure_errors(f"sending to queue {queue}"):
+            await self._client(queue).send_message(
+                base64.b64encode(body.encode()).decode(),
+                visibility_timeout=round(delay_s),
+                time_to_live=FOR_EVER if ttl_s is None else ttl_s,
+            )
+
+    async def receive(self, queue: str, *, limit: int, visibility_s: int) -> list[ReceivedMessage]:
+        """Take up to 32 messages in one request, hidden from others for that long."""
+        with azure_errors(f"reading queue {queue}"):
+            pages = self._client(queue).receive_messages(
+                messages_per_page=limit, max_messages=limit, visibility_timeout=visibility_s
+            )
+            return [
+                ReceivedMessage(
+                    message_id=message.id,
+                    pop_receipt=str(message.pop_receipt),
+                    body=_decoded(message.content),
+                    dequeue_count=message.dequeue_count or 1,
+                )
+                async for message in pages
+            ]
+
+    async def done(self, queue: str, message: ReceivedMessage) -> None:
+        """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
+        try:
+            with azure_errors(f"deleting a message of queue {queue}"):
+                try:
+                    await self._client(queue).delete_message(message.message_id, message.pop_receipt)
+                except HttpResponseError as error:
+                    if error_code(error) != _TAKEN_SINCE:
+                        raise
+        except (MissingError, ConflictError):
+            return
+
+    async def names(self, prefix: str) -> AsyncIterator[str]:
+        """List the queues whose name begins so."""
+        with azure_errors(f"listing queues {prefix}*"):
+            async for queue in self._service.list_queues(name_starts_with=prefix):
+                yield str(queue.name)
+
+    def _client(self, queue: str) -> QueueClient:
+        if queue not in self._clients:
+            self._clients[queue] = self._service.get_queue_client(queue)
+        return self._clients[queue]
+
+
+def _decoded(content: object) -> str | None:
+    try:
+        return base64.b64decode(str(content), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None

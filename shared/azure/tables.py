@@ -1,0 +1,100 @@
+"""The account's tables through azure-data-tables; what the rows mean lives in `shared.state.records`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from shared.azure.errors import UNCHANGED, azure_errors
+from shared.errors import ConflictError, MissingError
+from shared.ports import StoredEntity
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from azure.core.pipeline import PipelineRequest, PipelineResponse
+    from azure.data.tables.aio import TableClient
+
+    from shared.azure.clock import ServiceClock
+    from shared.codec import Entity
+
+_KEYS = ("PartitionKey", "RowKey")
+_ASKED_AT = "certcast_asked_at"
+
+
+def telling_time(clock: ServiceClock) -> dict[str, Any]:
+    """Options of a client by which a clock learns from every answer."""
+
+    def asked(request: PipelineRequest[Any]) -> None:
+        request.context[_ASKED_AT] = clock.passing()
+
+    def answered(response: PipelineResponse[Any, Any]) -> None:
+        clock.answered(response.http_response.headers.get("Date", ""), asked_at=response.context[_ASKED_AT])
+
+    return {"raw_request_hook": asked, "raw_response_hook": answered}
+
+
+class AzureTable:
+    """One table of the storage account, as `shared.ports.Table`."""
+
+    def __init__(self, client: TableClient) -> None:
+        self._client = client
+
+    async def get(self, partition: str, row: str) -> StoredEntity | None:
+        """Read one row."""
+        try:
+            with azure_errors(self._doing("reading", partition, row)):
+                return _stored(await self._client.get_entity(partition, row))
+        except MissingError:
+            return None
+
+    async def insert(self, partition: str, row: str, columns: Entity) -> str:
+        """Add a row and return its ETag."""
+        with azure_errors(self._doing("adding", partition, row)):
+            answer = await self._client.create_entity({"PartitionKey": partition, "RowKey": row, **columns})
+        return str(answer["etag"])
+
+    async def replace(self, partition: str, row: str, columns: Entity, *, etag: str) -> str:
+        """Overwrite a row and return its new ETag."""
+        try:
+            with azure_errors(self._doing("writing", partition, row)):
+                answer = await self._client.update_entity(
+                    {"PartitionKey": partition, "RowKey": row, **columns},
+                    mode="replace",
+                    etag=etag,
+                    match_condition=UNCHANGED,
+                )
+        except MissingError as error:
+            raise ConflictError(str(error)) from None
+        return str(answer["etag"])
+
+    async def delete(self, partition: str, row: str, *, etag: str) -> None:
+        """Delete a row; one that is gone already is no error."""
+        try:
+            with azure_errors(self._doing("deleting", partition, row)):
+                await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
+        except MissingError:
+            return
+
+    async def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
+        """Read all rows of one partition, or of the table."""
+        with azure_errors(f"reading table {self._client.table_name}"):
+            pages = (
+                self._client.list_entities()
+                if partition is None
+                else self._client.query_entities("PartitionKey eq @partition", parameters={"partition": partition})
+            )
+            async for entity in pages:
+                yield _stored(entity)
+
+    def _doing(self, verb: str, partition: str, row: str) -> str:
+        return f"{verb} row {partition}/{row} of table {self._client.table_name}"
+
+
+def _stored(entity: Mapping[str, Any]) -> StoredEntity:
+    return StoredEntity(
+        partition=entity["PartitionKey"],
+        row=entity["RowKey"],
+        columns={name: value for name, value in entity.items() if name not in _KEYS},
+        etag=str(entity.metadata["etag"]),  # type: ignore[attr-defined]
+        written_at=entity.metadata["timestamp"],  # type: ignore[attr-defined]
+    )

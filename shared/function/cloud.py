@@ -1,0 +1,51 @@
+"""Everything a use case acts on, in one value; the composition roots fill it with edges, the tests with fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
+from shared.state.records import State
+from shared.upload import BLOB_SCHEME, scheme_of
+from shared.validation.judge import ValidationPolicy
+
+
+def utc_now() -> datetime:
+    """Tell the time."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cloud:
+    """The storage account and what goes with it.
+
+    Attributes:
+        uploads: The container that uploaders write to.
+        bundles: The sealed bundles.
+        queues: The account's queues.
+        state: The four tables.
+        secrets: Where referred-to passwords are had.
+        policy: What is accepted.
+        scrub_password: Whether an accepted upload's password is taken out of its metadata.
+        topic: Where outgoing events go; None for nowhere.
+        sources: Further certificate sources, by the scheme of their names.
+        now: The clock.
+    """
+
+    uploads: UploadContainer
+    bundles: BundleVault
+    queues: Queues
+    state: State
+    secrets: Secrets
+    policy: ValidationPolicy
+    scrub_password: bool = True
+    topic: EventTopic | None = None
+    sources: Mapping[str, CertificateSource] = field(default_factory=dict)
+    now: Callable[[], datetime] = field(default=utc_now)
+
+    def source_of(self, name: str) -> CertificateSource | None:
+        """Where an upload of this name is read; None when its source is not set up (any more)."""
+        scheme = scheme_of(name)
+        return self.uploads if scheme == BLOB_SCHEME else self.sources.get(scheme)

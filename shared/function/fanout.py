@@ -1,0 +1,56 @@
+"""Telling the registered instances which desired rows changed; what an instance does about it is its agent's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.binding import ANY_ROLE, BindingKey
+from shared.bounded import gather_bounded
+from shared.errors import MissingError
+from shared.messages import BindingsChanged, encode, split_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from shared.function.cloud import Cloud
+    from shared.state.records import InstanceRecord
+
+HINT_TTL_S = 3600
+"""A hint nobody took within the hour is worthless: agents reconcile every five minutes and whenever they start."""
+
+
+async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:
+    """List the registered instances that any of these rows concerns, sorted by id.
+
+    To be called after the rows are written: an instance that registers later reads the rows itself.
+    """
+    roles = {key.role for key in keys}
+    found = [known.value async for known in cloud.state.instances.all()]
+    return sorted((i for i in found if not i.stopped and concerned(i, roles)), key=lambda instance: instance.id)
+
+
+async def notify(
+    cloud: Cloud, instances: Collection[InstanceRecord], keys: Collection[BindingKey], *, traceparent: str
+) -> None:
+    """Send each instance one message with the rows that concern it.
+
+    Raises:
+        UnavailableError: Some queue could not be written to; sending everything again does no harm.
+    """
+    await gather_bounded(_tell(cloud, instance, keys, traceparent) for instance in instances)
+
+
+async def _tell(cloud: Cloud, instance: InstanceRecord, keys: Collection[BindingKey], traceparent: str) -> None:
+    mine = tuple(sorted(key for key in keys if key.role in {ANY_ROLE, instance.role}))
+    if not mine:
+        return
+    for part in split_changes(BindingsChanged(bindings=mine, traceparent=traceparent)):
+        try:
+            await cloud.queues.send(instance.queue, encode(part), ttl_s=HINT_TTL_S)
+        except MissingError:
+            return  # reaped meanwhile: if it returns it registers anew and reads every row
+
+
+def concerned(instance: InstanceRecord, roles: Collection[str]) -> bool:
+    """Whether rows of any of these roles are for this instance."""
+    return ANY_ROLE in roles or instance.role in roles

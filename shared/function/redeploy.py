@@ -1,0 +1,79 @@
+"""Installing an accepted upload once more on every instance, for whoever changed something by hand on a machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shared.binding import BindingKey, DesiredBinding, redeployed
+from shared.bounded import gather_bounded
+from shared.errors import MissingError
+from shared.function import results
+from shared.function.fanout import notify, recipients
+from shared.messages import new_traceparent
+from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
+
+if TYPE_CHECKING:
+    from shared.function.cloud import Cloud
+
+
+async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
+    """Seal what the upload serves anew, raise the generation of every row it won, and tell the instances.
+
+    Sealing anew puts its bundles, those that wait behind another upload's too, under the key that seals now.
+
+    Returns:
+        The rows; empty when the upload is unknown or serves nothing.
+    """
+    record = await cloud.state.uploads.get(name)
+    if record is None or record.status is UploadStatus.REMOVED:
+        return ()
+    await _seal_again(cloud, record)
+    if record.status not in SETTLEABLE:
+        return ()
+    traceparent = new_traceparent()
+    now = cloud.now()
+
+    def again(row: DesiredBinding | None) -> DesiredBinding | None:
+        if row is None or row.source != name:
+            return None
+        return redeployed(row, now=now, traceparent=traceparent)
+
+    rows = await gather_bounded(cloud.state.bindings.update(key, again) for key in record.claims)
+    keys = tuple(row.key for row in rows if row is not None and row.source == name)
+    if not keys:
+        return ()
+    instances = await recipients(cloud, keys)
+
+    def start_over(current: UploadRecord | None) -> UploadRecord | None:
+        if current is None or current.status not in SETTLEABLE or current.status is UploadStatus.REMOVED:
+            return None
+        return replace(
+            current,
+            status=UploadStatus.ACCEPTED,
+            expected=tuple(instance.id for instance in instances),
+            live=0,
+            total=len(instances),
+            live_at=None,
+            counted_from=now,
+            fanned_out_at=now,
+            resent=False,
+            announced="",
+        )
+
+    await cloud.state.uploads.update(name, start_over)
+    await notify(cloud, instances, keys, traceparent=traceparent)
+    await results.settle(cloud, name)
+    return keys
+
+
+async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
+    # The row's own bundle may wait for its first day while the rows still serve an earlier one.
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in record.claims)
+    claims = [claim for row in rows if row and (claim := row.claim_of(record.name)) and claim.withdrawn_at is None]
+    for bundle_id in sorted({record.bundle_id, *(claim.bundle_id for claim in claims)} - {""}):
+        try:
+            pem = await cloud.bundles.open(bundle_id)
+        except MissingError:
+            continue  # whoever is to serve it will say so
+        await cloud.bundles.seal(bundle_id, pem)

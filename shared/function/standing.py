@@ -1,0 +1,199 @@
+"""How far an upload is served, derived from the desired rows and the instances' reports; nothing is read here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.binding import ANY_ROLE
+from shared.messages import InstallOutcome
+from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
+from shared.verdict import VerdictCode, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from shared.binding import BindingKey, DesiredBinding
+
+GIVE_UP_AFTER = timedelta(minutes=10)
+"""An instance that has not reported by then is counted as failed until it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far an upload is served, as the reports have it.
+
+    Attributes:
+        status: The status that follows.
+        live: Instances that serve all of it.
+        total: Instances that are waited for.
+        reason: The first failure, or why nobody serves it.
+    """
+
+    status: UploadStatus
+    live: int
+    total: int
+    reason: str = ""
+
+
+def removal_standing(
+    rows: Sequence[DesiredBinding],
+    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
+    awaited: Collection[str],
+    roles: Mapping[str, str],
+) -> Standing:
+    """Count the instances that have not yet shown that they stopped serving a removed upload.
+
+    Args:
+        rows: The desired rows it had a claim on.
+        reports: By row, then by instance.
+        awaited: The instances that were told and are running.
+        roles: The role of every registered instance.
+    """
+    behind = [
+        name
+        for name in sorted(awaited)
+        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if _concerns(row, roles[name]))
+    ]
+    reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
+    return Standing(
+        status=UploadStatus.REMOVED, live=len(behind), total=len(awaited), reason=reasons[0] if reasons else ""
+    )
+
+
+def upload_standing(
+    record: UploadRecord,
+    rows: Sequence[DesiredBinding],
+    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
+    awaited: Collection[str],
+    roles: Mapping[str, str],
+    *,
+    overdue: bool = False,
+) -> Standing:
+    """Derive the status of an accepted upload from what it won and what the instances proved.
+
+    Args:
+        record: The upload.
+        rows: The desired rows it claims.
+        reports: By row, then by instance.
+        awaited: The instances that were told and are running.
+        roles: The role of every registered instance.
+        overdue: Whether instances had time enough to report.
+    """
+    won = [row for row in rows if row.source == record.name]
+    if not won:
+        return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
+    live: list[str] = []
+    failed: list[str] = []
+    pending: list[str] = []
+    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in roles)}):
+        all_mine = [(row, reports[row.key].get(name)) for row in won if _concerns(row, roles[name])]
+        mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
+        if not mine:
+            continue
+        if all(_caught_up(row, report) and not _failed(report) for row, report in mine):
+            live.append(name)
+        elif name not in awaited:
+            continue  # it joined later or went silent: counted once it has proved everything, waited for never
+        elif any(_caught_up(row, report) and _failed(report) for row, report in mine):
+            failed.append(name)
+        else:
+            pending.append(name)
+    reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
+    if overdue and pending:
+        minutes = GIVE_UP_AFTER.total_seconds() / 60
+        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
+        failed, pending = failed + pending, []
+    elif not (live or failed or pending):
+        reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
+    return Standing(
+        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
+        live=len(live),
+        total=len(live) + len(failed) + len(pending),
+        reason=reason,
+    )
+
+
+def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
+    if pending or not (live or failed):
+        return UploadStatus.ACCEPTED
+    if not failed:
+        return UploadStatus.LIVE
+    return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
+
+
+def _concerns(row: DesiredBinding, role: str) -> bool:
+    return row.role in {ANY_ROLE, role}
+
+
+def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:
+    return report is not None and report.role == row.role and report.generation >= row.generation
+
+
+def _overridden(row: DesiredBinding, report: InstallationRecord | None) -> bool:
+    """Whether the instance obeys the row of its own role for this host and port instead of the one for every role."""
+    return report is not None and row.role == ANY_ROLE and report.role != ANY_ROLE
+
+
+def _let_go_of(row: DesiredBinding, report: InstallationRecord | None) -> bool:
+    """Whether the instance has acted on the row as it is now, or obeys another one."""
+    if report is None or _failed(report):
+        return False
+    return report.role != row.role or report.generation >= row.generation
+
+
+def _failed(report: InstallationRecord | None) -> bool:
+    return report is not None and report.outcome not in {InstallOutcome.LIVE, InstallOutcome.REMOVED}
+
+
+def _failures(row: DesiredBinding, reports: Mapping[str, InstallationRecord], names: Collection[str]) -> Sequence[str]:
+    return [
+        f"instance {name}, {row.key.host_port}: {report.reason or report.outcome.value}"
+        for name in names
+        if (report := reports.get(name)) is not None and _failed(report)
+    ]
+
+
+def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
+    winners = sorted({row.source for row in rows if row.source})
+    return f"superseded by {', '.join(winners[:3])}" if winners else "no host and port is claimed"
+
+
+def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
+    """Explain to whoever uploaded last year's file why it is not served."""
+    for row in rows:
+        mine = row.claim_of(name)
+        winner = row.claim_of(row.source) if row.source else None
+        if mine is None or mine.withdrawn_at is not None or winner is None or winner.source == name:
+            continue
+        if winner.not_before <= mine.not_before:
+            continue
+        return Violation(
+            code=VerdictCode.OLDER_THAN_LIVE,
+            detail=f"{row.key.host_port} is served from {winner.source}, valid from {winner.not_before:%Y-%m-%d}; "
+            f"this certificate is older, valid from {mine.not_before:%Y-%m-%d}. Delete {winner.source} if this one is "
+            "really meant to be served.",
+        )
+    return None
+
+
+def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
+    """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
+    is_live = standing.status is UploadStatus.LIVE
+    served = is_live or standing.status is UploadStatus.PARTIALLY_LIVE
+    return replace(
+        record,
+        status=standing.status,
+        live=standing.live,
+        total=standing.total,
+        reason=_expired(record, now) if served and not standing.reason else standing.reason,
+        live_at=(record.live_at or now) if is_live else record.live_at,
+    )
+
+
+def _expired(record: UploadRecord, now: datetime) -> str:
+    if record.not_after is None or record.not_after > now:
+        return ""
+    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"

@@ -1,0 +1,266 @@
+"""The safety net under the events: missed uploads and deletions, statuses that cannot complete, instances gone away.
+
+Everything here is found by comparing, so it may run twice at once and end anywhere; the next run finds what is left.
+One listing of the container and one of each table decide what needs a look: unchanged uploads cost no request each.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared.bounded import gather_bounded
+from shared.errors import CertcastError, ConflictError
+from shared.function import results
+from shared.function.announcing import announce
+from shared.function.claiming import DELETED
+from shared.function.expiry import desired_rows, warn, warning_due
+from shared.function.fanout import notify
+from shared.function.intake import Notice, falls_due, look_at
+from shared.function.outgoing import announcement
+from shared.state.records import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
+from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name, scheme_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Collection, Mapping
+
+    from shared.function.cloud import Cloud
+    from shared.ports import BlobVersion
+
+log = logging.getLogger(__name__)
+
+LOOKS_AT_ONCE = 8
+TOMBSTONE_KEEP = timedelta(days=30)
+"""How long a removed binding is remembered, so that an instance that was off learns of it."""
+BUNDLE_KEEP = timedelta(days=1)
+"""A bundle sealed more recently may belong to an upload whose rows are being written."""
+RESEND_AFTER = timedelta(minutes=2)
+"""Instances that have not reported by then are told once more."""
+
+_UNFINISHED = frozenset({UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What one sweep did.
+
+    Attributes:
+        looked_at: Uploads that were looked at again.
+        settled: Uploads whose status was derived again.
+        warned: Uploads whose end was warned of.
+        reaped: Instances taken for scaled in.
+        forgotten: Rows and bundles deleted because nothing needs them any more.
+        problems: What could not be done; the next sweep tries again.
+    """
+
+    looked_at: list[str] = field(default_factory=list)
+    settled: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+    reaped: list[str] = field(default_factory=list)
+    forgotten: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+async def sweep(cloud: Cloud) -> SweepReport:
+    """Bring everything in line once; what fails is reported and left to the next sweep."""
+    report = SweepReport()
+    for step in _STEPS:
+        try:
+            await step(cloud, report)
+        except CertcastError as error:
+            report.problems.append(str(error))
+            log.warning("sweep: %s; the next sweep tries again", error)
+    if report.looked_at or report.reaped or report.problems:
+        log.info(
+            "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
+            *(len(report.looked_at), len(report.settled), len(report.reaped), len(report.problems)),
+        )
+    return report
+
+
+async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
+    # Rows first: an upload that is processed between the two readings must not look deleted.
+    records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
+    found = {blob.name: blob async for blob in cloud.uploads.each() if is_certificate_name(blob.name)}
+    answered = {BLOB_SCHEME}
+    for scheme, source in cloud.sources.items():
+        try:
+            found |= {version.name: version async for version in source.each()}
+        except CertcastError as error:
+            report.problems.append(f"certificate source {scheme}: {error}")
+            log.warning("sweep: certificate source %s: %s; the next sweep tries again", scheme, error)
+        else:
+            answered.add(scheme)
+
+    async def look(name: str) -> None:
+        try:
+            await look_at(cloud, Notice(name=name))
+        except CertcastError as error:
+            report.problems.append(f"upload {name}: {error}")
+            log.warning("sweep: upload %s: %s; the next sweep tries again", name, error)
+        else:
+            report.looked_at.append(name)
+
+    await gather_bounded((look(name) for name in missed(found, records, cloud.now(), answered)), limit=LOOKS_AT_ONCE)
+
+
+def missed(
+    found: Mapping[str, BlobVersion], records: Mapping[str, UploadRecord], now: datetime, answered: Collection[str]
+) -> list[str]:
+    """Name the uploads whose version differs from the processed one, and the processed ones that are gone.
+
+    Args:
+        found: What the sources hold.
+        records: What was processed.
+        now: The time, for scheduled ones that fall due.
+        answered: Sources that were listed; what another one holds is not taken for gone.
+    """
+    changed = [
+        name
+        for name, version in found.items()
+        if name not in records or records[name].etag != version.etag or falls_due(records[name], now)
+    ]
+    gone = [
+        name
+        for name, record in records.items()
+        if name not in found and record.etag != DELETED and scheme_of(name) in answered
+    ]
+    return sorted(changed + gone)
+
+
+async def _reap(cloud: Cloud, report: SweepReport) -> None:
+    """Delete queue and row of instances silent for half an hour; an agent that returns registers and reconciles."""
+    now = cloud.now()
+    async for known in cloud.state.instances.all():
+        if now - known.written_at < REAP_AFTER:
+            continue
+        instance = known.value
+        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers anew.
+        await cloud.queues.delete(instance.queue)
+        await cloud.queues.delete(f"{instance.queue}-poison")
+        await _unless_changed(cloud.state.instances.remove(instance.id, known))
+        report.reaped.append(instance.id)
+        log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance.id, known.written_at)
+
+
+async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
+    """Settle what still waits for an instance, and tell those that have not reported once more."""
+    now = cloud.now()
+    waiting = [
+        known.value
+        async for known in cloud.state.uploads.all()
+        if known.value.etag
+        and (known.value.status in _UNFINISHED or _still_bound(known.value) or _left_behind(known.value, now))
+    ]
+    for record in waiting:
+        age = now - (record.fanned_out_at or now)
+        if age >= RESEND_AFTER and not record.resent:
+            await _tell_again(cloud, record)
+        await results.settle(cloud, record.name)
+        report.settled.append(record.name)
+
+
+async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
+    """Warn of certificates that end soon, and announce what a crash kept from being announced."""
+    now = cloud.now()
+    records = [known.value async for known in cloud.state.uploads.all()]
+    rows = await desired_rows(cloud, records)
+    for record in records:
+        if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
+            report.warned.append(record.name)
+        if cloud.topic is not None and record.etag and record.announced != announcement(record):
+            await announce(cloud, record)
+
+
+def _left_behind(record: UploadRecord, now: datetime) -> bool:
+    """Whether a run that was deriving the status ended before it could write it."""
+    return record.settling_until is not None and record.settling_until < now
+
+
+def _still_bound(record: UploadRecord) -> bool:
+    return record.status is UploadStatus.REMOVED and record.live > 0
+
+
+async def _tell_again(cloud: Cloud, record: UploadRecord) -> None:
+    expected = set(record.expected)
+    instances = [
+        known.value
+        async for known in cloud.state.instances.all()
+        if known.value.id in expected and not known.value.stopped
+    ]
+    await notify(cloud, instances, record.claims, traceparent=record.traceparent)
+
+    def change(current: UploadRecord | None) -> UploadRecord | None:
+        if current is None or current.revision != record.revision:
+            return None
+        return replace(current, resent=True)
+
+    await cloud.state.uploads.update(record.name, change)
+
+
+async def _forget_bindings(cloud: Cloud, report: SweepReport) -> None:
+    """Delete removal marks older than 30 days, with what the instances reported about them."""
+    now = cloud.now()
+    async for known in cloud.state.bindings.all():
+        row = known.value
+        if row.present or now - row.changed_at < TOMBSTONE_KEEP:
+            continue
+        async for entry in cloud.state.installations.all(installation_partition(row.host, row.port)):
+            if entry.value.role == row.role:
+                key = (row.host, row.port, entry.value.instance)
+                await _unless_changed(cloud.state.installations.remove(key, entry))
+        report.forgotten += await _unless_changed(cloud.state.bindings.remove(row.key, known))
+
+
+async def _forget_uploads(cloud: Cloud, report: SweepReport) -> None:
+    """Delete the rows of uploads that were removed more than 30 days ago."""
+    now = cloud.now()
+    async for known in cloud.state.uploads.all():
+        record = known.value
+        over = record.status is UploadStatus.REMOVED and record.etag == DELETED
+        if over and now - (record.fanned_out_at or now) >= TOMBSTONE_KEEP:
+            report.forgotten += await _unless_changed(cloud.state.uploads.remove(record.name, known))
+
+
+async def _forget_bundles(cloud: Cloud, report: SweepReport) -> None:
+    """Delete bundles that no claim and no upload names, and that nobody sealed within the last day."""
+    now = cloud.now()
+    # Listed before what refers to them is read: a bundle that is claimed in between is either younger or sealed again.
+    old = [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]
+    if not old:
+        return
+    named: set[str] = set()
+    async for known in cloud.state.bindings.all():
+        row = known.value
+        named |= {claim.bundle_id for claim in row.claims}
+        named.add(row.bundle_id)
+    async for upload in cloud.state.uploads.all():
+        if upload.value.status is not UploadStatus.REMOVED:
+            named.add(upload.value.bundle_id)
+    async for blob in cloud.uploads.each():
+        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
+        named |= {value for key, value in blob.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+    for bundle in old:
+        if bundle.bundle_id not in named:
+            report.forgotten += await _unless_changed(cloud.bundles.delete(bundle))
+
+
+async def _unless_changed(deletion: Awaitable[None]) -> bool:
+    try:
+        await deletion
+    except ConflictError:
+        return False  # it is in use again; the next sweep sees it as it is then
+    return True
+
+
+_STEPS = (
+    _find_missed,
+    _reap,
+    _find_unsettled,
+    _warn_and_announce,
+    _forget_bindings,
+    _forget_uploads,
+    _forget_bundles,
+)

@@ -1,0 +1,222 @@
+"""Opening a PKCS#12 file that nobody vouches for (RFC 7292): its keys and certificates as DER, within a bounded cost.
+
+Why not `cryptography`'s `load_pkcs12`, which hands the whole file to OpenSSL: how long a file takes to open is its
+sender's choice, up to 2^31 iterations per layer. The counts of the outer layers can be read beforehand, but a
+key hidden inside an encrypted layer carries a count that shows only once that layer is decrypted, and OpenSSL decrypts
+both in one call that nobody can interrupt. So the layers are opened here one by one, each only after its count has been
+added to the bill. That also yields every key of a file (OpenSSL returns the first) and keeps hostile ASN.1 out of C.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.pkcs12.asn1 import CONSTRUCTED, CONTEXT_0, INTEGER, OID, SEQUENCE, Asn1Error, Element, read
+from shared.pkcs12.kdf import Password, spellings
+from shared.pkcs12.pbe import Encryption, Mac, WrongPasswordError, read_encryption, read_mac
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_DATA = "1.2.840.113549.1.7.1"
+_ENCRYPTED_DATA = "1.2.840.113549.1.7.6"
+_KEY_BAG = "1.2.840.113549.1.12.10.1.1"
+_SHROUDED_KEY_BAG = "1.2.840.113549.1.12.10.1.2"
+_CERTIFICATE_BAG = "1.2.840.113549.1.12.10.1.3"
+_SAFE_CONTENTS_BAG = "1.2.840.113549.1.12.10.1.6"
+_X509_CERTIFICATE = "1.2.840.113549.1.9.22.1"
+
+_EXPLICIT_0 = CONTEXT_0 | CONSTRUCTED
+_MAX_NESTED_SAFES = 4
+_MAX_KEYS = 16
+_MAX_CERTIFICATES = 256
+
+
+class TooExpensiveError(ValueError):
+    """Opening the file would take more key derivation than allowed.
+
+    Attributes:
+        iterations: What it asks for, as far as it was seen.
+    """
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__(iterations)
+        self.iterations = iterations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layer:
+    """Something encrypted: a safe, or a PKCS#8 key."""
+
+    encryption: Encryption
+    data: bytes = field(repr=False)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Bags:
+    """What the safes read so far hold."""
+
+    keys: list[bytes] = field(default_factory=list, repr=False)
+    shrouded: list[_Layer] = field(default_factory=list)
+    certificates: list[bytes] = field(default_factory=list)
+
+    def add(self, safe_contents: bytes, depth: int = 0) -> None:
+        """Read a SafeContents and sort its bags.
+
+        Raises:
+            Asn1Error: It is malformed.
+        """
+        for bag in read(safe_contents).expect(SEQUENCE).children():
+            kind, value = bag.expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
+            match kind.oid():
+                case oid if oid == _KEY_BAG:
+                    self.keys.append(value.content)
+                case oid if oid == _SHROUDED_KEY_BAG:
+                    algorithm, data = read(value.content).expect(SEQUENCE).children(SEQUENCE)[:2]
+                    self.shrouded.append(_Layer(encryption=read_encryption(algorithm), data=data.octets()))
+                case oid if oid == _CERTIFICATE_BAG:
+                    form, certificate = read(value.content).expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
+                    if form.oid() == _X509_CERTIFICATE:
+                        self.certificates.append(read(certificate.content).octets())
+                case oid if oid == _SAFE_CONTENTS_BAG:
+                    if depth == _MAX_NESTED_SAFES:
+                        raise Asn1Error("its safes are nested too deeply")
+                    self.add(value.content, depth + 1)
+                case _:
+                    pass  # revocation lists and other secrets are no business of a server certificate
+        if len(self.keys) + len(self.shrouded) > _MAX_KEYS:
+            raise Asn1Error(f"it has more than {_MAX_KEYS} private keys")
+        if len(self.certificates) > _MAX_CERTIFICATES:
+            raise Asn1Error(f"it has more than {_MAX_CERTIFICATES} certificates")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What an opened file holds.
+
+    Attributes:
+        keys: Private keys, DER of PKCS#8, in file order; not yet parsed.
+        certificates: DER, in file order, possibly repeated; not yet parsed.
+    """
+
+    keys: tuple[bytes, ...] = field(repr=False)
+    certificates: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class _Bill:
+    """The iterations done so far; a layer is put on it before its key is derived."""
+
+    limit: int
+    iterations: int = 0
+
+    def add(self, iterations: int) -> None:
+        self.iterations += iterations
+        if self.iterations > self.limit:
+            raise TooExpensiveError(self.iterations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pkcs12:
+    """A file's outer structure, read without any key derivation.
+
+    Attributes:
+        content: What the MAC is over.
+        mac: None where the file has none.
+        plain: The SafeContents that are not encrypted.
+        encrypted: Those that are.
+    """
+
+    content: bytes = field(repr=False)
+    mac: Mac | None
+    plain: tuple[bytes, ...] = field(repr=False)
+    encrypted: tuple[_Layer, ...]
+
+    @classmethod
+    def parse(cls, file: bytes) -> Pkcs12:
+        """Read the outer structure.
+
+        Raises:
+            Asn1Error: It is no password-based PKCS#12 file; the text is a clause that says why.
+        """
+        _version, authenticated, *mac_data = read(file).expect(SEQUENCE).children(INTEGER, SEQUENCE)
+        kind, wrapped = authenticated.children(OID, _EXPLICIT_0)[:2]
+        if kind.oid() != _DATA:
+            raise Asn1Error("it is protected by a public key and not by a password")
+        content = read(wrapped.content).octets()
+        plain: list[bytes] = []
+        encrypted: list[_Layer] = []
+        for safe in read(content).expect(SEQUENCE).children():
+            kind, wrapped = safe.expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
+            if kind.oid() == _DATA:
+                plain.append(read(wrapped.content).octets())
+            elif kind.oid() == _ENCRYPTED_DATA:
+                encrypted.append(_encrypted_safe(read(wrapped.content)))
+            else:
+                raise Asn1Error("it is encrypted for a public key and not by a password")
+        mac = read_mac(mac_data[0]) if mac_data else None
+        return cls(content=content, mac=mac, plain=tuple(plain), encrypted=tuple(encrypted))
+
+    def open(self, passwords: Sequence[bytes | None], *, max_iterations: int) -> Contents:
+        """Decrypt everything with the first password that fits.
+
+        Args:
+            passwords: Those to try, UTF-8; None and an empty one are both tried as absent and as empty.
+            max_iterations: Key derivation allowed in total, over all layers and passwords.
+
+        Raises:
+            TooExpensiveError: That does not suffice. Nothing was derived yet, unless only a decrypted layer showed it.
+            WrongPasswordError: No password fits, or the file is damaged.
+            Asn1Error: It is malformed inside.
+        """
+        visible = _Bags()
+        for safe in self.plain:
+            visible.add(safe)
+        tried = spellings(passwords)
+        once = sum(layer.encryption.iterations for layer in (*self.encrypted, *visible.shrouded))
+        # With a MAC, a wrong password costs its derivation alone; without one, each may cost every layer.
+        expected = once + len(tried) * self.mac.iterations if self.mac else len(tried) * once
+        if expected > max_iterations:
+            raise TooExpensiveError(expected)
+        bill = _Bill(max_iterations)
+        for password in self._fitting(tried, bill):
+            try:
+                return self._decrypt(password, bill)
+            except WrongPasswordError:
+                continue
+            except Asn1Error:
+                # Noise that unpads by chance does not parse, so that without a MAC this, too, is a wrong password.
+                if self.mac is not None:
+                    raise
+        raise WrongPasswordError
+
+    def _fitting(self, passwords: Sequence[Password], bill: _Bill) -> Iterator[Password]:
+        for password in passwords:
+            if self.mac is not None:
+                bill.add(self.mac.iterations)
+                if not self.mac.verifies(password, self.content):
+                    continue
+            yield password
+
+    def _decrypt(self, password: Password, bill: _Bill) -> Contents:
+        bags = _Bags()
+        for safe in self.plain:
+            bags.add(safe)
+        for layer in self.encrypted:
+            bill.add(layer.encryption.iterations)
+            bags.add(layer.encryption.decrypt(password, layer.data))
+        keys = list(bags.keys)
+        for layer in bags.shrouded:
+            bill.add(layer.encryption.iterations)
+            keys.append(layer.encryption.decrypt(password, layer.data))
+        return Contents(keys=tuple(keys), certificates=tuple(bags.certificates))
+
+
+def _encrypted_safe(encrypted_data: Element) -> _Layer:
+    """EncryptedData of PKCS#7 (RFC 2315 section 13)."""
+    _version, info = encrypted_data.expect(SEQUENCE).children(INTEGER, SEQUENCE)[:2]
+    _kind, algorithm, *content = info.children(OID, SEQUENCE)
+    if not content:
+        raise Asn1Error("a value is missing")
+    return _Layer(encryption=read_encryption(algorithm), data=content[0].octets(CONTEXT_0))

@@ -1,0 +1,1 @@
+"""Certificates that are not blobs: Key Vault, a SQL table, a folder."""

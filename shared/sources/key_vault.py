@@ -1,0 +1,145 @@
+"""Certificates kept in Key Vault as a certificate source: the PFX is the secret's value, its tags are the metadata."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING
+
+from azure.core.exceptions import AzureError
+from azure.keyvault.secrets.aio import SecretClient
+
+from shared.azure.errors import translated
+from shared.errors import MissingError
+from shared.ports import BlobContent, BlobVersion
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.keyvault.secrets import SecretProperties
+
+SCHEME = "keyvault"
+
+# The SDK's ten would take minutes; the next sweep asks again.
+_RETRIES = 3
+
+# learn.microsoft.com, "About Azure Key Vault certificates": a certificate's secret has this content type; its PFX has
+# no password.
+PFX_CONTENT_TYPE = "application/x-pkcs12"
+
+
+def upload_name(vault: str, name: str) -> str:
+    """Name a vault's certificate as an upload: `keyvault://<vault>/<name>`."""
+    return f"{SCHEME}://{vault.lower()}/{name.lower()}"
+
+
+# learn.microsoft.com, "Azure Key Vault as Event Grid source". A certificate's new version raises both; whichever comes
+# second finds its work done.
+_NEW_VERSION = frozenset(
+    {"Microsoft.KeyVault.CertificateNewVersionCreated", "Microsoft.KeyVault.SecretNewVersionCreated"}
+)
+
+
+def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
+    """Name the upload that a vault's event is about; None for any other event."""
+    vault, name = str(data.get("VaultName") or ""), str(data.get("ObjectName") or "")
+    return upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
+
+
+class KeyVaultCertificates:
+    """The certificates of the vaults that `CERTCAST_KEY_VAULTS` names.
+
+    A certificate is taken up when it carries at least one of certcast's metadata keys as a tag (`HostHeader` is the
+    usual one), so that a vault's other certificates are not put on the platform by being there.
+
+    Args:
+        vaults: Host names of the vaults.
+        credential: Makes the identity; it needs the role "Key Vault Secrets User".
+    """
+
+    def __init__(self, vaults: frozenset[str], credential: Callable[[], AsyncTokenCredential]) -> None:
+        self._vaults = vaults
+        self._credential = credential
+        self._clients: dict[str, SecretClient] = {}
+
+    def serves(self, vault: str) -> bool:
+        """Whether certificates of this vault may be taken up."""
+        return self._host_of(vault) is not None
+
+    async def version(self, name: str) -> BlobVersion | None:
+        """Look at a certificate's current version."""
+        found = await self.read(name, max_bytes=0)
+        return None if found is None else found.version
+
+    async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
+        """Read the current version with its tags."""
+        vault, _, secret_name = name.removeprefix(f"{SCHEME}://").partition("/")
+        host = self._host_of(vault)
+        if host is None:
+            return None
+        try:
+            secret = await self._client(host).get_secret(secret_name)
+        except AzureError as error:
+            reason = translated(error, f"reading certificate {secret_name} of {host}")
+            if isinstance(reason, MissingError):
+                return None
+            raise reason from None
+        version = _version(vault, secret.properties)
+        if version is None:
+            return None
+        try:
+            content = base64.b64decode(secret.value or "", validate=True)
+        except (binascii.Error, ValueError):
+            content = b""  # not a PFX: judged like any other unreadable upload
+        return BlobContent(version=version, content=content[:max_bytes])
+
+    async def each(self) -> AsyncIterator[BlobVersion]:
+        """List the tagged certificates of every vault."""
+        for host in sorted(self._vaults):
+            vault = host.partition(".")[0]
+            try:
+                async for properties in self._client(host).list_properties_of_secrets():
+                    version = _version(vault, properties)
+                    if version is not None:
+                        yield version
+            except AzureError as error:
+                raise translated(error, f"listing the certificates of {host}") from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.close()
+
+    def _host_of(self, vault: str) -> str | None:
+        return next((host for host in self._vaults if host.partition(".")[0] == vault.lower()), None)
+
+    def _client(self, host: str) -> SecretClient:
+        if host not in self._clients:
+            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
+        return self._clients[host]
+
+
+def _version(vault: str, properties: SecretProperties) -> BlobVersion | None:
+    tags = {str(key): str(value) for key, value in (properties.tags or {}).items()}
+    if properties.content_type != PFX_CONTENT_TYPE or properties.enabled is False or not _is_tagged(tags):
+        return None
+    updated = properties.updated_on or properties.created_on
+    if updated is None or properties.created_on is None:
+        return None
+    # The listing names no version; a new version, and an edited tag, change the time of the last update.
+    return BlobVersion(
+        name=upload_name(vault, str(properties.name)),
+        etag=f"{updated.timestamp():.0f}",
+        size=0,
+        last_modified=updated,
+        created=properties.created_on,
+        metadata=tags,
+    )
+
+
+_KEYS = frozenset({"hostheader", "portnumber", "certificatesubject", "sitename", "role"})
+
+
+def _is_tagged(tags: dict[str, str]) -> bool:
+    return any(key.lower() in _KEYS for key in tags)

@@ -1,0 +1,1 @@
+"""What the tables and the blob tags say: rows, their keys, the status document."""

@@ -1,0 +1,254 @@
+"""The rows of the four tables and their keys; what is decided about them lives elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
+from shared.messages import InstallOutcome
+from shared.state.rows import Rows, Versioned, encode_key
+from shared.upload import scheme_of
+from shared.verdict import Violation
+
+if TYPE_CHECKING:
+    from shared.ports import Table
+
+UPLOADS_TABLE = "uploads"
+BINDINGS_TABLE = "bindings"
+INSTANCES_TABLE = "instances"
+INSTALLATIONS_TABLE = "installations"
+
+HEARTBEAT_S = 30
+"""Seconds between two heartbeats of an agent."""
+SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
+"""An instance that missed three heartbeats is not waited for."""
+REAP_AFTER = timedelta(minutes=30)
+"""An instance silent for so long is taken for scaled in: its row and queues are deleted."""
+
+
+MAX_KEY_CHARS = 512
+"""Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
+
+
+class UploadStatus(StrEnum):
+    """Where an upload is on its way."""
+
+    RECEIVED = "received"
+    WAITING_FOR_METADATA = "waiting_for_metadata"
+    REJECTED = "rejected"
+    SCHEDULED = "scheduled"
+    ACCEPTED = "accepted"
+    LIVE = "live"
+    PARTIALLY_LIVE = "partially_live"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    REMOVED = "removed"
+
+
+SETTLEABLE = frozenset(
+    {
+        UploadStatus.ACCEPTED,
+        UploadStatus.LIVE,
+        UploadStatus.PARTIALLY_LIVE,
+        UploadStatus.FAILED,
+        UploadStatus.SUPERSEDED,
+        UploadStatus.REMOVED,
+    }
+)
+"""Statuses that follow from what the instances report; the others follow from the upload alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadRecord:
+    """One upload: what was judged, what it claims, how far it is served.
+
+    Attributes:
+        name: Blob name, or a URL-like name for other certificate sources.
+        revision: Grows with every look taken at the upload; orders looks that overlap.
+        status: Where it is on its way.
+        etag: The version whose processing is complete, fan-out and scrubbing included; empty until then.
+        source_etag: The version that was judged; differs from `etag` once the password was scrubbed.
+        violations: Why it is not served, or not yet.
+        claims: The rows that hold, or may hold, a claim of this upload, also while it is being replaced.
+        expected: Instances registered at the last fan-out.
+        live: Instances that proved every binding of this upload (for a removed one: that still serve it).
+        total: Instances that are waited for.
+        uploaded_at: When the content was uploaded, by the storage account's clock.
+        counted_from: What `seconds_to_live` counts from: the upload, or the change that made it take over.
+        fanned_out_at: When the instances were told.
+        live_at: When all instances had proved it.
+        resent: Whether instances that had not reported were told once more.
+        announced: The status last put on the outbox of events.
+        warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
+        warned_of: Fingerprint of the certificate it was about.
+        settling_until: Somebody is deriving the status until then; others only set `settle_again`.
+        noticed_at: When its event reached the Function.
+        judged_at: When the verdict was reached.
+    """
+
+    name: str
+    revision: int
+    status: UploadStatus
+    etag: str = ""
+    source_etag: str = ""
+    violations: tuple[Violation, ...] = ()
+    reason: str = ""
+    hosts: tuple[str, ...] = ()
+    port: int = 443
+    role: str = ANY_ROLE
+    site: str | None = None
+    subject: str = ""
+    issuer: str = ""
+    dns_names: tuple[str, ...] = ()
+    fingerprint_sha256: str = ""
+    thumbprint_sha1: str = ""
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    bundle_id: str = ""
+    claims: tuple[BindingKey, ...] = ()
+    expected: tuple[str, ...] = ()
+    live: int = 0
+    total: int = 0
+    uploaded_at: datetime | None = None
+    counted_from: datetime | None = None
+    noticed_at: datetime | None = None
+    judged_at: datetime | None = None
+    fanned_out_at: datetime | None = None
+    live_at: datetime | None = None
+    resent: bool = False
+    announced: str = ""
+    warned_days: int | None = None
+    warned_of: str = ""
+    settling_until: datetime | None = None
+    settle_again: bool = False
+    traceparent: str = ""
+
+    @property
+    def seconds_to_live(self) -> float | None:
+        """Seconds from upload to proved on every instance; None until then."""
+        if self.live_at is None or self.counted_from is None:
+            return None
+        return max(0.0, (self.live_at - self.counted_from).total_seconds())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRecord:
+    """One registered instance, written by its agent every 30 s.
+
+    Attributes:
+        id: Instance id; unique among running agents.
+        role: Which uploads concern it, besides those for every role.
+        host: Machine name.
+        target_kind: The web server it installs on.
+        target_version: That server's version.
+        agent_version: certcast's version there.
+        queue: Its queue.
+        session: Changes with every start of the agent; two sessions at once are two agents with one id.
+        started_at: When the agent started.
+        last_seen: Last heartbeat, as the instance tells the time; for people. Liveness goes by the row's own age.
+        bindings: Bindings served and proved.
+        failing: Desired bindings that are not.
+        ready: Every desired binding has been applied at least once since the start.
+        stopped: The agent was stopped cleanly and is not to be waited for.
+    """
+
+    id: str
+    role: str
+    host: str
+    target_kind: str
+    target_version: str
+    agent_version: str
+    queue: str
+    session: str
+    started_at: datetime
+    last_seen: datetime
+    bindings: int = 0
+    failing: int = 0
+    ready: bool = False
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallationRecord:
+    """What one instance last reported about one host and port.
+
+    Attributes:
+        host: The host.
+        port: The port.
+        instance: The instance.
+        role: Role of the desired row it obeyed.
+        generation: That row's generation.
+        source: The upload elected in it.
+        outcome: What became of it.
+        finished_at: As the instance tells the time; orders the reports of one instance about one generation.
+        reported_at: When the report was folded in.
+        reason: Why, when it did not succeed.
+        fingerprint_sha256: The certificate its probe was shown.
+        stages_ms: Milliseconds by stage on the instance.
+    """
+
+    host: str
+    port: int
+    instance: str
+    role: str
+    generation: int
+    source: str
+    outcome: InstallOutcome
+    finished_at: datetime
+    reported_at: datetime
+    reason: str = ""
+    fingerprint_sha256: str = ""
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+def upload_key(name: str) -> tuple[str, str]:
+    """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
+    return (_bounded(encode_key(scheme_of(name))), _bounded(encode_key(name)))
+
+
+def _bounded(key: str) -> str:
+    # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
+    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def binding_key(key: BindingKey) -> tuple[str, str]:
+    """Place a desired row: partition = role, row = `host:port`."""
+    return (encode_key(key.role), encode_key(key.host_port))
+
+
+def instance_key(instance: str) -> tuple[str, str]:
+    """Place an instance's row."""
+    return ("instance", encode_key(instance))
+
+
+def installation_partition(host: str, port: int) -> str:
+    """Name the partition that holds every instance's report on one host and port."""
+    return encode_key(f"{host}:{port}")
+
+
+def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
+    """Place a report: partition = `host:port`, row = instance."""
+    host, port, instance = key
+    return (installation_partition(host, port), encode_key(instance))
+
+
+def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
+    """Whether a status should wait for this instance; its own clock has no say in it."""
+    return not known.value.stopped and now - known.written_at < SILENT_AFTER
+
+
+class State:
+    """The four tables, typed."""
+
+    def __init__(self, *, uploads: Table, bindings: Table, instances: Table, installations: Table) -> None:
+        self.uploads = Rows[str, UploadRecord](uploads, UploadRecord, upload_key)
+        self.bindings = Rows[BindingKey, DesiredBinding](bindings, DesiredBinding, binding_key)
+        self.instances = Rows[str, InstanceRecord](instances, InstanceRecord, instance_key)
+        self.installations = Rows[tuple[str, int, str], InstallationRecord](
+            installations, InstallationRecord, installation_key
+        )

@@ -1,0 +1,137 @@
+"""Typed rows over one table: optimistic writes, and the form of keys."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from shared.codec import from_entity, to_entity
+from shared.errors import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from shared.ports import StoredEntity, Table
+
+MAX_WRITE_TRIES = 30
+
+Row = TypeVar("Row")
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versioned(Generic[Row]):
+    """A row as read.
+
+    Attributes:
+        value: The row.
+        etag: The version it was read with.
+        written_at: When that version was written, by the service's clock.
+    """
+
+    value: Row
+    etag: str
+    written_at: datetime
+
+
+class Rows(Generic[Key, Row]):
+    """Typed rows of one table; every write is conditional, and `update` decides anew when others wrote meanwhile."""
+
+    def __init__(self, table: Table, kind: type[Row], key: Callable[[Key], tuple[str, str]]) -> None:
+        self._table = table
+        self._kind = kind
+        self._key = key
+
+    async def find(self, key: Key) -> Versioned[Row] | None:
+        """Read one row with its version."""
+        stored = await self._table.get(*self._key(key))
+        return None if stored is None else self._versioned(stored)
+
+    async def get(self, key: Key) -> Row | None:
+        """Read one row."""
+        found = await self.find(key)
+        return None if found is None else found.value
+
+    async def write(self, key: Key, value: Row, known: Versioned[Row] | None) -> str:
+        """Insert the row, or replace the version that is known.
+
+        Raises:
+            ConflictError: Somebody else wrote it meanwhile.
+        """
+        if known is None:
+            return await self._table.insert(*self._key(key), to_entity(value))
+        return await self._table.replace(*self._key(key), to_entity(value), etag=known.etag)
+
+    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Row | None:
+        """Read, decide, and write if nobody else did meanwhile; otherwise again.
+
+        Args:
+            key: Names the row.
+            change: Maps what is there to what should be; returning the same value, or None, writes nothing. It may be
+                called several times.
+
+        Returns:
+            The row as it is now.
+
+        Raises:
+            ConflictError: Others kept writing the row for 30 tries.
+        """
+        for attempt in range(MAX_WRITE_TRIES):
+            known = await self.find(key)
+            current = None if known is None else known.value
+            wanted = change(current)
+            if wanted is None or wanted == current:
+                return current
+            try:
+                await self.write(key, wanted, known)
+            except ConflictError:
+                await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - jitter
+                continue
+            return wanted
+        raise ConflictError(f"row {'/'.join(self._key(key))} is written by too many at once; try again")
+
+    async def remove(self, key: Key, known: Versioned[Row]) -> None:
+        """Delete the version that is known.
+
+        Raises:
+            ConflictError: Somebody else wrote it meanwhile.
+        """
+        await self._table.delete(*self._key(key), etag=known.etag)
+
+    async def all(self, partition: str | None = None) -> AsyncIterator[Versioned[Row]]:
+        """Read every row of a partition (encoded as the key function does), or of the table."""
+        async for stored in self._table.query(partition):
+            yield self._versioned(stored)
+
+    def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
+        value = from_entity(self._kind, stored.columns)
+        return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
+
+
+def encode_key(name: str) -> str:
+    r"""Write any text as a table key, reversibly: UTF-8 bytes other than letters, digits and `.-_*:` become `=XX`.
+
+    Keys may not hold `/ \ # ?` or control characters (learn.microsoft.com, "Understanding the Table service data
+    model").
+    """
+    return "".join(
+        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
+        for byte in name.encode()
+    )
+
+
+def decode_key(key: str) -> str:
+    """Read back what `encode_key` wrote."""
+    plain = bytearray()
+    position = 0
+    while position < len(key):
+        if key[position] == "=":
+            plain.append(int(key[position + 1 : position + 3], 16))
+            position += 3
+        else:
+            plain += key[position].encode()
+            position += 1
+    return plain.decode()

@@ -1,0 +1,1 @@
+"""Every reason why a certificate cannot be served as asked."""

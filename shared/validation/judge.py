@@ -1,0 +1,229 @@
+"""Judging an upload: every reason why a certificate may not be served, or not yet; nothing is read or stored here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.bundle import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, CertificateBundle, OpenedPfx, open_pfx
+from shared.hostnames import normalise_host
+from shared.phrasing import listed, shown
+from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
+from shared.validation.subjects import mismatches
+from shared.validation.trust import Trust
+from shared.verdict import VerdictCode, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from shared.upload import UploadMetadata
+
+__all__ = ["Judgement", "Trust", "ValidationPolicy", "judge_bundle", "judge_pfx"]
+
+MAX_HOSTS = 250
+
+# What makes a chain unverifiable by itself, so that the verifier's word on it would only say the same again.
+_HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE})
+# The verdicts are declared in this order, save for one that explains others.
+_RANK = {code: rank for rank, code in enumerate(VerdictCode)} | {VerdictCode.PASSWORD_SECRET_UNAVAILABLE: -1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationPolicy:
+    """What an installation of certcast accepts.
+
+    Attributes:
+        trust: Whose certificates.
+        max_pfx_bytes: Larger uploads are not looked at.
+        max_kdf_iterations: Key derivation spent on one upload, in total.
+        max_hosts: Host names of one upload.
+    """
+
+    trust: Trust
+    max_pfx_bytes: int = MAX_PFX_BYTES
+    max_kdf_iterations: int = MAX_KDF_ITERATIONS
+    max_hosts: int = MAX_HOSTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What came of looking at an upload.
+
+    Attributes:
+        violations: Every reason against it, the most fundamental first.
+        hosts: Normalised and distinct, in the order written; the certificate's own names when none were written.
+        port: From the metadata.
+        role: From the metadata.
+        site: From the metadata.
+        bundle: Key, leaf and chain; None when the file holds none.
+    """
+
+    violations: tuple[Violation, ...]
+    hosts: tuple[str, ...]
+    port: int
+    role: str
+    site: str | None
+    bundle: CertificateBundle | None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it will be served, now or when it becomes valid."""
+        return self.bundle is not None and not any(violation.rejects for violation in self.violations)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it is accepted, but not to be served before its notBefore."""
+        return self.accepted and any(violation.code is VerdictCode.NOT_YET_VALID for violation in self.violations)
+
+
+def judge_pfx(
+    content: bytes,
+    metadata: UploadMetadata,
+    passwords: Sequence[bytes | None],
+    *,
+    policy: ValidationPolicy,
+    now: datetime,
+    earlier: Sequence[Violation] = (),
+) -> Judgement:
+    """Judge an uploaded file. This may take seconds of processor time: do not call it on an event loop.
+
+    Args:
+        content: The PFX; nobody vouches for it.
+        metadata: What the uploader wants.
+        passwords: Those to try, UTF-8; None is no password.
+        policy: What is accepted here.
+        now: The time to judge by.
+        earlier: What is already known against it, such as `parse_metadata`'s findings.
+    """
+    opened = open_pfx(
+        content,
+        passwords,
+        max_bytes=policy.max_pfx_bytes,
+        max_kdf_iterations=policy.max_kdf_iterations,
+        roots=policy.trust.roots or (),
+    )
+    if isinstance(opened, OpenedPfx):
+        return _judge(opened, metadata, policy, now, earlier)
+    hosts, violations = _named_hosts(metadata, policy)
+    return _judgement(metadata, hosts, [*earlier, *opened, *violations], None)
+
+
+def judge_bundle(
+    bundle: CertificateBundle,
+    metadata: UploadMetadata,
+    *,
+    policy: ValidationPolicy,
+    now: datetime,
+    earlier: Sequence[Violation] = (),
+) -> Judgement:
+    """Judge a bundle that was opened before, by the same rules as `judge_pfx`."""
+    return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier)
+
+
+def _judge(
+    opened: OpenedPfx,
+    metadata: UploadMetadata,
+    policy: ValidationPolicy,
+    now: datetime,
+    earlier: Sequence[Violation],
+) -> Judgement:
+    bundle = opened.bundle
+    names = LeafNames.of(bundle)
+    hosts, found = _hosts(names, metadata, policy)
+    violations = [
+        *earlier,
+        *key_strength(bundle),
+        *signatures(bundle),
+        *dates(bundle, now),
+        *purpose(bundle),
+        *found,
+        *_subject(bundle, metadata),
+    ]
+    if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
+        objection = policy.trust.objection(bundle, host=next(iter(names.usable), None), root=opened.root, now=now)
+        violations += [objection] if objection else []
+    return _judgement(metadata, hosts, violations, bundle)
+
+
+def _judgement(
+    metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
+) -> Judgement:
+    return Judgement(
+        violations=tuple(sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])),
+        hosts=hosts,
+        port=metadata.port,
+        role=metadata.role,
+        site=metadata.site,
+        bundle=bundle,
+    )
+
+
+def _hosts(
+    names: LeafNames, metadata: UploadMetadata, policy: ValidationPolicy
+) -> tuple[tuple[str, ...], list[Violation]]:
+    """The hosts to bind and whether the certificate covers them."""
+    if not metadata.hosts:
+        if not names.usable:
+            detail = (
+                f"No HostHeader says which hosts to serve, and the certificate does not either: {names.said}. Order "
+                "one that has the hosts in its subjectAltName."
+            )
+            return (), [Violation(code=VerdictCode.HOST_NOT_COVERED, detail=detail)]
+        return _limited(names.usable, policy)
+    hosts, violations = _named_hosts(metadata, policy)
+    uncovered = [host for host in hosts if not names.cover(host)]
+    if uncovered:
+        detail = (
+            f"The certificate does not cover {listed(uncovered)}: {names.said}. Order it for these names too, or "
+            "correct HostHeader."
+        )
+        violations.append(Violation(code=VerdictCode.HOST_NOT_COVERED, detail=detail))
+    return hosts, violations
+
+
+def _named_hosts(metadata: UploadMetadata, policy: ValidationPolicy) -> tuple[tuple[str, ...], list[Violation]]:
+    """HostHeader's hosts; one violation tells of all that are no host names, as there may be hundreds."""
+    hosts: dict[str, None] = {}
+    problems: list[str] = []
+    for text in metadata.hosts:
+        try:
+            hosts[normalise_host(text)] = None
+        except ValueError as problem:
+            problems.append(str(problem))
+    limited, violations = _limited(tuple(hosts), policy)
+    if problems:
+        detail = f"HostHeader has what is no host name: {listed(problems, '; ')}."
+        violations.append(Violation(code=VerdictCode.INVALID_HOST, detail=detail))
+    return limited, violations
+
+
+def _limited(hosts: tuple[str, ...], policy: ValidationPolicy) -> tuple[tuple[str, ...], list[Violation]]:
+    if len(hosts) <= policy.max_hosts:
+        return hosts, []
+    detail = (
+        f"The upload is for {len(hosts)} hosts, and {policy.max_hosts} are the most for one: name fewer in HostHeader, "
+        "and upload the file again under another name for the others."
+    )
+    return hosts[: policy.max_hosts], [Violation(code=VerdictCode.TOO_MANY_HOSTS, detail=detail)]
+
+
+def _subject(bundle: CertificateBundle, metadata: UploadMetadata) -> list[Violation]:
+    if metadata.subject is None:
+        return []
+    expected = shown(metadata.subject)
+    try:
+        lacking = mismatches(metadata.subject, bundle.leaf.subject)
+    except ValueError as problem:
+        detail = (
+            f"CertificateSubject '{expected}' cannot be compared: {problem}. Write it like CN=www.example.com,O=Shop."
+        )
+        return [Violation(code=VerdictCode.INVALID_METADATA, detail=detail)]
+    if not lacking:
+        return []
+    found = f"'{shown(bundle.subject)}'" if bundle.subject else "empty"
+    detail = (
+        f"CertificateSubject expects '{expected}', but the certificate's subject is {found} and lacks "
+        f"{listed([shown(attribute) for attribute in lacking])}. Upload the right file, or correct CertificateSubject."
+    )
+    return [Violation(code=VerdictCode.SUBJECT_MISMATCH, detail=detail)]

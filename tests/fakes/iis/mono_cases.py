@@ -1,0 +1,247 @@
+"""What is run inside the Mono process beside the gateway's contract: the whole target, and the real X509Store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+
+from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.iis.catch_all import CatchAllPolicy
+from instance_agent.targets.iis.gateway import GatewayError, SiteState
+from instance_agent.targets.iis.hresult import NO_LOGON_SESSION
+from instance_agent.targets.iis.pfx import der_of, new_certificate
+from instance_agent.targets.iis.tag import tag_of
+from instance_agent.targets.iis.target import IisTarget
+from instance_agent.windows.certificates import DotNetStores
+from tests.fakes.iis.mono import MonoWorld, gateway
+from tests.fakes.iis.stores import MemoryStores
+from tests.rigs.certificates import authority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.fakes.iis.world import Row
+    from tests.rigs.certificates import Issued
+
+ROOT = authority(key="rsa")  # Mono's store derives file names from the issuer's key, and knows RSA only
+INTERMEDIATE = ROOT.intermediate(key="rsa")
+CONTENT = "0" * 64
+
+
+class Rig:
+    """The target over the C# assembly, its certificates in memory."""
+
+    def __init__(self, catch_all: str = "keep") -> None:
+        self.world = MonoWorld()
+        self.world.add_site("Web")
+        self.world.add_binding("Web", "*:80:", protocol="http", flags=0)
+        self.stores = MemoryStores()
+        self.pauses: list[float] = []
+        self.target = IisTarget(
+            gateway(),
+            self.stores,
+            http_sys=list,
+            catch_all=CatchAllPolicy.parse(catch_all),
+            pause=self.pauses.append,
+        )
+
+    def install(self, host: str) -> Install:
+        return install(INTERMEDIATE.issue(host), host)
+
+    def https(self) -> list[Row]:
+        return [row for row in self.world.rows("Web") if row.protocol == "https"]
+
+
+def install(issued: Issued, host: str) -> Install:
+    return Install(
+        host=host, port=443, bundle_id=f"{issued.fingerprint}/{CONTENT}", bundle=issued.bundle(), generation=3
+    )
+
+
+def installs_renews_and_removes_in_one_commit_each() -> None:
+    async def story() -> None:
+        rig = Rig()
+        await rig.target.start()
+        old, new = rig.install("shop.example.com"), rig.install("shop.example.com")
+        await rig.target.apply([old, rig.install("blog.example.com")])
+        assert [row.information for row in rig.https()] == ["*:443:shop.example.com", "*:443:blog.example.com"]
+        before = [it for it in await rig.target.current() if it.host == "shop.example.com"]
+        await rig.target.apply([new])
+        await rig.target.retire(before)
+        assert rig.world.records()["shop.example.com:443"] == (new.bundle.thumbprint_sha1, "My")
+        assert rig.stores.deleted_keys == [old.bundle.thumbprint_sha1]
+        await rig.target.apply([Remove(host="shop.example.com", port=443)])
+        assert [row.information for row in rig.https()] == ["*:443:blog.example.com"]
+        await rig.target.apply([Remove(host="shop.example.com", port=443)])
+        assert (rig.world.commits, rig.world.open_sessions) == (3, 0)
+
+    asyncio.run(story())
+
+
+def plans_again_after_conflicts() -> None:
+    async def story() -> None:
+        rig = Rig()
+        rig.world.conflict(2, intruder=("Web", "*:443:intruder.example.com"))
+        await rig.target.apply([rig.install("shop.example.com")])
+        found = [row.information for row in rig.https()]
+        assert found == ["*:443:intruder.example.com", "*:443:shop.example.com"]
+        assert (rig.world.commits, rig.world.open_sessions, len(rig.pauses)) == (1, 0, 2)
+
+    asyncio.run(story())
+
+
+def gives_up_when_conflicts_do_not_end() -> None:
+    async def story() -> None:
+        rig = Rig()
+        rig.world.conflict(1000)
+        with pytest.raises(ServerUnavailableError):
+            await rig.target.apply([rig.install("shop.example.com")])
+        assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
+
+    asyncio.run(story())
+
+
+def says_what_an_unusable_private_key_means() -> None:
+    async def story() -> None:
+        rig = Rig()
+        rig.world.fail_commit(NO_LOGON_SESSION)
+        with pytest.raises(ApplyError, match=r"0x80070520.*private key") as caught:
+            await rig.target.apply([rig.install("shop.example.com")])
+        assert not caught.value.retriable
+        assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
+
+    asyncio.run(story())
+
+
+def names_the_binding_that_iis_refuses() -> None:
+    async def story() -> None:
+        rig = Rig()
+        rig.world.refuse("*:443:bad.example.com")
+        with pytest.raises(ApplyError, match="0x80070057") as caught:
+            await rig.target.apply([rig.install("good.example.com"), rig.install("bad.example.com")])
+        assert caught.value.culprit == ("bad.example.com", 443)
+        assert (rig.https(), rig.world.commits, rig.world.open_sessions) == ([], 0, 0)
+
+    asyncio.run(story())
+
+
+def starts_a_site_that_stopped_at_the_commit() -> None:
+    async def story() -> None:
+        rig = Rig()
+        rig.world.add_site("Off", site_id=2, started=False)
+        rig.world.add_binding("Off", "*:8080:", protocol="http", flags=0)
+        rig.world.stop_on_commit("Web")
+        rig.world.hide_state("Web", 1)
+        await rig.target.apply([rig.install("shop.example.com")])
+        assert rig.world.starts == ["Web"]
+        assert rig.world.state("Web") is SiteState.STARTED
+        assert rig.world.state("Off") is SiteState.STOPPED
+
+    asyncio.run(story())
+
+
+def removes_the_catch_all_in_the_same_commit() -> None:
+    async def story() -> None:
+        rig = Rig(catch_all="remove")
+        rig.world.add_binding("Web", "*:443:", flags=0, thumbprint="01" * 20)
+        await rig.target.apply([rig.install("shop.example.com")])
+        assert [row.information for row in rig.https()] == ["*:443:shop.example.com"]
+        assert list(rig.world.records()) == ["shop.example.com:443"]
+        assert rig.world.commits == 1
+
+    asyncio.run(story())
+
+
+class NamelessStores(DotNetStores):
+    """Without friendly names: setting one is "not supported on Unix", says Mono."""
+
+    def _name(self, native: object, friendly_name: str) -> None:
+        pass
+
+
+def stores() -> NamelessStores:
+    return NamelessStores(location="CurrentUser")
+
+
+def a_certificate_is_imported_found_and_deleted(key: str) -> None:
+    issued = INTERMEDIATE.issue("shop.example.com", key="rsa" if key == "rsa" else "ec")
+    change = install(issued, "shop.example.com")
+    stores().add("My", new_certificate(change, tag_of([change])))
+    (found,) = stores().listing()
+    assert (found.store, found.thumbprint) == ("My", issued.thumbprint)
+    assert stores().fingerprints([found]) == {issued.thumbprint: issued.fingerprint}
+    stores().remove(found)
+    assert stores().listing() == []
+
+
+def a_missing_certificate_is_a_problem() -> None:
+    assert list(stores().key_problems("My", ["00" * 20])) == ["00" * 20]
+
+
+def a_certificate_without_its_key_is_a_problem() -> None:
+    """Mono keeps no private keys, which here is just what the check must find."""
+    issued = INTERMEDIATE.issue("shop.example.com", key="rsa")
+    change = install(issued, "shop.example.com")
+    stores().add("My", new_certificate(change, tag_of([change])))
+    assert "no private key" in stores().key_problems("My", [issued.thumbprint])[issued.thumbprint]
+    (found,) = stores().listing()
+    stores().remove(found)
+
+
+def a_file_with_another_certificate_is_refused() -> None:
+    issued, other = INTERMEDIATE.issue("one.example.com"), INTERMEDIATE.issue("two.example.com")
+    change = install(issued, "one.example.com")
+    made = new_certificate(change, tag_of([change]))
+    wrong = type(made)(
+        thumbprint=other.thumbprint, friendly_name=made.friendly_name, pfx=made.pfx, password=made.password
+    )
+    with pytest.raises(GatewayError, match=other.thumbprint):
+        stores().add("My", wrong)
+    assert stores().listing() == []
+
+
+def intermediates_are_added_once() -> None:
+    ders = der_of(INTERMEDIATE.issue("shop.example.com").chain)
+    native = stores()
+    for _ in range(2):
+        native.add_intermediates(ders)
+    with native._open("CA") as store:
+        assert [str(it.Thumbprint) for it in store.Certificates].count(thumbprint_of_intermediate()) == 1
+
+
+def thumbprint_of_intermediate() -> str:
+    return INTERMEDIATE.certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - Windows' name for it
+
+
+def a_password_is_in_no_error() -> None:
+    issued = INTERMEDIATE.issue("shop.example.com")
+    change = install(issued, "shop.example.com")
+    made = new_certificate(change, tag_of([change]))
+    wrong = type(made)(
+        thumbprint=made.thumbprint, friendly_name=made.friendly_name, pfx=made.pfx, password="not-" + made.password
+    )
+    with pytest.raises(GatewayError) as caught:
+        stores().add("My", wrong)
+    assert made.password not in str(caught.value)
+    assert made.password not in repr(wrong)
+
+
+TARGET_CASES: tuple[Callable[[], None], ...] = (
+    installs_renews_and_removes_in_one_commit_each,
+    plans_again_after_conflicts,
+    gives_up_when_conflicts_do_not_end,
+    says_what_an_unusable_private_key_means,
+    names_the_binding_that_iis_refuses,
+    starts_a_site_that_stopped_at_the_commit,
+    removes_the_catch_all_in_the_same_commit,
+)
+STORE_CASES: tuple[Callable[[], None], ...] = (
+    a_missing_certificate_is_a_problem,
+    a_certificate_without_its_key_is_a_problem,
+    a_file_with_another_certificate_is_refused,
+    intermediates_are_added_once,
+    a_password_is_in_no_error,
+)

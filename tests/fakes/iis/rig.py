@@ -1,0 +1,66 @@
+"""The IIS target over an IIS in memory, put together for tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.iis.catch_all import CatchAllPolicy
+from instance_agent.targets.iis.target import IisTarget
+from tests.fakes.iis.http_sys import HttpSys
+from tests.fakes.iis.memory import MemoryIis
+from tests.fakes.iis.stores import MemoryStores
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from instance_agent.targets.iis.shadow import SslRecord
+
+WEB = "Web"
+
+
+class Machine:
+    """A Windows Server for tests: IIS with one web site, certificate stores and http.sys."""
+
+    def __init__(self, *, version: tuple[int, int] = (10, 0), site: str | None = WEB) -> None:
+        self.iis = MemoryIis(version=version)
+        self.stores = MemoryStores()
+        self.http_sys = HttpSys(self.iis, self.stores)
+        self.foreign_records: list[SslRecord] = []
+        self.pauses: list[float] = []
+        self.iis.usable = self.stores.has_usable
+        if site is not None:
+            self.iis.add_site(site)
+            self.iis.add_binding(site, "*:80:", protocol="http", flags=0)
+
+    def target(
+        self,
+        *,
+        store: str = "My",
+        catch_all: str = "keep",
+        role_instance: str | None = None,
+        probe_address: str = "127.0.0.1",
+    ) -> IisTarget:
+        """A target as the agent makes it, not started."""
+        return IisTarget(
+            self.iis,
+            self.stores,
+            http_sys=self.records,
+            store=store,
+            catch_all=CatchAllPolicy.parse(catch_all),
+            role_instance=role_instance,
+            probe_address=probe_address,
+            pause=self.pauses.append,
+        )
+
+    def records(self) -> Sequence[SslRecord]:
+        """What netsh shows."""
+        return [*self.http_sys.records(), *self.foreign_records]
+
+    def bindings(self, site: str = WEB) -> dict[str, int]:
+        """The https bindings of a site: information and flags."""
+        return {row.information: row.flags for row in self.iis.rows(site) if row.protocol == "https"}
+
+    def served(self, endpoint: str) -> str | None:
+        """Thumbprint of the certificate on an http.sys record."""
+        found = self.iis.records().get(endpoint)
+        return None if found is None else found[0]

@@ -1,0 +1,58 @@
+"""What may happen to a process at a step: it dies, it stands still, or the service fails it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class ProcessDiedError(Exception):
+    """What a dead process meets at every further step; no code of certcast can have a plan for it."""
+
+
+@dataclass
+class Mortal:
+    """The steps of a process that dies before one of them and does nothing any more.
+
+    Attributes:
+        dies_at: Number of that step, from 1; 0 for a process that lives.
+        steps: Steps begun, by what they are.
+    """
+
+    dies_at: int = 0
+    steps: Counter[str] = field(default_factory=Counter)
+
+    async def __call__(self, what: str) -> None:
+        self.steps[what] += 1
+        if 0 < self.dies_at <= self.steps.total():
+            raise ProcessDiedError(what)
+
+
+@dataclass
+class Failing:
+    """Steps of which some end in an error.
+
+    Attributes:
+        errors: For each kind of step, the errors still to come.
+    """
+
+    errors: dict[str, list[Exception]]
+
+    async def __call__(self, what: str) -> None:
+        if self.errors.get(what):
+            raise self.errors[what].pop(0)
+
+
+class StandingStill:
+    """A process that stands still before one kind of step until it is told to go on."""
+
+    def __init__(self, before: str) -> None:
+        self.before = before
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, what: str) -> None:
+        if what == self.before:
+            self.reached.set()
+            await self.go_on.wait()

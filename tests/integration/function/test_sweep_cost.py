@@ -1,0 +1,111 @@
+"""What a sweep asks of a real storage account when there is nothing to do, counted in HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.azure.account import Account
+from shared.azure.key_encryption import make_key_file
+from shared.binding import BindingKey, BindingState, Claim, DesiredBinding
+from shared.bounded import gather_bounded
+from shared.config import StorageAccess
+from shared.function.cloud import Cloud
+from shared.function.sweep import sweep
+from shared.state.records import UploadRecord, UploadStatus
+from shared.validation.judge import Trust, ValidationPolicy
+from tests.rigs.emulator import emulator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import pytest
+
+UPLOADS = 300
+
+
+def test_three_hundred_unchanged_uploads_cost_one_page_of_each_listing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Of its own: a sweep acts on everything that is in an account.
+    with emulator() as azurite:
+        access = StorageAccess(connection_string=azurite.connection_string)
+        asyncio.run(unchanged(access, tmp_path / "key", caplog))
+
+
+async def unchanged(access: StorageAccess, key: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_key_file(key)
+    async with Account(access, key_encryption_key=f"file:{key}") as account:
+        await account.create_all()
+        await gather_bounded(served(account, number) for number in range(UPLOADS))
+        cloud = Cloud(
+            uploads=account.uploads,
+            bundles=account.bundles,
+            queues=account.queues,
+            state=account.state,
+            secrets=account.secrets,
+            policy=ValidationPolicy(trust=Trust.from_setting("off")),
+        )
+        caplog.set_level(logging.INFO, "azure.core.pipeline.policies.http_logging_policy")
+        caplog.clear()
+        report = await sweep(cloud)
+    assert (report.looked_at, report.settled, report.problems) == ([], [], [])
+    asked = Counter(requests(caplog.text))
+    assert set(asked) == {
+        "GET certificates",
+        "GET bundles",
+        "GET uploads()",
+        "GET bindings()",
+        "GET instances()",
+    }
+    assert asked["GET certificates"] == 1
+    assert asked.total() <= 10
+
+
+async def served(account: Account, number: int) -> None:
+    """An upload as it is once every instance has proved it."""
+    name, host = f"{number}.pfx", f"h{number}.test"
+    key = BindingKey(role="*", host=host, port=443)
+    etag = await account.uploads.write(name, b"pfx", {})
+    version = await account.uploads.version(name)
+    assert version is not None
+    start, end = version.created - timedelta(days=1), version.created + timedelta(days=90)
+    claim = Claim(
+        source=name,
+        revision=1,
+        source_etag=etag,
+        bundle_id="b/c",
+        fingerprint_sha256="f",
+        thumbprint_sha1="t",
+        not_before=start,
+        not_after=end,
+        uploaded_at=version.created,
+    )
+    row = DesiredBinding(
+        role="*",
+        host=host,
+        port=443,
+        state=BindingState.PRESENT,
+        generation=1,
+        changed_at=version.created,
+        claims=(claim,),
+        bundle_id="b/c",
+        source=name,
+        not_after=end,
+    )
+    record = UploadRecord(
+        name=name, revision=1, status=UploadStatus.LIVE, etag=etag, hosts=(host,), claims=(key,), not_after=end
+    )
+    await account.state.bindings.write(key, row, None)
+    await account.state.uploads.write(name, record, None)
+
+
+def requests(text: str) -> Iterator[str]:
+    """Method and path of every request that the SDKs say they made."""
+    for url, method in re.findall(r"Request URL: '([^']*)'\s+Request method: '([A-Z]+)'", text):
+        yield f"{method} {url.partition('/devstoreaccount1/')[2].partition('?')[0]}"

@@ -1,0 +1,189 @@
+"""The probe against real listeners on loopback: what it sees, what it says when it sees nothing, what it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import re
+import socket
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from instance_agent.installing.probe import ProbeError, served_fingerprint
+from instance_agent.targets.embedded.contexts import server_context
+from instance_agent.targets.parts.key_loading import load_bundle
+from tests.rigs.certificates import authority, self_signed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from tests.rigs.certificates import Issued
+
+
+async def until_they_leave(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+
+
+@asynccontextmanager
+async def listening(
+    context: ssl.SSLContext | None,
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] = until_they_leave,
+    address: str = "127.0.0.1",
+) -> AsyncIterator[tuple[str, int]]:
+    """A listener; at the end every client must have left, or waiting for it runs into the time limit."""
+    connections: list[asyncio.Task[None]] = []
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.create_task(attend(reader, writer)))
+
+    server = await asyncio.start_server(connected, address, 0, ssl=context, backlog=1024)
+    try:
+        yield server.sockets[0].getsockname()[:2]
+    finally:
+        server.close()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*connections)
+            await server.wait_closed()
+
+
+def context_for(issued: Issued) -> ssl.SSLContext:
+    return server_context(issued.bundle())
+
+
+async def test_the_served_leaf_is_told_whoever_issued_it_and_whether_or_not_it_has_expired() -> None:
+    root = authority()
+    long_ago = root.certificate.not_valid_before_utc
+    for issued in (
+        root.intermediate().issue("shop.example.com"),
+        root.issue("other.example.com", not_after=long_ago),
+        self_signed("self.example.com", key="rsa"),
+    ):
+        async with listening(context_for(issued)) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint
+
+
+async def test_a_weak_key_is_seen_too() -> None:
+    issued = self_signed("old.example.com", key="rsa1024")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    load_bundle(context, issued.bundle())
+    async with listening(context) as address:
+        assert await served_fingerprint(address, "old.example.com", timeout_s=5) == issued.fingerprint
+
+
+@pytest.mark.parametrize(("sni", "asked"), [("Shop.example.com", "Shop.example.com"), (None, None)])
+async def test_the_server_name_is_sent_as_given_or_not_at_all(sni: str | None, asked: str | None) -> None:
+    names: list[str | None] = []
+    context = context_for(self_signed("shop.example.com"))
+    context.sni_callback = lambda _connection, name, _context: names.append(name)
+    async with listening(context) as address:
+        await served_fingerprint(address, sni, timeout_s=5)
+    assert names == [asked]
+
+
+async def test_a_session_is_never_resumed_even_where_the_server_would() -> None:
+    issued = self_signed("shop.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # tickets and all
+    load_bundle(context, issued.bundle())
+    async with listening(context) as address:
+        for _ in range(3):
+            await served_fingerprint(address, "shop.example.com", timeout_s=5)
+    assert context.session_stats()["hits"] == 0
+
+
+async def test_a_closed_port_is_told_from_a_failed_handshake() -> None:
+    async with listening(None) as address:
+        pass
+    with pytest.raises(ProbeError, match=re.escape(f"127.0.0.1:{address[1]} cannot be connected to")) as caught:
+        await served_fingerprint(address, "shop.example.com", timeout_s=5)
+    assert not caught.value.reached
+
+
+async def test_an_alert_is_told_in_the_servers_words() -> None:
+    context = context_for(self_signed("shop.example.com"))
+    context.sni_callback = lambda *_: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:  # asyncio's own TLS would drop the connection before it has sent the alert
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+
+        serving = asyncio.create_task(asyncio.to_thread(serve))
+        with pytest.raises(ProbeError, match=r"handshake for shop\.example\.com: .*unrecognized name") as caught:
+            await served_fingerprint(listener.getsockname(), "shop.example.com", timeout_s=5)
+        await serving
+    assert caught.value.reached
+
+
+async def test_a_server_that_says_nothing_is_given_up_on_in_time() -> None:
+    async with listening(None) as address:
+        with pytest.raises(ProbeError, match=r"handshake without a server name within 0\.2 s") as caught:
+            await served_fingerprint(address, None, timeout_s=0.2)
+    assert caught.value.reached
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
+async def test_a_server_that_speaks_no_tls_is_reached_but_shows_nothing(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(16)
+        writer.write(answer)
+
+    async with listening(None, serve) as address:
+        with pytest.raises(ProbeError, match="the TLS handshake for shop") as caught:
+            await served_fingerprint(address, "shop.example.com", timeout_s=5)
+    assert caught.value.reached
+
+
+async def test_what_is_no_server_name_is_an_answer_and_not_a_crash() -> None:
+    async with listening(None) as address:
+        with pytest.raises(ProbeError, match="no server name"):
+            await served_fingerprint(address, "a..example.com", timeout_s=5)
+
+
+async def test_ipv6_listeners_are_met_too() -> None:
+    issued = self_signed("shop.example.com")
+    async with listening(context_for(issued), address="::1") as address:
+        assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint
+
+
+async def test_a_thousand_probes_in_turns_leave_no_connection_behind() -> None:
+    issued = self_signed("shop.example.com")
+    turn = asyncio.Semaphore(16)
+
+    async def look(address: tuple[str, int]) -> str:
+        async with turn:
+            return await served_fingerprint(address, "shop.example.com", timeout_s=30)
+
+    async with listening(context_for(issued)) as address:
+        seen = await asyncio.gather(*(look(address) for _ in range(1000)))
+    assert seen == [issued.fingerprint] * 1000
+
+
+async def test_a_cancelled_probe_closes_its_connection() -> None:
+    accepted = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        await until_they_leave(reader, writer)
+
+    async with listening(None, serve) as address:
+        probing = asyncio.create_task(served_fingerprint(address, None, timeout_s=60))
+        await accepted.wait()
+        probing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await probing
+    gc.collect()

@@ -1,0 +1,149 @@
+"""Starting the nginx target: which mode it chooses, what it refuses to start with, templates, and what it explains."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from instance_agent.installing.installer import install
+from shared.errors import ConfigurationError
+from shared.messages import InstallOutcome as Outcome
+from tests.rigs.nginx import beside_nginx, serving_nginx
+from tests.rigs.targets import bind, endpoint, eventually, expect, root, seen
+from tests.rigs.visitors import visiting
+
+
+@pytest.mark.parametrize(("dynamic", "mode"), [(True, "dynamic"), (False, "blocks")])
+async def test_the_mode_follows_from_what_nginx_has_loaded(dynamic: bool, mode: str) -> None:  # noqa: FBT001
+    async with serving_nginx(dynamic=dynamic, CERTCAST_NGINX_MODE="auto") as rig:
+        assert rig.target.mode == mode
+        assert (await rig.target.version()).startswith("nginx/")
+        assert (await rig.target.version()).endswith(f"({mode})")
+
+
+async def test_dynamic_mode_without_lua_ends_the_start_with_what_to_install() -> None:
+    async with beside_nginx(dynamic=False, CERTCAST_NGINX_MODE="dynamic") as rig:
+        with pytest.raises(ConfigurationError, match="libnginx-mod-http-lua"):
+            await rig.target.start()
+
+
+async def test_an_nginx_without_our_include_ends_the_start_with_the_line_to_add() -> None:
+    async with beside_nginx(dynamic=True) as rig:
+        configuration = rig.server.folder / "nginx.conf"
+        line = f'include "{rig.server.certificates}/*.conf";'
+        configuration.write_text(configuration.read_text().replace(line, ""))
+        with pytest.raises(ConfigurationError, match=r"add `include .*/certcast/\*\.conf;` inside http"):
+            await rig.target.start()
+
+
+async def test_folders_that_others_use_are_not_taken_over() -> None:
+    async with beside_nginx(dynamic=True) as rig:
+        settings = {
+            "CERTCAST_NGINX_FOLDER": str(rig.server.folder),
+            "CERTCAST_NGINX_SOCKET": str(Path(tempfile.gettempdir(), "control.sock")),
+        }
+        for name, value in settings.items():
+            before = rig.server.folder.stat().st_mode
+            with pytest.raises(ConfigurationError, match=name):
+                await rig.restart_agent(**{name: value})
+            assert rig.server.folder.stat().st_mode == before
+            rig.env |= rig.server.agent_environment
+
+
+async def test_a_broken_configuration_ends_the_start_with_what_nginx_says() -> None:
+    async with beside_nginx(dynamic=True) as rig:
+        configuration = rig.server.folder / "nginx.conf"
+        configuration.write_text(configuration.read_text() + "nonsense;\n")
+        with pytest.raises(ConfigurationError, match='unknown directive "nonsense"'):
+            await rig.target.start()
+
+
+async def test_a_port_taken_by_another_program_ends_the_start_and_nginx_goes_on() -> None:
+    async with beside_nginx(dynamic=True, CERTCAST_NGINX_TIMEOUT_S="1") as rig:
+        with (
+            socket.create_server(endpoint(rig, 443)),
+            pytest.raises(ConfigurationError, match=r"goes on with its old configuration .*a port in use"),
+        ):
+            await rig.target.start()
+        assert rig.server.process.returncode is None
+
+
+async def test_a_port_nginx_does_not_listen_on_is_refused_with_the_setting() -> None:
+    async with serving_nginx(dynamic=True) as rig:
+        (result,) = await install(rig.target, [bind(root().issue("a.example.com"), "a.example.com", 444)], rig.probe)
+        assert result.outcome is Outcome.REFUSED
+        assert "CERTCAST_NGINX_PORTS" in result.reason
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+async def test_a_fallback_named_in_the_settings_is_the_one_served(dynamic: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    fallback = root().issue("*.platform.example")
+    (tmp_path / "fallback.pem").write_bytes(fallback.bundle().to_pem())
+    async with serving_nginx(dynamic=dynamic, CERTCAST_NGINX_FALLBACK=str(tmp_path / "fallback.pem")) as rig:
+        assert await seen(rig, 443, "unknown.example") == fallback.fingerprint
+        explanation = await rig.target.explain_mismatch("a.example.com", 443, fallback.fingerprint)
+        assert "certificate for unknown names" in (explanation or "")
+
+
+async def test_the_installer_is_told_who_answered_instead() -> None:
+    async with serving_nginx(dynamic=True) as rig:
+        mine = bind(root().issue("a.example.com"), "a.example.com", 443)
+        await rig.target.apply([mine])
+        explain = rig.target.explain_mismatch
+        assert "a.example.com:443" in (await explain("b.example.com", 443, mine.bundle.fingerprint_sha256) or "")
+        assert "nginx -T" in (await explain("b.example.com", 443, "00" * 32) or "")
+
+
+class TestTemplates:
+    @pytest.mark.parametrize("dynamic", [True, False])
+    async def test_a_template_says_what_is_proxied_to(self, dynamic: bool, tmp_path: Path) -> None:  # noqa: FBT001
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            host = next(line.partition(": ")[2] for line in head.split("\r\n") if line.lower().startswith("x-tenant"))
+            writer.write(f"HTTP/1.0 200 OK\r\nContent-Length: {len(host)}\r\n\r\n{host}".encode())
+            await writer.drain()
+            writer.close()
+
+        upstream = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = upstream.sockets[0].getsockname()[1]
+        tenant = "$host" if dynamic else "{{ host }}"
+        (tmp_path / "body.j2").write_text(
+            f"location / {{\n proxy_pass http://127.0.0.1:{port};\n proxy_set_header X-Tenant {tenant};\n}}\n"
+        )
+        async with (
+            upstream,
+            serving_nginx(dynamic=dynamic, CERTCAST_NGINX_TEMPLATE=str(tmp_path / "body.j2")) as rig,
+        ):
+            issued = root().issue("shop.example.com")
+            await rig.target.apply([bind(issued, "shop.example.com", 443)])
+            await expect(rig, 443, {"shop.example.com": issued.fingerprint})
+            async with visiting(endpoint(rig, 443), "shop.example.com") as (visitor,):
+                assert (await visitor.get()).body == b"shop.example.com"
+
+    @pytest.mark.parametrize(
+        ("body", "complaint"),
+        [
+            ("location / { return 204; } }\nserver {", "closes a brace that it did not open"),
+            ("location / { return 200 {{ host }}; }", "'host' is undefined"),
+            ("nonsense on;", 'unknown directive "nonsense"'),
+            ("{% if %}", "line 1"),
+        ],
+    )
+    async def test_a_template_that_cannot_be_used_leaves_nginx_as_it_was(
+        self, body: str, complaint: str, tmp_path: Path
+    ) -> None:
+        async with serving_nginx(dynamic=True) as rig:
+            issued = root().issue("shop.example.com")
+            await rig.target.apply([bind(issued, "shop.example.com", 443)])
+            include = (rig.server.certificates / "certcast.conf").read_text()
+            (tmp_path / "body.j2").write_text(body)
+            with pytest.raises(ConfigurationError, match=complaint):
+                await rig.restart_agent(CERTCAST_NGINX_TEMPLATE=str(tmp_path / "body.j2"))
+            assert (rig.server.certificates / "certcast.conf").read_text() == include
+            assert await eventually(rig, 443, {"shop.example.com": issued.fingerprint})
+            await rig.restart_agent(CERTCAST_NGINX_TEMPLATE="")
+            assert await seen(rig, 443, "shop.example.com") == issued.fingerprint

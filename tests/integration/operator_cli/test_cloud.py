@@ -1,0 +1,422 @@
+"""`upload`, `status` and `remove` as processes of their own against a real storage account; a stand-in for the Function
+and for the instances looks at it as they would."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Self
+from uuid import uuid4
+
+import pytest
+from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME
+from shared.azure.account import Account
+from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.azure.key_encryption import make_key_file
+from shared.config import StorageAccess
+from shared.function.cloud import Cloud, utc_now
+from shared.function.intake import Notice, look_at
+from shared.function.results import fold
+from shared.messages import BindingReport, InstallOutcome, InstallReport
+from shared.state.records import InstanceRecord
+from shared.validation.judge import Trust, ValidationPolicy
+from tests.rigs.certificates import authority
+from tests.rigs.command_line import certcast, clean_environment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from shared.binding import DesiredBinding
+    from tests.rigs.command_line import Ran
+    from tests.rigs.emulator import Emulator
+
+CA = authority()
+INSTANCES = 2
+
+
+class Backstage:
+    """Plays the Function and the instances of one role, so that tests sharing the account do not meet."""
+
+    def __init__(self, cloud: Cloud, role: str) -> None:
+        self.cloud = cloud
+        self.role = role
+        self.outcome = InstallOutcome.LIVE
+        self.silent: set[str] = set()
+        self._seen: dict[str, str] = {}
+        self._reported: dict[tuple[str, str, int], int] = {}
+
+    @property
+    def instances(self) -> list[str]:
+        return [f"{self.role}-{number}" for number in range(INSTANCES)]
+
+    async def register(self) -> None:
+        for name in self.instances:
+            queue = f"cert-agent-{name}"
+            await self.cloud.queues.create(queue)
+            now = utc_now()
+            record = InstanceRecord(
+                id=name,
+                role=self.role,
+                host="machine",
+                queue=queue,
+                session="s",
+                ready=True,
+                target_kind="none",
+                target_version="1",
+                agent_version="1",
+                started_at=now,
+                last_seen=now,
+            )
+            await self.cloud.state.instances.update(name, lambda _, record=record: record)  # type: ignore[misc]
+
+    async def play(self) -> None:
+        while True:
+            await self._as_the_function()
+            await self._as_the_instances()
+            await asyncio.sleep(0.05)
+
+    async def _as_the_function(self) -> None:
+        found = {v.name: v.etag async for v in self.cloud.uploads.each() if v.name.startswith(self.role)}
+        for name, etag in found.items():
+            if self._seen.get(name) != etag:
+                await look_at(self.cloud, Notice(name=name, etag=etag))
+        for name in self._seen.keys() - found.keys():
+            await look_at(self.cloud, Notice(name=name, deletion=True))
+        self._seen = found
+
+    async def _as_the_instances(self) -> None:
+        rows = [known.value async for known in self.cloud.state.bindings.all(self.role)]
+        for instance in self.instances:
+            for row in rows:
+                key = (instance, row.host, row.port)
+                if instance not in self.silent and self._reported.get(key, 0) < row.generation:
+                    self._reported[key] = row.generation
+                    await fold(self.cloud, InstallReport(instance=instance, reports=(self._report(row),)))
+
+    def _report(self, row: DesiredBinding) -> BindingReport:
+        good = self.outcome is InstallOutcome.LIVE
+        return BindingReport(
+            role=row.role,
+            host=row.host,
+            port=row.port,
+            generation=row.generation,
+            source=row.source,
+            outcome=self.outcome if row.present else InstallOutcome.REMOVED,
+            reason="" if good else "the port is taken",
+            finished_at=utc_now(),
+        )
+
+
+@pytest.fixture
+async def backstage(azurite: Emulator, tmp_path: Path) -> AsyncIterator[Backstage]:
+    access = StorageAccess(connection_string=azurite.connection_string)
+    make_key_file(tmp_path / "key")
+    async with Account(access, key_encryption_key=f"file:{tmp_path / 'key'}") as account:
+        await account.create_all()
+        cloud = Cloud(
+            uploads=account.uploads,
+            bundles=account.bundles,
+            queues=account.queues,
+            state=account.state,
+            secrets=account.secrets,
+            policy=ValidationPolicy(trust=Trust.from_setting("off")),
+        )
+        stage = Backstage(cloud, f"cli-{uuid4().hex[:8]}")
+        await stage.register()
+        yield stage
+
+
+@asynccontextmanager
+async def playing(backstage: Backstage) -> AsyncIterator[None]:
+    task = asyncio.create_task(backstage.play())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class Desk:
+    """A person with a PFX and the command."""
+
+    def __init__(self, backstage: Backstage, azurite: Emulator, folder: Path) -> None:
+        self.role = backstage.role
+        self.name = f"{backstage.role}.pfx"
+        self.host = f"{backstage.role}.example.com"
+        self.env = clean_environment(CERTCAST_STORAGE=azurite.connection_string)
+        self._folder = folder
+
+    def pfx(self, *, password: str | None = "hunter2", not_before: datetime | None = None) -> Path:
+        path = self._folder / self.name
+        path.write_bytes(CA.issue(self.host, not_before=not_before).pfx(password))
+        return path
+
+    async def __call__(self, *arguments: str | Path, stdin: bytes = b"") -> Ran:
+        return await certcast(*arguments, stdin=stdin, env=self.env)
+
+    async def upload(self, path: Path, *arguments: str, stdin: bytes = b"hunter2\n") -> Ran:
+        return await self("upload", path, "--role", self.role, "--password-stdin", "--json", *arguments, stdin=stdin)
+
+    def using(self, **settings: str) -> Self:
+        self.env = clean_environment(**settings)
+        return self
+
+
+@pytest.fixture
+def desk(backstage: Backstage, azurite: Emulator, tmp_path: Path) -> Desk:
+    return Desk(backstage, azurite, tmp_path)
+
+
+async def test_an_upload_is_waited_for_until_it_is_live_everywhere(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx(), "--host", desk.host.upper(), "--port", "8443")
+    assert ran.code == 0, ran.err
+    assert ran.document["status"] == "live"
+    assert (ran.document["live"], ran.document["expected"]) == (INSTANCES, INSTANCES)
+    assert ran.document["hosts"] == [desk.host]
+    assert ran.document["port"] == 8443
+    assert ran.document["seconds_to_live"] >= 0
+    assert "hunter2" not in ran.out + ran.err
+    version = await backstage.cloud.uploads.version(desk.name)
+    assert version is not None
+    assert "CertificatePassword" not in version.metadata
+    assert version.metadata["HostHeader"] == desk.host
+
+
+async def test_an_upload_without_a_password_is_sent_without_one(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        ran = await desk("upload", desk.pfx(password=None), "--role", desk.role)
+    assert ran.code == 0, ran.err
+    assert f"live: {desk.name} on {INSTANCES}/{INSTANCES} in " in ran.out
+    version = await backstage.cloud.uploads.version(desk.name)
+    assert version is not None
+    assert version.metadata.keys() == {"Role"}
+
+
+async def test_what_would_be_rejected_is_not_sent(desk: Desk, backstage: Backstage) -> None:
+    ran = await desk.upload(desk.pfx(), "--host", "other.example.org")
+    assert ran.code == 1
+    assert ran.document["uploaded"] is False
+    assert [violation["code"] for violation in ran.document["violations"]] == ["host_not_covered"]
+    assert await backstage.cloud.uploads.version(desk.name) is None
+
+
+async def test_a_renewal_is_not_taken_for_live_because_the_certificate_before_is(
+    desk: Desk, backstage: Backstage
+) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+    ran = await desk.upload(desk.pfx(), "--timeout", "1")
+    assert ran.code == 3
+    assert "nobody has looked at it" in ran.document["error"]
+    async with playing(backstage):
+        ran = await desk.upload(renewed := desk.pfx())
+    assert ran.code == 0, ran.err
+    checked = await desk("check", renewed, "--json", "--password-stdin", stdin=b"hunter2")
+    assert ran.document["fingerprint_sha256"] == checked.document["fingerprint_sha256"]
+
+
+async def test_an_instance_that_says_nothing_times_out_with_how_far_it_got(desk: Desk, backstage: Backstage) -> None:
+    backstage.silent = {backstage.instances[0]}
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx(), "--timeout", "3")
+    assert ran.code == 3
+    assert (ran.document["status"], ran.document["live"], ran.document["expected"]) == ("accepted", 1, 2)
+    assert "live on 1/2" in ran.document["error"]
+
+
+async def test_an_instance_that_cannot_serve_it_is_a_failure_with_its_reason(desk: Desk, backstage: Backstage) -> None:
+    backstage.outcome = InstallOutcome.FAILED
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx())
+    assert ran.code == 1
+    assert ran.document["status"] == "failed"
+    assert "the port is taken" in ran.document["reason"]
+
+
+async def test_a_rejection_by_the_cloud_alone_is_told_with_its_reasons(desk: Desk, backstage: Backstage) -> None:
+    roots = Trust(roots=(authority("the only one").certificate,), name="roots.pem")
+    object.__setattr__(backstage.cloud, "policy", ValidationPolicy(trust=roots))
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx())
+    assert ran.code == 1
+    assert (ran.document["status"], ran.document["uploaded"]) == ("rejected", True)
+    assert [violation["code"] for violation in ran.document["violations"]] == ["incomplete_chain"]
+
+
+async def test_an_older_certificate_than_the_one_served_is_superseded_and_fails(
+    desk: Desk, backstage: Backstage
+) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+        older = desk.pfx(not_before=datetime.now(UTC) - timedelta(days=9))
+        ran = await desk.upload(older, "--name", f"{desk.role}/older.pfx")
+    assert ran.code == 1
+    assert ran.document["status"] == "superseded"
+    assert [violation["code"] for violation in ran.document["violations"]] == ["older_than_live"]
+
+
+async def test_a_certificate_for_later_is_done_when_it_is_scheduled(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx(not_before=datetime.now(UTC) + timedelta(days=2)))
+    assert (ran.code, ran.document["status"]) == (0, "scheduled")
+
+
+async def test_without_waiting_the_upload_alone_is_done(desk: Desk, backstage: Backstage) -> None:
+    ran = await desk.upload(desk.pfx(), "--no-wait")
+    assert (ran.code, ran.document["uploaded"]) == (0, True)
+    assert await backstage.cloud.uploads.version(desk.name) is not None
+
+
+async def test_an_uploader_who_may_use_the_container_alone_learns_it_from_the_tags(
+    desk: Desk, backstage: Backstage, azurite: Emulator
+) -> None:
+    permission = ContainerSasPermissions(read=True, write=True, create=True, delete=True, tag=True)
+    sas = generate_container_sas(
+        ACCOUNT_NAME,
+        UPLOADS_CONTAINER,
+        account_key=ACCOUNT_KEY,
+        permission=permission,
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
+    desk.using(CERTCAST_STORAGE=f"BlobEndpoint={azurite.blob_url};SharedAccessSignature={sas}", CERTCAST_TRUST="off")
+    async with playing(backstage):
+        ran = await desk.upload(desk.pfx())
+        again = await desk.upload(desk.pfx(not_before=datetime.now(UTC) - timedelta(days=1)))
+    assert ran.code == 0, ran.err
+    assert (ran.document["status"], ran.document["live"], ran.document["expected"]) == ("live", 2, 2)
+    assert again.code == 0, again.err
+    refused = await desk("status")
+    assert refused.code == 2
+    assert "opens the container alone" in refused.err
+
+
+async def test_status_shows_uploads_and_instances(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+    document = (await desk("status", "--json")).document
+    upload = next(upload for upload in document["uploads"] if upload["name"] == desk.name)
+    assert (upload["status"], upload["live"], upload["expected"]) == ("live", 2, 2)
+    mine = [instance for instance in document["instances"] if instance["role"] == desk.role]
+    assert [instance["id"] for instance in mine] == backstage.instances
+    assert all(instance["ready"] for instance in mine)
+    tables = await desk("status", desk.name)
+    assert tables.code == 0
+    for text in (desk.name, f"{desk.host}:443", *backstage.instances):
+        assert text in tables.out
+    assert "\x1b" not in tables.out
+
+
+async def test_a_removal_is_waited_for_until_nobody_serves_it(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+        backstage.silent = {backstage.instances[1]}
+        late = await desk("remove", desk.name, "--timeout", "2", "--json")
+        assert late.code == 3
+        assert (late.document["status"], late.document["live"]) == ("removed", 1)
+        still = (await desk("status", "--json")).document["uploads"]
+        assert desk.name in [upload["name"] for upload in still]
+        backstage.silent = set()
+        assert (await desk.upload(desk.pfx())).code == 0
+        ran = await desk("remove", desk.name, "--json")
+    assert ran.code == 0, ran.err
+    assert (ran.document["status"], ran.document["live"]) == ("removed", 0)
+    gone = (await desk("status", "--json")).document["uploads"]
+    assert desk.name not in [upload["name"] for upload in gone]
+
+
+async def test_removing_what_is_not_there_fails_with_the_way_to_find_names(desk: Desk) -> None:
+    ran = await desk("remove", "nothing-of-that-name.pfx", "--json")
+    assert ran.code == 1
+    assert "certcast status" in ran.document["error"]
+
+
+async def test_an_upload_that_nobody_ever_looked_at_is_removed_at_once(desk: Desk) -> None:
+    assert (await desk.upload(desk.pfx(), "--no-wait")).code == 0
+    ran = await desk("remove", desk.name)
+    assert ran.code == 0, ran.err
+
+
+@pytest.mark.parametrize("command", [["status"], ["remove", "a.pfx"], ["upload"]])
+async def test_storage_that_is_not_there_is_told_at_once_with_the_way_to_start_it(
+    desk: Desk, command: list[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    blob = f"BlobEndpoint=http://127.0.0.1:{port}/{ACCOUNT_NAME}"
+    desk.using(CERTCAST_STORAGE=f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};{blob}")
+    arguments = [*command, desk.pfx(password=None)] if command == ["upload"] else command
+    ran = await desk(*arguments, "--json")
+    assert ran.code == 1
+    assert "certcast up" in ran.document["error"]
+    assert f"127.0.0.1:{port}" in ran.document["error"]
+
+
+@pytest.mark.parametrize(
+    ("connection_string", "code"),
+    [
+        ("hunter2", 2),
+        (f"AccountName={ACCOUNT_NAME};AccountKey=hunter2;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
+        (f"AccountName={ACCOUNT_NAME};AccountKey=aHVudGVyMg==;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
+        ("BlobEndpoint=http://[hunter2;SharedAccessSignature=sig", 2),
+    ],
+)
+async def test_a_wrong_connection_string_is_one_line_that_does_not_quote_it(
+    desk: Desk, azurite: Emulator, connection_string: str, code: int
+) -> None:
+    text = connection_string.replace("BLOB", azurite.blob_url).replace("TABLE", azurite.table_url)
+    desk.using(CERTCAST_STORAGE=text)
+    ran = await desk("status", "--json")
+    assert ran.code == code, ran.err
+    assert ran.document.keys() == {"error"}
+    assert "hunter2" not in ran.out + ran.err
+    assert "aHVudGVyMg" not in ran.out + ran.err
+    assert "Traceback" not in ran.err
+
+
+async def test_an_account_without_certcast_is_told_to_be_so(desk: Desk, azurite: Emulator) -> None:
+    nobody = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
+    desk.using(CERTCAST_STORAGE=f"{nobody};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}")
+    ran = await desk("status", "--json")
+    assert ran.code == 1
+    assert len(ran.err.strip().splitlines()) == 1
+
+
+async def test_watching_prints_what_changes_until_ctrl_c(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "operator_cli", "status", desk.name, "--watch"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=desk.env,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while b"last seen" not in await process.stdout.readline():
+                pass
+            process.send_signal(signal.SIGINT)
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (process.returncode, err) == (0, b"")
+    assert b"\x1b" not in out
+
+
+async def test_watching_and_one_document_exclude_each_other(desk: Desk) -> None:
+    ran = await desk("status", "--watch", "--json")
+    assert ran.code == 2
+    assert json.loads(ran.out).keys() == {"error"}

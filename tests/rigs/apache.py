@@ -1,0 +1,153 @@
+"""A real Apache beside a files target whose templates are those of docs/targets/files.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instance_agent.installing.probe import served_fingerprint
+from instance_agent.selection import make_target
+from instance_agent.targets.parts.fallback import self_made_fallback
+from local_azure.processes import child as child_process
+from local_azure.processes.listening import PortOffsets
+from shared.bundle import CertificateBundle
+from tests.rigs.deployment import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from instance_agent.targets.base import BindingTarget
+    from local_azure.processes.child import ChildProcess
+
+PORTS = (443, 8443)
+DOCUMENT = ROOT / "docs" / "targets" / "files.md"
+
+_MODULES = "/usr/lib/apache2/modules"
+_CONFIGURATION = """\
+ServerRoot "{folder}"
+ServerName apache.certcast.invalid
+PidFile "{folder}/httpd.pid"
+ErrorLog /dev/stderr
+DefaultRuntimeDir "{folder}"
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule ssl_module {modules}/mod_ssl.so
+{user}
+MaxKeepAliveRequests 0
+KeepAliveTimeout 60
+DocumentRoot "{folder}/www"
+SSLSessionCache none
+{listeners}
+IncludeOptional "{folder}/certcast/rendered/apache.conf"
+"""
+_LISTENER = """\
+Listen 127.0.0.1:{port}
+<VirtualHost *:{port}>
+    ServerName fallback.certcast.invalid
+    SSLEngine on
+    SSLCertificateFile "{folder}/fallback.pem"
+</VirtualHost>
+"""
+
+
+def documented(name: str) -> str:
+    """The code block of the documentation that follows the mention of a file."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    found = re.search(rf"`{re.escape(name)}`[^\n]*\n+```[a-z]*\n(.*?)```", text, re.DOTALL)
+    assert found, f"{DOCUMENT} shows no {name}"
+    return found[1]
+
+
+class ApacheRig:
+    """The server, and the target that stands for the agent."""
+
+    ports = PORTS
+    probe = staticmethod(served_fingerprint)
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.env = dict(env)
+        self.process: ChildProcess | None = None
+        self.target: BindingTarget = make_target("files", self.env)
+
+    @property
+    def fallback(self) -> str:
+        return CertificateBundle.from_pem((self.folder / "fallback.pem").read_bytes()).fingerprint_sha256
+
+    async def restart_agent(self, **settings: str) -> None:
+        await self.target.stop()
+        self.env |= settings
+        self.target = make_target("files", self.env)
+        await self.target.start()
+
+    async def start_server(self) -> None:
+        command = [apache(), "-f", str(self.folder / "httpd.conf"), "-DFOREGROUND"]
+        self.process = child_process.start("apache2", command, folder=self.folder)
+        await self.process.line_matching(re.compile("resuming normal operations"), timeout_s=30)
+
+    async def stop_server(self) -> None:
+        if self.process is not None:
+            await self.process.stop()
+
+
+def apache() -> str:
+    found = shutil.which("apache2") or shutil.which("apache2", path="/usr/sbin") or shutil.which("httpd")
+    assert found, "needs Apache: apt-get install apache2-bin"
+    return found
+
+
+@asynccontextmanager
+async def serving_apache(**settings: str) -> AsyncIterator[ApacheRig]:
+    """A running Apache and a started target; nothing of them is left in the end."""
+    offsets = PortOffsets.reserve(1, ports=PORTS)
+    folder = Path(tempfile.mkdtemp(prefix="certcast-test-"))
+    try:
+        _write(folder, offsets.offsets[0])
+        rig = ApacheRig(
+            folder,
+            {
+                "CERTCAST_FILES_FOLDER": str(folder / "certcast"),
+                "CERTCAST_FILES_TEMPLATES": str(folder / "templates"),
+                "CERTCAST_FILES_CHECK": f"{apache()} -t -f '{folder}/httpd.conf'",
+                "CERTCAST_FILES_RELOAD": f"pkill -USR1 -F '{folder}/httpd.pid'",
+                "CERTCAST_FILES_FALLBACK": str(folder / "fallback.pem"),
+                "CERTCAST_FILES_ADDRESS": "127.0.0.1",
+                "CERTCAST_FILES_PORT_OFFSET": str(offsets.offsets[0]),
+                "CERTCAST_RELOAD_MIN_INTERVAL_S": "0",
+                **settings,
+            },
+        )
+        await rig.start_server()
+        try:
+            await rig.target.start()
+            yield rig
+        finally:
+            await rig.target.stop()
+            await rig.stop_server()
+    finally:
+        offsets.release()
+        with contextlib.suppress(FileNotFoundError):
+            await asyncio.to_thread(shutil.rmtree, folder)
+
+
+def _write(folder: Path, offset: int) -> None:
+    (folder / "www").mkdir()
+    (folder / "templates" / "all").mkdir(parents=True)
+    (folder / "templates" / "all" / "apache.conf.j2").write_text(documented("templates/all/apache.conf.j2"))
+    (folder / "fallback.pem").write_bytes(self_made_fallback(datetime.now(UTC)).to_pem())
+    (folder / "httpd.conf").write_text(
+        _CONFIGURATION.format(
+            folder=folder,
+            modules=_MODULES,
+            user="User www-data\nGroup www-data" if os.geteuid() == 0 else "",
+            listeners="".join(_LISTENER.format(folder=folder, port=port + offset) for port in PORTS),
+        )
+    )

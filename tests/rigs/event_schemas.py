@@ -1,0 +1,47 @@
+"""The schemas of outgoing events, as docs/events has them, and whether an event is what its schema says."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+from tests.rigs.deployment import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = ROOT / "docs" / "events"
+SUFFIX = ".schema.json"
+
+
+@cache
+def schemas() -> dict[str, Any]:
+    """The schema documents, by name."""
+    return {
+        path.name.removesuffix(SUFFIX): json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(FOLDER.glob(f"*{SUFFIX}"))
+    }
+
+
+@cache
+def validator(event_type: str) -> Draft202012Validator:
+    """What checks the events of a type."""
+    resources = ((f"{name}{SUFFIX}", Resource.from_contents(schema)) for name, schema in schemas().items())
+    registry: Registry[Any] = Registry().with_resources(resources)
+    return Draft202012Validator(
+        schemas()[event_type], registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+def check_event(event: Mapping[str, Any]) -> None:
+    """See that an event is what the schema of its type says.
+
+    Raises:
+        AssertionError: It is not; the text says where.
+    """
+    errors = [f"{error.json_path}: {error.message}" for error in validator(event["type"]).iter_errors(dict(event))]
+    assert not errors, errors

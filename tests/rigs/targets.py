@@ -1,0 +1,100 @@
+"""A server under test as the targets' contract sees it, and the changes and looks the contract is written in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from instance_agent.installing.probe import ProbeError
+from instance_agent.targets.base import Install
+from shared.bundle import CertificateBundle, bundle_id
+from tests.rigs.certificates import Authority, authority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from instance_agent.installing.probe import Probe
+    from instance_agent.targets.base import BindingTarget, InstalledBinding
+    from tests.rigs.certificates import Issued
+
+SETTLE_S = 20.0
+"""How long a change may take to be seen on a busy machine; no test waits so long when all is well."""
+
+
+class Rig(Protocol):
+    """One started target over a running server that is the test's own, with nothing bound on it."""
+
+    @property
+    def target(self) -> BindingTarget:
+        """The target, started."""
+
+    @property
+    def probe(self) -> Probe:
+        """How to look at the server: `served_fingerprint` where it speaks TLS."""
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Two values of `PortNumber` the server can be used with."""
+
+    @property
+    def fallback(self) -> str | None:
+        """Fingerprint served where no binding answers; None where the handshake fails instead."""
+
+    async def restart_agent(self) -> None:
+        """Stop the target and start another over the same server; only `RestartContract` asks for it."""
+
+
+@cache
+def root() -> Authority:
+    """One authority for a whole run."""
+    return authority()
+
+
+def bind(issued: Issued, host: str, port: int) -> Install:
+    """The change that serves a certificate for a host."""
+    bundle = issued.bundle()
+    return Install(host=host, port=port, bundle_id=bundle_id(bundle, os.urandom(8)), bundle=bundle, generation=1)
+
+
+def unfit(host: str, port: int) -> Install:
+    """A change no server may take: its key belongs to another certificate."""
+    issued, other = root().issue(host), root().issue(host)
+    bundle = CertificateBundle(leaf=issued.certificate, chain=issued.chain, key=other.key)
+    return Install(host=host, port=port, bundle_id=bundle_id(bundle, os.urandom(8)), bundle=bundle, generation=1)
+
+
+def endpoint(rig: Rig, port: int) -> tuple[str, int]:
+    """Where to meet the server."""
+    address = rig.target.endpoint(port)
+    assert address is not None, "a rig's server must have a listener"
+    return address
+
+
+async def seen(rig: Rig, port: int, sni: str | None) -> str | None:
+    """The fingerprint served now; None when the handshake fails."""
+    try:
+        return await rig.probe(endpoint(rig, port), sni, timeout_s=10)
+    except ProbeError:
+        return None
+
+
+async def eventually(rig: Rig, port: int, expected: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What is served by host, looked at until it is as expected or patience ends: a reload takes a moment."""
+    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    while True:
+        found = {host: await seen(rig, port, host) for host in expected}
+        if found == expected or asyncio.get_running_loop().time() > deadline:
+            return found
+        await asyncio.sleep(0.05)
+
+
+async def expect(rig: Rig, port: int, expected: Mapping[str, str | None]) -> None:
+    """Fail unless this is what is served, by host."""
+    assert await eventually(rig, port, expected) == expected
+
+
+def owned(bindings: frozenset[InstalledBinding]) -> dict[tuple[str, int], str]:
+    """What a target says it owns, as fingerprints by host and port."""
+    return {binding.key: binding.fingerprint_sha256 for binding in bindings}

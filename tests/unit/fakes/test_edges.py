@@ -1,0 +1,84 @@
+"""The fake edges keep the contract of the real ones, or the use cases' tests would prove nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.errors import CertcastError
+from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract
+from tests.fakes.edges import FakeStorage
+
+
+@pytest.fixture
+def edges() -> Edges:
+    storage = FakeStorage()
+    cloud = storage.cloud()
+
+    async def send_raw(queue: str, _: str) -> None:
+        storage.put(queue, None)
+
+    async def wait(seconds: float) -> None:
+        storage.clock.advance(seconds)
+
+    return Edges(
+        table=storage.table("installations"),
+        uploads=cloud.uploads,
+        bundles=cloud.bundles,
+        other_bundles=storage.cloud(key="another").bundles,
+        queues=cloud.queues,
+        send_raw=send_raw,
+        wait=wait,
+    )
+
+
+class TestFakeTable(TableContract):
+    @pytest.mark.parametrize(
+        ("key", "columns"),
+        [
+            ("a/b", {}),
+            ("a\nb", {}),
+            ("x" * 600, {}),
+            ("row", {"text": "x" * 33_000}),
+            ("row", {"number": 2**31}),
+            ("row", {"bytes": bytes(70_000)}),
+            ("row", {f"c{number}": bytes(60_000) for number in range(20)}),
+        ],
+    )
+    async def test_what_the_service_refuses_is_refused(
+        self, edges: Edges, key: str, columns: dict[str, str | int | float | bool | bytes]
+    ) -> None:
+        with pytest.raises(CertcastError, match="400"):
+            await edges.table.insert("partition", key, columns)
+
+
+class TestFakeUploads(UploadsContract):
+    async def test_tags_that_the_service_refuses_are_refused(self, edges: Edges) -> None:
+        await edges.uploads.write("a.pfx", b"", {})
+        for tags in ({"a": "größe"}, {"a": "x" * 257}, {"": "x"}, {f"t{number}": "" for number in range(11)}):
+            with pytest.raises(CertcastError, match="400"):
+                await edges.uploads.set_tags("a.pfx", tags)
+
+    async def test_an_account_without_tags_has_none(self) -> None:
+        storage = FakeStorage()
+        storage.has_tags = False
+        uploads = storage.cloud().uploads
+        await uploads.write("a.pfx", b"", {})
+        assert not await uploads.set_tags("a.pfx", {"a": "b"})
+        assert await uploads.tags("a.pfx") is None
+
+
+class TestFakeBundles(BundlesContract):
+    pass
+
+
+class TestFakeQueues(QueuesContract):
+    async def test_what_the_service_refuses_is_refused(self, edges: Edges) -> None:
+        await edges.queues.create("queue")
+        with pytest.raises(CertcastError, match="413"):
+            await edges.queues.send("queue", "x" * 50_000)
+        with pytest.raises(CertcastError, match="400"):
+            await edges.queues.send("queue", "x", delay_s=8 * 24 * 3600)
+        with pytest.raises(CertcastError, match="400"):
+            await edges.queues.send("queue", "x", delay_s=60, ttl_s=60)
+        with pytest.raises(CertcastError, match="400"):
+            await edges.queues.create("Not_A_Queue")

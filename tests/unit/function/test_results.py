@@ -1,0 +1,588 @@
+"""From reports to a status: who is waited for, what counts, and that many reports at once cost no square of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import UnavailableError
+from shared.function.intake import look_at
+from shared.function.results import SETTLING, fold, settle, status_tags, tag
+from shared.function.sweep import sweep
+from shared.messages import InstallOutcome, InstallReport
+from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
+from shared.verdict import VerdictCode, Violation
+from tests.fakes.edges import FakeStorage
+from tests.fakes.processes import Mortal, ProcessDiedError
+from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
+from tests.rigs.effort import examples
+from tests.rigs.scenes import PASSWORD, Scene
+
+if TYPE_CHECKING:
+    from shared.function.cloud import Cloud
+
+HOST = "a.example.com"
+
+
+async def platform(*names: str) -> Scene:
+    """Instances, and one upload they were told of."""
+    scene = Scene()
+    await scene.join(*names)
+    await scene.accepted("a.pfx", HOST)
+    return scene
+
+
+async def counts(scene: Scene, name: str = "a.pfx") -> tuple[UploadStatus, int, int]:
+    record = await scene.record(name)
+    return (record.status, record.live, record.total)
+
+
+class TestStatus:
+    async def test_is_live_only_when_every_expected_instance_has_proved_it(self) -> None:
+        scene = await platform("i0", "i1", "i2")
+        seen = [await counts(scene)]
+        for name in ("i0", "i1", "i2"):
+            scene.storage.clock.advance(1)
+            await scene.everyone_obeys(name)
+            seen.append(await counts(scene))
+        accepted = UploadStatus.ACCEPTED
+        assert seen == [(accepted, 0, 3), (accepted, 1, 3), (accepted, 2, 3), (UploadStatus.LIVE, 3, 3)]
+        assert (await scene.record("a.pfx")).seconds_to_live == 3
+        assert (await scene.tags("a.pfx"))["certcast_live"] == "3/3"
+
+    async def test_is_live_only_when_every_host_is_proved(self) -> None:
+        scene = Scene()
+        await scene.join("i0")
+        await scene.accepted("a.pfx", "a.example.com", "b.example.com")
+        await scene.report("i0", [await scene.row("b.example.com")])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
+        await scene.report("i0", [await scene.row("a.example.com")])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_is_partially_live_with_the_reason_when_some_fail(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.obey("i0")
+        await scene.obey("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
+        reason = (await scene.record("a.pfx")).reason
+        assert reason == "instance i1, a.example.com:443: the catch-all binding answers"
+        tags = await scene.tags("a.pfx")
+        assert tags["certcast_status"] == "partially_live"
+        assert tags["certcast_reason"] == "instance i1 a.example.com:443: the catch-all binding answers"
+
+    @pytest.mark.parametrize("outcome", [InstallOutcome.FAILED, InstallOutcome.REFUSED, InstallOutcome.PROBE_MISMATCH])
+    async def test_is_failed_with_the_reason_when_all_fail(self, outcome: InstallOutcome) -> None:
+        scene = await platform("i0", "i1")
+        await scene.obey("i0", "i1", outcome=outcome)
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.FAILED, 0, 2)
+        assert outcome.value in (await scene.record("a.pfx")).reason
+
+    async def test_is_not_decided_while_somebody_is_still_at_work(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="no room")
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 2)
+        assert "no room" in (await scene.record("a.pfx")).reason
+
+    async def test_is_live_after_all_when_an_instance_succeeds_later(self) -> None:
+        scene = await platform("i0")
+        await scene.obey("i0", outcome=InstallOutcome.FAILED)
+        await scene.fold()
+        scene.storage.clock.advance(5)
+        await scene.report("i0", [await scene.row(HOST)])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+        assert (await scene.record("a.pfx")).reason == ""
+
+    async def test_keeps_the_moment_it_became_live(self) -> None:
+        scene = await platform("i0")
+        scene.storage.clock.advance(2)
+        await scene.everyone_obeys("i0")
+        scene.storage.clock.advance(60)
+        await scene.beat("i0")
+        await scene.report("i0", [await scene.row(HOST)])
+        await scene.fold()
+        assert (await scene.record("a.pfx")).seconds_to_live == 2
+
+    async def test_without_instances_says_that_there_are_none(self) -> None:
+        scene = await platform()
+        record = await scene.record("a.pfx")
+        assert (record.status, record.total) == (UploadStatus.ACCEPTED, 0)
+        assert record.reason == "no running instance is registered for role *; it is installed when one registers"
+
+
+class TestWhoIsWaitedFor:
+    async def test_an_instance_that_went_silent_is_not(self) -> None:
+        scene = await platform("i0", "i1")
+        scene.storage.clock.advance(SILENT_AFTER.total_seconds() / 2)
+        await scene.beat("i0")
+        await scene.everyone_obeys("i0")
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
+        scene.storage.clock.advance(SILENT_AFTER.total_seconds() / 2)
+        await scene.report("i0", [await scene.row(HOST)])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_instance_that_was_stopped_is_not(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.beat("i1", stopped=True)
+        await scene.everyone_obeys("i0")
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_instance_that_went_silent_for_good_is_found_out_by_the_sweep(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.everyone_obeys("i0")
+        scene.storage.clock.advance(SILENT_AFTER.total_seconds())
+        await scene.beat("i0")
+        await sweep(scene.cloud)
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_instance_that_was_reaped_is_not(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.everyone_obeys("i0")
+        scene.storage.clock.advance(REAP_AFTER.total_seconds())
+        await scene.beat("i0")
+        await sweep(scene.cloud)
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+        assert "cert-agent-i1" not in scene.storage.queues
+
+    async def test_an_instance_that_joins_late_counts_once_it_serves_everything(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        await scene.join("late")
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+        await scene.report("late", [await scene.row(HOST)])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+
+    async def test_an_instance_that_joins_late_and_fails_does_not_take_the_status_back(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        await scene.join("late")
+        await scene.report("late", [await scene.row(HOST)], outcome=InstallOutcome.FAILED)
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_the_first_instance_ever_makes_it_live(self) -> None:
+        scene = await platform()
+        await scene.join("i0")
+        await scene.report("i0", [await scene.row(HOST)])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_one_that_never_reports_is_given_up_in_the_end_and_named(self) -> None:
+        scene = await platform("i0", "mute")
+        await scene.everyone_obeys("i0")
+        for _ in range(11):
+            scene.storage.clock.advance(60)
+            await scene.beat("i0", "mute")
+            await sweep(scene.cloud)
+        assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
+        assert "instance mute has reported nothing" in (await scene.record("a.pfx")).reason
+
+    async def test_an_instance_of_another_role_is_not(self) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await scene.join("api0", role="api")
+        metadata = {"CertificatePassword": PASSWORD, "Role": "web"}
+        await look_at(scene.cloud, await scene.upload("a.pfx", HOST, metadata=metadata))
+        await scene.everyone_obeys("web0", "api0")
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_instance_told_twice_reports_twice_and_counts_once(self) -> None:
+        scene = await platform("i0", "i1")
+        for _ in range(2):
+            await scene.report("i0", [await scene.row(HOST)])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
+
+
+class TestReportsOutOfOrder:
+    async def test_a_late_report_of_an_older_generation_is_ignored(self) -> None:
+        scene = await platform("i0")
+        old = await scene.row(HOST)
+        await scene.accepted("a.pfx", HOST, serial=1)
+        await scene.everyone_obeys("i0")
+        scene.storage.clock.advance(1)
+        await scene.report("i0", [old], outcome=InstallOutcome.FAILED)
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_earlier_report_of_the_same_generation_is_ignored(self) -> None:
+        scene = await platform("i0")
+        row = await scene.row(HOST)
+        failed = InstallReport(instance="i0", reports=(scene.outcome_of(row, InstallOutcome.FAILED),))
+        scene.storage.clock.advance(1)
+        succeeded = InstallReport(instance="i0", reports=(scene.outcome_of(row),))
+        await fold(scene.cloud, succeeded)
+        await fold(scene.cloud, failed)
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+    async def test_a_report_on_what_has_been_renewed_since_proves_nothing(self) -> None:
+        scene = await platform("i0")
+        old = await scene.row(HOST)
+        await scene.accepted("a.pfx", HOST, serial=1)
+        await scene.report("i0", [old])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
+
+    async def test_a_report_about_an_upload_nobody_knows_does_no_harm(self) -> None:
+        scene = await platform("i0")
+        stranger = replace(await scene.row(HOST), source="stranger.pfx")
+        await scene.report("i0", [stranger])
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
+
+
+class TestRoles:
+    @staticmethod
+    async def upload_for(scene: Scene, role: str, name: str, *hosts: str, day: int = 0) -> None:
+        metadata = {"CertificatePassword": PASSWORD, "Role": role}
+        await look_at(scene.cloud, await scene.upload(name, *hosts, day=day, metadata=metadata))
+
+    async def test_a_row_of_an_instances_role_overrides_the_one_for_all(self) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await scene.join("api0", role="api")
+        await self.upload_for(scene, "*", "all.pfx", HOST)
+        await self.upload_for(scene, "web", "web.pfx", HOST)
+        await scene.everyone_obeys("web0", "api0")
+        assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
+
+    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await scene.join("api0", role="api")
+        await self.upload_for(scene, "*", "all.pfx", HOST)
+        await scene.everyone_obeys("web0", "api0")
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 2, 2)
+        await self.upload_for(scene, "web", "web.pfx", HOST)
+        await scene.everyone_obeys("web0")
+        assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
+
+    async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self) -> None:
+        """The instance's last report on that host is about the row for all: it proves nothing about the new one."""
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await self.upload_for(scene, "*", "all.pfx", "a.example.com", "b.example.com")
+        await scene.everyone_obeys("web0")
+        await self.upload_for(scene, "web", "web.pfx", "a.example.com", "b.example.com")
+        await scene.report("web0", [await scene.row("b.example.com", role="web")])
+        await scene.fold()
+        assert await counts(scene, "web.pfx") == (UploadStatus.ACCEPTED, 0, 1)
+        await scene.everyone_obeys("web0")
+        assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
+
+    async def test_the_removal_of_a_role_row_hands_the_host_back(self) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await self.upload_for(scene, "*", "all.pfx", HOST)
+        await self.upload_for(scene, "web", "web.pfx", HOST)
+        await scene.everyone_obeys("web0")
+        await look_at(scene.cloud, await scene.delete("web.pfx"))
+        await scene.everyone_obeys("web0")
+        assert await counts(scene, "web.pfx") == (UploadStatus.REMOVED, 0, 1)
+        assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
+
+    @pytest.mark.parametrize("order", [("web.pfx", "all.pfx"), ("all.pfx", "web.pfx")])
+    async def test_the_removal_of_both_is_seen_to_the_end(self, order: tuple[str, str]) -> None:
+        scene = Scene()
+        await scene.join("web0", role="web")
+        await self.upload_for(scene, "*", "all.pfx", HOST)
+        await self.upload_for(scene, "web", "web.pfx", HOST)
+        await scene.everyone_obeys("web0")
+        for name in order:
+            scene.storage.clock.advance(1)
+            await look_at(scene.cloud, await scene.delete(name))
+            await scene.everyone_obeys("web0")
+        for name in order:
+            assert (await counts(scene, name))[:2] == (UploadStatus.REMOVED, 0)
+
+
+class TestRemoval:
+    async def test_counts_those_that_still_serve_it_and_names_what_keeps_them(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.everyone_obeys("i0", "i1")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="the file is locked")
+        await scene.obey("i1")
+        await scene.fold()
+        record = await scene.record("a.pfx")
+        assert (record.status, record.live) == (UploadStatus.REMOVED, 1)
+        assert "the file is locked" in record.reason
+
+    async def test_does_not_wait_for_the_silent(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.everyone_obeys("i0", "i1")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        scene.storage.clock.advance(SILENT_AFTER.total_seconds())
+        await scene.beat("i0")
+        await scene.everyone_obeys("i0")
+        assert (await scene.record("a.pfx")).live == 0
+
+    async def test_is_seen_to_the_end_when_another_upload_took_its_place_before_anybody_reported(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await scene.accepted("b.pfx", HOST)
+        await scene.everyone_obeys("i0")
+        assert (await scene.record("a.pfx")).live == 0
+        assert await counts(scene, "b.pfx") == (UploadStatus.LIVE, 1, 1)
+
+    async def test_is_seen_to_the_end_when_what_takes_over_was_rejected_since_and_only_its_last_good_one_is_left(
+        self,
+    ) -> None:
+        scene = await platform("i0")
+        await scene.accepted("b.pfx", HOST, day=-5)
+        await look_at(scene.cloud, await scene.upload("b.pfx", HOST, metadata={"CertificatePassword": "wrong"}))
+        await scene.everyone_obeys("i0")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await scene.everyone_obeys("i0")
+        assert (await scene.row(HOST)).source == "b.pfx"
+        assert (await scene.record("b.pfx")).status is UploadStatus.REJECTED
+        assert (await scene.record("a.pfx")).live == 0
+
+    async def test_of_two_uploads_one_after_the_other_is_seen_to_the_end_of_both(self) -> None:
+        scene = await platform("i0")
+        await scene.accepted("b.pfx", HOST, day=-5)
+        await scene.everyone_obeys("i0")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await look_at(scene.cloud, await scene.delete("b.pfx"))
+        await scene.everyone_obeys("i0")
+        await sweep(scene.cloud)
+        assert (await scene.record("a.pfx")).live == 0
+        assert (await scene.record("b.pfx")).live == 0
+
+    async def test_leaves_the_tags_of_a_blob_that_came_after_alone(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        await look_at(scene.cloud, await scene.delete("a.pfx"))
+        await scene.upload("a.pfx", HOST)
+        await scene.everyone_obeys("i0")
+        assert await scene.tags("a.pfx") == {}
+
+
+class TestManyReports:
+    def test_of_two_hundred_instances_at_once_need_far_fewer_reads_than_their_square(self) -> None:
+        number = 200
+
+        async def work(loop: VirtualLoop) -> Counter[str]:
+            scene = Scene(FakeStorage(loop.clock))
+            names = [f"i{each:03}" for each in range(number)]
+            await scene.join(*names)
+            await scene.accepted("a.pfx", HOST)
+            await scene.obey(*names)
+            order = Interleaving(loop, lambda processes: processes[len(order.taken) * 7919 % len(processes)])
+            steps: Counter[str] = Counter()
+
+            async def counted(what: str, step: object) -> None:
+                steps[what] += 1
+                await step(what)  # type: ignore[operator]
+
+            async def folding(report: InstallReport) -> None:
+                step = order.step(report.instance)
+                await fold(scene.seen_by(lambda what: counted(what, step)), report)
+
+            await asyncio.gather(*(folding(report) for report in await scene.reports()))
+            assert await counts(scene) == (UploadStatus.LIVE, number, number)
+            assert (await scene.tags("a.pfx"))["certcast_live"] == f"{number}/{number}"
+            return steps
+
+        steps = run(work)
+        assert steps["installations query"] < 3 * number
+        assert steps["instances query"] < 3 * number
+        assert steps["bindings get"] < 3 * number
+        assert steps.total() < 20 * number
+
+    @given(data=st.data())
+    @settings(max_examples=examples(40), deadline=None)
+    def test_at_once_in_any_order_are_all_counted_and_shown(self, data: st.DataObject) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = Scene(FakeStorage(loop.clock))
+            names = ("i0", "i1", "i2", "i3")
+            await scene.join(*names)
+            await scene.accepted("a.pfx", "a.example.com", "b.example.com")
+            outcomes = data.draw(st.lists(st.booleans(), min_size=4, max_size=4))
+            for name, well in zip(names, outcomes, strict=True):
+                await scene.obey(name, outcome=None if well else InstallOutcome.FAILED)
+            order = Interleaving(loop, Bursts(data))
+            reports = await scene.reports()
+            await asyncio.gather(*(fold(scene.seen_by(order.step(each.instance), page=2), each) for each in reports))
+            record = await scene.record("a.pfx")
+            live = sum(outcomes)
+            wanted = UploadStatus.LIVE if live == 4 else UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
+            assert (record.status, record.live, record.total) == (wanted, live, 4)
+            assert record.settling_until is None
+            assert await scene.tags("a.pfx") == status_tags(record)
+
+        run(work)
+
+    async def test_of_many_hosts_each_settle_every_upload_once(self) -> None:
+        scene = Scene()
+        await scene.join("i0")
+        hosts = [f"h{number}.example.com" for number in range(40)]
+        await scene.accepted("a.pfx", *hosts)
+        await scene.obey("i0")
+        watched = Mortal()
+        scene.cloud = scene.seen_by(watched)
+        await scene.fold()
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+        assert watched.steps["installations query"] == len(hosts)
+
+
+class TestInterruptions:
+    async def test_a_fold_that_dies_anywhere_and_is_repeated_ends_as_one_that_lived(self) -> None:
+        async def prepared() -> tuple[Scene, list[InstallReport]]:
+            scene = await platform("i0", "i1")
+            await scene.accepted("b.pfx", HOST, "b.example.com", day=-5)
+            await scene.everyone_obeys("i0", "i1")
+            await look_at(scene.cloud, await scene.delete("a.pfx"))
+            await scene.everyone_obeys("i0")
+            await scene.obey("i1")
+            return scene, list(await scene.reports())
+
+        dies_at, died = 0, True
+        while died:
+            dies_at += 1
+            died = False
+            scene, reports = await prepared()
+            dying = scene.seen_by(Mortal(dies_at=dies_at))
+            for report in reports:
+                try:
+                    await fold(dying, report)
+                except ProcessDiedError:
+                    died = True
+            # The queue holds a message ten minutes after the process that took it died.
+            scene.storage.clock.advance(600)
+            await scene.beat("i0", "i1")
+            for report in reports:
+                await fold(scene.cloud, report)
+            assert await counts(scene, "a.pfx") == (UploadStatus.REMOVED, 0, 2), dies_at
+            assert await counts(scene, "b.pfx") == (UploadStatus.LIVE, 2, 2), dies_at
+            assert await scene.tags("b.pfx") == status_tags(await scene.record("b.pfx"))
+        assert dies_at > 5
+
+    async def test_a_fold_that_a_service_fails_anywhere_is_made_good_when_the_message_comes_again(self) -> None:
+        kinds = ("installations get", "installations insert", "uploads get", "uploads replace", "instances query")
+        for kind in (*kinds, "installations query", "bindings get", "blob set_tags"):
+            for nth in range(4):
+                scene = await platform("i0")
+                await scene.obey("i0")
+                (report,) = await scene.reports()
+
+                class Nth(Mortal):
+                    async def __call__(self, what: str) -> None:
+                        self.steps[what] += 1
+                        if what == kind and self.steps[what] == nth + 1:  # noqa: B023 - used within the round
+                            raise UnavailableError(f"{what} was not answered")
+
+                try:
+                    await fold(scene.seen_by(Nth()), report)
+                except UnavailableError:
+                    scene.storage.clock.advance(5)
+                    await fold(scene.cloud, report)
+                assert await counts(scene) == (UploadStatus.LIVE, 1, 1), (kind, nth)
+                assert (await scene.tags("a.pfx"))["certcast_live"] == "1/1", (kind, nth)
+
+    async def test_a_run_that_died_with_the_mark_is_followed_by_the_sweep(self) -> None:
+        scene = await platform("i0", "i1")
+        await scene.everyone_obeys("i0")
+        await scene.obey("i1")
+        with pytest.raises(ProcessDiedError):
+            await settle(scene.seen_by(Mortal(dies_at=4)), "a.pfx")
+        assert (await scene.record("a.pfx")).settling_until is not None
+        scene.storage.clock.advance(1)
+        await scene.fold()
+        assert (await scene.record("a.pfx")).settle_again
+        scene.storage.clock.advance(SETTLING.total_seconds())
+        await sweep(scene.cloud)
+        record = await scene.record("a.pfx")
+        assert (record.status, record.live, record.settling_until) == (UploadStatus.LIVE, 2, None)
+
+    async def test_a_live_upload_whose_settling_died_is_settled_by_the_sweep(self) -> None:
+        """It lost its host to another: nobody will report on it any more."""
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        await scene.outside.state.uploads.update(
+            "a.pfx",
+            lambda record: replace(record, settling_until=scene.storage.clock(), settle_again=True) if record else None,
+        )
+        row = await scene.row(HOST)
+        await scene.outside.state.bindings.update(row.key, lambda _: replace(row, source="b.pfx", generation=2))
+        scene.storage.clock.advance(60)
+        await sweep(scene.cloud)
+        assert (await scene.record("a.pfx")).status is UploadStatus.SUPERSEDED
+
+    def test_a_run_that_took_too_long_does_not_overwrite_what_its_successor_found(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = Scene(FakeStorage(loop.clock))
+            await scene.join("i0", "i1")
+            await scene.accepted("a.pfx", HOST)
+            await scene.everyone_obeys("i0")
+
+            class Slow(Mortal):
+                async def __call__(self, what: str) -> None:
+                    self.steps[what] += 1
+                    if what == "uploads get" and self.steps[what] == 3:
+                        await asyncio.sleep(SETTLING.total_seconds() + 5)
+
+            slow = asyncio.ensure_future(settle(scene.seen_by(Slow()), "a.pfx"))
+            await asyncio.sleep(SETTLING.total_seconds() + 1)
+            await scene.everyone_obeys("i1")
+            assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+            await slow
+            assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+            assert (await scene.tags("a.pfx"))["certcast_live"] == "2/2"
+
+        run(work)
+
+
+class TestTags:
+    @given(data=st.data())
+    @settings(max_examples=examples(40), deadline=None)
+    def test_follow_the_row_whatever_happens_to_it_between(self, data: st.DataObject) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = Scene(FakeStorage(loop.clock))
+            await scene.accepted("a.pfx", HOST)
+            order = Interleaving(loop, Bursts(data))
+
+            async def changing(cloud: Cloud, live: int) -> None:
+                await cloud.state.uploads.update(
+                    "a.pfx", lambda record: replace(record, live=live, total=9) if record else None
+                )
+                await tag(cloud, "a.pfx")
+
+            await asyncio.gather(*(changing(scene.seen_by(order.step(str(each))), each) for each in range(3)))
+            assert await scene.tags("a.pfx") == status_tags(await scene.record("a.pfx"))
+
+        run(work)
+
+    @given(st.text(max_size=600), st.sampled_from(UploadStatus))
+    def test_have_only_characters_that_tags_may_have(self, text: str, status: UploadStatus) -> None:
+        async def work(_: VirtualLoop) -> None:
+            scene = Scene()
+            await scene.upload("a.pfx", content=b"", metadata={})
+            violation = Violation(code=VerdictCode.INVALID_HOST, detail=text)
+            for reason in ("", text):
+                record = UploadRecord(
+                    name="a.pfx", revision=1, status=status, reason=reason, violations=(violation,), source_etag=text
+                )
+                assert await scene.outside.uploads.set_tags("a.pfx", status_tags(record))
+
+        run(work)
+
+    def test_name_the_version_that_they_are_about(self) -> None:
+        record = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.REJECTED, source_etag="0x8DC1")
+        assert status_tags(record)["certcast_version"] == "0x8DC1"

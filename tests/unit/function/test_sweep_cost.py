@@ -1,0 +1,109 @@
+"""What a sweep costs when there is nothing to do: it runs each minute, over however many uploads there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.binding import BindingKey
+from shared.codec import from_entity, to_entity
+from shared.function.sweep import sweep
+from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus, binding_key, upload_key
+from tests.fakes.processes import Mortal
+from tests.rigs.scenes import Scene
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from shared.binding import DesiredBinding
+
+UPLOADS = 10_000
+ROWS_ON_A_PAGE = 1_000
+BLOBS_ON_A_PAGE = 5_000
+TABLE_PAGES = UPLOADS // ROWS_ON_A_PAGE
+BLOB_PAGES = UPLOADS // BLOBS_ON_A_PAGE
+
+
+async def multiplied(scene: Scene, copies: int) -> None:
+    """Put copies of `a.pfx`, which serves `a.test`, beside it: as if each had been uploaded, installed and proved."""
+    storage = scene.storage
+    record, row = await scene.record("a.pfx"), await scene.row("a.test")
+    uploads, bindings = storage.tables[UPLOADS_TABLE], storage.tables[BINDINGS_TABLE]
+    upload_row, binding_row = uploads[upload_key("a.pfx")], bindings[binding_key(row.key)]
+    for number in range(copies):
+        name, host = f"c{number}.pfx", f"c{number}.test"
+        storage.uploads[name] = replace(storage.uploads["a.pfx"])
+        storage.bundles[f"{number:064}/{number:064}"] = replace(storage.bundles[record.bundle_id])
+        key = BindingKey(role="*", host=host, port=443)
+        copy = replace(record, name=name, hosts=(host,), claims=(key,), bundle_id=f"{number:064}/{number:064}")
+        uploads[upload_key(name)] = replace(upload_row, columns=dict(to_entity(copy)))
+        bindings[binding_key(key)] = replace(binding_row, columns=dict(to_entity(copied(row, copy))))
+    sample = from_entity(UploadRecord, uploads[upload_key("c0.pfx")].columns)
+    assert (sample.status, sample.etag) == (UploadStatus.LIVE, storage.uploads["c0.pfx"].etag)
+
+
+def copied(row: DesiredBinding, upload: UploadRecord) -> DesiredBinding:
+    [claim] = row.claims
+    claim = replace(claim, source=upload.name, bundle_id=upload.bundle_id)
+    return replace(row, host=upload.hosts[0], claims=(claim,), source=upload.name, bundle_id=upload.bundle_id)
+
+
+async def live(scene: Scene) -> None:
+    await scene.join("web-0")
+    await scene.accepted("a.pfx", "a.test")
+    await scene.everyone_obeys("web-0")
+    assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+
+
+async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each() -> None:
+    scene = Scene()
+    await live(scene)
+    await multiplied(scene, UPLOADS - 1)
+    scene.storage.clock.advance(timedelta(days=2).total_seconds())  # every bundle is old enough to be looked after
+    await scene.beat("web-0")
+    before = {name: dict(table) for name, table in scene.storage.tables.items()}
+    life = Mortal()
+    report = await sweep(scene.seen_by(life))
+    assert (report.looked_at, report.settled, report.warned, report.problems, report.forgotten) == ([], [], [], [], 0)
+    assert scene.storage.tables == before
+    assert set(life.steps) == {"uploads query", "bindings query", "instances query", "blob each", "bundle each"}
+    assert life.steps["blob each"] <= 2 * BLOB_PAGES
+    assert life.steps["bundle each"] == BLOB_PAGES
+    assert life.steps["uploads query"] <= 5 * TABLE_PAGES
+    assert life.steps["bindings query"] <= 2 * TABLE_PAGES
+    assert life.steps["instances query"] == 1
+
+
+@pytest.mark.parametrize("what", ["rejected", "waiting_for_metadata", "scheduled", "superseded", "removed"])
+async def test_an_upload_that_is_not_served_costs_no_request_of_its_own(what: str) -> None:
+    scene = Scene()
+    await live(scene)
+    few = await sweep_steps(scene)
+    for number in range(10):
+        name, host = f"{what} {number}.pfx", f"h{number}.test"
+        if what == "rejected":
+            await scene.looked_at(await scene.upload(name, host, metadata={"CertificatePassword": "wrong"}))
+        elif what == "waiting_for_metadata":
+            await scene.looked_at(await scene.upload(name, host, metadata={}))
+        elif what == "scheduled":
+            await scene.accepted(name, host, day=10)
+        elif what == "superseded":
+            await scene.accepted(name, "a.test", day=-1 - number)
+        else:
+            await scene.accepted(name, host)
+            await scene.looked_at(await scene.delete(name))
+    await scene.everyone_obeys("web-0")
+    await sweep(scene.cloud)
+    many = await sweep_steps(scene)
+    assert many == few
+
+
+async def sweep_steps(scene: Scene) -> Counter[str]:
+    """The requests of a sweep."""
+    life = Mortal()
+    report = await sweep(scene.seen_by(life))
+    assert report.problems == []
+    return life.steps

@@ -1,0 +1,193 @@
+"""Why http.sys answered with another certificate, read from netsh in any language."""
+
+from __future__ import annotations
+
+import pytest
+
+from instance_agent.targets.iis.shadow import IIS_APPLICATION, SslRecord, explain, lookup_order
+from instance_agent.windows.http_sys import parse, show_sslcert
+from tests.fakes.iis.changes import install, issue
+from tests.fakes.iis.rig import WEB, Machine
+
+HASH = "0123456789ABCDEF0123456789ABCDEF01234567"
+OTHER = "89ABCDEF0123456789ABCDEF0123456789ABCDEF"
+SHOP = "shop.example.com"
+
+ENGLISH = f"""
+SSL Certificate bindings:
+-------------------------
+
+    IP:port                      : 0.0.0.0:443
+    Certificate Hash             : {HASH.lower()}
+    Application ID               : {IIS_APPLICATION}
+    Certificate Store Name       : My
+    Verify Client Certificate Revocation : Enabled
+    Verify Revocation Using Cached Client Certificate Only : Disabled
+    Usage Check                  : Enabled
+    Revocation Freshness Time    : 0
+    URL Retrieval Timeout        : 0
+    Ctl Identifier               : (null)
+    Ctl Store Name               : (null)
+    DS Mapper Usage              : Disabled
+    Negotiate Client Certificate : Disabled
+
+    Hostname:port                : Shop.example.com:443
+    Certificate Hash             : {OTHER.lower()}
+    Application ID               : {IIS_APPLICATION}
+    Certificate Store Name       : WebHosting
+    Verify Client Certificate Revocation : Enabled
+
+    IP:port                      : [fe80::1]:8443
+    Certificate Hash             : {HASH.lower()}
+    Application ID               : {{afebb9ad-9b97-4a91-9ab5-daf4d59122f6}}
+    Certificate Store Name       : (null)
+    Verify Client Certificate Revocation : Enabled
+
+    Central Certificate Store    : 443
+    Certificate Hash             : (null)
+    Application ID               : {IIS_APPLICATION}
+    Certificate Store Name       : (null)
+    Verify Client Certificate Revocation : Enabled
+"""
+GERMAN = f"""
+SSL-Zertifikatbindungen:
+-------------------------
+
+    IP:Port                      : 10.0.0.4:443
+    Zertifikathash               : {HASH.lower()}
+    Anwendungs-ID                : {IIS_APPLICATION}
+    Zertifikatspeichername       : My
+    Clientzertifikatsperre überprüfen : Aktiviert
+
+    Hostname:Port                : www.example.de:443
+    Zertifikathash               : {OTHER.lower()}
+    Anwendungs-ID                : {IIS_APPLICATION}
+    Zertifikatspeichername       : My
+"""
+FRENCH = f"""
+Liaisons de certificat SSL :
+-------------------------
+
+    Adresse IP:port              : 0.0.0.0:443
+    Hachage du certificat        : {HASH.lower()}
+    ID de l'application          : {IIS_APPLICATION}
+    Nom du magasin de certificats : My
+"""
+
+
+class TestParse:
+    def test_english(self) -> None:
+        assert parse(ENGLISH) == (
+            SslRecord(ip="0.0.0.0", port=443, thumbprint=HASH, application=IIS_APPLICATION, store="My"),  # noqa: S104
+            SslRecord(host=SHOP, port=443, thumbprint=OTHER, application=IIS_APPLICATION, store="WebHosting"),
+            SslRecord(ip="fe80::1", port=8443, thumbprint=HASH, application="{afebb9ad-9b97-4a91-9ab5-daf4d59122f6}"),
+            SslRecord(port=443, application=IIS_APPLICATION),
+        )
+
+    def test_german_in_any_code_page(self) -> None:
+        for text in (GERMAN, GERMAN.encode("cp850").decode("ascii", errors="replace"), GERMAN.replace("\n", "\r\n")):
+            found = [(record.endpoint, record.thumbprint) for record in parse(text)]
+            assert found == [("10.0.0.4:443", HASH), ("www.example.de:443", OTHER)]
+
+    def test_french(self) -> None:
+        assert [record.endpoint for record in parse(FRENCH)] == ["*:443"]
+
+    @pytest.mark.parametrize(
+        "text", ["", "\n\n", "Access is denied.", "The following command was not found: http show sslcert."]
+    )
+    def test_no_record_at_all(self, text: str) -> None:
+        assert parse(text) == ()
+
+    def test_where_there_is_no_netsh_nothing_is_known(self, tmp_path: object) -> None:
+        assert show_sslcert(tmp_path) == ()  # type: ignore[arg-type]
+
+
+class TestLookupOrder:
+    def test_is_address_then_name_then_wildcard_then_central_store_then_all_addresses(self) -> None:
+        central = SslRecord(port=443)
+        everything = SslRecord(ip="0.0.0.0", port=443)  # noqa: S104
+        wildcard = SslRecord(host="*.example.com", port=443)
+        name = SslRecord(host=SHOP, port=443)
+        address = SslRecord(ip="10.0.0.4", port=443)
+        strangers = [
+            SslRecord(ip="10.0.0.5", port=443),
+            SslRecord(host="other.example.com", port=443),
+            SslRecord(host=SHOP, port=444),
+        ]
+        records = [*strangers, everything, central, wildcard, name, address]
+        found = lookup_order(records, address="10.0.0.4", port=443, host=SHOP)
+        assert found == [address, name, wildcard, central, everything]
+
+
+def explained(*records: SslRecord, seen: str = OTHER, owners: dict[str, str] | None = None) -> str:
+    return (
+        explain(records, address="10.0.0.4", port=443, host=SHOP, seen={seen}, owners=owners or {})
+        or "nothing is explained"
+    )
+
+
+class TestExplain:
+    def test_a_record_for_the_address_is_named_with_its_binding_and_its_cure(self) -> None:
+        text = explained(
+            SslRecord(host=SHOP, port=443, thumbprint=HASH, application=IIS_APPLICATION),
+            SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application=IIS_APPLICATION),
+            owners={"10.0.0.4:443": "10.0.0.4:443: of site Web"},
+        )
+        assert "10.0.0.4:443: of site Web" in text
+        assert "CERTCAST_IIS_CATCH_ALL=remove" in text
+        assert "netsh http delete sslcert ipport=10.0.0.4:443" in text
+        assert OTHER in text
+
+    def test_a_record_without_a_binding_was_left_behind_by_iis(self) -> None:
+        text = explained(SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application=IIS_APPLICATION))
+        assert "left behind by IIS" in text
+
+    def test_a_record_of_another_program_names_the_program(self) -> None:
+        text = explained(SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application="{12}"))
+        assert "application {12}" in text
+
+    def test_a_missing_record_for_the_name_leads_to_the_catch_all(self) -> None:
+        text = explained(SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER))  # noqa: S104
+        assert f"no record for {SHOP}:443" in text
+        assert "catch-all" in text
+
+    def test_a_missing_record_for_the_name_leads_to_the_wildcard(self) -> None:
+        text = explained(SslRecord(host="*.example.com", port=443, thumbprint=OTHER))
+        assert "the record for *.example.com:443 answered" in text
+
+    def test_a_missing_record_for_the_name_leads_to_the_central_store(self) -> None:
+        assert "Centralized Certificate Store answered" in explained(SslRecord(port=443))
+
+    def test_a_record_for_the_name_with_another_certificate_is_stale(self) -> None:
+        assert "still has another certificate" in explained(SslRecord(host=SHOP, port=443, thumbprint=OTHER))
+
+    def test_the_record_that_has_the_certificate_that_was_seen_is_named(self) -> None:
+        text = explained(
+            SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER),  # noqa: S104
+            SslRecord(host="*.example.com", port=443, thumbprint=HASH),
+        )
+        assert "catch-all" in text
+
+    def test_no_record_at_all_means_another_program_listens(self) -> None:
+        assert "another program" in explained()
+
+    def test_a_right_record_that_was_not_seen_explains_nothing(self) -> None:
+        text = explained(
+            SslRecord(host=SHOP, port=443, thumbprint=HASH),
+            SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER),  # noqa: S104
+        )
+        assert text == "nothing is explained"
+
+
+async def test_the_target_names_the_shadowing_binding_of_the_address_it_probes() -> None:
+    machine = Machine()
+    fabric = issue("fabric.cloudapp.net")
+    machine.stores.put(fabric)
+    machine.iis.add_binding(WEB, "10.0.0.4:443:", flags=0, thumbprint=fabric.thumbprint)
+    target = machine.target(probe_address="10.0.0.4")
+    assert target.endpoint(443) == ("10.0.0.4", 443)
+    await target.apply([install(SHOP)])
+    text = await target.explain_mismatch(SHOP, 443, fabric.fingerprint)
+    assert text is not None
+    assert "10.0.0.4:443: of site Web" in text
+    assert fabric.thumbprint in text

@@ -1,0 +1,359 @@
+"""PEM files and batches of files on disk: names, tags, modes, and everything back as it was when something fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
+from instance_agent.targets.parts.file_batch import Access, FileBatch, clear_staging
+from instance_agent.targets.parts.pem_folder import PemFolder, file_name, name_refusal, tagged_pem
+from shared.hostnames import normalise_host
+from tests.rigs.certificates import self_signed
+from tests.rigs.targets import bind, root, unfit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LABELS = st.text(alphabet="abc0-", min_size=1, max_size=6)
+HOSTS = st.builds(
+    lambda labels, wild: ("*." if wild else "") + ".".join(labels), st.lists(LABELS, min_size=1), st.booleans()
+)
+
+
+def stored(folder: Path, change: Install, content: bytes | None = None) -> PemFolder:
+    pems = PemFolder(folder)
+    path = pems.path(*change.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tagged_pem(change) if content is None else content)
+    return pems
+
+
+class TestNames:
+    @given(HOSTS | st.text(max_size=30))
+    def test_a_file_name_is_one_component_and_tells_its_host(self, host: str) -> None:
+        try:
+            name = file_name(host)
+        except ValueError:
+            return
+        assert normalise_host(host) == host
+        assert "/" not in name
+        assert "\0" not in name
+        assert name not in {"", ".", ".."}
+        assert (f"*{name[1:]}" if name.startswith("_") else name) == host
+
+    @pytest.mark.parametrize("host", ["../x", "/etc/passwd", "A.example", "x..y", "", "_.example.com", "a\n.example"])
+    def test_what_is_no_normalised_host_has_no_file(self, host: str) -> None:
+        with pytest.raises(ValueError, match=r"."):
+            file_name(host)
+
+    def test_a_host_too_long_for_a_file_and_a_port_that_is_none_are_refused(self) -> None:
+        long = ".".join(["x" * 61] * 4) + ".com"
+        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        refused = [
+            Install(host=host, port=port, bundle_id="", bundle=change.bundle)
+            for host, port in ((long, 443), ("a.example.com", 0), ("a.example.com", 65536), ("A.example", 443))
+        ]
+        assert all(name_refusal(each) for each in refused)
+        assert name_refusal(change) is None
+
+
+class TestReadingBack:
+    def test_a_file_tells_what_was_installed(self, tmp_path: Path) -> None:
+        change = bind(root().intermediate().issue("*.example.com"), "*.example.com", 8443)
+        change = Install(
+            host=change.host, port=8443, bundle_id=change.bundle_id, bundle=change.bundle, site='a "site"\nof mine'
+        )
+        (binding,) = stored(tmp_path, change).read().values()
+        assert change.is_done_by(binding)
+        assert binding.site == change.site
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda pem: pem.partition(b"\n")[2],
+            lambda pem: pem.replace(b"# certcast", b"# Certcast"),
+            lambda pem: pem.replace(b'"port": 443', b'"port": 444'),
+            lambda pem: pem.replace(b'"host": "a', b'"host": "b'),
+            lambda pem: pem.replace(b'"host": "a.example.com"', b'"host": 7'),
+            lambda pem: pem.replace(b'"host"', b'"name"'),
+            lambda pem: b"# certcast []\n" + pem.partition(b"\n")[2],
+            lambda pem: pem[: pem.index(b"-----BEGIN CERTIFICATE")],
+            lambda pem: pem[:0],
+        ],
+    )
+    def test_a_file_that_is_not_whole_or_not_ours_is_nobodys(self, tmp_path: Path, spoil: object) -> None:
+        assert callable(spoil)
+        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        assert stored(tmp_path, change, spoil(tagged_pem(change))).read() == {}
+
+    def test_a_replaced_file_is_read_again_and_an_unchanged_one_is_not(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old, new = (bind(root().issue("a.example.com"), "a.example.com", 443) for _ in range(2))
+        pems = stored(tmp_path, old)
+        assert old.is_done_by(pems.read()[old.key])
+        fresh = tmp_path / "fresh"
+        fresh.write_bytes(tagged_pem(new))
+        fresh.replace(pems.path(*new.key))
+        assert new.is_done_by(pems.read()[new.key])
+        monkeypatch.setattr(PemFolder, "_parse", None)
+        assert new.is_done_by(pems.read()[new.key])
+
+    def test_changes_that_were_announced_are_known_without_looking_at_the_other_files(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        changes = {
+            host: bind(root().issue(host), host, 443) for host in ("a.example.com", "b.example.com", "c.example")
+        }
+        pems = PemFolder(tmp_path)
+        for change in list(changes.values())[:2]:
+            stored(tmp_path, change)
+        assert len(pems.read()) == 2
+        with pems.changing([("b.example.com", 443), ("c.example", 443)]):
+            stored(tmp_path, changes["c.example"])
+            pems.path("b.example.com", 443).unlink()
+        monkeypatch.setattr(os, "scandir", None)
+        assert set(pems.read()) == {("a.example.com", 443), ("c.example", 443)}
+
+    def test_what_changed_besides_what_was_announced_is_noticed(self, tmp_path: Path) -> None:
+        changes = {
+            host: bind(root().issue(host), host, 443) for host in ("a.example.com", "b.example.com", "c.example")
+        }
+        pems = stored(tmp_path, changes["a.example.com"])
+        assert len(pems.read()) == 1
+        os.utime(tmp_path / "443", ns=(0, 0))  # as if some time passed
+        stored(tmp_path, changes["b.example.com"])
+        with pems.changing([("c.example", 443)]):
+            stored(tmp_path, changes["c.example"])
+        assert len(pems.read()) == 3
+
+    def test_some_hosts_are_read_as_they_are_now_without_listing_the_folder(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hosts = ("kept.example.com", "gone.example.com", "edited.example.com", "another.example.com")
+        changes = {host: bind(root().issue(host), host, 443) for host in hosts}
+        for change in changes.values():
+            pems = stored(tmp_path, change)
+        (tmp_path / "8443").touch()
+        keys = [(host, 443) for host in (*hosts[:3], "never.example.com", f"{'x.' * 125}de")]
+        assert set(pems.read()) == {(host, 443) for host in hosts}
+        monkeypatch.setattr(os, "scandir", None)
+        monkeypatch.setattr(os, "listdir", None)
+        assert set(pems.read(keys)) == {(host, 443) for host in hosts[:3]}
+        pems.path("gone.example.com", 443).unlink()
+        pems.path("edited.example.com", 443).write_text("edited")
+        assert set(pems.read([*keys, ("kept.example.com", 8443)])) == {("kept.example.com", 443)}
+
+    def test_a_file_edited_in_its_place_is_noticed_after_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        pems = stored(tmp_path, change)
+        assert len(pems.read()) == 1
+        pems.path(*change.key).write_text("edited")
+        monkeypatch.setattr("instance_agent.targets.parts.pem_folder._LOOK_AGAIN_S", 0.0)
+        assert pems.read() == {}
+
+    def test_what_lies_elsewhere_in_the_folder_is_not_looked_at(self, tmp_path: Path) -> None:
+        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        pems = stored(tmp_path, change)
+        for place in ("a.example.com.pem", "0443/a.example.com.pem", "443/a.example.com.pem.bak", "x/y.pem"):
+            (tmp_path / place).parent.mkdir(exist_ok=True)
+            (tmp_path / place).write_bytes(tagged_pem(change))
+        assert set(pems.read()) == {change.key}
+        assert PemFolder(tmp_path / "nowhere").read() == {}
+
+    def test_what_cannot_be_served_is_named_before_it_is_written(self) -> None:
+        with pytest.raises(ApplyError, match="does not belong") as caught:
+            tagged_pem(unfit("a.example.com", 443))
+        assert caught.value.culprit == ("a.example.com", 443)
+        with pytest.raises(ApplyError, match="key too small"):
+            tagged_pem(bind(self_signed("a.example.com", key="rsa1024"), "a.example.com", 443))
+
+
+class TestBatches:
+    def test_files_are_written_replaced_and_deleted_and_all_of_it_is_undone(self, tmp_path: Path) -> None:
+        (tmp_path / "old").write_text("old")
+        (tmp_path / "gone").write_text("gone")
+        batch = FileBatch(tmp_path / "staging")
+        batch.write(tmp_path / "old", b"new")
+        batch.write(tmp_path / "deep" / "er" / "fresh", b"fresh")
+        batch.delete(tmp_path / "gone")
+        batch.delete(tmp_path / "never")
+        batch.commit()
+        assert (tmp_path / "old").read_text() == "new"
+        assert (tmp_path / "deep" / "er" / "fresh").read_text() == "fresh"
+        assert not (tmp_path / "gone").exists()
+        batch.undo()
+        assert (tmp_path / "old").read_text() == "old"
+        assert (tmp_path / "gone").read_text() == "gone"
+        assert not (tmp_path / "deep" / "er" / "fresh").exists()
+        batch.close()
+        assert not list((tmp_path / "staging").iterdir())
+
+    def test_many_files_are_written_like_few_and_one_that_fails_takes_all_back(self, tmp_path: Path) -> None:
+        contents = {tmp_path / f"file-{number}": f"content {number}".encode() for number in range(50)}
+        batch = FileBatch(tmp_path / "staging")
+        for path, content in contents.items():
+            batch.write(path, content)
+        batch.commit()
+        batch.close()
+        assert {path: path.read_bytes() for path in contents} == contents
+        assert {stat.S_IMODE(path.stat().st_mode) for path in contents} == {0o600}
+        (tmp_path / "in the way").mkdir()
+        (tmp_path / "in the way" / "x").touch()
+        failing = FileBatch(tmp_path / "staging")
+        for path in contents:
+            failing.write(path, b"new")
+        failing.write(tmp_path / "in the way", b"cannot replace a folder")
+        with pytest.raises(ServerUnavailableError, match="cannot be written"):
+            failing.commit()
+        assert {path: path.read_bytes() for path in contents} == contents
+        assert not list((tmp_path / "staging").iterdir())
+
+    def test_a_batch_that_fails_half_way_leaves_nothing_of_itself(self, tmp_path: Path) -> None:
+        (tmp_path / "old").write_text("old")
+        (tmp_path / "in the way").mkdir()
+        (tmp_path / "in the way" / "x").touch()
+        batch = FileBatch(tmp_path / "staging")
+        batch.write(tmp_path / "old", b"new")
+        batch.write(tmp_path / "fresh", b"fresh")
+        batch.write(tmp_path / "in the way", b"cannot replace a folder")
+        with pytest.raises(ServerUnavailableError, match="cannot be written"):
+            batch.commit()
+        assert (tmp_path / "old").read_text() == "old"
+        assert not (tmp_path / "fresh").exists()
+        assert not list((tmp_path / "staging").iterdir())
+
+    def test_a_file_is_private_whatever_the_umask_and_whatever_it_replaces(self, tmp_path: Path) -> None:
+        (tmp_path / "old").write_text("old")
+        (tmp_path / "old").chmod(0o644)
+        before = os.umask(0)
+        try:
+            batch = FileBatch(tmp_path / "staging")
+            batch.write(tmp_path / "old", b"new")
+            batch.write(tmp_path / "a" / "b" / "new", b"new")
+            batch.commit()
+            batch.close()
+        finally:
+            os.umask(before)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+        assert modes == {"old": 0o600, "new": 0o600, "a": 0o700, "b": 0o700, "staging": 0o700}
+
+    def test_a_group_gets_to_read_and_nobody_else(self, tmp_path: Path) -> None:
+        group = os.getgroups()[-1] if os.getgroups() else os.getgid()
+        batch = FileBatch(tmp_path / "staging")
+        batch.write(tmp_path / "folder" / "file", b"x", Access(group=group))
+        batch.commit()
+        batch.close()
+        for path, mode in ((tmp_path / "folder", 0o750), (tmp_path / "folder" / "file", 0o640)):
+            assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (mode, group)
+        assert stat.S_IMODE((tmp_path / "staging").stat().st_mode) == 0o700
+
+
+class TestABatchOnTrial:
+    """The process ends between writing files and learning whether the server takes them."""
+
+    @staticmethod
+    def written(folder: Path) -> FileBatch:
+        (folder / "live").mkdir()
+        (folder / "live" / "old").write_text("old")
+        (folder / "live" / "gone").write_text("gone")
+        batch = FileBatch(folder / "staging")
+        batch.write(folder / "live" / "old", b"new")
+        batch.write(folder / "live" / "fresh", b"fresh")
+        batch.delete(folder / "live" / "gone")
+        batch.delete(folder / "live" / "never")
+        return batch
+
+    @staticmethod
+    def live(folder: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in (folder / "live").iterdir()}
+
+    BEFORE: ClassVar = {"old": "old", "gone": "gone"}
+    AFTER: ClassVar = {"old": "new", "fresh": "fresh"}
+
+    def test_is_undone_by_the_next_start(self, tmp_path: Path) -> None:
+        self.written(tmp_path).commit(on_trial=True)
+        assert self.live(tmp_path) == self.AFTER
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+        assert not (tmp_path / "staging").exists()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    @pytest.mark.parametrize("step", range(9))
+    def test_is_undone_wherever_in_the_writing_it_ended(self, tmp_path: Path, step: int) -> None:
+        batch = self.written(tmp_path)
+        with dying_at(step), contextlib.suppress(Died):
+            batch.commit(on_trial=True)
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    @pytest.mark.parametrize("step", range(4))
+    def test_is_undone_though_the_undoing_was_killed_too(self, tmp_path: Path, step: int) -> None:
+        self.written(tmp_path).commit(on_trial=True)
+        with dying_at(step), contextlib.suppress(Died):
+            clear_staging(tmp_path / "staging")
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.BEFORE
+
+    def test_stays_once_it_is_proved(self, tmp_path: Path) -> None:
+        batch = self.written(tmp_path)
+        batch.commit(on_trial=True)
+        batch.proved()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.AFTER
+
+    def test_can_still_be_undone_after_it_is_proved(self, tmp_path: Path) -> None:
+        batch = self.written(tmp_path)
+        batch.commit(on_trial=True)
+        batch.proved()
+        batch.undo()
+        batch.close()
+        assert self.live(tmp_path) == self.BEFORE
+
+    def test_that_was_never_on_trial_stays(self, tmp_path: Path) -> None:
+        self.written(tmp_path).commit()
+        clear_staging(tmp_path / "staging")
+        assert self.live(tmp_path) == self.AFTER
+
+    def test_whose_journal_was_cut_short_had_changed_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "staging" / "work").mkdir(parents=True)
+        (tmp_path / "staging" / "work" / "on-trial.json").write_text('[{"path": "/')
+        clear_staging(tmp_path / "staging")
+        assert not (tmp_path / "staging").exists()
+
+
+class Died(BaseException):
+    """The process ended here."""
+
+
+@contextlib.contextmanager
+def dying_at(step: int) -> Iterator[None]:
+    """Let so many changes of names happen, and none after that."""
+    left = step
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left == 0:
+                raise Died
+            left -= 1
+            return call(*args, **kwargs)
+
+        return counting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "link", counted(os.link))
+        patch.setattr(Path, "replace", counted(Path.replace))
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        yield

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from operator_cli.__main__ import main
+from tests.rigs.certificates import authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.rigs.certificates import Issued
+
+KEYS = {
+    *("accepted", "violations", "hosts", "port", "subject"),
+    *("not_before", "not_after", "fingerprint_sha256", "thumbprint_sha1"),
+}
+CA = authority()
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CERTCAST_STORAGE", "CERTCAST_STORAGE__accountName", "CERTCAST_TRUST"):
+        monkeypatch.delenv(name, raising=False)
+    give(monkeypatch, b"")
+
+
+def give(monkeypatch: pytest.MonkeyPatch, stdin: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+
+
+@pytest.fixture
+def issued() -> Issued:
+    return CA.issue("www.example.com", "shop.example.com")
+
+
+@pytest.fixture
+def pfx(tmp_path: Path, issued: Issued) -> Path:
+    path = tmp_path / "shop.pfx"
+    path.write_bytes(issued.pfx(None))
+    return path
+
+
+def check(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
+    code = main(["check", *map(str, arguments), "--json"])
+    printed = capsys.readouterr()
+    return code, json.loads(printed.out), printed.err
+
+
+def codes(document: dict[str, Any]) -> list[str]:
+    return [violation["code"] for violation in document["violations"]]
+
+
+def test_a_sound_file_is_accepted_and_described(capsys: pytest.CaptureFixture[str], pfx: Path, issued: Issued) -> None:
+    code, document, _ = check(capsys, pfx)
+    assert code == 0
+    assert document.keys() >= KEYS
+    assert document["accepted"] is True
+    assert document["violations"] == []
+    assert document["hosts"] == ["www.example.com", "shop.example.com"]
+    assert document["port"] == 443
+    assert document["subject"] == "CN=www.example.com"
+    assert document["fingerprint_sha256"] == issued.fingerprint
+    assert document["thumbprint_sha1"] == issued.thumbprint
+    for key, moment in (
+        ("not_before", issued.certificate.not_valid_before_utc),
+        ("not_after", issued.certificate.not_valid_after_utc),
+    ):
+        assert document[key].endswith("Z")
+        assert datetime.fromisoformat(document[key]) == moment
+
+
+def test_every_reason_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "old.pfx"
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    path.write_bytes(CA.issue("www.example.com", not_after=yesterday).pfx(None))
+    code, document, _ = check(capsys, path, "--host", "other.example.org", "--subject", "CN=else", "--port", "8443")
+    assert code == 1
+    assert document["accepted"] is False
+    assert codes(document) == ["expired", "host_not_covered", "subject_mismatch"]
+    assert document["hosts"] == ["other.example.org"]
+    assert document["port"] == 8443
+
+
+def test_what_cannot_be_read_is_null(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "text.pfx"
+    path.write_text("no certificate")
+    code, document, _ = check(capsys, path)
+    assert code == 1
+    assert codes(document) == ["unreadable_bundle"]
+    assert {document[key] for key in KEYS if key not in {"accepted", "violations", "hosts", "port"}} == {None}
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"", b"\nanother line\n"])
+def test_the_password_is_the_first_line_of_stdin_without_its_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued, ending: bytes
+) -> None:
+    password = " p\N{LATIN SMALL LETTER A WITH DIAERESIS}ss word\t "
+    path = tmp_path / "shop.pfx"
+    path.write_bytes(issued.pfx(password))
+    give(monkeypatch, password.encode() + ending)
+    assert check(capsys, path, "--password-stdin")[0] == 0
+
+
+def test_a_wrong_password_is_a_rejection_and_is_shown_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued
+) -> None:
+    path = tmp_path / "shop.pfx"
+    path.write_bytes(issued.pfx("right"))
+    give(monkeypatch, b"hunter2-is-wrong\n")
+    code, document, err = check(capsys, path, "--password-stdin")
+    assert code == 1
+    assert codes(document) == ["unreadable_bundle"]
+    assert "hunter2" not in json.dumps(document) + err
+
+
+def test_without_a_terminal_the_way_to_give_a_password_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, issued: Issued
+) -> None:
+    path = tmp_path / "shop.pfx"
+    path.write_bytes(issued.pfx("secret"))
+    code, _, err = check(capsys, path)
+    assert code == 1
+    assert "--password-stdin" in err
+
+
+def test_a_chain_is_checked_against_the_roots_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, pfx: Path
+) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(CA.root_pem)
+    code, document, err = check(capsys, pfx, "--trust", roots)
+    assert (code, document["trust"]) == (0, str(roots))
+    assert "not checked" not in err
+    roots.write_bytes(authority("another CA").root_pem)
+    code, document, _ = check(capsys, pfx, "--trust", roots)
+    assert code == 1
+    assert codes(document) == ["incomplete_chain"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "trust"),
+    [
+        ({}, "off"),
+        ({"CERTCAST_STORAGE": "UseDevelopmentStorage=true"}, "off"),
+        ({"CERTCAST_STORAGE": "AccountName=shops;AccountKey=a2V5"}, "public"),
+        ({"CERTCAST_STORAGE__accountName": "shops"}, "public"),
+        ({"CERTCAST_STORAGE": "nonsense"}, "public"),
+        ({"CERTCAST_STORAGE__accountName": "shops", "CERTCAST_TRUST": "off"}, "off"),
+        ({"CERTCAST_TRUST": "public"}, "public"),
+    ],
+)
+def test_public_roots_are_asked_for_unless_the_emulator_is_meant(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pfx: Path,
+    settings: dict[str, str],
+    trust: str,
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    _, document, err = check(capsys, pfx)
+    assert document["trust"] == trust
+    assert ("not checked" in err) is (trust == "off")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        (["missing.pfx"], "no such file"),
+        (["."], "this is a folder"),
+        (["shop.pfx", "--trust", "nowhere.pem"], "--trust names the file nowhere.pem"),
+        (["shop.pfx", "--port", "0"], "--port"),
+        (["shop.pfx", "--password-stdin"], "stdin is empty"),
+        ([], "FILE"),
+        (["shop.pfx", "--hots", "a"], "--hots"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_mistake_is_told_in_one_line_with_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    pfx: Path,
+    *,
+    arguments: list[str],
+    cure: str,
+    as_json: bool,
+) -> None:
+    monkeypatch.chdir(pfx.parent)
+    assert main(["check", *arguments, *(["--json"] if as_json else [])]) == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.strip().splitlines()) == 1
+    assert cure in printed.err
+    if as_json:
+        assert cure in json.loads(printed.out)["error"]
+    else:
+        assert printed.out == ""
+
+
+def test_people_get_each_reason_with_its_code(capsys: pytest.CaptureFixture[str], pfx: Path) -> None:
+    assert main(["check", str(pfx), "--host", "other.example.org", "--subject", "CN=else"]) == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("rejected: other.example.org:443\n")
+    for part in ("host_not_covered", "subject_mismatch", "correct HostHeader"):
+        assert part in printed
+
+
+def test_a_certificate_for_later_is_accepted_and_said_to_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "next.pfx"
+    path.write_bytes(CA.issue("www.example.com", not_before=datetime.now(UTC) + timedelta(days=3)).pfx(None))
+    assert main(["check", str(path)]) == 0
+    assert "once it is valid" in capsys.readouterr().out
+    code, document, _ = check(capsys, path)
+    assert (code, document["scheduled"], codes(document)) == (0, True, ["not_yet_valid"])

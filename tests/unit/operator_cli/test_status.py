@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from operator_cli.status import read_status
+from operator_cli.status_tables import ago, status_tables
+from shared.binding import BindingKey
+from shared.errors import CertcastError
+from shared.messages import InstallOutcome
+from shared.state.document import status_document
+from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.rows import Versioned
+from shared.verdict import VerdictCode, Violation
+from tests.fakes.edges import FakeStorage
+
+if TYPE_CHECKING:
+    from shared.state.document import Document
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+LIVE = UploadRecord(
+    name="shop.pfx",
+    revision=1,
+    status=UploadStatus.LIVE,
+    hosts=("www.example.com",),
+    live=3,
+    total=3,
+    not_after=NOW + timedelta(days=30),
+    uploaded_at=NOW - timedelta(seconds=2),
+    counted_from=NOW - timedelta(seconds=1.2),
+    live_at=NOW,
+)
+INSTANCE = InstanceRecord(
+    id="web-0",
+    role="web",
+    host="machine",
+    target_kind="embedded",
+    target_version="1",
+    agent_version="1",
+    queue="cert-agent-web-0",
+    session="s",
+    started_at=NOW - timedelta(hours=1),
+    last_seen=NOW - timedelta(seconds=3),
+    bindings=2,
+    ready=True,
+)
+
+
+def seen(record: InstanceRecord, written_at: datetime = NOW) -> Versioned[InstanceRecord]:
+    return Versioned(value=record, etag="1", written_at=written_at)
+
+
+def drawn(document: Document) -> str:
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as capture:
+        console.print(status_tables(document, now=NOW))
+    return capture.get()
+
+
+def test_the_document_has_the_promised_keys_and_is_json() -> None:
+    document = json.loads(json.dumps(status_document([LIVE], [seen(INSTANCE)], now=NOW)))
+    upload, instance = document["uploads"][0], document["instances"][0]
+    assert (
+        upload.items()
+        >= {
+            "name": "shop.pfx",
+            "status": "live",
+            "hosts": ["www.example.com"],
+            "violations": [],
+            "live": 3,
+            "expected": 3,
+            "seconds_to_live": 1.2,
+            "not_after": "2030-02-01T03:04:05Z",
+        }.items()
+    )
+    assert instance.items() >= {"id": "web-0", "role": "web", "ready": True, "alive": True}.items()
+    assert instance["last_seen"] == "2030-01-02T03:04:02.000000Z"
+
+
+def test_reasons_are_told_with_code_and_detail() -> None:
+    violation = Violation(code=VerdictCode.EXPIRED, detail="It ended.")
+    rejected = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.REJECTED, violations=(violation,))
+    document = status_document([rejected], [], now=NOW)
+    assert document["uploads"][0]["violations"] == [{"code": "expired", "detail": "It ended."}]
+    assert document["uploads"][0]["not_after"] is None
+    assert "expired: It ended." in drawn(document)
+
+
+@pytest.mark.parametrize(("live", "shown"), [(0, []), (1, ["shop.pfx"])])
+def test_a_removed_upload_is_shown_as_long_as_somebody_serves_it(live: int, shown: list[str]) -> None:
+    removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=live)
+    assert [upload["name"] for upload in status_document([removed], [], now=NOW)["uploads"]] == shown
+    assert len(status_document([removed], [], now=NOW, removed=True)["uploads"]) == 1
+
+
+def test_uploads_and_instances_are_sorted() -> None:
+    uploads = [dataclasses.replace(LIVE, name=name) for name in ("b.pfx", "a.pfx")]
+    instances = [seen(dataclasses.replace(INSTANCE, id=name)) for name in ("web-1", "web-0")]
+    document = status_document(uploads, instances, now=NOW)
+    assert [upload["name"] for upload in document["uploads"]] == ["a.pfx", "b.pfx"]
+    assert [instance["id"] for instance in document["instances"]] == ["web-0", "web-1"]
+
+
+@pytest.mark.parametrize(
+    ("record", "written_at", "state"),
+    [
+        (INSTANCE, NOW, "ready"),
+        (dataclasses.replace(INSTANCE, ready=False), NOW, "starting"),
+        (dataclasses.replace(INSTANCE, stopped=True), NOW, "stopped"),
+        (INSTANCE, NOW - timedelta(minutes=5), "silent"),
+    ],
+)
+def test_an_instances_state_is_one_word(record: InstanceRecord, written_at: datetime, state: str) -> None:
+    line = next(
+        line for line in drawn(status_document([], [seen(record, written_at)], now=NOW)).splitlines() if "web-0" in line
+    )
+    assert line.split()[1] == state
+
+
+def test_names_from_outside_cannot_steer_the_terminal() -> None:
+    nasty = dataclasses.replace(LIVE, name="\x1b[31mred\x9b2J[bold]x[/bold].pfx", reason="line\nbreak\x1b]0;title\x07")
+    text = drawn(status_document([nasty], [], now=NOW))
+    assert not {"\x1b", "\x9b", "\x07"} & set(text)
+    assert "[bold]x[/bold]" in text
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        (timedelta(seconds=-2), "0 s ago"),
+        (timedelta(seconds=59), "59 s ago"),
+        (timedelta(minutes=3), "3 min ago"),
+        (timedelta(hours=5), "5 h ago"),
+        (timedelta(days=2), "2 d ago"),
+    ],
+)
+def test_how_long_ago_is_told_in_one_unit(before: timedelta, text: str) -> None:
+    assert ago((NOW - before).isoformat(), NOW) == text
+
+
+async def test_a_named_upload_comes_with_what_each_instance_reported() -> None:
+    state = FakeStorage().state()
+    record = dataclasses.replace(LIVE, claims=(BindingKey(role="*", host="www.example.com", port=443),))
+    await state.uploads.update("shop.pfx", lambda _: record)
+    for instance in ("web-1", "web-0"):
+        report = InstallationRecord(
+            host="www.example.com",
+            port=443,
+            instance=instance,
+            role="*",
+            generation=4,
+            source="shop.pfx",
+            outcome=InstallOutcome.LIVE,
+            finished_at=NOW,
+            reported_at=NOW,
+            stages_ms={"apply": 2.5},
+        )
+        await state.installations.update(("www.example.com", 443, instance), lambda _, report=report: report)  # type: ignore[misc]
+    document = await read_status(state, "shop.pfx")
+    installations = document["uploads"][0]["installations"]
+    assert [item["instance"] for item in installations] == ["web-0", "web-1"]
+    assert installations[0]["stages_ms"] == {"apply": 2.5}
+    assert "www.example.com:443" in drawn(document)
+
+
+async def test_a_removed_upload_is_shown_when_named_and_an_unknown_one_is_an_error() -> None:
+    state = FakeStorage().state()
+    removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=0)
+    await state.uploads.update("shop.pfx", lambda _: removed)
+    assert (await read_status(state, None))["uploads"] == []
+    assert (await read_status(state, "shop.pfx"))["uploads"][0]["status"] == "removed"
+    with pytest.raises(CertcastError, match=r"no upload 'other\.pfx' is known"):
+        await read_status(state, "other.pfx")

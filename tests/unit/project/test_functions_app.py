@@ -1,0 +1,88 @@
+"""The files around the Functions app: what is uploaded when it is deployed, and how the host is set."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rigs.deployment import ROOT, core_tools_ignores, deployed_files, gitignore_ignores, repository_files
+
+IGNORING = {"Core Tools": core_tools_ignores, "azd": gitignore_ignores}
+
+
+def load(name: str) -> Any:
+    return json.loads((ROOT / name).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("tool", IGNORING)
+def test_only_the_app_and_shared_are_deployed(tool: str) -> None:
+    deployed = {path.as_posix() for path in repository_files() if not IGNORING[tool](path)}
+    assert {path for path in deployed if not path.startswith("shared/")} == {
+        "function_app.py",
+        "host.json",
+        "requirements.txt",
+    }
+
+
+def test_all_of_shared_is_deployed() -> None:
+    source = {path for path in repository_files() if path.parts[0] == "shared"}
+    assert Path("shared/errors.py") in source
+    assert source <= set(deployed_files())
+
+
+@pytest.mark.parametrize("tool", IGNORING)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "local.settings.json",
+        ".certcast/key-encryption.key",
+        ".venv/lib/python3.11/site-packages/azure/__init__.py",
+        ".venv-3.13/pyvenv.cfg",
+        "node_modules/azurite/package.json",
+        "__pycache__/function_app.cpython-311.pyc",
+        "shared/__pycache__/errors.cpython-311.pyc",
+        ".git/config",
+        ".python_packages/lib/site-packages/idna/core.py",
+        "infra/main.bicep",
+        "azure.yaml",
+    ],
+)
+def test_what_a_working_copy_gathers_is_not_deployed(tool: str, path: str) -> None:
+    assert IGNORING[tool](Path(path))
+
+
+@pytest.mark.parametrize("path", ["shared/validation/judge.py", "function_app.py", "host.json", "requirements.txt"])
+def test_both_tools_deploy_the_app_itself(path: str) -> None:
+    assert not core_tools_ignores(Path(path))
+    assert not gitignore_ignores(Path(path))
+
+
+def test_the_queue_settings_lose_no_second_and_no_message() -> None:
+    assert load("host.json")["extensions"]["queues"] == {
+        "batchSize": 16,
+        "newBatchThreshold": 8,
+        "maxPollingInterval": "00:00:00.500",
+        "visibilityTimeout": "00:00:05",
+        "maxDequeueCount": 5,
+        "messageEncoding": "base64",
+    }
+
+
+def test_the_host_loads_the_current_extension_bundle() -> None:
+    bundle = load("host.json")["extensionBundle"]
+    assert bundle["id"] == "Microsoft.Azure.Functions.ExtensionBundle"
+    assert re.fullmatch(r"\[4\.\S+, 5\.0\.0\)", bundle["version"])
+
+
+def test_the_example_settings_name_every_setting_a_first_run_needs() -> None:
+    values = load("local.settings.json.example")["Values"]
+    assert values["FUNCTIONS_WORKER_RUNTIME"] == "python"
+    assert values["AzureWebJobsStorage"] == values["CERTCAST_STORAGE"] == "UseDevelopmentStorage=true"
+    assert values["CERTCAST_TRUST"] == "off"
+    assert values["CERTCAST_SCRUB_PASSWORD"] == "true"
+    assert values["CERTCAST_KEY_VAULTS"] == ""
+    assert values["CERTCAST_KEY_ENCRYPTION_KEY"].startswith("file:")
