@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from operator_cli.account_choice import default_trust
 from operator_cli.terminal import say
-from shared.bundle import MAX_PFX_BYTES
 from shared.errors import ConfigurationError
 from shared.function.cloud import utc_now
 from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Pkcs12
 from shared.upload import parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
+from shared.validation.pfx import MAX_PFX_BYTES
 from shared.validation.trust import OFF, Trust
 from shared.verdict import VerdictCode
 

@@ -13,7 +13,8 @@ from shared.sources import folder as sources_folder
 from shared.sources import key_vault as sources_key_vault
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 
 if TYPE_CHECKING:
     from shared.config import Settings

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.bundle import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, CertificateBundle, OpenedPfx, open_pfx
+from shared.bundle import CertificateBundle
 from shared.hostnames import normalise_host
 from shared.phrasing import listed, shown
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
+from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
 from shared.verdict import VerdictCode, Violation
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.upload import UploadMetadata
-
-__all__ = ["Judgement", "Trust", "ValidationPolicy", "judge_bundle", "judge_pfx"]
 
 MAX_HOSTS = 250
 

@@ -14,7 +14,8 @@ from shared.errors import CertcastError, ConflictError, MissingError, SecretUnav
 from shared.function.cloud import Cloud
 from shared.ports import BlobContent, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 from tests.fakes.storage import (
     Blob,
     Bundle,

@@ -17,7 +17,8 @@ from shared.config import StorageAccess
 from shared.function.cloud import Cloud
 from shared.function.sweep import sweep
 from shared.state.records import UploadRecord, UploadStatus
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 from tests.rigs.emulator import emulator
 
 if TYPE_CHECKING:

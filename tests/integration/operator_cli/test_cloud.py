@@ -27,7 +27,8 @@ from shared.function.intake import Notice, look_at
 from shared.function.results import fold
 from shared.messages import BindingReport, InstallOutcome, InstallReport
 from shared.state.records import InstanceRecord
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
 

@@ -16,13 +16,14 @@ from operator_cli.demo.report import Moment, Observation, StepReport
 from operator_cli.demo.steps import LATE, SHOP, SHOP_BLOB, Demo, Step
 from operator_cli.demo.watch import Watch
 from operator_cli.handshake import certificate_shown
-from shared.bundle import CertificateBundle, load_pfx
+from shared.bundle import CertificateBundle
 from shared.function.intake import Notice, look_at
 from shared.function.sweep import sweep
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import self_signed
+from tests.rigs.opened import load_pfx
 from tests.rigs.scenes import Scene
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.upload import UploadMetadata, parse_metadata
-from shared.validation.judge import Judgement, Trust, ValidationPolicy, judge_bundle, judge_pfx
+from shared.validation.judge import Judgement, ValidationPolicy, judge_bundle, judge_pfx
+from shared.validation.trust import Trust
 from shared.verdict import NOTICES, VerdictCode, Violation
 from tests.rigs.certificates import Issued, KeyKind, authority, self_signed
 from tests.rigs.deployment import ROOT as REPOSITORY
