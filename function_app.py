@@ -18,16 +18,22 @@ from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
-from shared.function.announcing import publish
-from shared.function.blob_event import BlobEventType, read_event
-from shared.function.intake import Notice, handle_notice, recheck
-from shared.function.outgoing import decode_event
+from shared.function.blob_event import Notice, read_event
+from shared.function.intake import handle_notice, recheck
+from shared.function.outbox import publish
 from shared.function.results import fold
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
+from shared.messages import (
+    OUTBOX_QUEUE,
+    RECHECK_QUEUE,
+    RESULTS_QUEUE,
+    InstallReport,
+    OutgoingEvent,
+    RecheckUpload,
+    decode,
+)
 from shared.opening import open_cloud
 from shared.sources.key_vault import vault_upload
-from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,11 +62,12 @@ def cloud() -> Cloud:
 @app.event_grid_trigger(arg_name="event")
 async def on_blob_event(event: func.EventGridEvent) -> None:
     """A blob was uploaded or deleted."""
-    seen = read_event(event.event_type or "", event.subject or "", event.get_json() or {}, event.event_time)
-    if seen is None or seen.container != UPLOADS_CONTAINER or not is_certificate_name(seen.name):
-        return
-    deletion = seen.kind is BlobEventType.DELETED
-    await handle_notice(cloud(), Notice(name=seen.name, etag=seen.etag, at=seen.at, deletion=deletion))
+    data = event.get_json() or {}
+    notice = read_event(
+        event.event_type or "", event.subject or "", data, event.event_time, container=UPLOADS_CONTAINER
+    )
+    if notice is not None:
+        await handle_notice(cloud(), notice)
 
 
 @app.function_name("on_key_vault_event")
@@ -97,7 +104,7 @@ async def install_result(message: func.QueueMessage) -> None:
 async def publish_event(message: func.QueueMessage) -> None:
     """An event waits on the outbox."""
     try:
-        await publish(cloud(), decode_event(message.get_body()))
+        await publish(cloud(), decode(OutgoingEvent, message.get_body()))
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", OUTBOX_QUEUE, error)
 

@@ -24,8 +24,8 @@ from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.handshake import certificate_shown
 from shared.azure.account import Account
 from shared.config import StorageAccess
-from shared.function.results import LIVE_TAG, STATUS_TAG
 from shared.state.records import InstallationRecord, UploadRecord, installation_partition
+from shared.state.tags import LIVE_TAG, STATUS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,15 @@ from shared.errors import CertcastError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = ("check", "upload", "status", "remove", "up", "demo")
+_COMMANDS = {
+    "check": "operator_cli.check",
+    "upload": "operator_cli.upload",
+    "status": "operator_cli.status",
+    "remove": "operator_cli.remove",
+    "up": "operator_cli.up",
+    "demo": "operator_cli.demo.command",
+}
+"""Where each is, by its name."""
 
 _EPILOG = """\b
 Storage account, first match wins:
@@ -41,7 +49,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"operator_cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         return command
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import AccessDeniedError, CertcastError
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.upload import SEALED_BUNDLE_KEY
 from shared.verdict import VerdictCode, Violation
 

@@ -6,12 +6,12 @@ import getpass
 import os
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from operator_cli.account_choice import default_trust
 from operator_cli.terminal import say
 from shared.errors import ConfigurationError
-from shared.function.cloud import utc_now
 from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Pkcs12
 from shared.upload import parse_metadata
@@ -150,7 +150,7 @@ def read_password() -> str:
 def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationPolicy) -> Judgement:
     metadata, noted = parse_metadata(wish.metadata())
     tries: Sequence[bytes | None] = [None, b""] if password is None else [password.encode()]
-    return judge_pfx(content, metadata, tries, policy=policy, now=utc_now(), earlier=noted)
+    return judge_pfx(content, metadata, tries, policy=policy, now=datetime.now(UTC), earlier=noted)
 
 
 def _may_need_password(judgement: Judgement, content: bytes) -> bool:

@@ -15,9 +15,8 @@ from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
 from operator_cli.waiting import progress, until
 from shared.errors import CertcastError
-from shared.function.claiming import DELETED
 from shared.state.document import is_gone, upload_document
-from shared.state.records import UploadStatus
+from shared.state.records import DELETED, UploadStatus
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,7 +1,7 @@
 """Who owns a host and port: claims of uploads, the election between them, and the desired row that results.
 
 Pure: nothing here reads a clock, a table or a certificate. Every change of a desired row is one of the functions
-below, so that whoever holds the row's ETag can apply it without knowing what else happened.
+below, so that it can be applied under the row's ETag without knowing what else happened.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 ANY_ROLE = "*"
+"""Stands in a row for every role."""
 
-TOMBSTONE_KEEP = timedelta(days=1)
+WITHDRAWN_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
 
 MAX_CLAIMS = 200
@@ -197,13 +198,18 @@ def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> 
     return replace(row, generation=row.generation + 1, changed_at=now, traceparent=traceparent)
 
 
+def concerns(role: str, instance_role: str) -> bool:
+    """Whether a row of this role is for an instance of that role."""
+    return role in {ANY_ROLE, instance_role}
+
+
 def effective(rows: Iterable[DesiredBinding], role: str) -> DesiredBinding | None:
     """Choose, among the rows of one host and port, the one that an instance of this role obeys.
 
     A present row of the instance's own role wins over one for every role; an absent one wins only over one that became
     absent before it, whose removal the instance has reported already.
     """
-    mine = [row for row in rows if row.role in {role, ANY_ROLE}]
+    mine = [row for row in rows if concerns(row.role, role)]
     present = [row for row in mine if row.present]
     if present:
         return max(present, key=lambda row: row.role == role)
@@ -268,7 +274,7 @@ def _served(row: DesiredBinding) -> tuple[BindingState, str, str | None, str]:
 def _bounded(claims: Collection[Claim], now: datetime) -> tuple[Claim, ...]:
     live = sorted((c for c in claims if c.withdrawn_at is None), key=lambda c: c.rank, reverse=True)[:MAX_CLAIMS]
     tombs = sorted(
-        (c for c in claims if c.withdrawn_at is not None and now - c.withdrawn_at < TOMBSTONE_KEEP),
+        (c for c in claims if c.withdrawn_at is not None and now - c.withdrawn_at < WITHDRAWN_KEEP),
         key=lambda c: (c.withdrawn_at or now, c.source),
         reverse=True,
     )[:MAX_CLAIMS]

@@ -118,10 +118,46 @@ class InstallReport:
     traceparent: str = ""
 
 
-Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport)
+class EventType(StrEnum):
+    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
+
+    ACCEPTED = "Certcast.CertificateAccepted"
+    REJECTED = "Certcast.CertificateRejected"
+    LIVE = "Certcast.CertificateLive"
+    PARTIALLY_LIVE = "Certcast.CertificatePartiallyLive"
+    INSTALL_FAILED = "Certcast.CertificateInstallFailed"
+    REMOVED = "Certcast.CertificateRemoved"
+    EXPIRING = "Certcast.CertificateExpiring"
+    SUPERSEDED = "Certcast.CertificateSuperseded"
 
 
-def encode(message: BindingsChanged | RecheckUpload | InstallReport) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingEvent:
+    """To the Function, which publishes it: one event for other services.
+
+    Attributes:
+        event_id: The CloudEvent's id; the same in every attempt, so that a receiver can drop what it has seen.
+        kind: Its type.
+        subject: The upload's name.
+        at: When it happened.
+        document: The upload's entry of the status document, as JSON text.
+        traceparent: W3C trace context of the upload.
+        attempt: Counts the tries.
+    """
+
+    event_id: str
+    kind: EventType
+    subject: str
+    at: datetime
+    document: str
+    traceparent: str = ""
+    attempt: int = 0
+
+
+Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, OutgoingEvent)
+
+
+def encode(message: BindingsChanged | RecheckUpload | InstallReport | OutgoingEvent) -> str:
     """Write a message as JSON text with its version."""
     return json.dumps({"version": MESSAGE_VERSION, **to_document(message)}, separators=(",", ":"))
 

@@ -15,7 +15,7 @@ from shared.codec import Entity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shared.binding import ANY_ROLE
 from shared.bundle import BUNDLE_ID
 from shared.phrasing import shown
 from shared.verdict import VerdictCode, Violation
@@ -13,7 +14,6 @@ from shared.verdict import VerdictCode, Violation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ANY_ROLE = "*"
 BLOB_SCHEME = "blob"
 DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from operator_cli.demo.report import Moment, Observation
 from operator_cli.handshake import certificate_shown
 from operator_cli.outcome import DECIDED
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.state.document import instance_document, is_gone, upload_document
 from shared.state.records import UploadStatus, installation_partition
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 SOURCE = "/certcast"
 

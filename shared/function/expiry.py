@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
-from shared.function import results
-from shared.function.announcing import enqueue
-from shared.function.outgoing import EventType
+from shared.function.outbox import enqueue
+from shared.function.settling import settle
+from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -107,23 +107,20 @@ async def warn(cloud: Cloud, record: UploadRecord, rows: Desired = _NO_ROWS) -> 
         return False
     # What is to be told comes before it is marked as given: doubled is allowed, lost is not.
     if due == ON_EXPIRY:
-        await results.settle(cloud, record.name)
+        await settle(cloud, record.name)
         record = await cloud.state.uploads.get(record.name) or record
     certificate = served(record, rows)
     if certificate is None or warning_due(record, cloud.now(), rows) != due:
         return False  # replaced meanwhile; the next sweep sees what is served then
     if cloud.topic is not None:
         await enqueue(cloud, certificate, EventType.EXPIRING, event_id=_event_id(certificate, due))
-    given = False
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        nonlocal given
-        given = current is not None and warning_due(current, cloud.now(), rows) == due
-        if current is None or not given:
-            return current
+        if current is None or warning_due(current, cloud.now(), rows) != due:
+            return None
         return replace(current, warned_days=due, warned_of=certificate.fingerprint_sha256)
 
-    await cloud.state.uploads.update(record.name, change)
+    given = (await cloud.state.uploads.update(record.name, change)).changed
     if given:
         when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
         which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
@@ -55,7 +55,7 @@ def removal_standing(
     behind = [
         name
         for name in sorted(awaited)
-        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if _concerns(row, roles[name]))
+        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if concerns(row.role, roles[name]))
     ]
     reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
     return Standing(
@@ -89,7 +89,7 @@ def upload_standing(
     failed: list[str] = []
     pending: list[str] = []
     for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in roles)}):
-        all_mine = [(row, reports[row.key].get(name)) for row in won if _concerns(row, roles[name])]
+        all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, roles[name])]
         mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
         if not mine:
             continue
@@ -122,10 +122,6 @@ def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
     if not failed:
         return UploadStatus.LIVE
     return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
-
-
-def _concerns(row: DesiredBinding, role: str) -> bool:
-    return row.role in {ANY_ROLE, role}
 
 
 def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:
@@ -177,6 +173,31 @@ def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | No
             "really meant to be served.",
         )
     return None
+
+
+def started_over(
+    record: UploadRecord, status: UploadStatus, told: Sequence[str], *, now: datetime, counted_from: datetime | None
+) -> UploadRecord:
+    """Let an upload's status start over: the instances are told what is to be done.
+
+    Args:
+        record: The upload.
+        status: `accepted`, or `removed`, where `live` counts down from all that were told.
+        told: Ids of the instances.
+        now: When they are told.
+        counted_from: What `seconds_to_live` counts from.
+    """
+    return replace(
+        record,
+        status=status,
+        expected=tuple(told),
+        live=len(told) if status is UploadStatus.REMOVED else 0,
+        total=len(told),
+        live_at=None,
+        counted_from=counted_from,
+        fanned_out_at=now,
+        resent=False,
+    )
 
 
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, ConflictError
-from shared.function import results
-from shared.function.announcing import announce
-from shared.function.claiming import DELETED
+from shared.function.announcing import announce, is_announced
+from shared.function.blob_event import Notice
 from shared.function.expiry import desired_rows, warn, warning_due
 from shared.function.fanout import notify
-from shared.function.intake import Notice, falls_due, look_at
-from shared.function.outgoing import announcement
-from shared.state.records import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
+from shared.function.intake import falls_due, look_at
+from shared.function.settling import settle
+from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus, installation_partition
 from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKS_AT_ONCE = 8
-TOMBSTONE_KEEP = timedelta(days=30)
+ABSENT_KEEP = timedelta(days=30)
 """How long a removed binding is remembered, so that an instance that was off learns of it."""
 BUNDLE_KEEP = timedelta(days=1)
 """A bundle sealed more recently may belong to an upload whose rows are being written."""
@@ -158,7 +157,7 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
         age = now - (record.fanned_out_at or now)
         if age >= RESEND_AFTER and not record.resent:
             await _tell_again(cloud, record)
-        await results.settle(cloud, record.name)
+        await settle(cloud, record.name)
         report.settled.append(record.name)
 
 
@@ -170,7 +169,7 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
     for record in records:
         if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
             report.warned.append(record.name)
-        if cloud.topic is not None and record.etag and record.announced != announcement(record):
+        if cloud.topic is not None and record.etag and not is_announced(record):
             await announce(cloud, record)
 
 
@@ -205,7 +204,7 @@ async def _forget_bindings(cloud: Cloud, report: SweepReport) -> None:
     now = cloud.now()
     async for known in cloud.state.bindings.all():
         row = known.value
-        if row.present or now - row.changed_at < TOMBSTONE_KEEP:
+        if row.present or now - row.changed_at < ABSENT_KEEP:
             continue
         async for entry in cloud.state.installations.all(installation_partition(row.host, row.port)):
             if entry.value.role == row.role:
@@ -220,7 +219,7 @@ async def _forget_uploads(cloud: Cloud, report: SweepReport) -> None:
     async for known in cloud.state.uploads.all():
         record = known.value
         over = record.status is UploadStatus.REMOVED and record.etag == DELETED
-        if over and now - (record.fanned_out_at or now) >= TOMBSTONE_KEEP:
+        if over and now - (record.fanned_out_at or now) >= ABSENT_KEEP:
             report.forgotten += await _unless_changed(cloud.state.uploads.remove(record.name, known))
 
 

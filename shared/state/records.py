@@ -31,6 +31,9 @@ REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
 
 
+DELETED = "deleted"
+"""Stands in an upload's `etag` when its removal is complete."""
+
 MAX_KEY_CHARS = 512
 """Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
 

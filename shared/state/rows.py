@@ -37,6 +37,24 @@ class Versioned(Generic[Row]):
     written_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Generic[Row]):
+    """What an update found and what it left.
+
+    Attributes:
+        before: The row as it was read for the decision that was kept; None where there was none.
+        after: The row as it is now.
+    """
+
+    before: Row | None
+    after: Row | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return self.before != self.after
+
+
 class Rows(Generic[Key, Row]):
     """Typed rows of one table; every write is conditional, and `update` decides anew when others wrote meanwhile."""
 
@@ -65,8 +83,8 @@ class Rows(Generic[Key, Row]):
             return await self._table.insert(*self._key(key), to_entity(value))
         return await self._table.replace(*self._key(key), to_entity(value), etag=known.etag)
 
-    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Row | None:
-        """Read, decide, and write if nobody else did meanwhile; otherwise again.
+    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
+        """Read, decide, and write if no other did meanwhile; otherwise again.
 
         Args:
             key: Names the row.
@@ -74,7 +92,7 @@ class Rows(Generic[Key, Row]):
                 called several times.
 
         Returns:
-            The row as it is now.
+            The row before and after.
 
         Raises:
             ConflictError: Others kept writing the row for 30 tries.
@@ -84,13 +102,13 @@ class Rows(Generic[Key, Row]):
             current = None if known is None else known.value
             wanted = change(current)
             if wanted is None or wanted == current:
-                return current
+                return Update(before=current, after=current)
             try:
                 await self.write(key, wanted, known)
             except ConflictError:
                 await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - jitter
                 continue
-            return wanted
+            return Update(before=current, after=wanted)
         raise ConflictError(f"row {'/'.join(self._key(key))} is written by too many at once; try again")
 
     async def remove(self, key: Key, known: Versioned[Row]) -> None:

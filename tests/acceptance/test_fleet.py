@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.function.results import LIVE_TAG, STATUS_TAG
+from shared.state.tags import LIVE_TAG, STATUS_TAG
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from shared.codec import Entity
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
     from shared.ports import BlobVersion
 
     Step = Callable[[str], Awaitable[None]]

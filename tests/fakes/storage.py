@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.codec import Entity
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 """When the fake clock begins; certificates of the tests are issued around it."""

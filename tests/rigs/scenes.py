@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
-from shared.function.intake import Notice, handle_notice, look_at, recheck
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice, look_at, recheck
 from shared.function.results import fold
 from shared.messages import (
     RECHECK_QUEUE,

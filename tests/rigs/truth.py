@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, DesiredBinding
-from shared.function.results import status_tags
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from tests.fakes.storage import START
 from tests.rigs.scenes import PASSWORD
 

@@ -22,8 +22,9 @@ from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.azure.key_encryption import make_key_file
 from shared.config import StorageAccess
+from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
-from shared.function.intake import Notice, look_at
+from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.messages import BindingReport, InstallOutcome, InstallReport
 from shared.state.records import InstanceRecord

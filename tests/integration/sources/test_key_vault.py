@@ -11,7 +11,8 @@ import pytest
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.errors import AccessDeniedError, UnavailableError
-from shared.function.intake import Notice, handle_notice
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice
 from shared.function.sweep import sweep
 from shared.sources import key_vault as sources_key_vault
 from shared.sources.key_vault import KeyVaultCertificates, vault_upload

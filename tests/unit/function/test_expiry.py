@@ -12,13 +12,14 @@ import pytest
 
 from shared.binding import BindingKey
 from shared.errors import UnavailableError
+from shared.function.blob_event import Notice
 from shared.function.expiry import ON_EXPIRY, WARN_DAYS, desired_rows, warn, warning_due
-from shared.function.intake import Notice, look_at
-from shared.function.outgoing import EventType, OutgoingEvent, decode_event
-from shared.function.results import STATUS_TAG, fold
+from shared.function.intake import look_at
+from shared.function.results import fold
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, BindingReport, InstallOutcome, InstallReport
+from shared.messages import OUTBOX_QUEUE, BindingReport, EventType, InstallOutcome, InstallReport, OutgoingEvent, decode
 from shared.state.records import InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tags import STATUS_TAG
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
@@ -120,7 +121,7 @@ async def current(cloud: Cloud) -> UploadRecord:
 
 
 def warnings(storage: FakeStorage) -> list[OutgoingEvent]:
-    events = [decode_event(message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+    events = [decode(OutgoingEvent, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
     return [event for event in events if event.kind is EventType.EXPIRING]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from shared.bundle import CertificateBundle, bundle_id
 from shared.errors import AccessDeniedError, MissingError, UnavailableError
-from shared.function.intake import Notice, handle_notice, look_at
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
 from shared.messages import InstallOutcome
 from shared.state.records import UploadStatus

@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
+from shared.function.announcing import tag
 from shared.function.intake import look_at
-from shared.function.results import SETTLING, fold, settle, status_tags, tag
+from shared.function.results import fold
+from shared.function.settling import SETTLING, settle
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Mortal, ProcessDiedError

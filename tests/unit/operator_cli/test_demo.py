@@ -17,7 +17,8 @@ from operator_cli.demo.steps import LATE, SHOP, SHOP_BLOB, Demo, Step
 from operator_cli.demo.watch import Watch
 from operator_cli.handshake import certificate_shown
 from shared.bundle import CertificateBundle
-from shared.function.intake import Notice, look_at
+from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.function.sweep import sweep
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode

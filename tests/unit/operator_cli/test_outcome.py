@@ -9,9 +9,10 @@ import pytest
 from operator_cli.outcome import AnyWitness, Sent, TableWitness, TagWitness, outcome_of_tags
 from operator_cli.storage import Storage
 from shared.errors import AccessDeniedError, CertcastError
-from shared.function.intake import Notice, look_at
-from shared.function.results import status_tags
+from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import authority

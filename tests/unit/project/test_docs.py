@@ -23,9 +23,9 @@ from instance_agent.targets.embedded.settings import DEFAULT_IDLE_S, DEFAULT_MAX
 from operator_cli.__main__ import certcast
 from shared.azure import account
 from shared.binding import DesiredBinding
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.verdict import VerdictCode
 from tests.rigs.deployment import ROOT, repository_files
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.binding import (
     ANY_ROLE,
     MAX_CLAIMS,
-    TOMBSTONE_KEEP,
+    WITHDRAWN_KEEP,
     BindingKey,
     BindingState,
     Claim,
@@ -144,9 +144,9 @@ class TestRevisions:
 
     def test_a_withdrawn_claim_is_forgotten_after_a_day(self) -> None:
         gone = without_claim(entered(claim(revision=1)), KEY, "a.pfx", 2, now=NOW)
-        later = with_claim(gone, KEY, claim("b.pfx"), now=NOW + TOMBSTONE_KEEP - timedelta(seconds=1))
+        later = with_claim(gone, KEY, claim("b.pfx"), now=NOW + WITHDRAWN_KEEP - timedelta(seconds=1))
         assert later.claim_of("a.pfx") is not None
-        much_later = with_claim(gone, KEY, claim("b.pfx"), now=NOW + TOMBSTONE_KEEP)
+        much_later = with_claim(gone, KEY, claim("b.pfx"), now=NOW + WITHDRAWN_KEEP)
         assert much_later.claim_of("a.pfx") is None
 
 

@@ -67,7 +67,8 @@ class TestKeys:
 class TestUpdate:
     async def test_a_row_that_is_not_there_is_inserted(self) -> None:
         storage = FakeStorage()
-        assert await rows(storage).update("a.pfx", counting) == upload(1)
+        update = await rows(storage).update("a.pfx", counting)
+        assert (update.before, update.after, update.changed) == (None, upload(1), True)
         assert await rows(storage).get("a.pfx") == upload(1)
 
     @pytest.mark.parametrize("answer", [lambda known: known, lambda _: None, lambda _: upload(1)])
@@ -77,7 +78,8 @@ class TestUpdate:
         storage = FakeStorage()
         await rows(storage).update("a.pfx", counting)
         watched = Mortal()
-        assert await rows(storage, watched).update("a.pfx", answer) == upload(1)
+        update = await rows(storage, watched).update("a.pfx", answer)
+        assert (update.before, update.after, update.changed) == (upload(1), upload(1), False)
         assert watched.steps == {"uploads get": 1}
 
     async def test_an_error_of_the_decision_is_passed_on_and_nothing_is_written(self) -> None:

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 
 from shared.binding import BindingKey
 from shared.errors import BrokenMessageError, UnavailableError
-from shared.function.announcing import KEEP_TRYING_S, RETRY_DELAYS_S, announce, publish
-from shared.function.outgoing import EventType, OutgoingEvent, decode_event, encode_event
+from shared.function.announcing import announce
+from shared.function.outbox import KEEP_TRYING_S, RETRY_DELAYS, publish
 from shared.function.status_api import openapi
-from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, new_traceparent
+from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, EventType, OutgoingEvent, decode, encode, new_traceparent
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
@@ -72,7 +72,7 @@ async def stored(cloud: Cloud, record: UploadRecord) -> UploadRecord:
 
 
 def outbox(storage: FakeStorage) -> list[OutgoingEvent]:
-    return [decode_event(message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+    return [decode(OutgoingEvent, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
 
 
 def as_sent(event: OutgoingEvent) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class TestWhatIsTold:
         check_event(as_sent(event))
         data = json.loads(event.document)
         assert (data["hosts"], data["hosts_total"]) == (list(hosts[:50]), 250)
-        assert len(encode_event(event).encode()) < MAX_BODY_BYTES
+        assert len(encode(event).encode()) < MAX_BODY_BYTES
 
 
 class TestPublishing:
@@ -162,9 +162,9 @@ class TestPublishing:
             await publish(away, replace(event, attempt=attempt))
             [message] = storage.queues[OUTBOX_QUEUE].values()
             waits.append((message.visible_at - storage.clock()).total_seconds())
-            assert decode_event(message.body or "") == replace(event, attempt=attempt + 1)
+            assert decode(OutgoingEvent, message.body or "") == replace(event, attempt=attempt + 1)
         assert waits == [5, 15, 60, 300, 300, 300]
-        assert waits[:4] == list(RETRY_DELAYS_S)
+        assert tuple(waits[:4]) == RETRY_DELAYS.seconds
 
     async def test_an_event_is_given_up_after_a_week(self, caplog: pytest.LogCaptureFixture) -> None:
         storage = FakeStorage()
@@ -220,4 +220,4 @@ class TestSchemas:
 @pytest.mark.parametrize("body", ["", "{}", "[1]", '{"version": 1}', "\ufffd"])
 def test_a_message_that_is_no_event_is_told_apart(body: str) -> None:
     with pytest.raises(BrokenMessageError):
-        decode_event(body)
+        decode(OutgoingEvent, body)
