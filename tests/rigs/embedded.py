@@ -1,4 +1,4 @@
-"""The embedded target on free ports of this machine, for the tests of it; nothing is asserted.
+"""The embedded target on free ports of this machine, for its tests.
 
 `python -m tests.rigs.embedded PORT DESCRIPTORS` serves until its standard input ends, in a process that may have this
 many files and sockets open.

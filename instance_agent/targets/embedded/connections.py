@@ -1,4 +1,4 @@
-"""Connections of the embedded listeners: accepted, counted from then on, and ended; what is said on one is not known.
+"""The connections of the embedded listeners: how many there may be, counted from accept on, and how each ends.
 
 Ports are accepted from by a loop of our own: where file descriptors run out, asyncio's servers write a stack trace for
 each place in their backlog, and start as many further attempts, each of which does the same a second later.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """All connections of one agent, on whatever port."""
+    """All connections of one agent, on all its ports."""
 
     def __init__(self, converse: Conversation, *, most: int, handshake_s: float) -> None:
         """Take what is said on a connection after its handshake, and the bounds.
@@ -87,12 +87,12 @@ class Connections:
                 ssl_shutdown_timeout=_SHUTDOWN_S,
             )
         except OSError:
-            return  # what came was no TLS or nothing, or the client left: its affair, and already closed
+            return  # already closed: the client sent what is no TLS, sent nothing in time, or left
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             await self._converse(reader, writer)
         except (OSError, EOFError):
-            await asyncio.sleep(0)  # the client left, or was silent too long
+            pass  # the client left, or was silent too long
         finally:
             writer.close()
             with contextlib.suppress(OSError):

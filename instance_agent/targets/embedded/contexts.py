@@ -1,4 +1,4 @@
-"""TLS server contexts made from bundles, one by one or for a batch; which host gets which is decided elsewhere."""
+"""TLS server contexts made from bundles, one by one or for a batch."""
 
 from __future__ import annotations
 

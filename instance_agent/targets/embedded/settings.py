@@ -1,4 +1,4 @@
-"""The embedded target's settings from the environment; nothing is opened here but the fallback's file."""
+"""The embedded target's settings, from the environment."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class EmbeddedSettings:
         port_offset: PortNumber p is served at p + this.
         fallback: Served for an unknown or missing server name; self-signed when None.
         max_connections: Open at a time, on all ports together.
-        handshake_s: How long a TLS handshake may take; from no environment.
-        idle_s: How long one request may take, with the wait for it; from no environment.
+        handshake_s: How long a TLS handshake may take; only tests set it.
+        idle_s: How long one request may take, with the wait for it; only tests set it.
     """
 
     address: str = "127.0.0.1"

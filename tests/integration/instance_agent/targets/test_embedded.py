@@ -16,7 +16,6 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import ProbeError, served_fingerprint
-from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import EmbeddedTarget, ListenerError
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
     from shared.bundle import CertificateBundle
     from tests.rigs.targets import Rig
-
-QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract):

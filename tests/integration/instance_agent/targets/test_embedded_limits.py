@@ -136,13 +136,13 @@ class TestCounting:
 
 
 class TestSilence:
-    async def test_who_sends_no_client_hello_is_closed_after_a_while(self) -> None:
+    async def test_a_client_that_sends_no_client_hello_is_closed_after_a_while(self) -> None:
         async with serving(handshake_s=0.3) as target:
             reader, writer = await asyncio.open_connection(*target.endpoint(443))
             assert await is_closed(reader)
             writer.close()
 
-    async def test_who_sends_half_a_client_hello_is_closed_after_the_same_while(self) -> None:
+    async def test_a_client_that_sends_half_a_client_hello_is_closed_after_a_while(self) -> None:
         async with serving(handshake_s=0.3) as target:
             reader, writer = await asyncio.open_connection(*target.endpoint(443))
             writer.write(client_hello("a.example")[:50])
@@ -150,7 +150,7 @@ class TestSilence:
             writer.close()
 
     @pytest.mark.parametrize("asked", [0, 2])
-    async def test_who_sends_no_request_or_no_other_one_is_closed_after_a_while(self, asked: int) -> None:
+    async def test_a_client_that_sends_no_request_or_no_other_one_is_closed_after_a_while(self, asked: int) -> None:
         async with serving(idle_s=0.3) as target, visiting(target.endpoint(443), "a.example") as (visitor,):
             for _ in range(asked):
                 assert (await visitor.get()).status == 200
@@ -160,7 +160,7 @@ class TestSilence:
         async with serving(idle_s=0.5) as target, visiting(target.endpoint(443), "a.example") as (visitor,):
             await send_until_closed(visitor.writer, b"G", pause_s=0.05)
 
-    async def test_who_asks_and_asks_and_never_reads_is_closed_after_a_while(self) -> None:
+    async def test_a_client_that_asks_and_asks_and_never_reads_is_closed_after_a_while(self) -> None:
         async with serving(idle_s=0.5) as target:
             reader, writer = await asyncio.open_connection(
                 *target.endpoint(443), ssl=trusting_nobody(), server_hostname="a.example", limit=1024
@@ -168,7 +168,7 @@ class TestSilence:
             await send_until_closed(writer, b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n" * 100)
             assert not reader.at_eof()
 
-    async def test_stopping_waits_for_nobody_who_is_silent(self) -> None:
+    async def test_stopping_does_not_wait_for_silent_clients(self) -> None:
         async with serving() as target:
             address = target.endpoint(443)
             reader, writer = await asyncio.open_connection(*address)

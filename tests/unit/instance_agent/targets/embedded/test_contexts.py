@@ -130,7 +130,7 @@ def test_a_key_that_does_not_fit_or_is_too_weak_is_refused_when_the_context_is_b
         server_context(self_signed("shop.example.com", key="rsa1024").bundle())
 
 
-def test_the_self_made_fallback_is_valid_now_and_names_nobody() -> None:
+def test_the_self_made_fallback_is_valid_now_and_names_no_host() -> None:
     now = datetime.now(UTC)
     fallback = self_made_fallback(now)
     assert fallback.not_before < now < fallback.not_after
