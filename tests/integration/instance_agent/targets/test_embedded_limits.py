@@ -137,13 +137,13 @@ class TestCounting:
 
 class TestSilence:
     async def test_a_client_that_sends_no_client_hello_is_closed_after_a_while(self) -> None:
-        async with serving(handshake_s=0.3) as target:
+        async with serving(handshake_s=0.5) as target:
             reader, writer = await asyncio.open_connection(*target.endpoint(443))
             assert await is_closed(reader)
             writer.close()
 
     async def test_a_client_that_sends_half_a_client_hello_is_closed_after_a_while(self) -> None:
-        async with serving(handshake_s=0.3) as target:
+        async with serving(handshake_s=0.5) as target:
             reader, writer = await asyncio.open_connection(*target.endpoint(443))
             writer.write(client_hello("a.example")[:50])
             assert await is_closed(reader)
@@ -151,7 +151,7 @@ class TestSilence:
 
     @pytest.mark.parametrize("asked", [0, 2])
     async def test_a_client_that_sends_no_request_or_no_other_one_is_closed_after_a_while(self, asked: int) -> None:
-        async with serving(idle_s=0.3) as target, visiting(target.endpoint(443), "a.example") as (visitor,):
+        async with serving(idle_s=0.8) as target, visiting(target.endpoint(443), "a.example") as (visitor,):
             for _ in range(asked):
                 assert (await visitor.get()).status == 200
             assert await is_closed(visitor.reader)
