@@ -129,7 +129,7 @@ connection string{" (or UseDevelopmentStorage=true)" if standard else ""}
 upload a PFX to the container `{UPLOADS_CONTAINER}`, by any of
   {settings}certcast upload shop.pfx --host www.example.com
   az storage blob upload --connection-string "CONNECTION STRING" -c {UPLOADS_CONTAINER} -f shop.pfx -n shop.pfx \\
-     --metadata HostHeader=www.example.com CertificatePassword=...
+     --overwrite --metadata HostHeader=www.example.com CertificatePassword=...
   Storage Explorer: {emulator} > Blob Containers > {UPLOADS_CONTAINER} > Upload,
      then Properties > Metadata: HostHeader, CertificatePassword
 
