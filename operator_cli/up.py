@@ -72,8 +72,8 @@ def command(  # noqa: PLR0917 - Click passes them by name
     """Run the whole cloud on this machine until Ctrl-C.
 
     Azurite (the storage emulator), an Event Grid that tells of its blobs, the Function, and agents that serve HTTPS,
-    by themselves or by a real web server each; all on 127.0.0.1. On the standard ports Storage Explorer's "Local
-    Emulator", az and every SDK find it by themselves.
+    by themselves or by a real web server each; all on 127.0.0.1. On the standard ports Storage Explorer, az and every
+    SDK find it by themselves.
     """
     usual = FREE_PORTS if free_ports else STANDARD_PORTS
     ports = Ports(
@@ -116,7 +116,9 @@ def usage(platform: LocalPlatform) -> str:
     addresses = "\n".join(_served_by(instance) for instance in platform.instances)
     first_ip, first_port = platform.instances[0].address()
     settings = "" if standard else 'CERTCAST_STORAGE="CONNECTION STRING" '
-    emulator = "Emulator - Default Ports" if standard else "(connect to it by the connection string)"
+    emulator = (
+        "Local & Attached > Storage Accounts > (Emulator - Default Ports)" if standard else "connect by that string"
+    )
     return f"""\
 certcast is up. PortNumber {HTTPS_PORT} is served at
 {addresses}
@@ -127,7 +129,7 @@ connection string{" (or UseDevelopmentStorage=true)" if standard else ""}
 upload a PFX to the container `{UPLOADS_CONTAINER}`, by any of
   {settings}certcast upload shop.pfx --host www.example.com
   az storage blob upload --connection-string "CONNECTION STRING" -c {UPLOADS_CONTAINER} -f shop.pfx -n shop.pfx \\
-     --metadata HostHeader=www.example.com CertificatePassword=...
+     --overwrite --metadata HostHeader=www.example.com CertificatePassword=...
   Storage Explorer: {emulator} > Blob Containers > {UPLOADS_CONTAINER} > Upload,
      then Properties > Metadata: HostHeader, CertificatePassword
 

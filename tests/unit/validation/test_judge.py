@@ -407,5 +407,5 @@ def test_the_documentation_explains_every_verdict_and_no_other() -> None:
     for section in sections:
         if section.startswith("`"):
             assert "**Means**" in section, section
-            assert "**Comes about**" in section, section
+            assert "**Happens**" in section, section
             assert "**Do**" in section, section
