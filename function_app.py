@@ -133,7 +133,7 @@ async def certificate(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("redeploy")
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
-    """Install one upload once more; the route's last part is `/redeploy`, for names may hold slashes."""
+    """Install one upload once more; the route's last part is `/redeploy`, as names may hold slashes."""
     path = req.route_params.get("name", "")
     name = path.removesuffix("/redeploy")
     if name == path:

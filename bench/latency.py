@@ -59,7 +59,7 @@ class Upload:
     reports: tuple[InstallationRecord, ...]
 
     def stages(self) -> dict[str, float]:
-        """Where the time went; for the agents' part, the one that finished last."""
+        """Where the time went; the agents' part is that of the one that finished last."""
         last = max(self.reports, key=lambda report: report.finished_at)
         noticed, judged = self._ms(self.record.noticed_at), self._ms(self.record.judged_at)
         told, live = self._ms(self.record.fanned_out_at), self._ms(self.record.live_at)
@@ -118,12 +118,12 @@ class Bench:
         return _since(clock)
 
     async def _tagged(self, name: str, clock: float) -> float:
-        everybody = f"{len(self._agents)}/{len(self._agents)}"
+        everywhere = f"{len(self._agents)}/{len(self._agents)}"
         while True:
             tags = await self._account.uploads.tags(name) or {}
-            if (tags.get(STATUS_TAG), tags.get(LIVE_TAG)) == ("live", everybody):
+            if (tags.get(STATUS_TAG), tags.get(LIVE_TAG)) == ("live", everywhere):
                 return _since(clock)
-            await _pause(TAGS_S, clock, f"the tags of {name} say live {everybody}")
+            await _pause(TAGS_S, clock, f"the tags of {name} say live {everywhere}")
 
 
 async def run(uploads: int, agents: int, gap_s: float) -> list[Upload]:

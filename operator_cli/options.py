@@ -109,14 +109,14 @@ agents_option = click.option(
     type=click.IntRange(1, MAX_AGENTS),
     default=3,
     show_default=True,
-    is_eager=True,  # read before `--target`, wherever it stands
+    is_eager=True,  # read before `--target`, whichever is given first
     metavar="N",
     help="How many instances there are.",
 )
 
 
 def targets_option(targets: Sequence[str]) -> Callable[[Command], Command]:
-    """The web servers that the instances install on; for a command that has `agents_option` too.
+    """The web servers that the instances install on. The command must have `agents_option` too.
 
     Args:
         targets: What there is to choose from; the first is taken without the option.

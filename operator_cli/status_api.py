@@ -1,4 +1,4 @@
-"""The status document from the status API, for whoever has a function key and no way to the storage account."""
+"""The status document from the status API, which a function key opens without the storage account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The status document as tables for people; the document itself is made in shared/state/document.py."""
+"""The status document as tables for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening the storage account, and what its errors mean to a person; what is in it is read elsewhere."""
+"""Opening the storage account, and what its errors mean to a person."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: St
     if isinstance(error, UnavailableError):
         return "is `certcast up` still running?" if access.is_emulator else "check the account's name and the network"
     if isinstance(error, AccessDeniedError) and access.connection_string is None:
-        return "sign in with `az login` as somebody who has these roles, or give a connection string"
+        return "sign in with `az login` as a user who has these roles, or give a connection string"
     if isinstance(error, AccessDeniedError):
         return "the connection string belongs to another account, has expired, or does not allow this"
     if access.is_emulator:
@@ -85,7 +85,7 @@ def _part_names(connection_string: str) -> set[str]:
 
 
 def _completed(access: StorageAccess, names: set[str]) -> StorageAccess:
-    """Name the other services too, so that their clients can be made; nobody uses them."""
+    """Name the other services too, so that their clients can be made; none is used."""
     blobs = next(
         part.partition("=")[2]
         for part in str(access.connection_string).split(";")

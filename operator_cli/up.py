@@ -40,7 +40,9 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     metavar="N",
     help="agent-0 serves PortNumber p at p + N, each further one a hundred above. Default: 8000: 443 is 8443, 8543 ...",
 )
-@click.option("--free-ports", is_flag=True, help="Take free ports wherever none is given, to run beside another one.")
+@click.option(
+    "--free-ports", is_flag=True, help="Take a free port for each that is not given, to run beside another one."
+)
 @click.option(
     "--state",
     type=click.Path(path_type=Path),

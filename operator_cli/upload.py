@@ -17,7 +17,7 @@ from operator_cli.outcome import DECIDED, SUCCEEDED, AnyWitness, Sent
 from operator_cli.pfx_file import Wish, examine
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
-from operator_cli.waiting import progress, until
+from operator_cli.waiting import IS_IT_RUNNING, progress, until
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode, Violation
 
@@ -105,10 +105,7 @@ async def _upload(
 
 def _not_in_time(name: str, last: Outcome | None, timeout_s: float) -> str:
     if last is None:
-        return (
-            f"{name} was uploaded, but nobody has looked at it for {timeout_s:g} s: is the Function running and "
-            "subscribed to the container's events (docs/deploy.md), or `certcast up` on this machine?"
-        )
+        return f"{name} was uploaded, but the Function has not looked at it for {timeout_s:g} s: {IS_IT_RUNNING}"
     why = f" ({last.document['reason']})" if last.document["reason"] else ""
     return (
         f"{name} is {last.status.value} and live on {last.live}/{last.total} after {timeout_s:g} s{why}: "

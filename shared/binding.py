@@ -27,7 +27,7 @@ MAX_CLAIMS = 200
 
 
 class StaleRevisionError(CertcastError):
-    """A newer look at the same upload has already been written; whoever made that look finishes the work."""
+    """A newer look at the same upload has already been written, and finishes the work."""
 
 
 class BindingState(StrEnum):
@@ -267,7 +267,7 @@ def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime
 
 
 def _served(row: DesiredBinding) -> tuple[BindingState, str, str | None, str]:
-    """What an instance would do differently for; who claims the row besides the winner is not part of it."""
+    """What an instance acts on; claims that were not elected make no difference to it."""
     return (row.state, row.bundle_id, row.site, row.source)
 
 

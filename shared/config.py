@@ -1,4 +1,4 @@
-"""Settings from the environment: which storage account, which keys, which policy; nothing is opened here."""
+"""Settings from the environment: which storage account, which keys, which policy."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StorageAccess:
         blob_url: Blob service address, with an identity.
         queue_url: Queue service address, with an identity.
         table_url: Table service address, with an identity.
-        client_id: Client id of a user-assigned managed identity; with a connection string too, for vaults.
+        client_id: Client id of a user-assigned managed identity; vaults need it beside a connection string too.
     """
 
     connection_string: str | None = field(default=None, repr=False)

@@ -1,4 +1,4 @@
-"""The queue messages, versioned, as text; what is done about them lives with their readers.
+"""The queue messages, versioned, as text.
 
 A message is a hint: it names rows, never their content, so that a late or doubled one does no harm. None carries a
 key, a password or an address to follow. No top-level name may be one of a queue message's own properties: the
@@ -65,7 +65,7 @@ class RecheckUpload:
 
     Attributes:
         name: The upload.
-        attempt: Counts the looks already taken, for the growing delay.
+        attempt: Counts the looks already taken; the delay grows with it.
         traceparent: W3C trace context of the upload.
     """
 

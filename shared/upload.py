@@ -1,4 +1,4 @@
-"""The metadata of an uploaded blob: reading it and scrubbing it of the password; the certificate is not looked at."""
+"""The metadata of an uploaded blob: reading it and scrubbing it of the password."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class UploadMetadata:
 
 
 def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violation, ...]]:
-    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are somebody else's.
+    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are left alone.
 
     Args:
         raw: Keys in any case.

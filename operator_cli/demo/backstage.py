@@ -1,4 +1,4 @@
-"""What the demo does to its local cloud as whoever runs it, and what it overhears there; nothing is judged here."""
+"""What the demo does to its local cloud as the operator, and what it overhears there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SWEEP_FOUND = re.compile(r"\bsweep: looked at [1-9]")
 
 
 class Backstage(Protocol):
-    """The cloud as those see it who run it."""
+    """The cloud as its operator sees it."""
 
     @property
     def listeners(self) -> Listeners:

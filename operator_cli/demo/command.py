@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SWEEP_SCHEDULE = "*/10 * * * * *"
-"""Each 10 s instead of each minute: nobody watches a demo for a minute in which nothing happens."""
+"""Each 10 s instead of each minute, so that no minute of the demo passes in which nothing happens."""
 
 
 @click.command("demo")
@@ -139,7 +139,7 @@ async def _unless_lost(platform: LocalPlatform, work: Coroutine[None, None, T]) 
 
 
 class _Stage:
-    """Where the steps are shown: drawn anew with every change on a terminal, elsewhere once each is over."""
+    """Where the steps are shown: redrawn with every change on a terminal, elsewhere once each is over."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

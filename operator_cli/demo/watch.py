@@ -1,4 +1,4 @@
-"""Seeing from outside what becomes of an upload: TLS handshakes, tags, metadata, status; nothing is changed here."""
+"""Seeing from outside what becomes of an upload: TLS handshakes, tags, metadata, status."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Watch:
         return (time.perf_counter() - self._began) * 1000
 
     def happened(self, stage: str, at: datetime | None = None, instance: str = "") -> None:
-        """Enter a moment, now or as somebody's clock on this machine has it."""
+        """Enter a moment: now, or at a time that another process on this machine noted."""
         ms = self.ms if at is None else (at - self._began_at).total_seconds() * 1000
         self.report.add(Moment(stage=stage, ms=max(0.0, ms), instance=instance))
 
@@ -74,7 +74,7 @@ class Watch:
         """See every instance show the expected certificate for a host.
 
         Args:
-            what: The expectation, for the report.
+            what: The expectation, as it is reported.
             host: The server name to ask for.
             expected: Fingerprint by instance.
             before: What may be shown until then; anything else is an interruption, and reported.

@@ -59,7 +59,7 @@ class Account:
 
     Args:
         access: How to reach it.
-        key_encryption_key: The setting of that name; empty for those who never open a bundle.
+        key_encryption_key: The setting of that name; empty where no bundle is opened.
         key_vaults: Vaults that passwords may be referred to in.
     """
 

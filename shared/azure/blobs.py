@@ -1,4 +1,4 @@
-"""The containers `certificates` and `bundles` through azure-storage-blob; what is in them is judged elsewhere."""
+"""The containers `certificates` and `bundles` through azure-storage-blob."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class SealedBundles:
         self._threads = threads
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        """Store a bundle under its id, anew if it is there already: its age protects it from the sweep."""
+        """Store a bundle under its id, again if it is there already: its age protects it from the sweep."""
         await self._in_thread(self._seal, bundle_id, pem)
 
     async def open(self, bundle_id: str) -> bytes:
@@ -189,7 +189,7 @@ class SealedBundles:
                 try:
                     return self._read(bundle_id)
                 except _NotSealedError:
-                    # The SDK asks twice, and what was sealed anew in between it takes for tampering.
+                    # The SDK asks twice, and what was sealed again in between it takes for tampering.
                     continue
             return self._read(bundle_id)
 

@@ -1,4 +1,4 @@
-"""One key-encryption key: a version of a Key Vault key, or a file on a machine of one's own; `key_ring` chooses."""
+"""One key-encryption key: a version of a Key Vault key, or a file on a machine of one's own."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class KeyRing:
         self._seals_with = seals_with
 
     def for_sealing(self) -> KeyEncryptionKey:
-        """The key that new bundles are sealed under, one version of it; blocks, for a vault may be asked.
+        """The key that new bundles are sealed under, one version of it; blocks where a vault is asked.
 
         Raises:
             UnavailableError: The vault does not tell which version is current.

@@ -1,4 +1,4 @@
-"""The account's queues through azure-storage-queue; what the messages mean lives in `shared.messages`."""
+"""The account's queues through azure-storage-queue."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class AzureQueues:
             ]
 
     async def done(self, queue: str, message: ReceivedMessage) -> None:
-        """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
+        """Delete a message taken before; no error when it is gone or was taken again since."""
         try:
             with azure_errors(f"deleting a message of queue {queue}"):
                 try:

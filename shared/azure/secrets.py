@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-# The SDK's own patience is longer than Event Grid waits for an answer; who asked is asked to ask again.
+# The SDK's own patience is longer than Event Grid waits for an answer; the upload is looked at again instead.
 _RETRIES = 2
 
 

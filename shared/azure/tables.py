@@ -1,4 +1,4 @@
-"""The account's tables through azure-data-tables; what the rows mean lives in `shared.state.records`."""
+"""The account's tables through azure-data-tables."""
 
 from __future__ import annotations
 

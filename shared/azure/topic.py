@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOURCE = "/certcast"
 
-# The outbox tries again, for a week; a topic that does not answer must not hold a worker for the SDK's five minutes.
+# The outbox tries again for a week: a topic that does not answer must not hold a worker for the SDK's five minutes.
 _RETRIES = 1
 _CONNECT_TIMEOUT_S = 5
 _ANSWER_TIMEOUT_S = 20

@@ -1,4 +1,4 @@
-"""Warnings before a certificate ends: which one is due; the sweep gives them."""
+"""Warnings before a certificate ends: which one is due, and giving it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handling an upload or a deletion, from event to fan-out; the same steps whoever noticed it: event, recheck or sweep.
+"""Handling an upload or a deletion, from event to fan-out; event, recheck and sweep take the same steps.
 
 Whatever an event says, what is acted on is the blob as it is now. Overlapping looks at one upload are put in order by
 its row's `revision`: a look first takes the next revision, then reads the blob, and every later write of it gives way

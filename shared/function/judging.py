@@ -1,4 +1,4 @@
-"""Reading an upload and reaching a verdict: metadata, password, sealed bundle; nothing is written here."""
+"""Reading an upload and reaching a verdict: metadata, password, sealed bundle."""
 
 from __future__ import annotations
 

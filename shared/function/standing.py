@@ -1,4 +1,4 @@
-"""How far an upload is served, derived from the desired rows and the instances' reports; nothing is read here."""
+"""How far an upload is served, derived from the desired rows and the instances' reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Standing:
         status: The status that follows.
         live: Instances that serve all of it.
         total: Instances that are waited for.
-        reason: The first failure, or why nobody serves it.
+        reason: The first failure, or why no instance serves it.
     """
 
     status: UploadStatus
@@ -158,7 +158,7 @@ def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
 
 
 def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
-    """Explain to whoever uploaded last year's file why it is not served."""
+    """Explain to the uploader of last year's file why it is not served."""
     for row in rows:
         mine = row.claim_of(name)
         winner = row.claim_of(row.source) if row.source else None
@@ -217,4 +217,4 @@ def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRe
 def _expired(record: UploadRecord, now: datetime) -> str:
     if record.not_after is None or record.not_after > now:
         return ""
-    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"
+    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, as there is no renewal: upload one"

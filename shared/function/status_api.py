@@ -1,4 +1,4 @@
-"""The status API's answers, as plain values; the HTTP triggers in function_app.py only pass them on."""
+"""The status API's answers, as plain values."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ async def _reap(cloud: Cloud, report: SweepReport) -> None:
         if now - known.written_at < REAP_AFTER:
             continue
         instance = known.value
-        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers anew.
+        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
         await cloud.queues.delete(instance.queue)
         await cloud.queues.delete(f"{instance.queue}-poison")
         await _unless_changed(cloud.state.instances.remove(instance.id, known))
@@ -224,7 +224,7 @@ async def _forget_uploads(cloud: Cloud, report: SweepReport) -> None:
 
 
 async def _forget_bundles(cloud: Cloud, report: SweepReport) -> None:
-    """Delete bundles that no claim and no upload names, and that nobody sealed within the last day."""
+    """Delete bundles that no claim and no upload names, and that were not sealed within the last day."""
     now = cloud.now()
     # Listed before what refers to them is read: a bundle that is claimed in between is either younger or sealed again.
     old = [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]

@@ -1,4 +1,4 @@
-"""A database table of certificates as a certificate source, through SQLAlchemy; it is read by the sweep."""
+"""A database table of certificates as a certificate source, through SQLAlchemy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the four tables and their keys; what is decided about them lives elsewhere."""
+"""The rows of the four tables and their keys."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class UploadRecord:
         announced: The status last put on the outbox of events.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
-        settling_until: Somebody is deriving the status until then; others only set `settle_again`.
+        settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
     """
@@ -153,7 +153,7 @@ class InstanceRecord:
         queue: Its queue.
         session: Changes with every start of the agent; two sessions at once are two agents with one id.
         started_at: When the agent started.
-        last_seen: Last heartbeat, as the instance tells the time; for people. Liveness goes by the row's own age.
+        last_seen: Last heartbeat, as the instance tells the time; shown to people. Liveness goes by the row's own age.
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied at least once since the start.

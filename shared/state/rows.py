@@ -56,7 +56,7 @@ class Update(Generic[Row]):
 
 
 class Rows(Generic[Key, Row]):
-    """Typed rows of one table; every write is conditional, and `update` decides anew when others wrote meanwhile."""
+    """Typed rows of one table; every write is conditional, and `update` decides again when others wrote meanwhile."""
 
     def __init__(self, table: Table, kind: type[Row], key: Callable[[Key], tuple[str, str]]) -> None:
         self._table = table
@@ -77,7 +77,7 @@ class Rows(Generic[Key, Row]):
         """Insert the row, or replace the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         if known is None:
             return await self._table.insert(*self._key(key), to_entity(value))
@@ -115,7 +115,7 @@ class Rows(Generic[Key, Row]):
         """Delete the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         await self._table.delete(*self._key(key), etag=known.etag)
 

@@ -1,4 +1,4 @@
-"""The demo as a person runs it; and, while it runs, somebody who reads along whatever can be read."""
+"""The demo as a person runs it, and an eavesdropper who reads along whatever can be read."""
 
 from __future__ import annotations
 

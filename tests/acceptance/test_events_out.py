@@ -90,7 +90,7 @@ async def test_the_loser_of_an_election_is_told_of_as_superseded(cloud: Witness)
     assert "newer.pfx" in event.data["reason"]
 
 
-async def test_a_removal_is_told_once_nobody_serves_it_any_more(cloud: Witness) -> None:
+async def test_a_removal_is_told_once_no_instance_serves_it_any_more(cloud: Witness) -> None:
     issued = authority().issue("leaving.test")
     await cloud.upload("leaving.pfx", issued.pfx(PASSWORD))
     await cloud.becomes("leaving.pfx", "live", live=AGENTS)

@@ -103,7 +103,7 @@ async def upload_all(cloud: Witness, prefix: str, count: int) -> dict[str, str]:
 
 
 async def records(cloud: Witness, prefix: str) -> list[UploadRecord]:
-    """The rows of the uploads of a test that somebody has looked at."""
+    """The rows of the uploads of a test that have been looked at."""
     every = [known.value async for known in cloud.account.state.uploads.all()]
     return [record for record in every if record.name.startswith(f"{prefix}-")]
 

@@ -157,17 +157,17 @@ async def test_a_query_that_is_neither_true_nor_false_is_refused_in_words(api: A
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "certificates/nobody.pfx"),
+        ("GET", "certificates/unknown.pfx"),
         ("GET", "certificates/" + "x" * 1025),
         ("GET", "certificates/a/b%3A%2F%2Fc"),
         ("GET", "certificates/" + quote("ü" * 900)),
-        ("POST", "certificates/nobody.pfx/redeploy"),
-        ("POST", "certificates/nobody.pfx/redeploynow"),
-        ("POST", "certificates/nobody.pfx"),
+        ("POST", "certificates/unknown.pfx/redeploy"),
+        ("POST", "certificates/unknown.pfx/redeploynow"),
+        ("POST", "certificates/unknown.pfx"),
         ("POST", "certificates/redeploy"),
     ],
 )
-async def test_an_upload_nobody_knows_is_answered_with_404_and_a_sentence(api: Api, method: str, path: str) -> None:
+async def test_an_unknown_upload_is_answered_with_404_and_a_sentence(api: Api, method: str, path: str) -> None:
     status, document = await api.call(path, method=method)
     assert status == 404
     assert document["error"]
@@ -248,7 +248,7 @@ async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Wit
 @pytest.mark.parametrize(
     ("arguments", "key", "code", "said"),
     [
-        (["nobody.pfx"], None, 1, "there is no upload named nobody.pfx"),
+        (["unknown.pfx"], None, 1, "there is no upload named unknown.pfx"),
         ([], "guessed", 1, "refuses the key in CERTCAST_FUNCTION_KEY"),
         ([], "", 2, "CERTCAST_FUNCTION_KEY is not set"),
         (["--account", "x"], None, 2, "--url asks the status API"),

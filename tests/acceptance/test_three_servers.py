@@ -46,7 +46,7 @@ class Caller:
         self._calling = asyncio.create_task(self._call(instance.address(), host))
 
     def shown(self) -> list[str]:
-        """The certificates it was shown, in that order, each as often as it came anew."""
+        """The certificates it was shown, in that order, each as often as it came again."""
         assert not self._calling.done(), self._calling.exception()
         return [fingerprint for fingerprint, _ in groupby(self._shown)]
 
@@ -185,7 +185,7 @@ async def test_instances_join_and_leave_with_their_servers(cloud: Witness) -> No
     renewed = CA.issue("joined.test")
     await cloud.upload("joined.pfx", renewed.pfx(PASSWORD))
     record = await cloud.becomes("joined.pfx", "live", live=3)
-    assert record.total == 3, "nobody waits for those that left"
+    assert record.total == 3, "those that left are not waited for"
     assert await cloud.served("joined.test") == [renewed.fingerprint] * 3
 
 

@@ -96,7 +96,7 @@ class Contents:
     """One storage account: what all edges of all processes work on.
 
     Attributes:
-        clock: The time, by everybody's clock.
+        clock: The time, by the one clock of all.
         uploads: Blobs of the container `certificates`.
         bundles: By bundle id.
         queues: Messages by queue and id.

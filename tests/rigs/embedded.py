@@ -1,4 +1,4 @@
-"""The embedded target on free ports of this machine, for the tests of it; nothing is asserted."""
+"""The embedded target on free ports of this machine."""
 
 from __future__ import annotations
 

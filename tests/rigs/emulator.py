@@ -1,4 +1,4 @@
-"""The storage emulator that tests share: where it is reached; how it is started and ended is local_azure's."""
+"""The storage emulator that tests share: where it is reached."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(
 
 
 class Identity:
-    """Gives the same token to everybody who asks, and remembers for what it was asked."""
+    """Gives the same token to all who ask, and remembers what it was asked for."""
 
     def __init__(self, **chosen: Any) -> None:
         self.asked_for: list[str] = []

@@ -265,17 +265,17 @@ class TestSealing:
         with pytest.raises(Exception, match="cannot be opened"):
             await account.bundles.open(bundle_id)
 
-    async def test_a_bundle_that_is_sealed_anew_while_it_is_read_is_opened(
+    async def test_a_bundle_that_is_sealed_again_while_it_is_read_is_opened(
         self, azurite: Emulator, account: Account, tmp_path: Path
     ) -> None:
         bundle_id = f"{own('b')}/{own('c')}"
         await account.bundles.seal(bundle_id, b"pem")
         loop = asyncio.get_running_loop()
-        sealed_anew: list[str] = []
+        sealed_again: list[str] = []
 
         def meddle(response: Any) -> None:
-            if response.http_request.method == "HEAD" and not sealed_anew:
-                sealed_anew.append(bundle_id)
+            if response.http_request.method == "HEAD" and not sealed_again:
+                sealed_again.append(bundle_id)
                 asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
 
         keys = open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)
@@ -288,7 +288,7 @@ class TestSealing:
         ):
             reader = SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
             assert await reader.open(bundle_id) == b"pem"
-        assert sealed_anew
+        assert sealed_again
 
     async def test_many_bundles_are_opened_at_once(self, account: Account) -> None:
         ids = [f"{own('b')}/{own('c')}" for _ in range(40)]
@@ -333,11 +333,11 @@ class TestAnAccount:
     ) -> None:
         caplog.set_level(logging.INFO)
         monkeypatch.setitem(account_module._TABLE_PATIENCE, "retry_total", 0)
-        nobody = "http://127.0.0.1:9/devstoreaccount1"
+        closed = "http://127.0.0.1:9/devstoreaccount1"
         key = "c2VjcmV0IG9mIHRoZSBhY2NvdW50"
         text = (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={key};"
-            f"BlobEndpoint={nobody};QueueEndpoint={nobody};TableEndpoint={nobody};"
+            f"BlobEndpoint={closed};QueueEndpoint={closed};TableEndpoint={closed};"
         )
         make_key_file(tmp_path / "key")
         unreachable = Account(StorageAccess(connection_string=text), key_encryption_key=f"file:{tmp_path / 'key'}")

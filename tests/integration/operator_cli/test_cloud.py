@@ -220,7 +220,7 @@ async def test_a_renewal_is_not_taken_for_live_because_the_certificate_before_is
         assert (await desk.upload(desk.pfx())).code == 0
     ran = await desk.upload(desk.pfx(), "--timeout", "1")
     assert ran.code == 3
-    assert "nobody has looked at it" in ran.document["error"]
+    assert "the Function has not looked at it" in ran.document["error"]
     async with playing(backstage):
         ran = await desk.upload(renewed := desk.pfx())
     assert ran.code == 0, ran.err
@@ -319,7 +319,7 @@ async def test_status_shows_uploads_and_instances(desk: Desk, backstage: Backsta
     assert "\x1b" not in tables.out
 
 
-async def test_a_removal_is_waited_for_until_nobody_serves_it(desk: Desk, backstage: Backstage) -> None:
+async def test_a_removal_is_waited_for_until_no_instance_serves_it(desk: Desk, backstage: Backstage) -> None:
     async with playing(backstage):
         assert (await desk.upload(desk.pfx())).code == 0
         backstage.silent = {backstage.instances[1]}
@@ -343,7 +343,7 @@ async def test_removing_what_is_not_there_fails_with_the_way_to_find_names(desk:
     assert "certcast status" in ran.document["error"]
 
 
-async def test_an_upload_that_nobody_ever_looked_at_is_removed_at_once(desk: Desk) -> None:
+async def test_an_upload_that_was_never_looked_at_is_removed_at_once(desk: Desk) -> None:
     assert (await desk.upload(desk.pfx(), "--no-wait")).code == 0
     ran = await desk("remove", desk.name)
     assert ran.code == 0, ran.err
@@ -387,8 +387,10 @@ async def test_a_wrong_connection_string_is_one_line_that_does_not_quote_it(
 
 
 async def test_an_account_without_certcast_is_told_to_be_so(desk: Desk, azurite: Emulator) -> None:
-    nobody = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
-    desk.using(CERTCAST_STORAGE=f"{nobody};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}")
+    account = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
+    desk.using(
+        CERTCAST_STORAGE=f"{account};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}"
+    )
     ran = await desk("status", "--json")
     assert ran.code == 1
     assert len(ran.err.strip().splitlines()) == 1

@@ -44,7 +44,7 @@ async def source(vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     opened = KeyVaultCertificates(frozenset({VAULT}), AsyncIdentity)
     yield opened
     await opened.close()
-    await transport.close()  # also where nobody used it
+    await transport.close()  # also where it was not used
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ class TestWarnings:
         assert sorted(given) == [False, True]
         assert len({event.event_id for event in warnings(storage)}) == 1
 
-    async def test_a_renewal_is_warned_of_anew(self) -> None:
+    async def test_a_renewal_is_warned_of_again(self) -> None:
         storage = FakeStorage()
         cloud = await live_upload(storage)
         storage.clock.advance((ENDS - 5 * DAY - START).total_seconds())
@@ -188,7 +188,7 @@ class TestWarnings:
 
 
 class TestExpired:
-    async def test_it_stays_bound_and_says_so_wherever_anybody_looks(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_it_stays_bound_and_says_so_in_row_tags_log_and_event(self, caplog: pytest.LogCaptureFixture) -> None:
         storage = FakeStorage()
         cloud = await live_upload(storage)
         key = BindingKey(role="*", host="a.test", port=443)

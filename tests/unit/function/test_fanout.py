@@ -74,7 +74,7 @@ class TestTelling:
             "cert-agent-all0": [BindingsChanged(bindings=(key("b"),), traceparent="trace")],
         }
 
-    async def test_a_hint_that_nobody_took_is_gone_after_an_hour(self) -> None:
+    async def test_a_hint_that_was_not_taken_is_gone_after_an_hour(self) -> None:
         scene = await platform()
         await notify(scene.cloud, await recipients(scene.cloud, [key("a")]), [key("a")], traceparent="")
         scene.storage.clock.advance(HINT_TTL_S)

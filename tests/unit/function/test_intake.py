@@ -296,7 +296,7 @@ class TestAScrubbedBlob:
         assert row.fingerprint_sha256 == issued("a.example.com", serial=2).fingerprint
 
     async def test_under_another_name_brings_nothing_that_its_content_does_not(self) -> None:
-        """A marker copied to one's own upload opens nobody else's bundle."""
+        """A marker copied to one's own upload opens no other upload's bundle."""
         scene = Scene()
         await scene.accepted("a.pfx", "a.example.com")
         marked = await scene.metadata("a.pfx")
@@ -378,7 +378,7 @@ class TestWaitingForMetadata:
         assert await scene.told("i0")
         assert await scene.rechecks() == []
 
-    async def test_an_edit_without_a_password_starts_the_intervals_anew(self) -> None:
+    async def test_an_edit_without_a_password_starts_the_intervals_again(self) -> None:
         scene = Scene()
         await scene.handle(await scene.upload("a.pfx", content=pfx("a.example.com"), metadata={}))
         for delay_s in (2, 5):
@@ -670,7 +670,7 @@ class TestTrouble:
         await scene.recheck_due()
         assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
 
-    async def test_nobody_foresaw_is_put_off_too_with_its_stack(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_that_was_not_foreseen_is_put_off_too_with_its_stack(self, caplog: pytest.LogCaptureFixture) -> None:
         scene = Scene(step=Failing({"blob version": [ZeroDivisionError("a defect")]}))
         await scene.handle(await scene.upload("a.pfx", "a.example.com"))
         assert len(await scene.rechecks()) == 1

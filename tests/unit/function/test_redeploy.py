@@ -21,7 +21,7 @@ def sealed_again(scene: Scene, record: UploadRecord) -> bool:
     return scene.storage.bundles[record.bundle_id].stored_at == scene.storage.clock().replace(microsecond=0)
 
 
-async def test_what_is_served_is_sealed_anew_and_told_again() -> None:
+async def test_what_is_served_is_sealed_and_told_again() -> None:
     scene = Scene()
     await scene.join("web-0")
     record = await scene.accepted("a.pfx", "a.test")
@@ -37,7 +37,7 @@ async def test_what_is_served_is_sealed_anew_and_told_again() -> None:
     assert scene.storage.bundles[record.bundle_id].pem == pem
 
 
-async def test_what_waits_behind_another_upload_is_sealed_anew_and_told_nobody() -> None:
+async def test_what_waits_behind_another_upload_is_sealed_again_and_told_to_no_instance() -> None:
     scene = Scene()
     await scene.join("web-0")
     behind = await scene.accepted("old.pfx", "a.test")
@@ -50,7 +50,7 @@ async def test_what_waits_behind_another_upload_is_sealed_anew_and_told_nobody()
     assert not sealed_again(scene, ahead)
 
 
-async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_sealed_anew() -> None:
+async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_sealed_again() -> None:
     scene = Scene()
     now = await scene.accepted("a.pfx", "a.test")
     later = await scene.accepted("a.pfx", "a.test", day=10)
@@ -62,7 +62,7 @@ async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_
     assert sealed_again(scene, later)
 
 
-async def test_the_certificate_behind_a_rejected_upload_is_sealed_anew() -> None:
+async def test_the_certificate_behind_a_rejected_upload_is_sealed_again() -> None:
     scene = Scene()
     accepted = await scene.accepted("a.pfx", "a.test")
     broken = pfx("a.test", password="another")
@@ -73,7 +73,7 @@ async def test_the_certificate_behind_a_rejected_upload_is_sealed_anew() -> None
     assert sealed_again(scene, accepted)
 
 
-async def test_a_bundle_that_is_gone_keeps_nobody_from_being_told() -> None:
+async def test_a_bundle_that_is_gone_keeps_no_instance_from_being_told() -> None:
     scene = Scene()
     await scene.join("web-0")
     record = await scene.accepted("a.pfx", "a.test")
@@ -94,11 +94,11 @@ async def test_a_key_that_cannot_be_used_leaves_everything_as_it_was() -> None:
     assert await scene.row("a.test") == before
 
 
-async def test_a_removed_upload_is_not_sealed_anew() -> None:
+async def test_a_removed_upload_is_not_sealed_again() -> None:
     scene = Scene()
     record = await scene.accepted("a.pfx", "a.test")
     await scene.looked_at(await scene.delete("a.pfx"))
     scene.storage.clock.advance(timedelta(days=1).total_seconds())
     assert await redeploy(scene.cloud, "a.pfx") == ()
-    assert await redeploy(scene.cloud, "nobody.pfx") == ()
+    assert await redeploy(scene.cloud, "unknown.pfx") == ()
     assert not sealed_again(scene, record)

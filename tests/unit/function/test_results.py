@@ -90,7 +90,7 @@ class TestStatus:
         assert await counts(scene) == (UploadStatus.FAILED, 0, 2)
         assert outcome.value in (await scene.record("a.pfx")).reason
 
-    async def test_is_not_decided_while_somebody_is_still_at_work(self) -> None:
+    async def test_is_not_decided_while_an_instance_is_still_at_work(self) -> None:
         scene = await platform("i0", "i1")
         await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="no room")
         await scene.fold()
@@ -239,7 +239,7 @@ class TestReportsOutOfOrder:
         await scene.fold()
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
 
-    async def test_a_report_about_an_upload_nobody_knows_does_no_harm(self) -> None:
+    async def test_a_report_about_an_unknown_upload_does_no_harm(self) -> None:
         scene = await platform("i0")
         stranger = replace(await scene.row(HOST), source="stranger.pfx")
         await scene.report("i0", [stranger])
@@ -335,7 +335,7 @@ class TestRemoval:
         await scene.everyone_obeys("i0")
         assert (await scene.record("a.pfx")).live == 0
 
-    async def test_is_seen_to_the_end_when_another_upload_took_its_place_before_anybody_reported(self) -> None:
+    async def test_is_seen_to_the_end_when_another_upload_took_its_place_before_any_report(self) -> None:
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await look_at(scene.cloud, await scene.delete("a.pfx"))
@@ -515,7 +515,7 @@ class TestInterruptions:
         assert (record.status, record.live, record.settling_until) == (UploadStatus.LIVE, 2, None)
 
     async def test_a_live_upload_whose_settling_died_is_settled_by_the_sweep(self) -> None:
-        """It lost its host to another: nobody will report on it any more."""
+        """It lost its host to another: no instance will report on it any more."""
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await scene.outside.state.uploads.update(

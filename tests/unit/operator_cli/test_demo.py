@@ -202,7 +202,7 @@ async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_pa
     await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
 
     class Telling(Stagehands):
-        """A backstage where an event is posted as soon as anybody looks."""
+        """A backstage where an event is posted with every look."""
 
         asked = 0
 

@@ -45,7 +45,7 @@ async def look(storage: FakeStorage, sent: Sent) -> None:
     await look_at(storage.cloud(), Notice(name=NAME, etag=sent.etag))
 
 
-async def test_nothing_is_known_before_anybody_looked(storage: FakeStorage, witness: Witness) -> None:
+async def test_nothing_is_known_before_the_function_looked(storage: FakeStorage, witness: Witness) -> None:
     assert await witness.outcome(await upload(storage, "www.example.com")) is None
 
 
@@ -87,7 +87,7 @@ async def test_a_rejection_comes_with_its_codes(storage: FakeStorage, witness: W
     assert "password is wrong" in outcome.document["violations"][0]["detail"]
 
 
-async def test_a_version_that_somebody_replaced_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
+async def test_a_version_that_was_replaced_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
     sent = await upload(storage, "www.example.com")
     later = await upload(storage, "www.example.com")
     with pytest.raises(CertcastError, match="uploaded or edited again"):
@@ -97,7 +97,7 @@ async def test_a_version_that_somebody_replaced_is_not_waited_for(storage: FakeS
         await witness.outcome(sent)
 
 
-async def test_scrubbing_the_password_is_not_taken_for_somebody_else(storage: FakeStorage, witness: Witness) -> None:
+async def test_scrubbing_the_password_is_not_taken_for_a_replacement(storage: FakeStorage, witness: Witness) -> None:
     sent = await upload(storage, "www.example.com")
 
     async def look_on(step: str) -> None:
@@ -109,7 +109,7 @@ async def test_scrubbing_the_password_is_not_taken_for_somebody_else(storage: Fa
     assert seen
 
 
-async def test_a_version_that_somebody_deleted_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
+async def test_a_version_that_was_deleted_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
     sent = await upload(storage, "www.example.com")
     await storage.cloud().uploads.delete(NAME)
     with pytest.raises(CertcastError, match="deleted"):
@@ -148,7 +148,7 @@ def test_several_codes_in_a_tag_become_several_violations() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"certcast_status": "fine"}, {"certcast_live": "all"}, {"certcast_live": "1"}])
-def test_tags_that_somebody_else_changed_are_said_to_be_so(changed: dict[str, str]) -> None:
+def test_tags_that_were_changed_are_said_to_be_so(changed: dict[str, str]) -> None:
     tags = {"certcast_status": "live", "certcast_live": "1/1", **changed}
-    with pytest.raises(CertcastError, match="somebody else changed them"):
+    with pytest.raises(CertcastError, match="they were changed meanwhile"):
         outcome_of_tags(NAME, tags)

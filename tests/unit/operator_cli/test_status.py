@@ -92,7 +92,7 @@ def test_reasons_are_told_with_code_and_detail() -> None:
 
 
 @pytest.mark.parametrize(("live", "shown"), [(0, []), (1, ["shop.pfx"])])
-def test_a_removed_upload_is_shown_as_long_as_somebody_serves_it(live: int, shown: list[str]) -> None:
+def test_a_removed_upload_is_shown_as_long_as_an_instance_serves_it(live: int, shown: list[str]) -> None:
     removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=live)
     assert [upload["name"] for upload in status_document([removed], [], now=NOW)["uploads"]] == shown
     assert len(status_document([removed], [], now=NOW, removed=True)["uploads"]) == 1

@@ -74,7 +74,7 @@ class TestElection:
         row = entered(claim("late.pfx", uploaded=9), claim("early.pfx", uploaded=1))
         assert row.source == "late.pfx"
 
-    def test_nobody_is_elected_among_nobody(self) -> None:
+    def test_no_claim_is_elected_where_none_stands(self) -> None:
         assert elect([]) is None
         assert elect([replace(claim(), withdrawn_at=NOW)]) is None
 

@@ -80,9 +80,9 @@ def test_a_setting_that_yields_no_roots_says_what_to_write(tmp_path: Path) -> No
         Trust.from_setting(str(der))
 
 
-def test_no_roots_at_all_are_a_mistake_and_not_trust_in_everybody() -> None:
+def test_no_roots_at_all_are_a_mistake_and_not_trust_in_all() -> None:
     with pytest.raises(ValueError, match="store"):
-        Trust(roots=(), name="nobody")
+        Trust(roots=(), name="none")
 
 
 # Chains
