@@ -24,7 +24,7 @@ from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.handshake import certificate_shown
 from shared.azure.account import Account
 from shared.config import StorageAccess
-from shared.state.records import InstallationRecord, UploadRecord, installation_partition
+from shared.state.records import InstallationRecord, UploadRecord
 from shared.state.tags import LIVE_TAG, STATUS_TAG
 
 if TYPE_CHECKING:
@@ -102,14 +102,13 @@ class Bench:
         )
         record = await self._account.state.uploads.get(name)
         assert record is not None
-        found = self._account.state.installations.all(installation_partition(host, 443))
         return Upload(
             began=began,
             answered_ms=answered_ms,
             served_ms=max(served_ms),
             tagged_ms=tagged_ms,
             record=record,
-            reports=tuple([known.value async for known in found]),
+            reports=tuple(await self._account.state.reports_on(host, 443)),
         )
 
     async def _served(self, agent: tuple[str, int], host: str, fingerprint: str, clock: float) -> float:

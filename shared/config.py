@@ -19,6 +19,8 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 
 STORAGE_SETTING = "CERTCAST_STORAGE"
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
 
 def emulator_connection_string(*, blob_port: int = 10000, queue_port: int = 10001, table_port: int = 10002) -> str:
     """Spell out the emulator's connection string for these ports on this machine."""
@@ -97,11 +99,16 @@ class StorageAccess:
         return self.connection_string is not None and f"AccountName={EMULATOR_ACCOUNT};" in self.connection_string
 
 
+def connection_parts(text: str) -> dict[str, str]:
+    """A connection string's parts by their names in lower case."""
+    parts = (part.partition("=") for part in text.split(";") if part.strip())
+    return {name.strip().lower(): value for name, _, value in parts}
+
+
 def _connection_string(text: str) -> str:
     if text.rstrip(";").lower() == EMULATOR_SHORTHAND:
         return emulator_connection_string()
-    names = {part.partition("=")[0].strip().lower() for part in text.split(";") if part.strip()}
-    if not names & {"accountname", "blobendpoint"}:
+    if not connection_parts(text).keys() & {"accountname", "blobendpoint"}:
         raise ConfigurationError(
             f"{STORAGE_SETTING} is not a storage connection string: it has neither AccountName nor BlobEndpoint; "
             "copy it from the portal (Access keys), or set UseDevelopmentStorage=true for the local emulator"

@@ -20,7 +20,7 @@ from shared.codec import from_document, to_document
 from shared.errors import BrokenMessageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MESSAGE_VERSION = 1
 
@@ -154,6 +154,7 @@ class OutgoingEvent:
     attempt: int = 0
 
 
+T = TypeVar("T")
 Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, OutgoingEvent)
 
 
@@ -179,22 +180,22 @@ def decode(kind: type[Message], body: str | bytes) -> Message:
 
 def split_changes(message: BindingsChanged) -> Iterator[BindingsChanged]:
     """Divide a message until each part fits a queue message; nearly always that is the message itself."""
-    if len(message.bindings) <= 1 or len(encode(message).encode()) <= MAX_BODY_BYTES:
-        yield message
-        return
-    half = len(message.bindings) // 2
-    yield from split_changes(replace(message, bindings=message.bindings[:half]))
-    yield from split_changes(replace(message, bindings=message.bindings[half:]))
+    return _split(message.bindings, lambda part: replace(message, bindings=part))
 
 
 def split_report(report: InstallReport) -> Iterator[InstallReport]:
     """Divide a report until each part fits a queue message."""
-    if len(report.reports) <= 1 or len(encode(report).encode()) <= MAX_BODY_BYTES:
-        yield report
+    return _split(report.reports, lambda part: replace(report, reports=part))
+
+
+def _split(items: tuple[T, ...], message_of: Callable[[tuple[T, ...]], Message]) -> Iterator[Message]:
+    message = message_of(items)
+    if len(items) <= 1 or len(encode(message).encode()) <= MAX_BODY_BYTES:
+        yield message
         return
-    half = len(report.reports) // 2
-    yield from split_report(replace(report, reports=report.reports[:half]))
-    yield from split_report(replace(report, reports=report.reports[half:]))
+    half = len(items) // 2
+    yield from _split(items[:half], message_of)
+    yield from _split(items[half:], message_of)
 
 
 def new_traceparent() -> str:

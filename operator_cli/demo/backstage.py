@@ -12,7 +12,7 @@ from shared.messages import RECHECK_QUEUE
 
 if TYPE_CHECKING:
     from local_azure.platform import LocalPlatform
-    from operator_cli.demo.watch import Listeners
+    from operator_cli.demo.watch import Addresses
 
 _SHOWN_ERRORS = 10
 _LOOK_EVERY_S = 0.1
@@ -24,7 +24,7 @@ class Backstage(Protocol):
     """The cloud as its operator sees it."""
 
     @property
-    def listeners(self) -> Listeners:
+    def listeners(self) -> Addresses:
         """Where the instances that run now answer HTTPS; the same mapping for as long as the cloud is up."""
 
     @property
@@ -71,7 +71,7 @@ class LocalBackstage:
     def __init__(self, platform: LocalPlatform, overheard: Overheard) -> None:
         self._platform = platform
         self._overheard = overheard
-        self.listeners: Listeners = {instance.name: instance.address() for instance in platform.instances}
+        self.listeners: Addresses = {instance.name: instance.address() for instance in platform.instances}
 
     @property
     def events(self) -> int:

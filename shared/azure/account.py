@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from azure.core.exceptions import ResourceExistsError
@@ -14,7 +14,8 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
+from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
+from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
 from shared.azure.errors import azure_errors
 from shared.azure.key_ring import open_keys
@@ -116,11 +117,8 @@ class Account:
         ]
 
         async def create(what: str, call: Callable[[], Any]) -> None:
-            with azure_errors(f"creating {what}"):
-                try:
-                    await call()
-                except ResourceExistsError:
-                    return
+            with azure_errors(f"creating {what}"), suppress(ResourceExistsError):
+                await call()
 
         await asyncio.gather(
             *(create(what, call) for what, call in creations), *(self.queues.create(name) for name in _QUEUES)

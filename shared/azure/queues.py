@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import HttpResponseError
@@ -32,19 +33,13 @@ class AzureQueues:
 
     async def create(self, queue: str) -> None:
         """Create a queue unless it is there."""
-        try:
-            with azure_errors(f"creating queue {queue}"):
-                await self._client(queue).create_queue()
-        except ConflictError:
-            return
+        with suppress(ConflictError), azure_errors(f"creating queue {queue}"):
+            await self._client(queue).create_queue()
 
     async def delete(self, queue: str) -> None:
         """Delete a queue if it is there."""
-        try:
-            with azure_errors(f"deleting queue {queue}"):
-                await self._client(queue).delete_queue()
-        except MissingError:
-            return
+        with suppress(MissingError), azure_errors(f"deleting queue {queue}"):
+            await self._client(queue).delete_queue()
 
     async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
         """Put a message on a queue, visible after a delay in whole seconds, kept for a time."""
@@ -73,15 +68,12 @@ class AzureQueues:
 
     async def done(self, queue: str, message: ReceivedMessage) -> None:
         """Delete a message taken before; no error when it is gone or was taken again since."""
-        try:
-            with azure_errors(f"deleting a message of queue {queue}"):
-                try:
-                    await self._client(queue).delete_message(message.message_id, message.pop_receipt)
-                except HttpResponseError as error:
-                    if error_code(error) != _TAKEN_SINCE:
-                        raise
-        except (MissingError, ConflictError):
-            return
+        with suppress(MissingError, ConflictError), azure_errors(f"deleting a message of queue {queue}"):
+            try:
+                await self._client(queue).delete_message(message.message_id, message.pop_receipt)
+            except HttpResponseError as error:
+                if error_code(error) != _TAKEN_SINCE:
+                    raise
 
     async def names(self, prefix: str) -> AsyncIterator[str]:
         """List the queues whose name begins so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.azure.errors import UNCHANGED, azure_errors
@@ -41,11 +42,9 @@ class AzureTable:
 
     async def get(self, partition: str, row: str) -> StoredEntity | None:
         """Read one row."""
-        try:
-            with azure_errors(self._doing("reading", partition, row)):
-                return _stored(await self._client.get_entity(partition, row))
-        except MissingError:
-            return None
+        with suppress(MissingError), azure_errors(self._doing("reading", partition, row)):
+            return _stored(await self._client.get_entity(partition, row))
+        return None
 
     async def insert(self, partition: str, row: str, columns: Entity) -> str:
         """Add a row and return its ETag."""
@@ -69,11 +68,8 @@ class AzureTable:
 
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         """Delete a row; one that is gone already is no error."""
-        try:
-            with azure_errors(self._doing("deleting", partition, row)):
-                await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
-        except MissingError:
-            return
+        with suppress(MissingError), azure_errors(self._doing("deleting", partition, row)):
+            await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
     async def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
         """Read all rows of one partition, or of the table."""

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 
 from shared.errors import UnavailableError
 from shared.ports import BlobContent, BlobVersion
-from shared.upload import is_certificate_name
+from shared.upload import FOLDER_SCHEME, is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SCHEME = "folder"
-
 
 def upload_name(path: Path) -> str:
     """Name a file as an upload: `folder://<file name>`."""
-    return f"{SCHEME}://{path.name}"
+    return f"{FOLDER_SCHEME}://{path.name}"
 
 
 class FolderCertificates:
@@ -57,7 +55,7 @@ class FolderCertificates:
             raise UnavailableError(f"folder {self._folder} cannot be read: {error.strerror}") from None
 
     def _read(self, name: str, max_bytes: int) -> BlobContent | None:
-        file_name = name.removeprefix(f"{SCHEME}://")
+        file_name = name.removeprefix(f"{FOLDER_SCHEME}://")
         # Only a plain file name reaches the file system: the name may come from a message.
         if file_name != Path(file_name).name or "\0" in file_name or not is_certificate_name(file_name):
             return None

@@ -23,13 +23,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from shared.errors import ConfigurationError, UnavailableError
 from shared.ports import BlobContent, BlobVersion
+from shared.upload import SQL_SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy import Row
-
-SCHEME = "sql"
 
 CERTIFICATES = Table(
     "certificates",
@@ -56,9 +55,9 @@ _METADATA = {
 }
 
 
-def upload_name(key: str) -> str:
+def _upload_name(key: str) -> str:
     """Name a row as an upload: `sql://certificates/<name>`."""
-    return f"{SCHEME}://certificates/{key}"
+    return f"{SQL_SCHEME}://certificates/{key}"
 
 
 class SqlCertificates:
@@ -87,7 +86,7 @@ class SqlCertificates:
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
         """Read a row."""
-        key = name.removeprefix(upload_name(""))
+        key = name.removeprefix(_upload_name(""))
         rows = await self._rows(select(CERTIFICATES).where(CERTIFICATES.c.name == key))
         if not rows:
             return None
@@ -122,7 +121,7 @@ def _version(row: Row[Any]) -> BlobVersion:
     digest = hashlib.sha256(bytes(row.pfx))
     digest.update("\0".join(f"{key}={value}" for key, value in sorted(metadata.items())).encode())
     return BlobVersion(
-        name=upload_name(row.name),
+        name=_upload_name(row.name),
         etag=f"{updated.timestamp():.6f}-{digest.hexdigest()[:16]}",
         size=len(row.pfx),
         last_modified=updated,

@@ -211,10 +211,10 @@ class InstallationRecord:
 
 def upload_key(name: str) -> tuple[str, str]:
     """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
-    return (_bounded(encode_key(scheme_of(name))), _bounded(encode_key(name)))
+    return (_short_enough(encode_key(scheme_of(name))), _short_enough(encode_key(name)))
 
 
-def _bounded(key: str) -> str:
+def _short_enough(key: str) -> str:
     # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
     return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
 
@@ -255,3 +255,7 @@ class State:
         self.installations = Rows[tuple[str, int, str], InstallationRecord](
             installations, InstallationRecord, installation_key
         )
+
+    async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:
+        """What every instance last reported about one host and port."""
+        return [known.value async for known in self.installations.all(installation_partition(host, port))]

@@ -16,9 +16,9 @@ from azure.storage import blob as blocking
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.azure import account as account_module
-from shared.azure.account import Account
-from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
+from shared.azure.account import _TABLE_PATIENCE, Account
+from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
+from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
 from shared.azure.key_encryption import make_key_file
 from shared.azure.key_ring import open_keys
@@ -311,7 +311,7 @@ class TestAnAccount:
         self, azurite: Emulator, monkeypatch: pytest.MonkeyPatch, off_s: int
     ) -> None:
         wrong = partial(ServiceClock, machine=lambda: time.time() + off_s)
-        monkeypatch.setattr(account_module, "ServiceClock", wrong)
+        monkeypatch.setattr("shared.azure.account.ServiceClock", wrong)
         async with Account(StorageAccess(connection_string=azurite.connection_string)) as opened:
             assert abs(opened.clock.now().timestamp() - time.time() - off_s) < 60
             await opened.state.uploads.get(own("none"))
@@ -332,7 +332,7 @@ class TestAnAccount:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         caplog.set_level(logging.INFO)
-        monkeypatch.setitem(account_module._TABLE_PATIENCE, "retry_total", 0)
+        monkeypatch.setitem(_TABLE_PATIENCE, "retry_total", 0)
         closed = "http://127.0.0.1:9/devstoreaccount1"
         key = "c2VjcmV0IG9mIHRoZSBhY2NvdW50"
         text = (

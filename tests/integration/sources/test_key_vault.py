@@ -14,8 +14,8 @@ from shared.errors import AccessDeniedError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice
 from shared.function.sweep import sweep
-from shared.sources import key_vault as sources_key_vault
 from shared.sources.key_vault import KeyVaultCertificates, vault_upload
+from shared.upload import KEY_VAULT_SCHEME
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
@@ -40,7 +40,7 @@ def vault(tmp_path: Path) -> Iterator[VaultStub]:
 @pytest.fixture
 async def source(vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KeyVaultCertificates]:
     transport = vault.async_transport()
-    monkeypatch.setattr(sources_key_vault, "SecretClient", partial(SecretClient, transport=transport))
+    monkeypatch.setattr("shared.azure.secrets.SecretClient", partial(SecretClient, transport=transport))
     opened = KeyVaultCertificates(frozenset({VAULT}), AsyncIdentity)
     yield opened
     await opened.close()
@@ -49,7 +49,7 @@ async def source(vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
 
 @pytest.fixture
 def cloud(source: KeyVaultCertificates) -> Cloud:
-    return replace(FakeStorage().cloud(), sources={sources_key_vault.SCHEME: source})
+    return replace(FakeStorage().cloud(), sources={KEY_VAULT_SCHEME: source})
 
 
 def issue(host: str) -> Issued:

@@ -22,7 +22,8 @@ from sqlalchemy.exc import OperationalError
 from local_azure.processes.listening import free_port
 from shared.errors import ConfigurationError, UnavailableError
 from shared.function.sweep import sweep
-from shared.sources.sql import CERTIFICATES, SCHEME, SqlCertificates
+from shared.sources.sql import CERTIFICATES, SqlCertificates
+from shared.upload import SQL_SCHEME
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
@@ -121,7 +122,7 @@ async def source(url: str) -> AsyncIterator[SqlCertificates]:
 
 @pytest.fixture
 def cloud(source: SqlCertificates) -> Cloud:
-    return replace(FakeStorage().cloud(), sources={SCHEME: source})
+    return replace(FakeStorage().cloud(), sources={SQL_SCHEME: source})
 
 
 def issue(host: str) -> Issued:

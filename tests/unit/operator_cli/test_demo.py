@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from operator_cli.demo.watch import Listeners
+    from operator_cli.demo.watch import Addresses
     from shared.function.cloud import Cloud
     from tests.rigs.certificates import Issued
 
@@ -140,7 +140,7 @@ async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
 class Stagehands:
     """A backstage where nothing happens, and instances come and go as they are told."""
 
-    def __init__(self, listeners: Listeners, *, joining: tuple[str, int] = NOWHERE) -> None:
+    def __init__(self, listeners: Addresses, *, joining: tuple[str, int] = NOWHERE) -> None:
         self.listeners = dict(listeners)
         self.events = 0
         self.sweeps = 0
