@@ -66,7 +66,7 @@ class Sent:
     content_sha256: str
 
 
-class Witness(Protocol):
+class Outcomes(Protocol):
     """Somewhere an outcome can be read."""
 
     async def outcome(self, sent: Sent) -> Outcome | None:
@@ -78,7 +78,7 @@ class Witness(Protocol):
         """
 
 
-class TableWitness:
+class TableOutcomes:
     """The tables: they name the version that was judged."""
 
     def __init__(self, state: State, uploads: UploadContainer) -> None:
@@ -96,7 +96,7 @@ class TableWitness:
         return None
 
 
-class TagWitness:
+class TagOutcomes:
     """The blob's tags, all that is left to uploaders who may use the container alone."""
 
     def __init__(self, uploads: UploadContainer) -> None:
@@ -125,12 +125,12 @@ class TagWitness:
         return None
 
 
-class AnyWitness:
+class AnyOutcomes:
     """The tables while they may be read, else the tags."""
 
     def __init__(self, storage: Storage) -> None:
-        self._tags = TagWitness(storage.uploads)
-        self._chosen: Witness = self._tags if storage.state is None else TableWitness(storage.state, storage.uploads)
+        self._tags = TagOutcomes(storage.uploads)
+        self._chosen: Outcomes = self._tags if storage.state is None else TableOutcomes(storage.state, storage.uploads)
 
     async def outcome(self, sent: Sent) -> Outcome | None:
         """What became of that version; None until the Function has looked at it."""

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from shared.config import LOOPBACK
+from shared.config import LOOPBACK_NAMES
 from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _api(url: str) -> str:
         host = ""
     if not host or parts.scheme not in {"https", "http"} or parts.query or parts.username:
         raise ConfigurationError("--url takes the Functions app's address, such as https://NAME.azurewebsites.net")
-    if parts.scheme == "http" and host not in LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK_NAMES:
         raise ConfigurationError(f"--url must begin with https://: the function key would go to {host} unencrypted")
     return f"{url.rstrip('/').removesuffix('/api')}/api"
 

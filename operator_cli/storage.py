@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.azure.account import Account
-from shared.config import LOOPBACK, STORAGE_SETTING, StorageAccess, connection_parts
+from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
 from shared.errors import AccessDeniedError, ConfigurationError, MissingError, UnavailableError
 from shared.ports import UploadContainer
 from shared.state.records import State
@@ -94,7 +94,7 @@ async def _listening(parts: Mapping[str, str]) -> None:
             address, port = urlsplit(value).hostname, urlsplit(value).port
         except ValueError:
             raise ConfigurationError(f"{name} in the connection string is not a URL: copy it from the portal") from None
-        if address not in LOOPBACK or port is None:
+        if address not in LOOPBACK_NAMES or port is None:
             continue
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):

@@ -19,7 +19,7 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 
 STORAGE_SETTING = "CERTCAST_STORAGE"
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def emulator_connection_string(*, blob_port: int = 10000, queue_port: int = 10001, table_port: int = 10002) -> str:

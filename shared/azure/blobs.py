@@ -32,13 +32,11 @@ class AzureUploads:
         self._container = container
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a blob without reading it."""
         blob = self._container.get_blob_client(name)
         found = await _unless_missing(f"reading the properties of blob {name}", blob.get_blob_properties())
         return None if found is None else _version(name, found)
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read properties, metadata and content of one and the same version of a blob."""
         blob = self._container.get_blob_client(name)
         for _ in range(READ_TRIES):
             try:
@@ -58,7 +56,6 @@ class AzureUploads:
         raise ConflictError(f"blob {name} is being overwritten again and again; try again later")
 
     async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
-        """Upload content and metadata in one request and return the ETag."""
         with azure_errors(f"uploading blob {name}"):
             answer = await self._container.get_blob_client(name).upload_blob(
                 content, metadata=dict(metadata), overwrite=True
@@ -66,7 +63,6 @@ class AzureUploads:
         return unquoted(str(answer["etag"]))
 
     async def set_metadata(self, name: str, metadata: Mapping[str, str], *, etag: str) -> str:
-        """Replace the metadata and return the new ETag."""
         with azure_errors(f"writing the metadata of blob {name}"):
             answer = await self._container.get_blob_client(name).set_blob_metadata(
                 dict(metadata), etag=f'"{etag}"', match_condition=UNCHANGED
@@ -74,24 +70,20 @@ class AzureUploads:
         return unquoted(str(answer["etag"]))
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
-        """Replace the blob's index tags; False where the account or the blob has none to set."""
         blob = self._container.get_blob_client(name)
         return await _unless_missing(f"writing the tags of blob {name}", blob.set_blob_tags(dict(tags))) is not None
 
     async def tags(self, name: str) -> dict[str, str] | None:
-        """Read the blob's index tags; None where the blob is gone or the account has no tags."""
         blob = self._container.get_blob_client(name)
         return await _unless_missing(f"reading the tags of blob {name}", blob.get_blob_tags())
 
     async def delete(self, name: str) -> bool:
-        """Delete a blob with its snapshots; False when there was none."""
         with suppress(MissingError), azure_errors(f"deleting blob {name}"):
             await self._container.get_blob_client(name).delete_blob(delete_snapshots="include")
             return True
         return False
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List every blob with its metadata."""
         with azure_errors(f"listing container {self._container.container_name}"):
             async for properties in self._container.list_blobs(include=["metadata"]):
                 yield _version(str(properties.name), properties)

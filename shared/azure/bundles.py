@@ -56,19 +56,15 @@ class SealedBundles:
         self._threads = threads
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        """Store a bundle under its id, again if it is there already: its age protects it from the sweep."""
         await self._in_thread(self._seal, bundle_id, pem)
 
     async def open(self, bundle_id: str) -> bytes:
-        """Read a bundle."""
         return await self._in_thread(self._open, bundle_id)
 
     async def delete(self, bundle: StoredBundle) -> None:
-        """Delete a bundle; one that is gone already is no error."""
         await self._in_thread(self._delete, bundle)
 
     async def each(self) -> AsyncIterator[StoredBundle]:
-        """List every bundle."""
         for item in await self._in_thread(self._each):
             yield item
 

@@ -15,7 +15,7 @@ from shared.bounded import gather_bounded
 from shared.errors import CertcastError
 from shared.function.announcing import announce, is_announced
 from shared.function.blob_event import Notice
-from shared.function.expiry import desired_rows, warn, warning_due
+from shared.function.expiry import rows_in_place, warn, warning_due
 from shared.function.fanout import notify
 from shared.function.forgetting import forget_bindings, forget_bundles, forget_uploads, unless_changed
 from shared.function.intake import falls_due, look_at
@@ -164,7 +164,7 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
     """Warn of certificates that end soon, and announce what a crash kept from being announced."""
     now = cloud.now()
     records = [known.value async for known in cloud.state.uploads.all()]
-    rows = await desired_rows(cloud, records)
+    rows = await rows_in_place(cloud, records)
     for record in records:
         if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
             report.warned.append(record.name)

@@ -23,7 +23,7 @@ def upload_name(path: Path) -> str:
 
 
 class FolderCertificates:
-    """The PFX files of one folder, not of its subfolders.
+    """The PFX files of one folder, not of its subfolders, as `shared.ports.CertificateSource`.
 
     Args:
         folder: Where they are. `<name>.json` holds the metadata as one object of texts (`{"HostHeader": "..."}`).
@@ -33,16 +33,13 @@ class FolderCertificates:
         self._folder = folder
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a file and its metadata."""
         found = await asyncio.to_thread(self._read, name, 0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read a file and its metadata."""
         return await asyncio.to_thread(self._read, name, max_bytes)
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the files."""
         for path in await asyncio.to_thread(self._files):
             version = await self.version(upload_name(path))
             if version is not None:

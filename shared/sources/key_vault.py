@@ -47,7 +47,7 @@ def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
 
 
 class KeyVaultCertificates:
-    """The certificates of the vaults that `CERTCAST_KEY_VAULTS` names.
+    """The certificates of the vaults that `CERTCAST_KEY_VAULTS` names, as `shared.ports.CertificateSource`.
 
     A certificate is taken up when it carries at least one of certcast's metadata keys as a tag (`HostHeader` is the
     usual one), so that a vault's other certificates are not put on the platform by being there.
@@ -63,12 +63,10 @@ class KeyVaultCertificates:
         self.close = self._clients.close
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a certificate's current version."""
         found = await self.read(name, max_bytes=0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read the current version with its tags."""
         vault, _, secret_name = name.removeprefix(f"{KEY_VAULT_SCHEME}://").partition("/")
         host = self._host_of(vault)
         if host is None:
@@ -90,7 +88,6 @@ class KeyVaultCertificates:
         return BlobContent(version=version, content=content[:max_bytes])
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the tagged certificates of every vault."""
         for host in sorted(self._vaults):
             vault = host.partition(".")[0]
             try:
@@ -123,8 +120,8 @@ def _version(vault: str, properties: SecretProperties) -> BlobVersion | None:
     )
 
 
-_KEYS = frozenset({"hostheader", "portnumber", "certificatesubject", "sitename", "role"})
+_METADATA_KEYS = frozenset({"hostheader", "portnumber", "certificatesubject", "sitename", "role"})
 
 
 def _is_tagged(tags: dict[str, str]) -> bool:
-    return any(key.lower() in _KEYS for key in tags)
+    return any(key.lower() in _METADATA_KEYS for key in tags)

@@ -61,7 +61,7 @@ def _upload_name(key: str) -> str:
 
 
 class SqlCertificates:
-    """The rows of the table `certificates`.
+    """The rows of the table `certificates`, as `shared.ports.CertificateSource`.
 
     Args:
         url: SQLAlchemy URL; it may hold a password and is shown nowhere.
@@ -80,12 +80,10 @@ class SqlCertificates:
             ) from None
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a row."""
         found = await self.read(name, max_bytes=0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read a row."""
         key = name.removeprefix(_upload_name(""))
         rows = await self._rows(select(CERTIFICATES).where(CERTIFICATES.c.name == key))
         if not rows:
@@ -93,7 +91,6 @@ class SqlCertificates:
         return BlobContent(version=_version(rows[0]), content=bytes(rows[0].pfx)[:max_bytes])
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the rows."""
         for row in await self._rows(select(CERTIFICATES)):
             yield _version(row)
 

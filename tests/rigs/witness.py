@@ -28,8 +28,8 @@ T = TypeVar("T")
 PATIENCE_S = 40.0
 PASSWORD = "correct horse battery"
 
-CREATED = "Microsoft.Storage.BlobCreated"
-DELETED = "Microsoft.Storage.BlobDeleted"
+BLOB_CREATED = "Microsoft.Storage.BlobCreated"
+BLOB_DELETED = "Microsoft.Storage.BlobDeleted"
 
 
 class Witness:
@@ -111,10 +111,10 @@ class Witness:
         ):
             assert answer.status == 202, await answer.text()
 
-    async def post_event(self, name: str, *, etag: str = "", kind: str = CREATED) -> int:
+    async def post_event(self, name: str, *, etag: str = "", kind: str = BLOB_CREATED) -> int:
         """Deliver a blob's event to the Functions host as Event Grid does, and return the answer's status."""
         subject = f"/blobServices/default/containers/certificates/blobs/{name}"
-        data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == CREATED else {})
+        data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == BLOB_CREATED else {})
         return await self.deliver("on_blob_event", kind, subject, data)
 
     async def deliver(self, function: str, kind: str, subject: str, data: Mapping[str, object]) -> int:

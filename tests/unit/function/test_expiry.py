@@ -13,7 +13,7 @@ import pytest
 from shared.binding import BindingKey
 from shared.errors import UnavailableError
 from shared.function.blob_event import Notice
-from shared.function.expiry import ON_EXPIRY, WARN_DAYS, desired_rows, warn, warning_due
+from shared.function.expiry import ON_EXPIRY, WARN_DAYS, rows_in_place, warn, warning_due
 from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -327,7 +327,7 @@ class TestTheCertificateInPlace:
     async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self) -> None:
         scene = Scene()
         record = await self.overwritten(scene, "rejected")
-        rows = await desired_rows(scene.cloud, [record])
+        rows = await rows_in_place(scene.cloud, [record])
         assert warning_due(record, scene.storage.clock(), rows) == 30
         await scene.accepted("a.pfx", "a.test", day=-0.5)
         assert not await warn(scene.cloud, record, rows)
@@ -337,9 +337,9 @@ class TestTheCertificateInPlace:
         scene = Scene()
         life = Mortal()
         seen = scene.seen_by(life)
-        assert await desired_rows(seen, [RECORD, replace(SECOND, claims=())]) == {}
+        assert await rows_in_place(seen, [RECORD, replace(SECOND, claims=())]) == {}
         assert life.steps == {}
-        await desired_rows(seen, [RECORD, SECOND])
+        await rows_in_place(seen, [RECORD, SECOND])
         assert life.steps == {"bindings query": 1}
 
 
