@@ -132,8 +132,7 @@ async def alive(storage: FakeStorage, cloud: Cloud) -> None:
 
 
 class TestWarnings:
-    async def test_sweeps_over_the_last_months_give_each_warning_once(self) -> None:
-        storage = FakeStorage()
+    async def test_sweeps_over_the_last_months_give_each_warning_once(self, storage: FakeStorage) -> None:
         cloud = await live_upload(storage)
         given = []
         for _ in range(62 * 4):
@@ -144,8 +143,7 @@ class TestWarnings:
         assert len({event.event_id for event in warnings(storage)}) == len(WARN_DAYS) + 1
         assert (await current(cloud)).warned_days == ON_EXPIRY
 
-    async def test_two_sweeps_at_once_count_it_once_and_tell_it_under_one_id(self) -> None:
-        storage = FakeStorage()
+    async def test_two_sweeps_at_once_count_it_once_and_tell_it_under_one_id(self, storage: FakeStorage) -> None:
         cloud = await live_upload(storage, ends=ENDS)
         storage.clock.advance((ENDS - 5 * DAY - START).total_seconds())
         record = await current(cloud)
@@ -153,8 +151,7 @@ class TestWarnings:
         assert sorted(given) == [False, True]
         assert len({event.event_id for event in warnings(storage)}) == 1
 
-    async def test_a_renewal_is_warned_of_again(self) -> None:
-        storage = FakeStorage()
+    async def test_a_renewal_is_warned_of_again(self, storage: FakeStorage) -> None:
         cloud = await live_upload(storage)
         storage.clock.advance((ENDS - 5 * DAY - START).total_seconds())
         await alive(storage, cloud)
@@ -167,8 +164,7 @@ class TestWarnings:
         assert (await sweep(cloud)).warned == [NAME]
         assert warnings(storage)[0].event_id != first[0].event_id
 
-    async def test_a_warning_that_could_not_be_sent_is_given_by_the_next_sweep(self) -> None:
-        storage = FakeStorage()
+    async def test_a_warning_that_could_not_be_sent_is_given_by_the_next_sweep(self, storage: FakeStorage) -> None:
         cloud = await live_upload(storage)
         storage.clock.advance((ENDS - 5 * DAY - START).total_seconds())
         failing = storage.cloud(Failing({"queue send": [UnavailableError("away")]}))
@@ -248,9 +244,8 @@ class TestTheCertificateInPlace:
 
     @pytest.mark.parametrize("how", ["rejected", "damaged", "waiting_for_metadata", "scheduled"])
     async def test_each_warning_is_given_once_and_tells_of_what_is_served(
-        self, how: str, caplog: pytest.LogCaptureFixture
+        self, how: str, caplog: pytest.LogCaptureFixture, scene: Scene
     ) -> None:
-        scene = Scene()
         await self.overwritten(scene, how)
         row = await scene.row("a.test")
         assert row.not_after is not None
@@ -269,8 +264,7 @@ class TestTheCertificateInPlace:
         assert "a.pfx: the certificate accepted before and still in place has ended" in caplog.text
         assert await scene.row("a.test") == row
 
-    async def test_what_was_warned_of_before_it_was_overwritten_is_not_warned_of_again(self) -> None:
-        scene = Scene()
+    async def test_what_was_warned_of_before_it_was_overwritten_is_not_warned_of_again(self, scene: Scene) -> None:
         await scene.join("web-0")
         await scene.accepted("a.pfx", "a.test", day=-75)
         await scene.everyone_obeys("web-0")
@@ -294,14 +288,12 @@ class TestTheCertificateInPlace:
         scene.storage.clock.advance(70 * 86_400)
         assert (await sweep(scene.cloud)).warned == ["a.pfx"]
 
-    async def test_what_another_upload_took_over_is_not_warned_of(self) -> None:
-        scene = Scene()
+    async def test_what_another_upload_took_over_is_not_warned_of(self, scene: Scene) -> None:
         await self.overwritten(scene, "rejected")
         await scene.accepted("other.pfx", "a.test", day=-1)
         assert await self.sweeps(scene, 32) == []
 
-    async def test_of_two_hosts_the_one_that_was_taken_over_is_not_told_of(self) -> None:
-        scene = Scene()
+    async def test_of_two_hosts_the_one_that_was_taken_over_is_not_told_of(self, scene: Scene) -> None:
         await scene.join("web-0")
         await scene.accepted("a.pfx", "a.test", "b.test", day=-60)
         await scene.accepted("other.pfx", "b.test", day=-1)
@@ -312,9 +304,8 @@ class TestTheCertificateInPlace:
         assert json.loads(event.document)["hosts"] == ["a.test"]
 
     async def test_what_was_removed_before_the_rejected_upload_is_neither_warned_of_nor_said_to_be_in_place(
-        self,
+        self, scene: Scene
     ) -> None:
-        scene = Scene()
         await scene.join("web-0")
         await scene.accepted("a.pfx", "a.test", day=-60)
         await scene.everyone_obeys("web-0")
@@ -324,8 +315,7 @@ class TestTheCertificateInPlace:
         assert record.reason == ""
         assert await self.sweeps(scene, 32) == []
 
-    async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self) -> None:
-        scene = Scene()
+    async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self, scene: Scene) -> None:
         record = await self.overwritten(scene, "rejected")
         rows = await rows_in_place(scene.cloud, [record])
         assert warning_due(record, scene.storage.clock(), rows) == 30
@@ -333,8 +323,7 @@ class TestTheCertificateInPlace:
         assert not await warn(scene.cloud, record, rows)
         assert (await scene.record("a.pfx")).warned_days is None
 
-    async def test_the_rows_are_read_only_when_an_upload_needs_them(self) -> None:
-        scene = Scene()
+    async def test_the_rows_are_read_only_when_an_upload_needs_them(self, scene: Scene) -> None:
         life = Mortal()
         seen = scene.seen_by(life)
         assert await rows_in_place(seen, [RECORD, replace(SECOND, claims=())]) == {}

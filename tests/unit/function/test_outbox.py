@@ -92,9 +92,8 @@ def as_sent(event: OutgoingEvent) -> dict[str, Any]:
 class TestWhatIsTold:
     @pytest.mark.parametrize(("record", "kind"), TOLD.values(), ids=TOLD)
     async def test_each_status_has_its_event_which_is_as_its_schema_says(
-        self, record: UploadRecord, kind: EventType
+        self, record: UploadRecord, kind: EventType, storage: FakeStorage
     ) -> None:
-        storage = FakeStorage()
         await announce(storage.cloud(), await stored(storage.cloud(), record))
         [event] = outbox(storage)
         assert (event.kind, event.subject) == (kind, NAME)
@@ -109,14 +108,11 @@ class TestWhatIsTold:
         ],
         ids=["received", "waiting", "removed but still served"],
     )
-    async def test_what_is_not_decided_is_not_told(self, record: UploadRecord) -> None:
-        storage = FakeStorage()
+    async def test_what_is_not_decided_is_not_told(self, record: UploadRecord, storage: FakeStorage) -> None:
         await announce(storage.cloud(), await stored(storage.cloud(), record))
         assert outbox(storage) == []
 
-    async def test_a_status_is_told_once_however_often_it_is_derived(self) -> None:
-        storage = FakeStorage()
-        cloud = storage.cloud()
+    async def test_a_status_is_told_once_however_often_it_is_derived(self, storage: FakeStorage, cloud: Cloud) -> None:
         await stored(cloud, BASE)
         for _ in range(3):
             record = await cloud.state.uploads.get(NAME)
@@ -124,14 +120,12 @@ class TestWhatIsTold:
             await announce(cloud, record)
         assert len(outbox(storage)) == 1
 
-    async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self) -> None:
-        storage = FakeStorage()
+    async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self, storage: FakeStorage) -> None:
         cloud = replace(storage.cloud(), topic=None)
         await announce(cloud, await stored(cloud, BASE))
         assert outbox(storage) == []
 
-    async def test_many_hosts_are_cut_to_what_a_queue_message_holds_and_counted(self) -> None:
-        storage = FakeStorage()
+    async def test_many_hosts_are_cut_to_what_a_queue_message_holds_and_counted(self, storage: FakeStorage) -> None:
         hosts = tuple(f"{number}.{'x' * 60}.{'y' * 60}.test" for number in range(250))
         await announce(storage.cloud(), await stored(storage.cloud(), replace(BASE, hosts=hosts)))
         [event] = outbox(storage)
@@ -142,8 +136,7 @@ class TestWhatIsTold:
 
 
 class TestPublishing:
-    async def test_what_the_topic_takes_is_gone(self) -> None:
-        storage = FakeStorage()
+    async def test_what_the_topic_takes_is_gone(self, storage: FakeStorage) -> None:
         await announce(storage.cloud(), await stored(storage.cloud(), BASE))
         [event] = outbox(storage)
         storage.queues[OUTBOX_QUEUE].clear()
@@ -177,8 +170,7 @@ class TestPublishing:
         assert outbox(storage) == []
         assert "given up after a week" in caplog.text
 
-    async def test_with_neither_topic_nor_outbox_the_queue_delivers_it_again(self) -> None:
-        storage = FakeStorage()
+    async def test_with_neither_topic_nor_outbox_the_queue_delivers_it_again(self, storage: FakeStorage) -> None:
         broken = {"topic publish": [UnavailableError("away")], "queue send": [UnavailableError("away too")]}
         event = OutgoingEvent(event_id="1", kind=EventType.LIVE, subject=NAME, at=START, document="{}")
         with pytest.raises(UnavailableError, match="away too"):
@@ -209,8 +201,7 @@ class TestSchemas:
             {"data": {"name": NAME}},
         ],
     )
-    async def test_what_is_no_such_event_does_not_pass(self, change: dict[str, Any]) -> None:
-        storage = FakeStorage()
+    async def test_what_is_no_such_event_does_not_pass(self, change: dict[str, Any], storage: FakeStorage) -> None:
         await announce(storage.cloud(), await stored(storage.cloud(), BASE))
         [event] = outbox(storage)
         with pytest.raises(AssertionError):

@@ -59,8 +59,7 @@ class TestStatus:
         assert (await scene.record("a.pfx")).seconds_to_live == 3
         assert (await scene.tags("a.pfx"))["certcast_live"] == "3/3"
 
-    async def test_is_live_only_when_every_host_is_proved(self) -> None:
-        scene = Scene()
+    async def test_is_live_only_when_every_host_is_proved(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         await scene.report("i0", [await scene.row("b.example.com")])
@@ -193,8 +192,7 @@ class TestWhoIsWaitedFor:
         assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
         assert "instance mute has reported nothing" in (await scene.record("a.pfx")).reason
 
-    async def test_an_instance_of_another_role_is_not(self) -> None:
-        scene = Scene()
+    async def test_an_instance_of_another_role_is_not(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         metadata = {"CertificatePassword": PASSWORD, "Role": "web"}
@@ -253,8 +251,7 @@ class TestRoles:
         metadata = {"CertificatePassword": PASSWORD, "Role": role}
         await look_at(scene.cloud, await scene.upload(name, *hosts, day=day, metadata=metadata))
 
-    async def test_a_row_of_an_instances_role_overrides_the_one_for_all(self) -> None:
-        scene = Scene()
+    async def test_a_row_of_an_instances_role_overrides_the_one_for_all(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         await self.upload_for(scene, "*", "all.pfx", HOST)
@@ -263,8 +260,7 @@ class TestRoles:
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self) -> None:
-        scene = Scene()
+    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         await self.upload_for(scene, "*", "all.pfx", HOST)
@@ -275,9 +271,8 @@ class TestRoles:
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self) -> None:
+    async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self, scene: Scene) -> None:
         """The instance's last report on that host is about the row for all: it proves nothing about the new one."""
-        scene = Scene()
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", "a.example.com", "b.example.com")
         await scene.everyone_obeys("web0")
@@ -288,8 +283,7 @@ class TestRoles:
         await scene.everyone_obeys("web0")
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_the_removal_of_a_role_row_hands_the_host_back(self) -> None:
-        scene = Scene()
+    async def test_the_removal_of_a_role_row_hands_the_host_back(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", HOST)
         await self.upload_for(scene, "web", "web.pfx", HOST)
@@ -300,8 +294,7 @@ class TestRoles:
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
     @pytest.mark.parametrize("order", [("web.pfx", "all.pfx"), ("all.pfx", "web.pfx")])
-    async def test_the_removal_of_both_is_seen_to_the_end(self, order: tuple[str, str]) -> None:
-        scene = Scene()
+    async def test_the_removal_of_both_is_seen_to_the_end(self, order: tuple[str, str], scene: Scene) -> None:
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", HOST)
         await self.upload_for(scene, "web", "web.pfx", HOST)
@@ -432,8 +425,7 @@ class TestManyReports:
 
         run(work)
 
-    async def test_of_many_hosts_each_settle_every_upload_once(self) -> None:
-        scene = Scene()
+    async def test_of_many_hosts_each_settle_every_upload_once(self, scene: Scene) -> None:
         await scene.join("i0")
         hosts = [f"h{number}.example.com" for number in range(40)]
         await scene.accepted("a.pfx", *hosts)

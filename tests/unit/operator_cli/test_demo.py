@@ -25,7 +25,6 @@ from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import self_signed
 from tests.rigs.opened import load_pfx
-from tests.rigs.scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from operator_cli.demo.watch import Addresses
     from shared.function.cloud import Cloud
     from tests.rigs.certificates import Issued
+    from tests.rigs.scenes import Scene
 
 AGENT = "agent-0"
 NEWCOMER = "agent-1"
@@ -128,9 +128,8 @@ async def test_tags_and_status_of_the_version_before_are_not_taken_for_this_ones
     ],
 )
 async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
-    metadata: dict[str, str], *, gone: bool
+    metadata: dict[str, str], cloud: Cloud, *, gone: bool
 ) -> None:
-    cloud = FakeStorage().cloud()
     await cloud.uploads.write(SHOP_BLOB, b"", metadata)
     looking = watch(cloud)
     await looking.password_gone(SHOP_BLOB)
@@ -173,8 +172,7 @@ async def missing_from(demo: Demo, name: str) -> str:
     return " ".join(played.missing())
 
 
-async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(tmp_path: Path, cloud: Cloud) -> None:
     async with server(self_signed("fallback.example"), tmp_path) as address:
         steps = [step async for step in demo_of(cloud, Stagehands({AGENT: address})).steps()]
     assert [step.name for step in steps] == ["upload"]
@@ -184,8 +182,7 @@ async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(
         assert what in missing
 
 
-async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path, cloud: Cloud) -> None:
     await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
     async with server(self_signed("fallback.example"), tmp_path) as address:
         missing = await missing_from(demo_of(cloud, Stagehands({AGENT: address})), "metadata_edit")
@@ -197,8 +194,7 @@ async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path) -> None:
     assert {key.lower() for key in version.metadata} == {"hostheader"}
 
 
-async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path, cloud: Cloud) -> None:
     await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
 
     class Telling(Stagehands):
@@ -220,8 +216,7 @@ async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_pa
     assert "Event Grid was given no event meanwhile (instead: it was given" in missing
 
 
-async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path, cloud: Cloud) -> None:
     async with server(self_signed("fallback.example"), tmp_path) as address:
         demo = demo_of(cloud, Stagehands({AGENT: address}, joining=address))
         for before in ("upload", "late_metadata"):
@@ -233,8 +228,7 @@ async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path) -> None:
     assert "tags say live 2/2" in missing
 
 
-async def test_an_instance_that_goes_on_after_it_was_stopped_is_missed(tmp_path: Path) -> None:
-    scene = Scene()
+async def test_an_instance_that_goes_on_after_it_was_stopped_is_missed(tmp_path: Path, scene: Scene) -> None:
     await scene.join(AGENT, NEWCOMER)
     async with server(self_signed("fallback.example"), tmp_path) as address:
         backstage = Stagehands({AGENT: address, NEWCOMER: address})
@@ -256,8 +250,7 @@ def test_a_sweep_is_counted_when_it_found_something_and_an_error_is_kept() -> No
     assert list(overheard.errors) == ["agent-0: ERROR instance agent-0: something"]
 
 
-async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene()
+async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.LogCaptureFixture, scene: Scene) -> None:
     await scene.join(AGENT)
     await scene.upload(SHOP_BLOB, SHOP)
     overheard = Overheard()

@@ -65,25 +65,22 @@ class TestKeys:
 
 
 class TestUpdate:
-    async def test_a_row_that_is_not_there_is_inserted(self) -> None:
-        storage = FakeStorage()
+    async def test_a_row_that_is_not_there_is_inserted(self, storage: FakeStorage) -> None:
         update = await rows(storage).update("a.pfx", counting)
         assert (update.before, update.after, update.changed) == (None, upload(1), True)
         assert await rows(storage).get("a.pfx") == upload(1)
 
     @pytest.mark.parametrize("answer", [lambda known: known, lambda _: None, lambda _: upload(1)])
     async def test_what_changes_nothing_is_not_written(
-        self, answer: Callable[[UploadRecord | None], UploadRecord | None]
+        self, answer: Callable[[UploadRecord | None], UploadRecord | None], storage: FakeStorage
     ) -> None:
-        storage = FakeStorage()
         await rows(storage).update("a.pfx", counting)
         watched = Mortal()
         update = await rows(storage, watched).update("a.pfx", answer)
         assert (update.before, update.after, update.changed) == (upload(1), upload(1), False)
         assert watched.steps == {"uploads get": 1}
 
-    async def test_an_error_of_the_decision_is_passed_on_and_nothing_is_written(self) -> None:
-        storage = FakeStorage()
+    async def test_an_error_of_the_decision_is_passed_on_and_nothing_is_written(self, storage: FakeStorage) -> None:
 
         def refuse(_: UploadRecord | None) -> UploadRecord:
             raise ValueError("no")
@@ -138,8 +135,7 @@ class TestUpdate:
             await table.remove("a.pfx", known)
         assert await table.get("a.pfx") == upload(2)
 
-    async def test_a_row_of_another_form_is_broken_and_says_which_kind(self) -> None:
-        storage = FakeStorage()
+    async def test_a_row_of_another_form_is_broken_and_says_which_kind(self, storage: FakeStorage) -> None:
         await storage.table("uploads").insert(*upload_key("a.pfx"), {"name": "a.pfx"})
         with pytest.raises(BrokenMessageError, match="UploadRecord"):
             await rows(storage).get("a.pfx")
