@@ -23,13 +23,15 @@ from shared.azure.clock import ServiceClock
 from shared.azure.key_encryption import make_key_file
 from shared.azure.key_ring import open_keys
 from shared.azure.tables import AzureTable
-from shared.binding import BindingState, Claim, DesiredBinding
+from shared.binding import BindingState, DesiredBinding
 from shared.config import StorageAccess
 from shared.errors import ConfigurationError, ConflictError, MissingError, UnavailableError
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
+from tests.rigs.emulator import opened_account
+from tests.rigs.rows import claim
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,23 +40,16 @@ if TYPE_CHECKING:
     from tests.rigs.emulator import Emulator
 
 
-async def open_account(azurite: Emulator, key: Path) -> Account:
-    make_key_file(key)
-    access = StorageAccess(connection_string=azurite.connection_string)
-    return Account(access, key_encryption_key=f"file:{key}")
-
-
 @pytest.fixture
 async def account(azurite: Emulator, tmp_path: Path) -> AsyncIterator[Account]:
-    async with await open_account(azurite, tmp_path / "key") as opened:
-        await opened.create_all()
+    async with opened_account(azurite.connection_string, tmp_path / "key") as opened:
         yield opened
 
 
 @pytest.fixture
 async def edges(azurite: Emulator, account: Account, tmp_path: Path) -> AsyncIterator[Edges]:
     async with (
-        await open_account(azurite, tmp_path / "another key") as other,
+        opened_account(azurite.connection_string, tmp_path / "another key") as other,
         QueueServiceClient.from_connection_string(azurite.connection_string) as raw,
     ):
 
@@ -174,17 +169,7 @@ class TestTypedRows:
 
     async def test_two_hundred_claims_fit_one_row(self, account: Account) -> None:
         claims = tuple(
-            Claim(
-                source=f"{number}/{'n' * 1000}.pfx",
-                revision=number,
-                source_etag=own(),
-                bundle_id=f"{own()}/{own()}",
-                fingerprint_sha256=own(),
-                thumbprint_sha1=own(),
-                not_before=START,
-                not_after=START,
-                uploaded_at=START,
-            )
+            claim(f"{number}/{'n' * 1000}.pfx", bundle=f"{own()}/{own()}", revision=number, source_etag=own())
             for number in range(200)
         )
         row = DesiredBinding(

@@ -18,26 +18,25 @@ import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME
-from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
-from shared.azure.key_encryption import make_key_file
-from shared.config import StorageAccess
 from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.messages import BindingReport, InstallOutcome, InstallReport
-from shared.state.records import InstanceRecord
+from shared.messages import InstallOutcome, InstallReport
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.emulator import cloud_on, opened_account
+from tests.rigs.rows import registered, report_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from shared.binding import DesiredBinding
+    from shared.messages import BindingReport
     from tests.rigs.command_line import Ran
     from tests.rigs.emulator import Emulator
 
@@ -62,22 +61,8 @@ class Backstage:
 
     async def register(self) -> None:
         for name in self.instances:
-            queue = f"cert-agent-{name}"
-            await self.cloud.queues.create(queue)
-            now = utc_now()
-            record = InstanceRecord(
-                id=name,
-                role=self.role,
-                host="machine",
-                queue=queue,
-                session="s",
-                ready=True,
-                target_kind="none",
-                target_version="1",
-                agent_version="1",
-                started_at=now,
-                last_seen=now,
-            )
+            await self.cloud.queues.create(f"cert-agent-{name}")
+            record = registered(name, role=self.role, at=utc_now(), ready=True)
             await self.cloud.state.instances.update(name, lambda _, record=record: record)  # type: ignore[misc]
 
     async def play(self) -> None:
@@ -105,34 +90,15 @@ class Backstage:
                     await fold(self.cloud, InstallReport(instance=instance, reports=(self._report(row),)))
 
     def _report(self, row: DesiredBinding) -> BindingReport:
-        good = self.outcome is InstallOutcome.LIVE
-        return BindingReport(
-            role=row.role,
-            host=row.host,
-            port=row.port,
-            generation=row.generation,
-            source=row.source,
-            outcome=self.outcome if row.present else InstallOutcome.REMOVED,
-            reason="" if good else "the port is taken",
-            finished_at=utc_now(),
-        )
+        if self.outcome is InstallOutcome.LIVE or not row.present:
+            return report_on(row, at=utc_now())
+        return report_on(row, at=utc_now(), outcome=self.outcome, reason="the port is taken")
 
 
 @pytest.fixture
 async def backstage(azurite: Emulator, tmp_path: Path) -> AsyncIterator[Backstage]:
-    access = StorageAccess(connection_string=azurite.connection_string)
-    make_key_file(tmp_path / "key")
-    async with Account(access, key_encryption_key=f"file:{tmp_path / 'key'}") as account:
-        await account.create_all()
-        cloud = Cloud(
-            uploads=account.uploads,
-            bundles=account.bundles,
-            queues=account.queues,
-            state=account.state,
-            secrets=account.secrets,
-            policy=ValidationPolicy(trust=Trust.from_setting("off")),
-        )
-        stage = Backstage(cloud, f"cli-{uuid4().hex[:8]}")
+    async with opened_account(azurite.connection_string, tmp_path / "key") as account:
+        stage = Backstage(cloud_on(account), f"cli-{uuid4().hex[:8]}")
         await stage.register()
         yield stage
 

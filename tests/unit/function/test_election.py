@@ -21,22 +21,19 @@ from shared.function.election import (
     without_claim,
 )
 from tests.fakes.storage import START
+from tests.rigs import rows
 
 KEY = BindingKey(role=ANY_ROLE, host="a.example.com", port=443)
 NOW = START
 
 
 def claim(source: str = "a.pfx", revision: int = 1, *, day: int = 0, uploaded: int = 0, bundle: str = "") -> Claim:
-    name = bundle or f"bundle of {source} from day {day}"
-    return Claim(
-        source=source,
+    return rows.claim(
+        source,
+        not_before=START + timedelta(days=day),
+        bundle=bundle or f"bundle of {source} from day {day}",
         revision=revision,
         source_etag=f"etag {revision}",
-        bundle_id=name,
-        fingerprint_sha256=f"fingerprint of {name}",
-        thumbprint_sha1=f"thumbprint of {name}",
-        not_before=START + timedelta(days=day),
-        not_after=START + timedelta(days=day + 90),
         uploaded_at=START + timedelta(seconds=uploaded),
     )
 
@@ -75,10 +72,10 @@ class TestElection:
 
     @given(st.lists(CLAIMS, min_size=1, max_size=5, unique_by=lambda each: each.source))
     def test_the_order_of_arrival_makes_no_difference(self, claims: list[Claim]) -> None:
-        rows = [entered(*order) for order in permutations(claims)]
-        assert len({served(row) for row in rows}) == 1
-        assert len({row.claims for row in rows}) == 1
-        assert rows[0].source == max(claims, key=lambda each: (each.not_before, each.uploaded_at, each.source)).source
+        found = [entered(*order) for order in permutations(claims)]
+        assert len({served(row) for row in found}) == 1
+        assert len({row.claims for row in found}) == 1
+        assert found[0].source == max(claims, key=lambda each: (each.not_before, each.uploaded_at, each.source)).source
 
     @given(st.lists(st.tuples(CLAIMS, st.booleans()), min_size=1, max_size=8), st.randoms())
     def test_what_looks_at_one_upload_left_behind_is_decided_by_the_highest_revision(

@@ -657,8 +657,7 @@ class TestTrouble:
     async def test_of_an_instance_that_fails_is_not_the_uploads_rejection(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="the disk is full")
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="the disk is full")
         record = await scene.record("a.pfx")
         assert (record.status, record.violations) == (UploadStatus.FAILED, ())
         assert "the disk is full" in record.reason

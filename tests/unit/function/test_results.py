@@ -22,7 +22,7 @@ from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadS
 from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
-from tests.fakes.processes import Mortal, ProcessDiedError
+from tests.fakes.processes import Failing, Mortal, ProcessDiedError
 from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
 from tests.rigs.effort import examples
 from tests.rigs.scenes import PASSWORD, Scene
@@ -62,18 +62,15 @@ class TestStatus:
     async def test_is_live_only_when_every_host_is_proved(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
-        await scene.report("i0", [await scene.row("b.example.com")])
-        await scene.fold()
+        await scene.proves("i0", "b.example.com")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
-        await scene.report("i0", [await scene.row("a.example.com")])
-        await scene.fold()
+        await scene.proves("i0", "a.example.com")
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_is_partially_live_with_the_reason_when_some_fail(self) -> None:
         scene = await platform("i0", "i1")
         await scene.obey("i0")
-        await scene.obey("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
-        await scene.fold()
+        await scene.everyone_obeys("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
         assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
         reason = (await scene.record("a.pfx")).reason
         assert reason == "instance i1, a.example.com:443: the catch-all binding answers"
@@ -84,25 +81,21 @@ class TestStatus:
     @pytest.mark.parametrize("outcome", [InstallOutcome.FAILED, InstallOutcome.REFUSED, InstallOutcome.PROBE_MISMATCH])
     async def test_is_failed_with_the_reason_when_all_fail(self, outcome: InstallOutcome) -> None:
         scene = await platform("i0", "i1")
-        await scene.obey("i0", "i1", outcome=outcome)
-        await scene.fold()
+        await scene.everyone_obeys("i0", "i1", outcome=outcome)
         assert await counts(scene) == (UploadStatus.FAILED, 0, 2)
         assert outcome.value in (await scene.record("a.pfx")).reason
 
     async def test_is_not_decided_while_an_instance_is_still_at_work(self) -> None:
         scene = await platform("i0", "i1")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="no room")
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="no room")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 2)
         assert "no room" in (await scene.record("a.pfx")).reason
 
     async def test_is_live_after_all_when_an_instance_succeeds_later(self) -> None:
         scene = await platform("i0")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED)
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED)
         scene.storage.clock.advance(5)
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
         assert (await scene.record("a.pfx")).reason == ""
 
@@ -112,8 +105,7 @@ class TestStatus:
         await scene.everyone_obeys("i0")
         scene.storage.clock.advance(60)
         await scene.beat("i0")
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert (await scene.record("a.pfx")).seconds_to_live == 2
 
     async def test_without_instances_says_that_there_are_none(self) -> None:
@@ -131,8 +123,7 @@ class TestWhoIsWaitedFor:
         await scene.everyone_obeys("i0")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
         scene.storage.clock.advance(SILENT_AFTER.total_seconds() / 2)
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_an_instance_that_was_stopped_is_not(self) -> None:
@@ -163,23 +154,20 @@ class TestWhoIsWaitedFor:
         await scene.everyone_obeys("i0")
         await scene.join("late")
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
-        await scene.report("late", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("late", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
 
     async def test_an_instance_that_joins_late_and_fails_does_not_take_the_status_back(self) -> None:
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await scene.join("late")
-        await scene.report("late", [await scene.row(HOST)], outcome=InstallOutcome.FAILED)
-        await scene.fold()
+        await scene.proves("late", HOST, outcome=InstallOutcome.FAILED)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_the_first_instance_ever_makes_it_live(self) -> None:
         scene = await platform()
         await scene.join("i0")
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_one_that_never_reports_is_given_up_in_the_end_and_named(self) -> None:
@@ -203,8 +191,7 @@ class TestWhoIsWaitedFor:
     async def test_an_instance_told_twice_reports_twice_and_counts_once(self) -> None:
         scene = await platform("i0", "i1")
         for _ in range(2):
-            await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+            await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
 
 
@@ -277,8 +264,7 @@ class TestRoles:
         await self.upload_for(scene, "*", "all.pfx", "a.example.com", "b.example.com")
         await scene.everyone_obeys("web0")
         await self.upload_for(scene, "web", "web.pfx", "a.example.com", "b.example.com")
-        await scene.report("web0", [await scene.row("b.example.com", role="web")])
-        await scene.fold()
+        await scene.proves("web0", "b.example.com", role="web")
         assert await counts(scene, "web.pfx") == (UploadStatus.ACCEPTED, 0, 1)
         await scene.everyone_obeys("web0")
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
@@ -313,8 +299,7 @@ class TestRemoval:
         await scene.everyone_obeys("i0", "i1")
         await look_at(scene.cloud, await scene.delete("a.pfx"))
         await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="the file is locked")
-        await scene.obey("i1")
-        await scene.fold()
+        await scene.everyone_obeys("i1")
         record = await scene.record("a.pfx")
         assert (record.status, record.live) == (UploadStatus.REMOVED, 1)
         assert "the file is locked" in record.reason
@@ -476,15 +461,9 @@ class TestInterruptions:
                 scene = await platform("i0")
                 await scene.obey("i0")
                 (report,) = await scene.reports()
-
-                class Nth(Mortal):
-                    async def __call__(self, what: str) -> None:
-                        self.steps[what] += 1
-                        if what == kind and self.steps[what] == nth + 1:  # noqa: B023 - used within the round
-                            raise UnavailableError(f"{what} was not answered")
-
+                failing = Failing({kind: [*[None] * nth, UnavailableError(f"{kind} was not answered")]})
                 try:
-                    await fold(scene.seen_by(Nth()), report)
+                    await fold(scene.seen_by(failing), report)
                 except UnavailableError:
                     scene.storage.clock.advance(5)
                     await fold(scene.cloud, report)
