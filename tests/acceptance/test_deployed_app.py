@@ -26,6 +26,7 @@ from tests.rigs.emulator import emulator
 from tests.rigs.functions_runtime import Worker, deploy, worker
 from tests.rigs.interpreters import python_3_13
 from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -91,9 +92,7 @@ class Site:
         }
 
     async def record(self, name: str) -> UploadRecord:
-        record = await self.account.state.uploads.get(name)
-        assert record is not None
-        return record
+        return some(await self.account.state.uploads.get(name))
 
     async def messages(self, queue: str) -> list[str]:
         """Take what is on a queue, as the host or an agent would, without waiting for what is not due yet."""
@@ -185,8 +184,7 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
     assert record.fingerprint_sha256 == issued.fingerprint
     sealed = [blob async for blob in site.blobs.get_container_client("bundles").list_blob_names()]
     assert [name for name in sealed if name.startswith(issued.fingerprint)] == [f"{record.bundle_id}.pem"]
-    desired = await site.account.state.bindings.get(BindingKey(role="*", host="www.store2.com", port=443))
-    assert desired is not None
+    desired = some(await site.account.state.bindings.get(BindingKey(role="*", host="www.store2.com", port=443)))
     assert (desired.fingerprint_sha256, desired.generation) == (issued.fingerprint, 1)
     properties = await site.blobs.get_blob_client("certificates", "store2.pfx").get_blob_properties()
     assert properties.metadata == {

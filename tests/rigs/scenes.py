@@ -27,6 +27,7 @@ from tests.fakes.edges import FakeStorage, unhindered
 from tests.fakes.storage import START
 from tests.rigs.certificates import Authority, Issued, authority
 from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,8 +109,7 @@ class Scene:
 
     async def edit(self, name: str, **changes: str | None) -> str:
         """Edit the metadata as Storage Explorer does: no event comes of it."""
-        version = await self.outside.uploads.version(name)
-        assert version is not None
+        version = some(await self.outside.uploads.version(name))
         metadata = {**version.metadata, **changes}
         kept = {key: value for key, value in metadata.items() if value is not None}
         return await self.outside.uploads.set_metadata(name, kept, etag=version.etag)
@@ -139,9 +139,7 @@ class Scene:
         return await self.outside.uploads.tags(name) or {}
 
     async def metadata(self, name: str) -> dict[str, str]:
-        version = await self.outside.uploads.version(name)
-        assert version is not None
-        return dict(version.metadata)
+        return dict(some(await self.outside.uploads.version(name)).metadata)
 
     async def row(self, host: str, *, role: str = ANY_ROLE, port: int = 443) -> DesiredBinding:
         found = await self.outside.state.bindings.get(BindingKey(role=role, host=host, port=port))
@@ -177,8 +175,7 @@ class Scene:
         """Have instances take their messages and report what they did; the reports lie on the queue."""
         for name in names:
             keys = {(key.host, key.port) for key in await self.told(name)}
-            known = await self.outside.state.instances.get(name)
-            assert known is not None
+            known = some(await self.outside.state.instances.get(name))
             rows = await desired_of(self.outside.state, known.role, keys)
             await self.report(name, rows.values(), outcome=outcome, reason=reason)
 

@@ -16,12 +16,14 @@ from local_azure.functions_host.eventgrid import WEBHOOK_PATH
 from local_azure.platform import LocalPlatform
 from shared.azure.account import Account
 from shared.config import StorageAccess
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from local_azure.platform_settings import PlatformSettings
     from shared.state.records import UploadRecord
+    from tests.rigs.certificates import Issued
 
 T = TypeVar("T")
 
@@ -64,9 +66,12 @@ class Witness:
             fits = record is not None and record.status == status and live in {None, record.live}
             return record if fits else None
 
-        record = await eventually(seen, f"{name} to become {status}")
-        assert record is not None
-        return record
+        return some(await eventually(seen, f"{name} to become {status}"))
+
+    async def goes_live(self, name: str, issued: Issued, *, live: int, **metadata: str) -> UploadRecord:
+        """Upload a certificate, and wait until so many instances have proved it."""
+        await self.upload(name, issued.pfx(PASSWORD), **metadata)
+        return await self.becomes(name, "live", live=live)
 
     async def tagged(self, name: str, **expected: str) -> None:
         """Wait for blob tags; they are written a moment after the row."""

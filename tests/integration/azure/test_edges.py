@@ -32,6 +32,7 @@ from tests.fakes.storage import START
 from tests.rigs.certificates import authority
 from tests.rigs.emulator import opened_account
 from tests.rigs.rows import claim
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,8 +124,7 @@ class TestReadingWhileOthersWrite:
                 meddled_with = True
                 await account.uploads.write(name, b"new content", {"HostHeader": "new"})
 
-        found = await self.meddled(account, overwrite).read(name, max_bytes=100)
-        assert found is not None
+        found = some(await self.meddled(account, overwrite).read(name, max_bytes=100))
         assert (found.content, found.version.metadata) == (b"new content", {"HostHeader": "new"})
 
     async def test_content_overwritten_again_and_again_is_put_off(self, account: Account) -> None:
@@ -212,9 +212,7 @@ class TestTypedRows:
             await account.state.uploads.update(name, count)
 
         await asyncio.gather(*(write() for _ in range(50)))
-        record = await account.state.uploads.get(name)
-        assert record is not None
-        assert record.revision == 50
+        assert some(await account.state.uploads.get(name)).revision == 50
 
 
 class TestSealing:
@@ -344,6 +342,4 @@ class TestAnAccount:
         name = own("a")
         async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
             await service.get_blob_client(UPLOADS_CONTAINER, name).upload_blob(b"x", metadata={"hostheader": "h"})
-        found = await account.uploads.read(name, max_bytes=10)
-        assert found is not None
-        assert found.version.metadata == {"hostheader": "h"}
+        assert some(await account.uploads.read(name, max_bytes=10)).version.metadata == {"hostheader": "h"}

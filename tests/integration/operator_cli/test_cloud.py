@@ -30,6 +30,7 @@ from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.emulator import cloud_on, opened_account
 from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,8 +156,7 @@ async def test_an_upload_is_waited_for_until_it_is_live_everywhere(desk: Desk, b
     assert ran.document["port"] == 8443
     assert ran.document["seconds_to_live"] >= 0
     assert "hunter2" not in ran.out + ran.err
-    version = await backstage.cloud.uploads.version(desk.name)
-    assert version is not None
+    version = some(await backstage.cloud.uploads.version(desk.name))
     assert "CertificatePassword" not in version.metadata
     assert version.metadata["HostHeader"] == desk.host
 
@@ -166,9 +166,7 @@ async def test_an_upload_without_a_password_is_sent_without_one(desk: Desk, back
         ran = await desk("upload", desk.pfx(password=None), "--role", desk.role)
     assert ran.code == 0, ran.err
     assert f"live: {desk.name} on {INSTANCES}/{INSTANCES} in " in ran.out
-    version = await backstage.cloud.uploads.version(desk.name)
-    assert version is not None
-    assert version.metadata.keys() == {"Role"}
+    assert some(await backstage.cloud.uploads.version(desk.name)).metadata.keys() == {"Role"}
 
 
 async def test_what_would_be_rejected_is_not_sent(desk: Desk, backstage: Backstage) -> None:

@@ -19,6 +19,7 @@ from shared.upload import KEY_VAULT_SCHEME
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
+from tests.rigs.some import some
 from tests.rigs.vault_stub import VAULT, AsyncIdentity, VaultStub, vault_stub
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ async def test_a_tagged_certificate_is_read_with_its_tags_as_metadata(
 ) -> None:
     pfx = issue("web.test").pfx(None)
     vault.put("web", base64.b64encode(pfx).decode(), HostHeader="web.test", PortNumber="8443")
-    found = await source.read(NAME, max_bytes=1_000_000)
-    assert found is not None
+    found = some(await source.read(NAME, max_bytes=1_000_000))
     assert found.content == pfx
     assert found.version.metadata == {"HostHeader": "web.test", "PortNumber": "8443"}
     assert [version.name async for version in source.each()] == [NAME]
@@ -96,9 +96,7 @@ async def test_a_new_version_and_an_edited_tag_change_the_version(
     seen = set()
     for issued, tag in ((issue("a.test"), "a.test"), (issue("a.test"), "a.test"), (issue("a.test"), "b.test")):
         vault.put("web", content(issued), HostHeader=tag)
-        version = await source.version(NAME)
-        assert version is not None
-        seen.add(version.etag)
+        seen.add(some(await source.version(NAME)).etag)
     assert len(seen) == 3
 
 
@@ -128,14 +126,10 @@ async def test_the_event_of_a_new_version_brings_it_through_the_same_intake(vaul
     vault.put("web", content(issued), HostHeader="web.test")
     name = vault_upload(CREATED, {"VaultName": "Shop", "ObjectName": "Web", "ObjectType": "Certificate"})
     assert name == NAME
-    record = await handle_notice(cloud, Notice(name=name))
-    assert record is not None
-    assert record.fingerprint_sha256 == issued.fingerprint
+    assert some(await handle_notice(cloud, Notice(name=name))).fingerprint_sha256 == issued.fingerprint
     renewed = issue("web.test")
     vault.put("web", content(renewed), HostHeader="web.test")
-    record = await handle_notice(cloud, Notice(name=name))
-    assert record is not None
-    assert record.fingerprint_sha256 == renewed.fingerprint
+    assert some(await handle_notice(cloud, Notice(name=name))).fingerprint_sha256 == renewed.fingerprint
 
 
 async def test_the_sweep_finds_what_no_event_told_of_and_what_is_gone(vault: VaultStub, cloud: Cloud) -> None:
@@ -144,9 +138,7 @@ async def test_the_sweep_finds_what_no_event_told_of_and_what_is_gone(vault: Vau
     assert (await sweep(cloud)).looked_at == []
     del vault.bundles["web"]
     assert (await sweep(cloud)).looked_at == [NAME]
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status == "removed"
+    assert some(await cloud.state.uploads.get(NAME)).status == "removed"
 
 
 async def test_a_vault_that_does_not_answer_removes_nothing(vault: VaultStub, cloud: Cloud) -> None:
@@ -156,9 +148,7 @@ async def test_a_vault_that_does_not_answer_removes_nothing(vault: VaultStub, cl
     report = await sweep(cloud)
     assert report.looked_at == []
     assert any("certificate source keyvault" in problem for problem in report.problems)
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status != "removed"
+    assert some(await cloud.state.uploads.get(NAME)).status != "removed"
 
 
 @pytest.mark.parametrize(

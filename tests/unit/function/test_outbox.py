@@ -22,6 +22,7 @@ from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing
 from tests.fakes.storage import START
 from tests.rigs.event_schemas import as_sent, check_event, schemas
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
@@ -108,9 +109,7 @@ class TestWhatIsTold:
     async def test_a_status_is_told_once_however_often_it_is_derived(self, storage: FakeStorage, cloud: Cloud) -> None:
         await stored(cloud, BASE)
         for _ in range(3):
-            record = await cloud.state.uploads.get(NAME)
-            assert record is not None
-            await announce(cloud, record)
+            await announce(cloud, some(await cloud.state.uploads.get(NAME)))
         assert len(outbox(storage)) == 1
 
     async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self, storage: FakeStorage) -> None:

@@ -25,6 +25,7 @@ from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import self_signed
 from tests.rigs.opened import load_pfx
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -189,9 +190,7 @@ async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path, cloud: Clou
     assert "the sweep says that it found something (instead: no sweep found anything)" in missing
     assert f"for the added host on {AGENT}" in missing
     assert "Event Grid" not in missing
-    version = await cloud.uploads.version(SHOP_BLOB)
-    assert version is not None
-    assert {key.lower() for key in version.metadata} == {"hostheader"}
+    assert {key.lower() for key in some(await cloud.uploads.version(SHOP_BLOB)).metadata} == {"hostheader"}
 
 
 async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path, cloud: Cloud) -> None:

@@ -16,6 +16,7 @@ from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import authority
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from operator_cli.outcome import Outcomes
@@ -54,12 +55,8 @@ async def test_an_accepted_version_is_told_though_scrubbing_changed_its_etag(
 ) -> None:
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
-    version = await storage.cloud().uploads.version(NAME)
-    assert version is not None
-    assert version.etag != sent.etag
-    outcome = await outcomes.outcome(sent)
-    assert outcome is not None
-    assert outcome.status is UploadStatus.ACCEPTED
+    assert some(await storage.cloud().uploads.version(NAME)).etag != sent.etag
+    assert some(await outcomes.outcome(sent)).status is UploadStatus.ACCEPTED
 
 
 async def test_what_became_of_the_version_before_is_not_taken_for_this_one(
@@ -69,9 +66,7 @@ async def test_what_became_of_the_version_before_is_not_taken_for_this_one(
     await look(storage, before)
     sent = await upload(storage, "www.example.com")
     # The worst case: a late report on the old version writes its tags on the new one.
-    record = await storage.cloud().state.uploads.get(NAME)
-    assert record is not None
-    await storage.cloud().uploads.set_tags(NAME, status_tags(record))
+    await storage.cloud().uploads.set_tags(NAME, status_tags(some(await storage.cloud().state.uploads.get(NAME))))
     assert await outcomes.outcome(sent) is None
     await look(storage, sent)
     assert await outcomes.outcome(sent) is not None
@@ -80,8 +75,7 @@ async def test_what_became_of_the_version_before_is_not_taken_for_this_one(
 async def test_a_rejection_comes_with_its_codes(storage: FakeStorage, outcomes: Outcomes) -> None:
     sent = await upload(storage, "www.example.com", password="wrong")
     await look(storage, sent)
-    outcome = await outcomes.outcome(sent)
-    assert outcome is not None
+    outcome = some(await outcomes.outcome(sent))
     assert outcome.status is UploadStatus.REJECTED
     assert [violation["code"] for violation in outcome.document["violations"]] == ["unreadable_bundle"]
     assert "password is wrong" in outcome.document["violations"][0]["detail"]
@@ -124,9 +118,7 @@ async def test_tags_serve_where_the_tables_may_not_be_read(storage: FakeStorage)
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
     outcomes = AnyOutcomes(Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables)))
-    outcome = await outcomes.outcome(sent)
-    assert outcome is not None
-    assert outcome.document["hosts"] is None
+    assert some(await outcomes.outcome(sent)).document["hosts"] is None
 
 
 async def test_an_account_without_tags_is_named_as_the_reason(storage: FakeStorage) -> None:

@@ -16,6 +16,7 @@ from tests.contracts.edges import ODD_NAMES
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Mortal
 from tests.fakes.virtual_time import Interleaving, VirtualLoop, run
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,9 +97,7 @@ class TestUpdate:
             order = Interleaving(loop, lambda processes: data.draw(st.sampled_from(processes)))
             writers = [storage.state(order.step(str(number))).uploads for number in range(4)]
             await asyncio.gather(*(writer.update("a.pfx", counting) for writer in writers))
-            record = await storage.state().uploads.get("a.pfx")
-            assert record is not None
-            return record.revision
+            return some(await storage.state().uploads.get("a.pfx")).revision
 
         assert run(work) == 4
 
