@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform as machine
+import platform
 import random
 import statistics
 import time
@@ -150,7 +150,7 @@ def summary(measured: Sequence[Upload], agents: int) -> str:
     lines = [
         "",
         f"{len(measured)} uploads one after the other, {agents} agents",
-        f"{machine.system()} {machine.machine()}, {os.cpu_count()} processors, Python {machine.python_version()}",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
         "",
         f"{'milliseconds':<40}{'median':>8}{'p90':>8}{'worst':>8}",
         _line(SERVED, [upload.served_ms for upload in measured]),

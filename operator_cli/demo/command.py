@@ -60,19 +60,7 @@ def command(agents: int, targets: tuple[str, ...], state: Path | None, as_json: 
     console = messages() if as_json else results()
     began = time.perf_counter()
     overheard = Overheard()
-    settings = PlatformSettings(
-        on_line=overheard,
-        agents=agents,
-        targets=targets,
-        ports=FREE_PORTS,
-        state=state,
-        function_environment={
-            "CERTCAST_TRUST": "off",
-            "CERTCAST_SCRUB_PASSWORD": "true",
-            "CERTCAST_SWEEP_SCHEDULE": SWEEP_SCHEDULE,
-        },
-        agent_environment={"CERTCAST_ROLE": "*"},
-    )
+    settings = _settings(agents, targets, state, overheard)
     reports = run_until_stopped(_demonstrate(settings, console, overheard))
     seconds = time.perf_counter() - began
     missing = [f"{report.title}: {sentence}" for report in reports for sentence in report.missing()]
@@ -98,6 +86,22 @@ def command(agents: int, targets: tuple[str, ...], state: Path | None, as_json: 
         on = f"{agents} instances ({', '.join(dict.fromkeys(targets[:agents]))})"
         console.print(safe(f"All of it was seen, on {on}, in {seconds:.0f} s.", "bold green"))
     return Exit.DONE if done else Exit.FAILED
+
+
+def _settings(agents: int, targets: tuple[str, ...], state: Path | None, overheard: Overheard) -> PlatformSettings:
+    return PlatformSettings(
+        on_line=overheard,
+        agents=agents,
+        targets=targets,
+        ports=FREE_PORTS,
+        state=state,
+        function_environment={
+            "CERTCAST_TRUST": "off",
+            "CERTCAST_SCRUB_PASSWORD": "true",
+            "CERTCAST_SWEEP_SCHEDULE": SWEEP_SCHEDULE,
+        },
+        agent_environment={"CERTCAST_ROLE": "*"},
+    )
 
 
 async def _demonstrate(settings: PlatformSettings, console: Console, overheard: Overheard) -> list[StepReport]:

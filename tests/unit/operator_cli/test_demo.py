@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from operator_cli.demo import steps as demo_steps
-from operator_cli.demo import watch as demo_watch
 from operator_cli.demo.backstage import Overheard
 from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.demo.report import Moment, Observation, StepReport
@@ -43,8 +41,8 @@ NOWHERE = ("127.0.0.1", 1)
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_watch, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(demo_steps, "METADATA_AFTER_S", 0.0)
+    monkeypatch.setattr("operator_cli.demo.watch.PATIENCE_S", 0.2)
+    monkeypatch.setattr("operator_cli.demo.steps.METADATA_AFTER_S", 0.0)
 
 
 @asynccontextmanager
