@@ -83,20 +83,13 @@ class DesiredBinding:
     """The desired state of one host and port, and everything the next election needs.
 
     Attributes:
-        role: As in `BindingKey`.
-        host: As in `BindingKey`.
-        port: As in `BindingKey`.
+        role, host, port: As in `BindingKey`.
         state: `absent` rows are kept for 30 days, so that an instance that was off still learns of the removal.
         generation: Grows by one with each change of what is to be served.
         changed_at: When the generation last grew.
         claims: Every upload's claim, withdrawn ones included for a while.
-        bundle_id: The elected claim's; empty when absent, and so are the next columns.
-        fingerprint_sha256: The elected claim's.
-        thumbprint_sha1: The elected claim's.
-        source: The elected claim's.
-        source_etag: The elected claim's.
-        not_after: The elected claim's.
-        site: The elected claim's.
+        bundle_id: The elected claim's, as the columns from here to `site` are; empty when absent.
+        accepted_at: When the elected claim's upload took its place.
         traceparent: W3C trace context of the change.
     """
 

@@ -41,9 +41,7 @@ class StorageAccess:
 
     Attributes:
         connection_string: Complete, the emulator's shorthand spelled out.
-        blob_url: Blob service address, with an identity.
-        queue_url: Queue service address, with an identity.
-        table_url: Table service address, with an identity.
+        blob_url, queue_url, table_url: The services' addresses, with an identity.
         client_id: Client id of a user-assigned managed identity; vaults need it beside a connection string too.
     """
 

@@ -79,9 +79,7 @@ class BindingReport:
     """What one instance did about one desired row, and saw.
 
     Attributes:
-        role: The row's role.
-        host: The row's host.
-        port: The row's port.
+        role, host, port: The row's.
         generation: The row's generation that was acted on.
         source: The upload elected in it; empty when the row is absent.
         outcome: What became of it.

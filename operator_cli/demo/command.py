@@ -125,10 +125,10 @@ async def _all(demo: Demo, stage: _Stage) -> list[StepReport]:
 
 
 async def _unless_lost(platform: LocalPlatform, work: Coroutine[None, None, T]) -> T:
-    """Do the work, but not for the sake of a cloud of which a part has ended.
+    """Do the work as long as every part of the cloud runs.
 
     Raises:
-        ChildEndedError: That happened.
+        ChildEndedError: A part has ended.
     """
     working, losing = asyncio.ensure_future(work), asyncio.ensure_future(platform.failure())
     try:

@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import ConflictError
-from shared.state.records import DELETED, UploadStatus, installation_partition
+from shared.state.keys import installation_partition
+from shared.state.records import DELETED, UploadStatus
 from shared.upload import SEALED_BUNDLE_KEY
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
-"""The rows of the four tables and their keys."""
+"""The rows of the four tables."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.messages import InstallOutcome
-from shared.state.rows import Rows, Versioned, encode_key
-from shared.upload import scheme_of
+from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
+from shared.state.rows import Rows, Versioned
 from shared.verdict import Violation
 
 if TYPE_CHECKING:
@@ -30,12 +29,8 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
 
-
 DELETED = "deleted"
 """Stands in an upload's `etag` when its removal is complete."""
-
-MAX_KEY_CHARS = 512
-"""Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
 
 
 class UploadStatus(StrEnum):
@@ -181,9 +176,7 @@ class InstallationRecord:
     """What one instance last reported about one host and port.
 
     Attributes:
-        host: The host.
-        port: The port.
-        instance: The instance.
+        host, port, instance: What it is about.
         role: Role of the desired row it obeyed.
         generation: That row's generation.
         source: The upload elected in it.
@@ -207,37 +200,6 @@ class InstallationRecord:
     reason: str = ""
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
-
-
-def upload_key(name: str) -> tuple[str, str]:
-    """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
-    return (_short_enough(encode_key(scheme_of(name))), _short_enough(encode_key(name)))
-
-
-def _short_enough(key: str) -> str:
-    # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
-    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def binding_key(key: BindingKey) -> tuple[str, str]:
-    """Place a desired row: partition = role, row = `host:port`."""
-    return (encode_key(key.role), encode_key(key.host_port))
-
-
-def instance_key(instance: str) -> tuple[str, str]:
-    """Place an instance's row."""
-    return ("instance", encode_key(instance))
-
-
-def installation_partition(host: str, port: int) -> str:
-    """Name the partition that holds every instance's report on one host and port."""
-    return encode_key(f"{host}:{port}")
-
-
-def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
-    """Place a report: partition = `host:port`, row = instance."""
-    host, port, instance = key
-    return (installation_partition(host, port), encode_key(instance))
 
 
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:

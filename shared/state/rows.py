@@ -1,4 +1,4 @@
-"""Typed rows over one table: optimistic writes, and the form of keys."""
+"""Typed rows over one table, and optimistic writes."""
 
 from __future__ import annotations
 
@@ -127,29 +127,3 @@ class Rows(Generic[Key, Row]):
     def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
         value = from_entity(self._kind, stored.columns)
         return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
-
-
-def encode_key(name: str) -> str:
-    r"""Write any text as a table key, reversibly: UTF-8 bytes other than letters, digits and `.-_*:` become `=XX`.
-
-    Keys may not hold `/ \ # ?` or control characters (learn.microsoft.com, "Understanding the Table service data
-    model").
-    """
-    return "".join(
-        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
-        for byte in name.encode()
-    )
-
-
-def decode_key(key: str) -> str:
-    """Read back what `encode_key` wrote."""
-    plain = bytearray()
-    position = 0
-    while position < len(key):
-        if key[position] == "=":
-            plain.append(int(key[position + 1 : position + 3], 16))
-            position += 3
-        else:
-            plain += key[position].encode()
-            position += 1
-    return plain.decode()

@@ -52,9 +52,7 @@ class Judgement:
     Attributes:
         violations: Every reason against it, the most fundamental first.
         hosts: Normalised and distinct, in the order written; the certificate's own names when none were written.
-        port: From the metadata.
-        role: From the metadata.
-        site: From the metadata.
+        port, role, site: From the metadata.
         bundle: Key, leaf and chain; None when the file holds none.
     """
 

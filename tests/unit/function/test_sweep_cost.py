@@ -11,7 +11,8 @@ import pytest
 from shared.binding import BindingKey
 from shared.codec import from_entity, to_entity
 from shared.function.sweep import sweep
-from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus, binding_key, upload_key
+from shared.state.keys import binding_key, upload_key
+from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
 from tests.fakes.processes import Mortal
 
 if TYPE_CHECKING:

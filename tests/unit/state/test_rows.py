@@ -1,4 +1,4 @@
-"""Optimistic writes of typed rows, and the form of their keys."""
+"""Optimistic writes of typed rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import BrokenMessageError, ConflictError
-from shared.state.records import UploadRecord, UploadStatus, upload_key
-from shared.state.rows import MAX_WRITE_TRIES, Rows, decode_key, encode_key
-from tests.contracts.edges import ODD_NAMES
+from shared.state.keys import upload_key
+from shared.state.records import UploadRecord, UploadStatus
+from shared.state.rows import MAX_WRITE_TRIES, Rows
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Mortal
 from tests.fakes.virtual_time import Interleaving, VirtualLoop, run
@@ -20,8 +20,6 @@ from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-NAMES = st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.sampled_from(ODD_NAMES))
 
 
 def rows(storage: FakeStorage, step: Mortal | None = None) -> Rows[str, UploadRecord]:
@@ -34,35 +32,6 @@ def upload(revision: int = 1) -> UploadRecord:
 
 def counting(known: UploadRecord | None) -> UploadRecord:
     return upload(1 if known is None else known.revision + 1)
-
-
-class TestKeys:
-    @given(NAMES)
-    def test_any_name_can_be_read_back_from_its_key(self, name: str) -> None:
-        assert decode_key(encode_key(name)) == name
-
-    @given(NAMES)
-    def test_a_key_holds_nothing_that_a_table_a_url_or_a_filter_minds(self, name: str) -> None:
-        assert not set(encode_key(name)) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*:=")
-
-    @given(NAMES, NAMES)
-    def test_different_names_have_different_keys(self, one: str, other: str) -> None:
-        assert (encode_key(one) == encode_key(other)) == (one == other)
-
-    @pytest.mark.parametrize(
-        ("name", "key"),
-        [
-            ("a.example.com:443", "a.example.com:443"),
-            ("*", "*"),
-            ("*.x.com:8443", "*.x.com:8443"),
-            ("a b/c", "a=20b=2Fc"),
-        ],
-    )
-    def test_usual_names_stay_readable(self, name: str, key: str) -> None:
-        assert encode_key(name) == key
-
-    def test_letters_beyond_ascii_are_encoded_though_they_are_letters(self) -> None:
-        assert encode_key("é²٣") == "=C3=A9=C2=B2=D9=A3"
 
 
 class TestUpdate:
