@@ -31,10 +31,6 @@ RECHECK_QUEUE = "certificate-recheck"
 RESULTS_QUEUE = "install-results"
 OUTBOX_QUEUE = "outgoing-events"
 
-RESERVED_NAMES = frozenset(
-    {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}
-)
-
 
 class InstallOutcome(StrEnum):
     """What became of one binding on one instance."""

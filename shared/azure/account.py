@@ -128,20 +128,13 @@ class Account:
         return AzureTable(self._tables.get_table_client(name))
 
     def _services(self) -> tuple[AsyncBlobServiceClient, QueueServiceClient, TableServiceClient]:
-        access = self._access
+        access, identity = self._access, self.identity
         tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
         try:
-            if access.connection_string is not None:
-                return (
-                    AsyncBlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
-                    QueueServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
-                    TableServiceClient.from_connection_string(access.connection_string, **tables),
-                )
-            identity = self.identity()
             return (
-                AsyncBlobServiceClient(access.blob_url, credential=identity, **_PATIENCE),
-                QueueServiceClient(access.queue_url, credential=identity, **_PATIENCE),
-                TableServiceClient(access.table_url, credential=identity, **tables),
+                self._service(AsyncBlobServiceClient, access.blob_url, identity, _PATIENCE),
+                self._service(QueueServiceClient, access.queue_url, identity, _PATIENCE),
+                self._service(TableServiceClient, access.table_url, identity, tables),
             )
         except ValueError:
             # The SDK's text may quote the connection string.
@@ -149,13 +142,17 @@ class Account:
                 "CERTCAST_STORAGE is not a complete storage connection string; copy it from the portal (Access keys)"
             ) from None
 
+    def _service(self, kind: Any, url: str, identity: Callable[[], object], options: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDKs' clients have no base
+        """A service's client: by the connection string if there is one, else by address and identity."""
+        if self._access.connection_string is not None:
+            return kind.from_connection_string(self._access.connection_string, **options)
+        return kind(url, credential=identity(), **options)
+
     def _sealed_bundles(self, setting: str) -> SealedBundles:
-        access = self._access
         keys = open_keys(setting, self._blocking_identity)
-        if access.connection_string is not None:
-            service = BlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE)
-        else:
-            service = BlobServiceClient(access.blob_url, credential=self._blocking_identity(), **_PATIENCE)
+        service: BlobServiceClient = self._service(
+            BlobServiceClient, self._access.blob_url, self._blocking_identity, _PATIENCE
+        )
         threads = ThreadPoolExecutor(BUNDLE_THREADS, thread_name_prefix="bundles")
         self._stack.callback(threads.shutdown, wait=False)
         self._stack.callback(service.close)

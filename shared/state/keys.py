@@ -55,17 +55,3 @@ def encode_key(name: str) -> str:
         chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
         for byte in name.encode()
     )
-
-
-def decode_key(key: str) -> str:
-    """Read back what `encode_key` wrote."""
-    plain = bytearray()
-    position = 0
-    while position < len(key):
-        if key[position] == "=":
-            plain.append(int(key[position + 1 : position + 3], 16))
-            position += 3
-        else:
-            plain += key[position].encode()
-            position += 1
-    return plain.decode()
