@@ -18,8 +18,7 @@ import pytest
 from devtools import commands as dev_commands
 from instance_agent import selection
 from instance_agent.config import DEFAULT_HEALTH_PORT, DEFAULT_POLL_MAX_MS
-from instance_agent.targets.embedded.http import DEFAULT_MAX_CONNECTIONS
-from instance_agent.targets.embedded.settings import DEFAULT_IDLE_S, DEFAULT_MAX_CONTEXTS
+from instance_agent.targets.embedded.connections import MAX_CONNECTIONS
 from operator_cli.__main__ import certcast
 from shared.azure import account
 from shared.binding import DesiredBinding
@@ -144,9 +143,7 @@ def test_every_documented_setting_is_read() -> None:
     [
         ("CERTCAST_POLL_MAX_MS", DEFAULT_POLL_MAX_MS),
         ("CERTCAST_HEALTH_PORT", DEFAULT_HEALTH_PORT),
-        ("CERTCAST_EMBEDDED_CONTEXTS", DEFAULT_MAX_CONTEXTS),
-        ("CERTCAST_EMBEDDED_CONNECTIONS", DEFAULT_MAX_CONNECTIONS),
-        ("CERTCAST_EMBEDDED_IDLE_S", DEFAULT_IDLE_S),
+        ("CERTCAST_EMBEDDED_CONNECTIONS", MAX_CONNECTIONS),
     ],
 )
 def test_a_documented_default_is_the_real_one(name: str, default: int) -> None:
