@@ -28,6 +28,7 @@ from shared.messages import (
     RECHECK_QUEUE,
     RESULTS_QUEUE,
     InstallReport,
+    Message,
     OutgoingEvent,
     RecheckUpload,
     decode,
@@ -83,30 +84,21 @@ async def on_key_vault_event(event: func.EventGridEvent) -> None:
 @app.queue_trigger(arg_name="message", queue_name=RECHECK_QUEUE, connection=STORAGE)
 async def recheck_upload(message: func.QueueMessage) -> None:
     """An upload that waited for its metadata, or could not be handled at once, is looked at again."""
-    try:
-        await recheck(cloud(), decode(RecheckUpload, message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", RECHECK_QUEUE, error)
+    await _taken(RECHECK_QUEUE, message, RecheckUpload, recheck)
 
 
 @app.function_name("install_result")
 @app.queue_trigger(arg_name="message", queue_name=RESULTS_QUEUE, connection=STORAGE)
 async def install_result(message: func.QueueMessage) -> None:
     """An instance reports what it installed and saw."""
-    try:
-        await fold(cloud(), decode(InstallReport, message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", RESULTS_QUEUE, error)
+    await _taken(RESULTS_QUEUE, message, InstallReport, fold)
 
 
 @app.function_name("publish_event")
 @app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
 async def publish_event(message: func.QueueMessage) -> None:
     """An event waits on the outbox."""
-    try:
-        await publish(cloud(), decode(OutgoingEvent, message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", OUTBOX_QUEUE, error)
+    await _taken(OUTBOX_QUEUE, message, OutgoingEvent, publish)
 
 
 @app.function_name("sweep")
@@ -133,7 +125,7 @@ async def certificate(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("redeploy")
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
-    """Install one upload once more; the route's last part is `/redeploy`, for names may hold slashes."""
+    """Install one upload once more; the route's last part is `/redeploy`, as names may hold slashes."""
     path = req.route_params.get("name", "")
     name = path.removesuffix("/redeploy")
     if name == path:
@@ -164,6 +156,16 @@ async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 -
 async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
     """The description of the status API."""
     return _json(HTTPStatus.OK, status_api.openapi())
+
+
+async def _taken(
+    queue: str, message: func.QueueMessage, kind: type[Message], act: Callable[[Cloud, Message], Awaitable[object]]
+) -> None:
+    """Act on a message; what cannot be read is dropped, as it could not be read the next time either."""
+    try:
+        await act(cloud(), decode(kind, message.get_body()))
+    except BrokenMessageError as error:
+        log.error("queue %s: a message is dropped: %s", queue, error)
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:

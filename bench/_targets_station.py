@@ -24,7 +24,7 @@ from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import Install, Remove
-from local_azure.processes import child as child_process
+from local_azure.processes import child
 from local_azure.processes.listening import PortOffsets
 from local_azure.servers.caddy import start_caddy
 from local_azure.servers.haproxy import start_haproxy
@@ -178,7 +178,7 @@ class Station:
         text = _STATIC.format(folder=folder, user=user, port=PORT + self._offset)
         (folder / "nginx.conf").write_text(text, encoding="utf-8")
         command = [find_nginx(), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-        process = child_process.start("nginx", command, folder=folder)
+        process = child.start("nginx", command, folder=folder)
         self._stack.push_async_callback(process.stop)
         deadline = time.monotonic() + _PATIENCE_S
         while not (folder / "nginx.pid").exists():

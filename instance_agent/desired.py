@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, effective
 from shared.bounded import gather_bounded
-from shared.state.rows import encode_key
+from shared.state.keys import encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

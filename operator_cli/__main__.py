@@ -25,7 +25,7 @@ _COMMANDS = {
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",
 }
-"""Where each is, by its name."""
+"""The module of each, by the command's name."""
 
 _EPILOG = """\b
 Storage account, first match wins:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = certcast.main(words, prog_name="certcast", standalone_mode=False)
     except BrokenPipeError:
-        return _nobody_reads()
+        return _reader_gone()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _refuse("interrupted", Exit.INTERRUPTED, as_json="--json" in words)
     except (click.ClickException, CertcastError, OSError) as error:
@@ -118,7 +118,7 @@ def _refuse(sentence: str, code: Exit, *, as_json: bool) -> int:
     return code
 
 
-def _nobody_reads() -> int:
+def _reader_gone() -> int:
     """The reader of a pipe has gone (`certcast status | head`): nothing is wrong, and nothing can be said."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""A PFX file at hand: reading it, finding its password, judging it as the Function will; no network is used here."""
+"""A PFX file at hand: reading it, finding its password, judging it as the Function will."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def examine(
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file, as far as anybody would look at it.
+    """Read a file, as far as it would be looked at.
 
     Raises:
         ConfigurationError: It cannot be read; the text says what to give instead.

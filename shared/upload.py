@@ -1,4 +1,4 @@
-"""The metadata of an uploaded blob: reading it and scrubbing it of the password; the certificate is not looked at."""
+"""The metadata of an uploaded blob: reading it and scrubbing it of the password."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BLOB_SCHEME = "blob"
+FOLDER_SCHEME = "folder"
+KEY_VAULT_SCHEME = "keyvault"
+SQL_SCHEME = "sql"
+
+MAX_PORT = 65_535
 DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"
 
 _PASSWORD_KEY = "certificatepassword"  # noqa: S105 - a key's name
-_MAX_PORT = 65_535
 MAX_NAME_CHARS = 1024
 """Of a blob's name (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata")."""
 
@@ -57,7 +61,7 @@ class UploadMetadata:
 
 
 def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violation, ...]]:
-    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are somebody else's.
+    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are left alone.
 
     Args:
         raw: Keys in any case.
@@ -98,10 +102,10 @@ def _port(text: str, violations: list[Violation]) -> int:
     digits = text.strip()
     if not digits:
         return DEFAULT_PORT
-    if _DECIMAL.match(digits) and 1 <= int(digits) <= _MAX_PORT:
+    if _DECIMAL.match(digits) and 1 <= int(digits) <= MAX_PORT:
         return int(digits)
     detail = (
-        f"PortNumber is '{shown(digits)}': write a number from 1 to {_MAX_PORT}, or leave it out for {DEFAULT_PORT}."
+        f"PortNumber is '{shown(digits)}': write a number from 1 to {MAX_PORT}, or leave it out for {DEFAULT_PORT}."
     )
     violations.append(Violation(code=VerdictCode.INVALID_PORT, detail=detail))
     return DEFAULT_PORT

@@ -52,7 +52,7 @@ class KeyRing:
         self._seals_with = seals_with
 
     def for_sealing(self) -> KeyEncryptionKey:
-        """The key that new bundles are sealed under, one version of it; blocks, for a vault may be asked.
+        """The key that new bundles are sealed under, one version of it; blocks where a vault is asked.
 
         Raises:
             UnavailableError: The vault does not tell which version is current.
@@ -151,11 +151,9 @@ class _AnyFile:
         self._files = files
 
     def wrap_key(self, key: bytes) -> bytes:
-        """Encrypt a content key under the first file."""
         return self._files[0].wrap_key(key)
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
-        """Decrypt a content key with whichever file it was wrapped under."""
         for file in self._files[:-1]:
             try:
                 return file.unwrap_key(key, algorithm)
@@ -164,11 +162,9 @@ class _AnyFile:
         return self._files[-1].unwrap_key(key, algorithm)
 
     def get_key_wrap_algorithm(self) -> str:
-        """Name the algorithm as RFC 7518 does."""
         return self._files[0].get_key_wrap_algorithm()
 
     def get_kid(self) -> str:
-        """Name the key as the bundle does."""
         return self._key_id
 
 

@@ -16,8 +16,33 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-# The SDK's own patience is longer than Event Grid waits for an answer; who asked is asked to ask again.
+# The SDK's own patience is longer than Event Grid waits for an answer; the upload is looked at again instead.
 _RETRIES = 2
+
+
+class SecretClients:
+    """Clients of vaults, each made when it is first asked for.
+
+    Args:
+        credential: Makes the identity when the first client is; most deployments never need one.
+        retries: How often a client asks again.
+    """
+
+    def __init__(self, credential: Callable[[], AsyncTokenCredential], *, retries: int) -> None:
+        self._credential = credential
+        self._retries = retries
+        self._clients: dict[str, SecretClient] = {}
+
+    def of(self, host: str) -> SecretClient:
+        """The client of the vault with this host name."""
+        if host not in self._clients:
+            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=self._retries)
+        return self._clients[host]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.close()
 
 
 class VaultSecrets:
@@ -25,22 +50,20 @@ class VaultSecrets:
 
     Args:
         vaults: Host names of the vaults that may be read.
-        credential: Makes the identity when the first secret is asked for; most deployments never ask.
+        credential: Makes the identity when the first secret is asked for.
     """
 
     def __init__(self, vaults: frozenset[str], credential: Callable[[], AsyncTokenCredential]) -> None:
         self._vaults = vaults
-        self._credential = credential
-        self._clients: dict[str, SecretClient] = {}
+        self._clients = SecretClients(credential, retries=_RETRIES)
+        self.close = self._clients.close
 
     async def resolve(self, reference: str) -> str:
         """Read the secret behind a secret URI (`https://<vault>.vault.azure.net/secrets/<name>[/<version>]`)."""
         wanted = self._allowed(reference)
         host, name = wanted.vault, wanted.name
-        if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
         try:
-            secret = await self._clients[host].get_secret(name, wanted.version or None)
+            secret = await self._clients.of(host).get_secret(name, wanted.version or None)
         except AzureError as error:
             reason = translated(error, f"reading secret {name} of {host}")
             if isinstance(reason, UnavailableError):
@@ -52,11 +75,6 @@ class VaultSecrets:
         if secret.value is None:
             raise SecretUnavailableError(f"secret {name} of {host} has no value")
         return secret.value
-
-    async def close(self) -> None:
-        """Close the connections."""
-        for client in self._clients.values():
-            await client.close()
 
     def _allowed(self, reference: str) -> VaultObject:
         found = VaultObject.of(reference.strip(), "secrets")

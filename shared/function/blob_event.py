@@ -1,4 +1,4 @@
-"""Notices: what an Event Grid event says about a blob; the blob itself is looked at before anything is done."""
+"""Notices: what an Event Grid event says about a blob."""
 
 from __future__ import annotations
 

@@ -10,10 +10,11 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, Claim, with_claim, without_claim
+from shared.binding import BindingKey, Claim
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.function.announcing import announce
+from shared.function.election import with_claim, without_claim
 from shared.function.fanout import ids_of_role, notify, recipients
 from shared.function.recheck import send_recheck
 from shared.function.settling import settle
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
+    from shared.function.turn import Change
     from shared.ports import BlobContent
     from shared.state.records import InstanceRecord
     from shared.state.rows import Update
@@ -36,45 +38,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def with_verdict(record: UploadRecord, fresh: UploadRecord) -> UploadRecord:
-    """Put what follows from the upload alone into its row, which others write too."""
-    return replace(
-        record,
-        source_etag=fresh.source_etag,
-        violations=fresh.violations,
-        hosts=fresh.hosts,
-        port=fresh.port,
-        role=fresh.role,
-        site=fresh.site,
-        uploaded_at=fresh.uploaded_at,
-        counted_from=fresh.counted_from,
-        noticed_at=fresh.noticed_at,
-        judged_at=fresh.judged_at,
-        subject=fresh.subject,
-        issuer=fresh.issuer,
-        dns_names=fresh.dns_names,
-        fingerprint_sha256=fresh.fingerprint_sha256,
-        thumbprint_sha1=fresh.thumbprint_sha1,
-        not_before=fresh.not_before,
-        not_after=fresh.not_after,
-    )
-
-
 async def accept(
-    cloud: Cloud, before: UploadRecord, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata
+    cloud: Cloud, before: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
 ) -> UploadRecord:
     """Enter the upload's claims, tell the instances, scrub the password.
 
     Args:
         cloud: What to act on.
         before: The row as it was when this look began.
-        fresh: The row with what was judged now.
+        judged: Puts what was judged now into the row.
         found: The version that was judged.
         metadata: Its metadata.
 
     Raises:
         StaleRevisionError: A later look has begun and finishes the work.
     """
+    fresh = judged(before)
     wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
     released = set(fresh.claims) - wanted
     if wanted - set(fresh.claims):
@@ -83,41 +62,24 @@ async def accept(
         await write(cloud, fresh, lambda record: replace(record, claims=claimed))
     changes = await _change_rows(cloud, fresh, wanted, released)
     instances = await recipients(cloud, wanted | released)
-    # Not by the rows alone: a look that was cut short may have moved them.
-    unchanged = _serves(before) == _serves(fresh) and not any(moved(change) for change in changes)
-    told = None
-    if not (unchanged and before.status in {UploadStatus.ACCEPTED, UploadStatus.LIVE}):
-        told = ids_of_role(instances, fresh.role)
+    told = None if _goes_on(before, fresh, changes) else ids_of_role(instances, fresh.role)
     notice = older_than_live(fresh.name, [change.after for change in changes if change.after is not None])
-    judged = replace(
-        fresh,
-        violations=(*fresh.violations, notice) if notice else fresh.violations,
-        counted_from=before.counted_from if told is None else fresh.counted_from,
-    )
     now = cloud.now()
 
     def entered(record: UploadRecord) -> UploadRecord:
-        record = replace(
-            with_verdict(record, judged),
-            claims=tuple(sorted(wanted)),
-            bundle_id=fresh.bundle_id,
-            reason="",
-            etag="",
-        )
+        record = replace(judged(record), claims=tuple(sorted(wanted)), reason="", etag="")
+        if notice is not None:
+            record = replace(record, violations=(*record.violations, notice))
         if told is None:
-            return record
-        return started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=judged.counted_from)
+            return replace(record, counted_from=before.counted_from)
+        return started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
 
     record = await write(cloud, fresh, entered)
     await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
     if record.status is UploadStatus.ACCEPTED:
         await announce(cloud, record)
-    log.info(
-        "upload %s: accepted for %s, told %d instance(s)",
-        fresh.name,
-        listed([key.host_port for key in sorted(wanted)]),
-        len(instances),
-    )
+    names = listed([key.host_port for key in sorted(wanted)])
+    log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
     await _settle_all(cloud, before, changes, instances)
     return await complete(cloud, record, found, metadata)
 
@@ -165,6 +127,13 @@ def moved(change: Update[DesiredBinding]) -> bool:
     """Whether instances have something to do about a row that was changed."""
     before, after = change.before, change.after
     return after is not None and (before is None or before.generation != after.generation)
+
+
+def _goes_on(before: UploadRecord, fresh: UploadRecord, changes: Iterable[Update[DesiredBinding]]) -> bool:
+    """Whether what was served or being installed goes on unchanged, so that the status need not start over."""
+    # Not by the rows alone: a look that was cut short may have moved them.
+    unchanged = _serves(before) == _serves(fresh) and not any(moved(change) for change in changes)
+    return unchanged and before.status in {UploadStatus.ACCEPTED, UploadStatus.LIVE}
 
 
 def _serves(record: UploadRecord) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Telling the registered instances which desired rows changed; what an instance does about it is its agent's."""
+"""Telling the registered instances which desired rows changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.state.records import InstanceRecord
 
 HINT_TTL_S = 3600
-"""A hint nobody took within the hour is worthless: agents reconcile every five minutes and whenever they start."""
+"""A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
 
 async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:
@@ -54,4 +54,4 @@ async def _tell(cloud: Cloud, instance: InstanceRecord, keys: Collection[Binding
         try:
             await cloud.queues.send(instance.queue, encode(part), ttl_s=HINT_TTL_S)
         except MissingError:
-            return  # reaped meanwhile: if it returns it registers anew and reads every row
+            return  # reaped meanwhile: if it returns it registers again and reads every row

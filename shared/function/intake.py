@@ -1,4 +1,4 @@
-"""Handling an upload or a deletion, from event to fan-out; the same steps whoever noticed it: event, recheck or sweep.
+"""Handling an upload or a deletion, from event to fan-out; event, recheck and sweep take the same steps.
 
 Whatever an event says, what is acted on is the blob as it is now. Overlapping looks at one upload are put in order by
 its row's `revision`: a look first takes the next revision, then reads the blob, and every later write of it gives way
@@ -7,20 +7,18 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import StaleRevisionError
 from shared.bounded import gather_bounded
 from shared.bundle import bundle_id
 from shared.errors import CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, complete, with_verdict, withdraw
-from shared.function.judging import judge, lacks_password
+from shared.function.claiming import accept, complete, withdraw
+from shared.function.election import StaleRevisionError
+from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.turn import take_turn, write
 from shared.messages import RecheckUpload, new_traceparent
@@ -30,14 +28,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.function.cloud import Cloud
+    from shared.function.turn import Change
     from shared.ports import BlobContent, CertificateSource
     from shared.upload import UploadMetadata
-    from shared.validation.judge import Judgement
 
 log = logging.getLogger(__name__)
-
-EVENT_BELONGS = timedelta(seconds=5)
-"""An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
 
 _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
 
@@ -125,123 +120,48 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
         return mine
     metadata, judgement = await judge(cloud, found)
+    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
     bundle = judgement.bundle
-    fresh = replace(
-        _judged(mine, found, notice, judgement),
-        source_etag=_judged_version(mine, found, metadata, judgement),
-        noticed_at=noticed_at,
-        judged_at=cloud.now(),
-    )
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, fresh, waits=lacks_password(metadata, judgement))
-    fresh = replace(fresh, bundle_id=bundle_id(bundle, found.content))
-    await cloud.bundles.seal(fresh.bundle_id, bundle.to_pem())
+        return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
+    sealed_as = bundle_id(bundle, found.content)
+    await cloud.bundles.seal(sealed_as, bundle.to_pem())
+
+    def judged(record: UploadRecord) -> UploadRecord:
+        return replace(verdict(record), bundle_id=sealed_as)
+
     if judgement.scheduled:
-        return await _schedule(cloud, fresh, found, metadata)
-    return await accept(cloud, mine, fresh, found, metadata)
+        return await _schedule(cloud, mine, judged, found, metadata)
+    return await accept(cloud, mine, judged, found, metadata)
 
 
-def _judged(mine: UploadRecord, found: BlobContent, notice: Notice, judgement: Judgement) -> UploadRecord:
-    """The row with what the verdict says, and of the certificate where there is one."""
-    uploaded_at = _upload_time(mine, found, notice)
-    counted_from = _counted_from(mine, found, uploaded_at)
-    judged = replace(
-        mine,
-        violations=judgement.violations,
-        reason="",
-        hosts=judgement.hosts,
-        port=judgement.port,
-        role=judgement.role,
-        site=judgement.site,
-        uploaded_at=uploaded_at,
-        counted_from=counted_from,
-    )
-    bundle = judgement.bundle
-    if bundle is None:
-        return judged
-    return replace(
-        judged,
-        subject=bundle.subject,
-        issuer=bundle.issuer,
-        dns_names=bundle.dns_names,
-        fingerprint_sha256=bundle.fingerprint_sha256,
-        thumbprint_sha1=bundle.thumbprint_sha1,
-        not_before=bundle.not_before,
-        not_after=bundle.not_after,
-        counted_from=max(counted_from, bundle.not_before),
-    )
-
-
-def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judgement) -> str:
-    """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
-    ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
-    asked = (judgement.hosts, judgement.port, judgement.role, judgement.site)
-    same = asked == (mine.hosts, mine.port, mine.role, mine.site)
-    return mine.source_etag if ours and same and _is_known(mine, found) else found.version.etag
-
-
-def _upload_time(mine: UploadRecord, found: BlobContent, notice: Notice) -> datetime:
-    """When this content was uploaded: editing metadata is not uploading, and must not win an election."""
-    if _is_known(mine, found) and mine.uploaded_at is not None:
-        return mine.uploaded_at
-    modified = found.version.last_modified
-    if notice.at is not None and notice.etag == found.version.etag and abs(notice.at - modified) < EVENT_BELONGS:
-        return notice.at
-    return modified
-
-
-def _counted_from(mine: UploadRecord, found: BlobContent, uploaded_at: datetime) -> datetime:
-    """What `seconds_to_live` counts from: the upload, or the edit of the metadata of what had been done with."""
-    if not _is_known(mine, found):
-        return uploaded_at
-    return found.version.last_modified if mine.etag else mine.counted_from or uploaded_at
-
-
-def _is_known(mine: UploadRecord, found: BlobContent) -> bool:
-    """Whether the content is that which was accepted last."""
-    same = mine.bundle_id.endswith(f"/{hashlib.sha256(found.content).hexdigest()}")
-    return same and mine.status is not UploadStatus.REMOVED
-
-
-async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> UploadRecord:
+async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
-    reason = ""
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in fresh.claims)
-    if any(row is not None and row.source == fresh.name for row in rows):
-        codes = ", ".join(violation.code.value for violation in fresh.violations)
-        reason = f"{codes}; the certificate accepted before under this name stays in place"
-
-    def turned_down(record: UploadRecord) -> UploadRecord:
-        return replace(
-            with_verdict(record, fresh), status=status, etag="", reason=reason, live=0, total=0, live_at=None
-        )
-
-    record = await write(cloud, fresh, turned_down)
-    log.info("upload %s: %s (%s)", fresh.name, status.value, ", ".join(v.code.value for v in fresh.violations))
+    fresh = judged(mine)
+    codes = ", ".join(violation.code.value for violation in fresh.violations)
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    in_place = any(row is not None and row.source == mine.name for row in rows)
+    reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
+    record = await write(cloud, mine, lambda record: _unserved(judged(record), status, reason))
+    log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
-        await send_recheck(cloud, fresh.name, attempt=0, traceparent=fresh.traceparent)
-    await tell(cloud, fresh.name)
+        await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
+    await tell(cloud, mine.name)
     return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
 
 
-async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
+async def _schedule(
+    cloud: Cloud, mine: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
+) -> UploadRecord:
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
-    start = fresh.not_before or cloud.now()
-
-    def scheduled(record: UploadRecord) -> UploadRecord:
-        return replace(
-            with_verdict(record, fresh),
-            status=UploadStatus.SCHEDULED,
-            etag="",
-            reason=f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then",
-            live=0,
-            total=0,
-            live_at=None,
-            bundle_id=fresh.bundle_id,
-        )
-
-    record = await write(cloud, fresh, scheduled)
-    await send_when_due(cloud, fresh)
-    log.info("upload %s: scheduled for %s", fresh.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    await tell(cloud, fresh.name)
+    start = judged(mine).not_before or cloud.now()
+    reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
+    record = await write(cloud, mine, lambda record: _unserved(judged(record), UploadStatus.SCHEDULED, reason))
+    await send_when_due(cloud, record)
+    log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
+    await tell(cloud, mine.name)
     return await complete(cloud, record, found, metadata)
+
+
+def _unserved(record: UploadRecord, status: UploadStatus, reason: str) -> UploadRecord:
+    return replace(record, status=status, etag="", reason=reason, live=0, total=0, live_at=None)

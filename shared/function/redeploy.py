@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, DesiredBinding, redeployed
 from shared.bounded import gather_bounded
 from shared.errors import MissingError
+from shared.function.election import redeployed
 from shared.function.fanout import notify, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
@@ -15,6 +15,7 @@ from shared.messages import new_traceparent
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
+    from shared.binding import BindingKey, DesiredBinding
     from shared.function.cloud import Cloud
 
 

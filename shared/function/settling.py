@@ -20,7 +20,6 @@ from shared.state.records import (
     InstallationRecord,
     UploadRecord,
     UploadStatus,
-    installation_partition,
     is_awaited,
 )
 
@@ -140,11 +139,7 @@ async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
 async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding]) -> Standing:
     instances = {known.value.id: known async for known in cloud.state.instances.all()}
     reports = dict(
-        zip(
-            (row.key for row in rows),
-            await gather_bounded(_reports(cloud, row) for row in rows),
-            strict=True,
-        )
+        zip((row.key for row in rows), await gather_bounded(_reports(cloud, row) for row in rows), strict=True)
     )
     now = cloud.now()
     awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
@@ -156,5 +151,4 @@ async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBi
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:
-    partition = installation_partition(row.host, row.port)
-    return {known.value.instance: known.value async for known in cloud.state.installations.all(partition)}
+    return {report.instance: report for report in await cloud.state.reports_on(row.host, row.port)}

@@ -1,4 +1,4 @@
-"""How far an upload is served, derived from the desired rows and the instances' reports; nothing is read here."""
+"""How far an upload is served, derived from the desired rows and the instances' reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Standing:
         status: The status that follows.
         live: Instances that serve all of it.
         total: Instances that are waited for.
-        reason: The first failure, or why nobody serves it.
+        reason: The first failure, or why no instance serves it.
     """
 
     status: UploadStatus
@@ -85,6 +85,29 @@ def upload_standing(
     won = [row for row in rows if row.source == record.name]
     if not won:
         return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
+    live, failed, pending = _sorted_out(won, reports, awaited, roles)
+    reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
+    if overdue and pending:
+        minutes = GIVE_UP_AFTER.total_seconds() / 60
+        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
+        failed, pending = failed + pending, []
+    elif not (live or failed or pending):
+        reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
+    return Standing(
+        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
+        live=len(live),
+        total=len(live) + len(failed) + len(pending),
+        reason=reason,
+    )
+
+
+def _sorted_out(
+    won: Sequence[DesiredBinding],
+    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
+    awaited: Collection[str],
+    roles: Mapping[str, str],
+) -> tuple[list[str], list[str], list[str]]:
+    """The instances that have proved all of these rows, those that failed, and those that are waited for."""
     live: list[str] = []
     failed: list[str] = []
     pending: list[str] = []
@@ -101,19 +124,7 @@ def upload_standing(
             failed.append(name)
         else:
             pending.append(name)
-    reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
-    if overdue and pending:
-        minutes = GIVE_UP_AFTER.total_seconds() / 60
-        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
-        failed, pending = failed + pending, []
-    elif not (live or failed or pending):
-        reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
-    return Standing(
-        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
-        live=len(live),
-        total=len(live) + len(failed) + len(pending),
-        reason=reason,
-    )
+    return live, failed, pending
 
 
 def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
@@ -158,7 +169,7 @@ def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
 
 
 def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
-    """Explain to whoever uploaded last year's file why it is not served."""
+    """Explain to the uploader of last year's file why it is not served."""
     for row in rows:
         mine = row.claim_of(name)
         winner = row.claim_of(row.source) if row.source else None
@@ -217,4 +228,4 @@ def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRe
 def _expired(record: UploadRecord, now: datetime) -> str:
     if record.not_after is None or record.not_after > now:
         return ""
-    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"
+    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, as there is no renewal: upload one"

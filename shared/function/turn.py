@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import StaleRevisionError
+from shared.function.election import StaleRevisionError
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.function.cloud import Cloud
+
+    Change = Callable[[UploadRecord], UploadRecord]
+    """From an upload's row as it is to what it should be; it may be called several times."""
 
 
 async def take_turn(cloud: Cloud, name: str, *, traceparent: str) -> UploadRecord:
@@ -24,13 +27,13 @@ async def take_turn(cloud: Cloud, name: str, *, traceparent: str) -> UploadRecor
     return await _written(cloud, name, change)
 
 
-async def write(cloud: Cloud, mine: UploadRecord, change: Callable[[UploadRecord], UploadRecord]) -> UploadRecord:
+async def write(cloud: Cloud, mine: UploadRecord, change: Change) -> UploadRecord:
     """Change the upload's row unless a later look has begun.
 
     Args:
         cloud: Whose row.
         mine: The row as this look knows it.
-        change: Maps the row as it is now to what it should be; it may be called several times.
+        change: What to do to it.
 
     Raises:
         StaleRevisionError: A later look has begun.

@@ -1,4 +1,4 @@
-"""Loading one private key that nobody vouches for, within bounds; whether it is fit to serve is judged elsewhere."""
+"""Loading one untrusted private key, within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed rows over one table: optimistic writes, and the form of keys."""
+"""Typed rows over one table, and optimistic writes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Update(Generic[Row]):
 
 
 class Rows(Generic[Key, Row]):
-    """Typed rows of one table; every write is conditional, and `update` decides anew when others wrote meanwhile."""
+    """Typed rows of one table; every write is conditional, and `update` decides again when others wrote meanwhile."""
 
     def __init__(self, table: Table, kind: type[Row], key: Callable[[Key], tuple[str, str]]) -> None:
         self._table = table
@@ -77,7 +77,7 @@ class Rows(Generic[Key, Row]):
         """Insert the row, or replace the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         if known is None:
             return await self._table.insert(*self._key(key), to_entity(value))
@@ -115,7 +115,7 @@ class Rows(Generic[Key, Row]):
         """Delete the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         await self._table.delete(*self._key(key), etag=known.etag)
 
@@ -127,29 +127,3 @@ class Rows(Generic[Key, Row]):
     def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
         value = from_entity(self._kind, stored.columns)
         return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
-
-
-def encode_key(name: str) -> str:
-    r"""Write any text as a table key, reversibly: UTF-8 bytes other than letters, digits and `.-_*:` become `=XX`.
-
-    Keys may not hold `/ \ # ?` or control characters (learn.microsoft.com, "Understanding the Table service data
-    model").
-    """
-    return "".join(
-        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
-        for byte in name.encode()
-    )
-
-
-def decode_key(key: str) -> str:
-    """Read back what `encode_key` wrote."""
-    plain = bytearray()
-    position = 0
-    while position < len(key):
-        if key[position] == "=":
-            plain.append(int(key[position + 1 : position + 3], 16))
-            position += 3
-        else:
-            plain += key[position].encode()
-            position += 1
-    return plain.decode()

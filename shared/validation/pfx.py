@@ -51,7 +51,7 @@ def open_pfx(
     """Open an uploaded PFX, find its leaf and put its chain in order. Whatever the bytes are, nothing is raised.
 
     Args:
-        content: The file; nobody vouches for it.
+        content: The file, untrusted.
         passwords: Those to try, UTF-8; None is no password.
         max_bytes: Larger files are not looked at.
         max_kdf_iterations: Key derivation allowed in total, over all layers and passwords.

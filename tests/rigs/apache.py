@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.parts.fallback import self_made_fallback
-from local_azure.processes import child as child_process
+from local_azure.processes import child
 from local_azure.processes.listening import PortOffsets
 from shared.bundle import CertificateBundle
 from tests.rigs.deployment import ROOT
@@ -90,7 +90,7 @@ class ApacheRig:
 
     async def start_server(self) -> None:
         command = [apache(), "-f", str(self.folder / "httpd.conf"), "-DFOREGROUND"]
-        self.process = child_process.start("apache2", command, folder=self.folder)
+        self.process = child.start("apache2", command, folder=self.folder)
         await self.process.line_matching(re.compile("resuming normal operations"), timeout_s=30)
 
     async def stop_server(self) -> None:

@@ -1,4 +1,4 @@
-"""The embedded target on free ports of this machine, for its tests.
+"""The embedded target on free ports of this machine.
 
 `python -m tests.rigs.embedded PORT DESCRIPTORS` serves until its standard input ends, in a process that may have this
 many files and sockets open.

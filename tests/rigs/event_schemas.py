@@ -14,6 +14,8 @@ from tests.rigs.deployment import ROOT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shared.messages import OutgoingEvent
+
 FOLDER = ROOT / "docs" / "events"
 SUFFIX = ".schema.json"
 
@@ -35,6 +37,21 @@ def validator(event_type: str) -> Draft202012Validator:
     return Draft202012Validator(
         schemas()[event_type], registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER
     )
+
+
+def as_sent(event: OutgoingEvent) -> dict[str, Any]:
+    """The CloudEvent that the topic makes of an event."""
+    return {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": "/certcast",
+        "type": event.kind.value,
+        "subject": event.subject,
+        "time": event.at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": json.loads(event.document),
+        **({"traceparent": event.traceparent} if event.traceparent else {}),
+    }
 
 
 def check_event(event: Mapping[str, Any]) -> None:

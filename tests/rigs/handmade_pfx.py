@@ -1,4 +1,4 @@
-"""PKCS#12 files put together by hand, for shapes that no program writes: hostile, odd or new ones."""
+"""PKCS#12 files put together by hand in shapes that no program writes: hostile, odd or new ones."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def encrypted(
         password: With which password.
         iterations: Of PBKDF2.
         claimed: The count to write into the file in place of the true one.
-        scrypt: N, r and p, for a key from scrypt instead.
+        scrypt: N, r and p where the key comes from scrypt instead.
         default_hash: Whether to name no hash, which means SHA-1, instead of SHA-256.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What is in a PFX, for tests that need no more than its bundle or the reasons why there is none."""
+"""What is in a PFX: its bundle, or the reasons why there is none."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _PAGE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What somebody uploads.
+    """What is uploaded.
 
     Attributes:
         hosts: What it is for.

@@ -1,4 +1,4 @@
-"""What must be true of a platform once the dust has settled, worked out from the container alone, not by certcast."""
+"""What must be true of a platform once the dust has settled, worked out from the container alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of a web server under test: connections that stay open while certificates change; nothing is asserted."""
+"""Clients of a web server under test: connections that stay open while certificates change."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 VAULT = "https://v.vault.azure.net"
 
 
-def nobody() -> TokenCredential:
+def no_identity() -> TokenCredential:
     raise AssertionError("no vault is asked, so no identity is needed")
 
 
 def opened(*parts: str) -> KeyRing:
-    return open_keys(";".join(parts), nobody)
+    return open_keys(";".join(parts), no_identity)
 
 
 def key_file(folder: Path, content: bytes = bytes(range(KEY_BYTES)), mode: int = 0o600) -> Path:

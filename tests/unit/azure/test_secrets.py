@@ -1,4 +1,4 @@
-"""Which references to passwords are followed at all; nothing is asked of a vault here."""
+"""Which references to passwords are followed at all."""
 
 from __future__ import annotations
 

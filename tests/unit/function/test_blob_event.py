@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from shared.function.blob_event import Notice, read_event
 from shared.upload import is_certificate_name
 from tests.fakes.storage import START
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -34,9 +35,7 @@ def test_a_creation_is_read_with_the_version_it_is_about() -> None:
 
 @pytest.mark.parametrize("etag", ['"0x8DC"', "0x8DC"])
 def test_an_etag_is_the_same_quoted_or_not(etag: str) -> None:
-    notice = read(data={"eTag": etag})
-    assert notice is not None
-    assert notice.etag == "0x8DC"
+    assert some(read(data={"eTag": etag})).etag == "0x8DC"
 
 
 @pytest.mark.parametrize("data", [{}, {"eTag": None}, {"eTag": ""}])
@@ -81,6 +80,4 @@ def test_a_name_is_taken_as_it_stands(stem: str) -> None:
 
 
 def test_a_name_may_hold_what_separates_containers_from_blobs() -> None:
-    notice = read(subject=f"{BLOBS}a/blobs/b.pfx")
-    assert notice is not None
-    assert notice.name == "a/blobs/b.pfx"
+    assert some(read(subject=f"{BLOBS}a/blobs/b.pfx")).name == "a/blobs/b.pfx"

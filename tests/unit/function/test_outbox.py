@@ -21,7 +21,8 @@ from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing
 from tests.fakes.storage import START
-from tests.rigs.event_schemas import check_event, schemas
+from tests.rigs.event_schemas import as_sent, check_event, schemas
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
@@ -75,28 +76,20 @@ def outbox(storage: FakeStorage) -> list[OutgoingEvent]:
     return [decode(OutgoingEvent, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
 
 
-def as_sent(event: OutgoingEvent) -> dict[str, Any]:
-    return {
-        "specversion": "1.0",
-        "id": event.event_id,
-        "source": "/certcast",
-        "type": event.kind.value,
-        "subject": event.subject,
-        "time": event.at.isoformat(),
-        "datacontenttype": "application/json",
-        "data": json.loads(event.document),
-        **({"traceparent": event.traceparent} if event.traceparent else {}),
-    }
+async def announced(storage: FakeStorage, record: UploadRecord = BASE) -> OutgoingEvent:
+    """Announce a status, and take its event from the outbox."""
+    await announce(storage.cloud(), await stored(storage.cloud(), record))
+    [event] = outbox(storage)
+    storage.queues[OUTBOX_QUEUE].clear()
+    return event
 
 
 class TestWhatIsTold:
     @pytest.mark.parametrize(("record", "kind"), TOLD.values(), ids=TOLD)
     async def test_each_status_has_its_event_which_is_as_its_schema_says(
-        self, record: UploadRecord, kind: EventType
+        self, record: UploadRecord, kind: EventType, storage: FakeStorage
     ) -> None:
-        storage = FakeStorage()
-        await announce(storage.cloud(), await stored(storage.cloud(), record))
-        [event] = outbox(storage)
+        event = await announced(storage, record)
         assert (event.kind, event.subject) == (kind, NAME)
         check_event(as_sent(event))
 
@@ -109,32 +102,24 @@ class TestWhatIsTold:
         ],
         ids=["received", "waiting", "removed but still served"],
     )
-    async def test_what_is_not_decided_is_not_told(self, record: UploadRecord) -> None:
-        storage = FakeStorage()
+    async def test_what_is_not_decided_is_not_told(self, record: UploadRecord, storage: FakeStorage) -> None:
         await announce(storage.cloud(), await stored(storage.cloud(), record))
         assert outbox(storage) == []
 
-    async def test_a_status_is_told_once_however_often_it_is_derived(self) -> None:
-        storage = FakeStorage()
-        cloud = storage.cloud()
+    async def test_a_status_is_told_once_however_often_it_is_derived(self, storage: FakeStorage, cloud: Cloud) -> None:
         await stored(cloud, BASE)
         for _ in range(3):
-            record = await cloud.state.uploads.get(NAME)
-            assert record is not None
-            await announce(cloud, record)
+            await announce(cloud, some(await cloud.state.uploads.get(NAME)))
         assert len(outbox(storage)) == 1
 
-    async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self) -> None:
-        storage = FakeStorage()
+    async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self, storage: FakeStorage) -> None:
         cloud = replace(storage.cloud(), topic=None)
         await announce(cloud, await stored(cloud, BASE))
         assert outbox(storage) == []
 
-    async def test_many_hosts_are_cut_to_what_a_queue_message_holds_and_counted(self) -> None:
-        storage = FakeStorage()
+    async def test_many_hosts_are_cut_to_what_a_queue_message_holds_and_counted(self, storage: FakeStorage) -> None:
         hosts = tuple(f"{number}.{'x' * 60}.{'y' * 60}.test" for number in range(250))
-        await announce(storage.cloud(), await stored(storage.cloud(), replace(BASE, hosts=hosts)))
-        [event] = outbox(storage)
+        event = await announced(storage, replace(BASE, hosts=hosts))
         check_event(as_sent(event))
         data = json.loads(event.document)
         assert (data["hosts"], data["hosts_total"]) == (list(hosts[:50]), 250)
@@ -142,11 +127,8 @@ class TestWhatIsTold:
 
 
 class TestPublishing:
-    async def test_what_the_topic_takes_is_gone(self) -> None:
-        storage = FakeStorage()
-        await announce(storage.cloud(), await stored(storage.cloud(), BASE))
-        [event] = outbox(storage)
-        storage.queues[OUTBOX_QUEUE].clear()
+    async def test_what_the_topic_takes_is_gone(self, storage: FakeStorage) -> None:
+        event = await announced(storage)
         await publish(storage.cloud(), event)
         assert storage.published == [event]
         assert outbox(storage) == []
@@ -154,8 +136,7 @@ class TestPublishing:
     async def test_an_event_keeps_its_id_and_waits_ever_longer_while_the_topic_is_away(self) -> None:
         storage = FakeStorage()
         away = storage.cloud(Failing({"topic publish": [UnavailableError("away") for _ in range(6)]}))
-        await announce(storage.cloud(), await stored(storage.cloud(), BASE))
-        [event] = outbox(storage)
+        event = await announced(storage)
         waits = []
         for attempt in range(6):
             storage.queues[OUTBOX_QUEUE].clear()
@@ -169,16 +150,13 @@ class TestPublishing:
     async def test_an_event_is_given_up_after_a_week(self, caplog: pytest.LogCaptureFixture) -> None:
         storage = FakeStorage()
         away = storage.cloud(Failing({"topic publish": [UnavailableError("away")]}))
-        await announce(storage.cloud(), await stored(storage.cloud(), BASE))
-        [event] = outbox(storage)
-        storage.queues[OUTBOX_QUEUE].clear()
+        event = await announced(storage)
         storage.clock.advance(KEEP_TRYING_S + 1)
         await publish(away, event)
         assert outbox(storage) == []
         assert "given up after a week" in caplog.text
 
-    async def test_with_neither_topic_nor_outbox_the_queue_delivers_it_again(self) -> None:
-        storage = FakeStorage()
+    async def test_with_neither_topic_nor_outbox_the_queue_delivers_it_again(self, storage: FakeStorage) -> None:
         broken = {"topic publish": [UnavailableError("away")], "queue send": [UnavailableError("away too")]}
         event = OutgoingEvent(event_id="1", kind=EventType.LIVE, subject=NAME, at=START, document="{}")
         with pytest.raises(UnavailableError, match="away too"):
@@ -209,10 +187,8 @@ class TestSchemas:
             {"data": {"name": NAME}},
         ],
     )
-    async def test_what_is_no_such_event_does_not_pass(self, change: dict[str, Any]) -> None:
-        storage = FakeStorage()
-        await announce(storage.cloud(), await stored(storage.cloud(), BASE))
-        [event] = outbox(storage)
+    async def test_what_is_no_such_event_does_not_pass(self, change: dict[str, Any], storage: FakeStorage) -> None:
+        event = await announced(storage)
         with pytest.raises(AssertionError):
             check_event(as_sent(event) | change)
 
