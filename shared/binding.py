@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 ANY_ROLE = "*"
+MAX_PORT = 65_535
 
 TOMBSTONE_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
