@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from local_azure.functions_host.host import READY
-from local_azure.processes import child as child_process
+from local_azure.processes.child import start_child
 from local_azure.processes.component import becoming_ready
 from local_azure.processes.listening import LOOPBACK, free_port
 from shared.errors import ConfigurationError
@@ -29,7 +29,7 @@ _NAME = "functions"
 
 
 async def start_own_host(
-    root: Path, *, port: int, keys_file: Path, environment: Mapping[str, str], log: Path, on_line: OnLine
+    root: Path, *, port: int, keys_file: Path, environment: Mapping[str, str], log: Path, on_line: OnLine | None
 ) -> tuple[ChildProcess, int]:
     """Start `local_azure.functions_host`; returns it and its port once its functions can be called.
 
@@ -39,7 +39,7 @@ async def start_own_host(
     """
     command = [sys.executable, "-m", "local_azure.functions_host", "--root", str(root), "--port", str(port)]
     command += ["--keys", str(keys_file)]
-    process = child_process.start(
+    process = await start_child(
         _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
     )
     async with becoming_ready(process):
@@ -48,7 +48,7 @@ async def start_own_host(
 
 
 async def start_core_tools(
-    root: Path, *, port: int, environment: Mapping[str, str], log: Path, on_line: OnLine
+    root: Path, *, port: int, environment: Mapping[str, str], log: Path, on_line: OnLine | None
 ) -> tuple[ChildProcess, int]:
     """Start `func start`; returns it and its port once it answers. It asks for no keys.
 
@@ -65,24 +65,18 @@ async def start_core_tools(
     port = port or free_port()
     command = [program, "start", "--port", str(port)]
     environment = {**environment, "FUNCTIONS_WORKER_RUNTIME": "python"}
-    process = child_process.start(
+    process = await start_child(
         _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
     )
-    async with becoming_ready(process):
-        await _answering(process, f"http://{LOOPBACK}:{port}/admin/host/ping")
+    url = f"http://{LOOPBACK}:{port}/admin/host/ping"
+    async with becoming_ready(process), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        await process.until(partial(_answers, session, url), timeout_s=_READY_S, every_s=_LOOK_EVERY_S)
     return process, port
 
 
-async def _answering(process: ChildProcess, url: str) -> None:
-    deadline = asyncio.get_running_loop().time() + _READY_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if answer.ok:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                raise process.ended_error()
-            await asyncio.sleep(_LOOK_EVERY_S)
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.ok
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -21,7 +21,7 @@ from azure.storage.queue.aio import QueueClient
 from local_azure.agent_process import start_agent
 from local_azure.azurite import Endpoints, start_azurite
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
-from local_azure.eventgrid.relay import start_relay
+from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH
@@ -40,7 +40,6 @@ from shared.config import STORAGE_SETTING, StorageAccess
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_azure.eventgrid.relay import EventGridRelay
     from local_azure.functions_host.keys import HostKeys
     from local_azure.instances import Instance
     from local_azure.processes.child import ChildEndedError, ChildProcess
@@ -76,13 +75,12 @@ class LocalPlatform:
         self.functions = Component("functions", self._begin_functions, self._lose)
         self.topic = TopicReceiver(secrets.token_urlsafe(_KEY_BYTES), settings.on_event)
         self._stack = AsyncExitStack()
-        self._loop = asyncio.get_running_loop()
-        self._failure: asyncio.Future[ChildEndedError] = self._loop.create_future()
+        self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
         self._storage = Endpoints(blob_port=0, queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._functions_port = settings.ports.functions
         self._state = settings.state or Path()
-        self._instances = Instances(settings, begin_agent=self._begin_agent, on_line=self._line, lost=self._lose)
+        self._instances: Instances | None = None
         self._keys: HostKeys | None = None
         self._relay: EventGridRelay | None = None
         self._account: Account | None = None
@@ -131,7 +129,7 @@ class LocalPlatform:
     @property
     def instances(self) -> tuple[Instance, ...]:
         """The instances, in the order in which they joined; those that left are not among them."""
-        return self._instances.all
+        return _started(self._instances).all
 
     @property
     def agents(self) -> tuple[Component, ...]:
@@ -145,11 +143,11 @@ class LocalPlatform:
             ConfigurationError: Its port is taken, or a setting is wrong.
             ChildEndedError: It did not come up.
         """
-        return await self._instances.add()
+        return await _started(self._instances).add()
 
     async def remove_instance(self, name: str) -> None:
         """Have an instance leave in good order, its web server too; nobody waits for it from then on."""
-        await self._instances.remove(name)
+        await _started(self._instances).remove(name)
 
     def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
         """Where the instance at this place among `instances` serves a PortNumber."""
@@ -174,8 +172,8 @@ class LocalPlatform:
         try:
             self.settings.check()
             self._prepare_state()
+            self._instances = Instances(self.settings, self._state, begin_agent=self._begin_agent, lost=self._lose)
             self._stack.callback(self._instances.release)
-            self._instances.prepare(self._state)
             self._capture(_RELAY_LOG, EVENTS)
             self._capture(_TOPIC_LOG, TOPIC)
             self._stack.push_async_callback(self.topic.stop)
@@ -210,7 +208,7 @@ class LocalPlatform:
     async def _start_functions(self) -> None:
         """Start the Functions host, and then the relay, whose events go to it."""
         await self.functions.start()
-        self._relay = await start_relay(self._storage, self._delivery(), port=self.settings.ports.blob)
+        self._relay = await EventGridRelay(self._storage, self._delivery()).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
         await self._relay.delivery.validated()
 
@@ -237,13 +235,8 @@ class LocalPlatform:
         self._keys = keys_in(self._keys_file)
 
     def _capture(self, logger: str, component: str) -> None:
-        self._stack.enter_context(captured(logger, component, log=self.log_of(component), on_line=self._line))
-
-    def _line(self, component: str, line: str) -> None:
-        """Hand a line over; comes on any thread, at any time."""
-        on_line = self.settings.on_line
-        if on_line is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(on_line, component, line)
+        log, on_line = self.log_of(component), self.settings.on_line
+        self._stack.enter_context(captured(logger, component, log=log, on_line=on_line))
 
     def _delivery(self) -> EventDelivery:
         query = urlencode({"functionName": BLOB_EVENT_FUNCTION, "code": self.keys.eventgrid_extension})
@@ -260,7 +253,7 @@ class LocalPlatform:
             table_port=self._storage.table_port,
             location=self._state / "storage",
             log=self.log_of("azurite"),
-            on_line=self._line,
+            on_line=self.settings.on_line,
         )
         self._storage = azurite.endpoints
         return azurite.process
@@ -280,7 +273,7 @@ class LocalPlatform:
                 port=self._functions_port,
                 environment=environment,
                 log=self.log_of("functions"),
-                on_line=self._line,
+                on_line=self.settings.on_line,
             )
         else:
             process, self._functions_port = await start_own_host(
@@ -289,7 +282,7 @@ class LocalPlatform:
                 keys_file=self._keys_file,
                 environment=environment,
                 log=self.log_of("functions"),
-                on_line=self._line,
+                on_line=self.settings.on_line,
             )
         return process
 
@@ -300,7 +293,7 @@ class LocalPlatform:
             account=_started(self._account),
             environment=self._environment({"CERTCAST_HEALTH_PORT": "0"}, settings),
             log=self.log_of(name),
-            on_line=self._line,
+            on_line=self.settings.on_line,
         )
 
     async def _stop_instances(self) -> None:

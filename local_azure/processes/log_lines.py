@@ -1,10 +1,10 @@
-"""Log lines of a part that runs in this process, taken the way that the other parts' output takes."""
+"""Log lines of a part that runs in this process, taken the way that the output of child processes is."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
 
 from local_azure.processes.child import appending
 
@@ -16,38 +16,40 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def captured(logger: str, component: str, *, log: Path, on_line: OnLine) -> Iterator[None]:
+def captured(logger: str, component: str, *, log: Path, on_line: OnLine | None) -> Iterator[None]:
     """Append what a logger says to a file that only its owner may read, and hand its lines over.
 
     Args:
         logger: The logger's name.
         component: What the lines are said to be from.
         log: The file.
-        on_line: Called with the component and each line, on any thread.
+        on_line: Called with the component and each line.
     """
-    its_log = logging.getLogger(logger)
-    appending(log).close()
-    in_file = logging.FileHandler(log, encoding="utf-8")
-    in_file.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    handed_over = _OnLine(component, on_line)
-    handed_over.setFormatter(in_file.formatter)
-    with ExitStack() as stack:
-        stack.callback(its_log.setLevel, its_log.level)
-        its_log.setLevel(logging.INFO)
-        for handler in (in_file, handed_over):
-            its_log.addHandler(handler)
-            stack.callback(handler.close)
-            stack.callback(its_log.removeHandler, handler)
-        yield
+    source = logging.getLogger(logger)
+    level = source.level
+    with appending(log) as file:
+        handler = _Lines(component, file, on_line)
+        source.addHandler(handler)
+        source.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            source.setLevel(level)
+            source.removeHandler(handler)
 
 
-class _OnLine(logging.Handler):
-    """Hands log records over as lines of a component."""
+class _Lines(logging.Handler):
+    """Takes log records as lines of a component."""
 
-    def __init__(self, component: str, on_line: OnLine) -> None:
+    def __init__(self, component: str, file: BinaryIO, on_line: OnLine | None) -> None:
         super().__init__()
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
         self._component = component
+        self._file = file
         self._on_line = on_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._on_line(self._component, self.format(record))
+        line = self.format(record)
+        self._file.write(f"{line}\n".encode())
+        if self._on_line is not None:
+            self._on_line(self._component, line)

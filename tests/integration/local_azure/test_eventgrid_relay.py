@@ -22,7 +22,7 @@ from yarl import URL
 
 from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Faults, RetrySchedule, Subscription
-from local_azure.eventgrid.relay import EventGridRelay, start_relay
+from local_azure.eventgrid.relay import EventGridRelay
 from shared.delays import Delays
 from shared.errors import ConfigurationError
 
@@ -105,7 +105,7 @@ async def bench(
     name = f"c{uuid.uuid4().hex}"
     upstream = endpoints(azurite)
     subscription = Subscription(endpoint=subscriber.url, subject_begins_with=CERTIFICATES.format(name))
-    relay = await start_relay(upstream, EventDelivery(subscription, schedule=schedule, faults=faults))
+    relay = await EventGridRelay(upstream, EventDelivery(subscription, schedule=schedule, faults=faults)).start()
     through = Endpoints(blob_port=relay.port, queue_port=upstream.queue_port, table_port=upstream.table_port)
     try:
         async with BlobServiceClient.from_connection_string(through.connection_string) as service:
@@ -406,7 +406,7 @@ async def test_faults_lose_double_and_disorder_events_as_they_are_told_to(azurit
 async def test_a_client_is_told_to_come_back_when_azurite_is_gone(azurite: Emulator) -> None:
     gone = Endpoints(blob_port=1, queue_port=1, table_port=1)
     async with listening(Subscriber()) as subscriber:
-        relay = await start_relay(gone, EventDelivery(Subscription(endpoint=subscriber.url)))
+        relay = await EventGridRelay(gone, EventDelivery(Subscription(endpoint=subscriber.url))).start()
         try:
             async with aiohttp.ClientSession() as session:
                 for target in ("c?restype=container", "c/b"):
@@ -421,4 +421,6 @@ async def test_a_client_is_told_to_come_back_when_azurite_is_gone(azurite: Emula
 async def test_a_taken_port_is_one_line(azurite: Emulator) -> None:
     taken = urlsplit(azurite.blob_url).port or 0
     with pytest.raises(ConfigurationError, match=f"port {taken} for the blob service is taken"):
-        await start_relay(endpoints(azurite), EventDelivery(Subscription(endpoint="http://127.0.0.1:1/")), port=taken)
+        await EventGridRelay(endpoints(azurite), EventDelivery(Subscription(endpoint="http://127.0.0.1:1/"))).start(
+            taken
+        )
