@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 0.1
 
 
 async def start_agent(
-    name: str, *, folder: Path, account: Account, environment: Mapping[str, str], log: Path, on_line: OnLine | None
+    name: str, *, folder: Path, account: Account, environment: Mapping[str, str], on_line: OnLine
 ) -> ChildProcess:
     """Start `instance_agent run` under an instance id, and wait until everything desired has been applied.
 
@@ -35,7 +35,6 @@ async def start_agent(
         [sys.executable, "-m", "instance_agent", "run"],
         environment={**environment, "CERTCAST_INSTANCE": name},
         folder=folder,
-        log=log,
         on_line=on_line,
         grace_s=20.0,
     )

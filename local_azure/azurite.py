@@ -43,7 +43,7 @@ _PORT_TROUBLE = re.compile(r"(EADDRINUSE|EACCES).*?:(\d+)$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the three storage services of the well-known account are reached.
+    """Where the three storage services of the well-known account are reached; port 0 is a free one.
 
     Attributes:
         blob_port: Port of the blob service, or of the relay in front of it.
@@ -51,9 +51,9 @@ class Endpoints:
         table_port: Port of the table service.
     """
 
-    blob_port: int
-    queue_port: int
-    table_port: int
+    blob_port: int = 0
+    queue_port: int = 0
+    table_port: int = 0
 
     @property
     def blob(self) -> str:
@@ -101,23 +101,17 @@ class Azurite:
 
 
 async def start_azurite(
+    wanted: Endpoints | None = None,
     *,
-    blob_port: int = 0,
-    queue_port: int = 0,
-    table_port: int = 0,
     location: Path | None = None,
-    log: Path | None = None,
     on_line: OnLine | None = None,
     packages: Path = REPOSITORY / "node_modules",
 ) -> Azurite:
     """Start Azurite and wait until all three services answer requests.
 
     Args:
-        blob_port: Port of the blob service; 0 is a free one.
-        queue_port: Port of the queue service; 0 is a free one.
-        table_port: Port of the table service; 0 is a free one.
+        wanted: Where they are to be; on free ports when None.
         location: Folder it keeps its data in; None keeps everything in memory.
-        log: File its output is appended to.
         on_line: Called with each line of its output.
         packages: The `node_modules` folder that holds Azurite.
 
@@ -125,16 +119,17 @@ async def start_azurite(
         ConfigurationError: Node or Azurite is missing, or a port is taken; the text names the cure.
         ChildEndedError: It did not come up.
     """
+    wanted = wanted or Endpoints()
     storage = ["--inMemoryPersistence"] if location is None else ["--location", str(location)]
-    for service, port in (("blob", blob_port), ("queue", queue_port), ("table", table_port)):
+    for service, port in (("blob", wanted.blob_port), ("queue", wanted.queue_port), ("table", wanted.table_port)):
         storage += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
     command = [find_node(), find_azurite(packages), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *storage]
     # Its own account list would replace the well-known account.
     environment = {name: value for name, value in os.environ.items() if name != "AZURITE_ACCOUNTS"}
-    process = await start_child("azurite", command, environment=environment, log=log, on_line=on_line)
+    process = await start_child("azurite", command, environment=environment, on_line=on_line)
     async with becoming_ready(process), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        ports = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
-        endpoints = Endpoints(blob_port=ports[0], queue_port=ports[1], table_port=ports[2])
+        blob, queue, table = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
+        endpoints = Endpoints(blob_port=blob, queue_port=queue, table_port=table)
         for url in (endpoints.blob, endpoints.queue, endpoints.table):
             await process.until(partial(_is_azurite, session, url), timeout_s=_START_TIMEOUT_S, every_s=0.05)
     return Azurite(endpoints=endpoints, process=process)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_azure.platform_settings import PlatformSettings
-    from local_azure.processes.child import ChildEndedError, ChildProcess
+    from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
 
     BeginAgent = Callable[[str, Mapping[str, str]], Awaitable[ChildProcess]]
 
@@ -71,6 +71,7 @@ class Instances:
         state: Path,
         *,
         begin_agent: BeginAgent,
+        on_line: OnLine,
         lost: Callable[[ChildEndedError], None],
     ) -> None:
         """Find ports for those that are there from the start; none of them is started yet.
@@ -79,6 +80,7 @@ class Instances:
             settings: Of the local cloud.
             state: Its data folder.
             begin_agent: Starts an agent by name, with settings of its own, and returns once it is ready.
+            on_line: Called with a server's name and each line of its output.
             lost: Called when an agent or a server ends though nobody stopped it.
 
         Raises:
@@ -86,9 +88,9 @@ class Instances:
         """
         self.all: tuple[Instance, ...] = ()
         self._settings = settings
-        self._logs = state / "logs"
         self._servers = state / "web-servers"
         self._begin_agent = begin_agent
+        self._on_line = on_line
         self._lost = lost
         self._held = ExitStack()
         self._next = 0
@@ -140,8 +142,7 @@ class Instances:
                 folder=self._servers / name,
                 port_offset=offset,
                 name=f"{target}-{number}",
-                log=self._logs / f"{target}-{number}.log",
-                on_line=self._settings.on_line,
+                on_line=self._on_line,
             )
             self._held.callback(web.forget)
             server = Component(web.name, web.start, self._lost)

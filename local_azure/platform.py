@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlencode
@@ -31,7 +32,7 @@ from local_azure.instances import Instances
 from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
 from local_azure.processes.component import Component
 from local_azure.processes.listening import LOOPBACK
-from local_azure.processes.log_lines import captured
+from local_azure.processes.log_lines import LogFiles, captured
 from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.azure.key_encryption import FILE_PREFIX, make_key_file
@@ -45,16 +46,10 @@ if TYPE_CHECKING:
     from local_azure.processes.child import ChildEndedError, ChildProcess
 
 BLOB_EVENT_FUNCTION = "on_blob_event"
-EVENTS = "events"
-"""The name under which the Event Grid relay's lines appear."""
-TOPIC = "topic"
-"""The name under which the events appear that certcast sends out."""
-FOLDER = "folder"
-"""The name under which changes of a watched folder appear."""
 
-_RELAY_LOG = "certcast.eventgrid"
-_TOPIC_LOG = "certcast.topic"
-_FOLDER_LOG = "certcast.folder"
+# Of the parts in this process, and the names under which their lines appear: the Event Grid relay's, the events that
+# certcast sends out, and the changes of a watched folder.
+_LOGGERS = {"certcast.eventgrid": "events", "certcast.topic": "topic", "certcast.folder": "folder"}
 _KEY_BYTES = 32
 _Part = TypeVar("_Part")
 
@@ -77,7 +72,7 @@ class LocalPlatform:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
-        self._storage = Endpoints(blob_port=0, queue_port=settings.ports.queue, table_port=settings.ports.table)
+        self._storage = Endpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._functions_port = settings.ports.functions
         self._state = settings.state or Path()
         self._instances: Instances | None = None
@@ -172,24 +167,7 @@ class LocalPlatform:
         try:
             self.settings.check()
             self._prepare_state()
-            self._instances = Instances(self.settings, self._state, begin_agent=self._begin_agent, lost=self._lose)
-            self._stack.callback(self._instances.release)
-            self._capture(_RELAY_LOG, EVENTS)
-            self._capture(_TOPIC_LOG, TOPIC)
-            self._stack.push_async_callback(self.topic.stop)
-            await self.topic.start()
-            self._stack.push_async_callback(self.azurite.stop)
-            await self.azurite.start()
-            access = StorageAccess(connection_string=self._storage.connection_string)
-            self._account = await self._stack.enter_async_context(Account(access))
-            await self._account.create_all()
-            self._stack.push_async_callback(self.functions.stop)
-            self._stack.push_async_callback(self._stop_instances)
-            if self.settings.folder is not None:
-                self._capture(_FOLDER_LOG, FOLDER)
-                watch = FolderWatch(self.settings.folder, self._account.queues)
-                await watch.start()
-                self._stack.push_async_callback(watch.stop)
+            await self._start_storage()
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._start_functions())
                 for instance in self.instances:
@@ -204,6 +182,22 @@ class LocalPlatform:
     async def stop(self) -> None:
         """Stop everything in order: relay, instances, Functions host, storage."""
         await self._stack.aclose()
+
+    async def _start_storage(self) -> None:
+        """Start the storage account, and what goes to it before the Function and the agents do."""
+        self._stack.push_async_callback(self.topic.stop)
+        await self.topic.start()
+        self._stack.push_async_callback(self.azurite.stop)
+        await self.azurite.start()
+        access = StorageAccess(connection_string=self._storage.connection_string)
+        self._account = await self._stack.enter_async_context(Account(access))
+        await self._account.create_all()
+        self._stack.push_async_callback(self.functions.stop)
+        self._stack.push_async_callback(self._stop_instances)
+        if self.settings.folder is not None:
+            watch = FolderWatch(self.settings.folder, self._account.queues)
+            await watch.start()
+            self._stack.push_async_callback(watch.stop)
 
     async def _start_functions(self) -> None:
         """Start the Functions host, and then the relay, whose events go to it."""
@@ -229,14 +223,15 @@ class LocalPlatform:
             self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in ("logs", "storage"):
             (self._state / folder).mkdir(mode=0o700, exist_ok=True)
-        for old in (self._state / "logs").glob("*.log"):
-            old.unlink()
         make_key_file(self._key_file)
         self._keys = keys_in(self._keys_file)
-
-    def _capture(self, logger: str, component: str) -> None:
-        log, on_line = self.log_of(component), self.settings.on_line
-        self._stack.enter_context(captured(logger, component, log=log, on_line=on_line))
+        self._logs = self._stack.enter_context(LogFiles(self._state / "logs", self.settings.on_line))
+        for logger, name in _LOGGERS.items():
+            self._stack.enter_context(captured(logger, name, self._logs))
+        self._instances = Instances(
+            self.settings, self._state, begin_agent=self._begin_agent, on_line=self._logs, lost=self._lose
+        )
+        self._stack.callback(self._instances.release)
 
     def _delivery(self) -> EventDelivery:
         query = urlencode({"functionName": BLOB_EVENT_FUNCTION, "code": self.keys.eventgrid_extension})
@@ -247,14 +242,7 @@ class LocalPlatform:
         return EventDelivery(subscription, schedule=self.settings.schedule, faults=self.settings.faults)
 
     async def _begin_azurite(self) -> ChildProcess:
-        azurite = await start_azurite(
-            blob_port=self._storage.blob_port,
-            queue_port=self._storage.queue_port,
-            table_port=self._storage.table_port,
-            location=self._state / "storage",
-            log=self.log_of("azurite"),
-            on_line=self.settings.on_line,
-        )
+        azurite = await start_azurite(self._storage, location=self._state / "storage", on_line=self._logs)
         self._storage = azurite.endpoints
         return azurite.process
 
@@ -266,24 +254,13 @@ class LocalPlatform:
         }
         if self.settings.folder is not None:
             ours["CERTCAST_FOLDER"] = str(self.settings.folder.resolve())
-        environment = self._environment(ours, self.settings.function_environment)
-        if self.settings.host == "func":
-            process, self._functions_port = await start_core_tools(
-                self.settings.root,
-                port=self._functions_port,
-                environment=environment,
-                log=self.log_of("functions"),
-                on_line=self.settings.on_line,
-            )
-        else:
-            process, self._functions_port = await start_own_host(
-                self.settings.root,
-                port=self._functions_port,
-                keys_file=self._keys_file,
-                environment=environment,
-                log=self.log_of("functions"),
-                on_line=self.settings.on_line,
-            )
+        begin = start_core_tools if self.settings.host == "func" else partial(start_own_host, keys_file=self._keys_file)
+        process, self._functions_port = await begin(
+            self.settings.root,
+            port=self._functions_port,
+            environment=self._environment(ours, self.settings.function_environment),
+            on_line=self._logs,
+        )
         return process
 
     async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
@@ -292,8 +269,7 @@ class LocalPlatform:
             folder=self.settings.root,
             account=_started(self._account),
             environment=self._environment({"CERTCAST_HEALTH_PORT": "0"}, settings),
-            log=self.log_of(name),
-            on_line=self.settings.on_line,
+            on_line=self._logs,
         )
 
     async def _stop_instances(self) -> None:

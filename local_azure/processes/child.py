@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, cast
 
 from local_azure.processes.tether import PID_MARK
 from shared.errors import UnavailableError
@@ -42,10 +42,9 @@ class ChildProcess(asyncio.SubprocessProtocol):
         pid: The child's own process id, which on POSIX is its process group's too; None until it was started.
     """
 
-    def __init__(self, name: str, *, log: BinaryIO | None, on_line: OnLine | None, grace_s: float) -> None:
+    def __init__(self, name: str, *, on_line: OnLine | None, grace_s: float) -> None:
         self.name = name
         self.pid: int | None = None
-        self._log = log
         self._on_line = on_line
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
@@ -152,8 +151,6 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """The tether has ended, and all its output was taken."""
         self._enough.cancel()
         self._tether.close()
-        if self._log is not None:
-            self._log.close()
         self._ended.set_result(cast("int", self._tether.get_returncode()))
 
     def _take(self, raw: bytes) -> None:
@@ -161,8 +158,6 @@ class ChildProcess(asyncio.SubprocessProtocol):
             self.pid = int(raw[len(PID_MARK) :])
             return
         line = raw.decode("utf-8", "replace").rstrip("\r")
-        if self._log is not None:
-            self._log.write(f"{line}\n".encode())
         self._lines.append(line)
         for pattern, watcher in self._watchers:
             if not watcher.done() and (found := pattern.search(line)):
@@ -178,7 +173,6 @@ async def start_child(
     *,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    log: Path | None = None,
     on_line: OnLine | None = None,
     grace_s: float = 5.0,
 ) -> ChildProcess:
@@ -189,13 +183,11 @@ async def start_child(
         command: Program and arguments; no secret belongs here, since every user of the machine can read it.
         environment: The child's whole environment; this process's own when None.
         folder: Its working folder.
-        log: A file its output is appended to (made readable by its owner only).
         on_line: Called with each line of output.
         grace_s: How long it may take to stop before it is killed.
     """
-    opened = appending(log) if log is not None else None
     _, child = await asyncio.get_running_loop().subprocess_exec(
-        lambda: ChildProcess(name, log=opened, on_line=on_line, grace_s=grace_s),
+        lambda: ChildProcess(name, on_line=on_line, grace_s=grace_s),
         *(sys.executable, "-I", "-S", str(_TETHER), str(grace_s), *command),
         stderr=asyncio.subprocess.STDOUT,
         env=dict(environment) if environment is not None else None,
@@ -205,8 +197,3 @@ async def start_child(
         start_new_session=sys.platform != "win32",
     )
     return child
-
-
-def appending(path: Path) -> BinaryIO:
-    """Open a log file that only its owner may read."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb", buffering=0)

@@ -38,7 +38,6 @@ class WebServer(ABC):
         port_numbers: PortNumbers that uploads may name.
         address: Where it listens.
         name: What log lines and errors call it.
-        log: File its output is appended to.
         on_line: Called with each line of its output.
     """
 
@@ -56,7 +55,6 @@ class WebServer(ABC):
     port_numbers: tuple[int, ...] = (443,)
     address: str = LOOPBACK
     name: str = ""
-    log: Path | None = None
     on_line: OnLine | None = None
     _process: ChildProcess | None = field(init=False, default=None, repr=False)
     _configured: bool = field(init=False, default=False)
@@ -105,7 +103,6 @@ class WebServer(ABC):
             self._command(),
             environment=os.environ | self._environment(),
             folder=self.folder,
-            log=self.log,
             on_line=self.on_line,
         )
         async with becoming_ready(process):
