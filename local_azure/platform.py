@@ -239,7 +239,7 @@ class LocalPlatform:
             endpoint=f"{self.functions_url}{WEBHOOK_PATH}?{query}",
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
-        return EventDelivery(subscription, schedule=self.settings.schedule, faults=self.settings.faults)
+        return EventDelivery(subscription, faults=self.settings.faults)
 
     async def _begin_azurite(self) -> ChildProcess:
         azurite = await start_azurite(self._storage, location=self._state / "storage", on_line=self._logs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from local_azure.azurite import REPOSITORY
-from local_azure.eventgrid.delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
+from local_azure.eventgrid.delivery import Faults
 from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
 from local_azure.servers.targets import EMBEDDED, check_targets
@@ -99,7 +99,6 @@ class PlatformSettings:
         root: Folder of function_app.py.
         host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
         folder: Folder of PFX files that are served too, and watched; None for none.
-        schedule: When a failed event delivery is tried again.
         faults: What goes wrong with events on the way.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
@@ -115,7 +114,6 @@ class PlatformSettings:
     root: Path = REPOSITORY
     host: Literal["certcast", "func"] = "certcast"
     folder: Path | None = None
-    schedule: RetrySchedule = LOCAL_SCHEDULE
     faults: Faults = field(default_factory=Faults)
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)

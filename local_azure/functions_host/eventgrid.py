@@ -36,8 +36,7 @@ class EventGridWebhook:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request, whatever its method."""
-        given = request.headers.get("x-functions-key") or request.query.get("code")
-        if not self._keys.opens("system", given):
+        if not self._keys.admit(request, "system"):
             return web.Response(status=401)
         name = request.query.get("functionName", "")
         function = self._functions.get(name.lower())

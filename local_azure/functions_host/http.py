@@ -61,7 +61,7 @@ class HttpTriggers:
 
     async def _answer(self, function: Function, request: web.Request) -> web.Response:
         level = str(function.trigger.get("authLevel", "function")).lower()
-        if not self._keys.opens(level, request.headers.get("x-functions-key") or request.query.get("code")):
+        if not self._keys.admit(request, level):
             return web.Response(status=401)
         data = await _request_datum(request)
         outcome = await self._invoker.invoke(function, data, trace_parent=request.headers.get("traceparent", ""))
@@ -94,13 +94,13 @@ class Admin:
 
     async def status(self, request: web.Request) -> web.Response:
         """`GET /admin/host/status`."""
-        if not self._allowed(request):
+        if not self._keys.admit(request, "admin"):
             return web.Response(status=401)
         return web.json_response({"state": "Running", "functions": sorted(self._functions)})
 
     async def run(self, request: web.Request) -> web.Response:
         """`POST /admin/functions/{name}`: run a function now that has no HTTP trigger; the answer does not wait."""
-        if not self._allowed(request):
+        if not self._keys.admit(request, "admin"):
             return web.Response(status=401)
         function = self._functions.get(request.match_info["name"])
         if function is None:
@@ -116,9 +116,6 @@ class Admin:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return web.Response(status=202)
-
-    def _allowed(self, request: web.Request) -> bool:
-        return self._keys.opens("admin", request.headers.get("x-functions-key") or request.query.get("code"))
 
 
 def _manual(function: Function, given: str) -> Datum:

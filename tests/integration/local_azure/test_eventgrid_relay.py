@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.rigs.emulator import Emulator
 
 Event = dict[str, Any]
-QUICK = RetrySchedule(delays=Delays((0.05,)), refused_delay_s=0.05, max_attempts=None)
+QUICK = RetrySchedule(delays=Delays((0.05,)), refused_delay_s=0.05)
 CERTIFICATES = "/blobServices/default/containers/{}/"
 
 
@@ -361,17 +361,6 @@ async def test_an_event_that_is_refused_is_dropped_with_a_loud_line(
         assert len(await made.events()) == 1
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert f"dropped: the endpoint answered {status}" in line
-
-
-async def test_an_event_is_given_up_after_the_last_attempt(azurite: Emulator) -> None:
-    schedule = RetrySchedule(delays=Delays((0.01,)), max_attempts=3)
-    async with (
-        listening(Subscriber(answer=lambda _event: 500)) as subscriber,
-        bench(azurite, subscriber, schedule) as made,
-    ):
-        await made.container.upload_blob("a.pfx", b"content")
-        assert len(await made.events()) == 3
-        assert made.relay.delivery.counts["dropped"] == 1
 
 
 async def test_an_event_that_is_too_old_is_given_up(azurite: Emulator) -> None:
