@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,11 @@ from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import Install, Remove
-from local_azure.processes import child
-from local_azure.processes.listening import PortOffsets
-from local_azure.servers.caddy import start_caddy
-from local_azure.servers.haproxy import start_haproxy
-from local_azure.servers.nginx import find_nginx, start_nginx
+from local_azure.processes.child import start_child
+from local_azure.processes.listening import port_offsets
+from local_azure.servers.caddy import CaddyServer
+from local_azure.servers.haproxy import HAProxyServer
+from local_azure.servers.nginx import NginxServer
 from shared.bundle import bundle_id
 from shared.errors import CertcastError
 from tests.rigs.certificates import authority
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from instance_agent.targets.base import BindingTarget
+    from local_azure.servers.base import WebServer
 
 PORT = 443
 STATIC = "nginx static"
@@ -95,9 +97,7 @@ class Station:
 
     async def start(self) -> dict[str, Any]:
         """Start server and target."""
-        reserved = PortOffsets.reserve(1, ports=(PORT,))
-        self._stack.callback(reserved.release)
-        self._offset = reserved.offsets[0]
+        [self._offset] = self._stack.enter_context(port_offsets(1, ports=(PORT,)))
         folder = self._folder()
         if self._kind == STATIC:
             await self._start_static(folder)
@@ -156,17 +156,18 @@ class Station:
     async def _environment(self, folder: Path) -> tuple[str, Mapping[str, str]]:
         if self._kind == "embedded":
             return "embedded", {"CERTCAST_EMBEDDED_PORT_OFFSET": str(self._offset)}
+        server: WebServer
         if self._kind == "haproxy":
-            haproxy = await start_haproxy(folder, port_offset=self._offset)
-            self._stack.push_async_callback(haproxy.stop)
-            return "haproxy", haproxy.agent_environment
-        if self._kind == "caddy":
-            caddy = await start_caddy(folder, port_offset=self._offset)
-            self._stack.push_async_callback(caddy.stop)
-            return "caddy", caddy.agent_environment
-        nginx = await start_nginx(folder, port_offset=self._offset, dynamic=self._kind == "nginx dynamic", workers=1)
-        self._stack.push_async_callback(nginx.close)
-        return "nginx", nginx.agent_environment | {"CERTCAST_RELOAD_MIN_INTERVAL_S": "0"}
+            server = HAProxyServer(folder=folder, port_offset=self._offset)
+        elif self._kind == "caddy":
+            server = CaddyServer(folder=folder, port_offset=self._offset)
+        else:
+            lua = self._kind == "nginx dynamic"
+            server = NginxServer(folder=folder, port_offset=self._offset, dynamic=lua, workers=1)
+        self._stack.push_async_callback(server.close)
+        await server.start()
+        unhurried = {"CERTCAST_RELOAD_MIN_INTERVAL_S": "0"} if server.program == "nginx" else {}
+        return server.program, server.agent_environment | unhurried
 
     async def _start_static(self, folder: Path) -> None:
         one = self._certificates.binding("one.example.com")
@@ -177,14 +178,11 @@ class Station:
         user = "user root;\n" if os.geteuid() == 0 else ""
         text = _STATIC.format(folder=folder, user=user, port=PORT + self._offset)
         (folder / "nginx.conf").write_text(text, encoding="utf-8")
-        command = [find_nginx(), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-        process = child.start("nginx", command, folder=folder)
+        command = [NginxServer.find(), "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+        process = await start_child("nginx", command, folder=folder)
         self._stack.push_async_callback(process.stop)
-        deadline = time.monotonic() + _PATIENCE_S
-        while not (folder / "nginx.pid").exists():
-            if process.returncode is not None or time.monotonic() > deadline:
-                raise process.ended_error()
-            await asyncio.sleep(0.02)
+        running = partial(asyncio.to_thread, (folder / "nginx.pid").exists)
+        await process.until(running, timeout_s=_PATIENCE_S, every_s=0.02)
 
     async def _version(self) -> str:
         return await self._target.version() if self._target is not None else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
-from local_azure.processes import child as child_process
+from local_azure.processes.child import start_child
 from local_azure.processes.component import becoming_ready
 from shared.errors import UnavailableError
 
@@ -22,7 +22,7 @@ _LOOK_EVERY_S = 0.1
 
 
 async def start_agent(
-    name: str, *, folder: Path, account: Account, environment: Mapping[str, str], log: Path, on_line: OnLine
+    name: str, *, folder: Path, account: Account, environment: Mapping[str, str], on_line: OnLine
 ) -> ChildProcess:
     """Start `instance_agent run` under an instance id, and wait until everything desired has been applied.
 
@@ -30,28 +30,23 @@ async def start_agent(
         ConfigurationError: A setting is wrong, or what its target needs is not installed.
         ChildEndedError: It did not become ready.
     """
-    process = child_process.start(
+    process = await start_child(
         name,
         [sys.executable, "-m", "instance_agent", "run"],
         environment={**environment, "CERTCAST_INSTANCE": name},
         folder=folder,
-        log=log,
         on_line=on_line,
         grace_s=20.0,
     )
     async with becoming_ready(process):
-        deadline = asyncio.get_running_loop().time() + _READY_S
-        while not await _ready(account, name, process.pid):
-            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                raise process.ended_error()
-            await asyncio.sleep(_LOOK_EVERY_S)
+        await process.until(partial(_ready, account, process), timeout_s=_READY_S, every_s=_LOOK_EVERY_S)
     return process
 
 
-async def _ready(account: Account, name: str, pid: int | None) -> bool:
+async def _ready(account: Account, process: ChildProcess) -> bool:
     """Whether the row is of this very process, and says it is ready: an earlier one's row may still be there."""
     try:
-        record = await account.state.instances.get(name)
+        record = await account.state.instances.get(process.name)
     except UnavailableError:
         return False
-    return record is not None and record.ready and record.session.split("/")[1:2] == [str(pid)]
+    return record is not None and record.ready and record.session.split("/")[1:2] == [str(process.pid)]

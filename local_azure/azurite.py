@@ -6,23 +6,24 @@ Knows where Node and Azurite are found and when the emulator is ready. No event 
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import importlib.util
 import os
 import re
 import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from local_azure.processes import child as child_process
-from local_azure.processes.child import ChildProcess
-from local_azure.processes.listening import LOOPBACK, port_forbidden, port_taken
+from local_azure.processes.child import ChildEndedError, ChildProcess, start_child
+from local_azure.processes.component import becoming_ready
+from local_azure.processes.listening import LOOPBACK, port_error
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY, emulator_connection_string
-from shared.errors import ConfigurationError, UnavailableError
+from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from local_azure.processes.child import OnLine
@@ -37,13 +38,12 @@ _LISTENING = {
     service: re.compile(rf"Azurite {service.capitalize()} service is successfully listening at http://[^:]+:(\d+)")
     for service in ("blob", "queue", "table")
 }
-_PORT_TAKEN = re.compile(r"EADDRINUSE.*?:(\d+)$")
-_PORT_FORBIDDEN = re.compile(r"EACCES.*?:(\d+)$")
+_PORT_TROUBLE = re.compile(r"(EADDRINUSE|EACCES).*?:(\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """Where the three storage services of the well-known account are reached.
+    """Where the three storage services of the well-known account are reached; port 0 is a free one.
 
     Attributes:
         blob_port: Port of the blob service, or of the relay in front of it.
@@ -51,9 +51,9 @@ class Endpoints:
         table_port: Port of the table service.
     """
 
-    blob_port: int
-    queue_port: int
-    table_port: int
+    blob_port: int = 0
+    queue_port: int = 0
+    table_port: int = 0
 
     @property
     def blob(self) -> str:
@@ -101,44 +101,37 @@ class Azurite:
 
 
 async def start_azurite(
+    wanted: Endpoints | None = None,
     *,
-    blob_port: int = 0,
-    queue_port: int = 0,
-    table_port: int = 0,
     location: Path | None = None,
-    log: Path | None = None,
     on_line: OnLine | None = None,
     packages: Path = REPOSITORY / "node_modules",
 ) -> Azurite:
     """Start Azurite and wait until all three services answer requests.
 
     Args:
-        blob_port: Port of the blob service; 0 is a free one.
-        queue_port: Port of the queue service; 0 is a free one.
-        table_port: Port of the table service; 0 is a free one.
+        wanted: Where they are to be; on free ports when None.
         location: Folder it keeps its data in; None keeps everything in memory.
-        log: File its output is appended to.
-        on_line: Called with each line of its output, on another thread.
+        on_line: Called with each line of its output.
         packages: The `node_modules` folder that holds Azurite.
 
     Raises:
         ConfigurationError: Node or Azurite is missing, or a port is taken; the text names the cure.
-        UnavailableError: It did not come up.
+        ChildEndedError: It did not come up.
     """
+    wanted = wanted or Endpoints()
     storage = ["--inMemoryPersistence"] if location is None else ["--location", str(location)]
-    for service, port in (("blob", blob_port), ("queue", queue_port), ("table", table_port)):
+    for service, port in (("blob", wanted.blob_port), ("queue", wanted.queue_port), ("table", wanted.table_port)):
         storage += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
     command = [find_node(), find_azurite(packages), "--silent", "--skipApiVersionCheck", "--disableTelemetry", *storage]
     # Its own account list would replace the well-known account.
     environment = {name: value for name, value in os.environ.items() if name != "AZURITE_ACCOUNTS"}
-    process = child_process.start("azurite", command, environment=environment, log=log, on_line=on_line)
-    try:
-        ports = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
-        endpoints = Endpoints(blob_port=ports[0], queue_port=ports[1], table_port=ports[2])
-        await _answering(endpoints)
-    except BaseException:
-        await process.stop()
-        raise
+    process = await start_child("azurite", command, environment=environment, on_line=on_line)
+    async with becoming_ready(process), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        blob, queue, table = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
+        endpoints = Endpoints(blob_port=blob, queue_port=queue, table_port=table)
+        for url in (endpoints.blob, endpoints.queue, endpoints.table):
+            await process.until(partial(_is_azurite, session, url), timeout_s=_START_TIMEOUT_S, every_s=0.05)
     return Azurite(endpoints=endpoints, process=process)
 
 
@@ -177,28 +170,19 @@ def find_azurite(packages: Path) -> str:
 async def _listening_port(process: ChildProcess, service: str) -> int:
     try:
         found = await process.line_matching(_LISTENING[service], timeout_s=_START_TIMEOUT_S)
-    except child_process.ChildEndedError:
-        said = " ".join(process.last_lines)
-        if taken := _PORT_TAKEN.search(said):
-            raise port_taken(int(taken[1]), f"Azurite's {service} service") from None
-        if forbidden := _PORT_FORBIDDEN.search(said):
-            raise port_forbidden(int(forbidden[1]), f"Azurite's {service} service") from None
-        raise
+    except ChildEndedError as ended:
+        trouble = _PORT_TROUBLE.search(" ".join(process.last_lines))
+        if trouble is None:
+            raise
+        code, port = getattr(errno, trouble[1]), int(trouble[2])
+        raise port_error(code, port, f"Azurite's {service} service") or ended from None
     return int(found[1])
 
 
-async def _answering(endpoints: Endpoints) -> None:
-    """Send each service a request until Azurite itself, and nothing else, answers."""
-    deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        for url in (endpoints.blob, endpoints.queue, endpoints.table):
-            while True:
-                try:
-                    async with session.get(f"{url}?comp=list") as answer:
-                        if answer.headers.get("Server", "").startswith("Azurite"):
-                            break
-                except (aiohttp.ClientError, TimeoutError):
-                    pass
-                if asyncio.get_running_loop().time() > deadline:
-                    raise UnavailableError(f"Azurite does not answer at {url}")
-                await asyncio.sleep(0.05)
+async def _is_azurite(session: aiohttp.ClientSession, url: str) -> bool:
+    """Whether Azurite itself, and nothing else, answers."""
+    try:
+        async with session.get(f"{url}?comp=list") as answer:
+            return answer.headers.get("Server", "").startswith("Azurite")
+    except (aiohttp.ClientError, TimeoutError):
+        return False

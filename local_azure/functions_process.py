@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shutil
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 
 from local_azure.functions_host.host import READY
-from local_azure.processes import child as child_process
+from local_azure.processes.child import start_child
 from local_azure.processes.component import becoming_ready
 from local_azure.processes.listening import LOOPBACK, free_port
 from shared.errors import ConfigurationError
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 _LISTENING = re.compile(rf"^{re.escape(READY)}[^:]+:(\d+)$")
 _READY_S = 90.0
 _LOOK_EVERY_S = 0.2
+_GRACE_S = 20.0
 _NAME = "functions"
 
 
 async def start_own_host(
-    root: Path, *, port: int, keys_file: Path, environment: Mapping[str, str], log: Path, on_line: OnLine
+    root: Path, *, port: int, keys_file: Path, environment: Mapping[str, str], on_line: OnLine
 ) -> tuple[ChildProcess, int]:
     """Start `local_azure.functions_host`; returns it and its port once its functions can be called.
 
@@ -39,16 +40,14 @@ async def start_own_host(
     """
     command = [sys.executable, "-m", "local_azure.functions_host", "--root", str(root), "--port", str(port)]
     command += ["--keys", str(keys_file)]
-    process = child_process.start(
-        _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
-    )
+    process = await start_child(_NAME, command, environment=environment, folder=root, on_line=on_line, grace_s=_GRACE_S)
     async with becoming_ready(process):
         found = await process.line_matching(_LISTENING, timeout_s=_READY_S)
     return process, int(found[1])
 
 
 async def start_core_tools(
-    root: Path, *, port: int, environment: Mapping[str, str], log: Path, on_line: OnLine
+    root: Path, *, port: int, environment: Mapping[str, str], on_line: OnLine
 ) -> tuple[ChildProcess, int]:
     """Start `func start`; returns it and its port once it answers. It asks for no keys.
 
@@ -60,29 +59,21 @@ async def start_core_tools(
     if program is None:
         raise ConfigurationError(
             "Azure Functions Core Tools (func) are not installed: npm install -g azure-functions-core-tools@4,"
-            " or leave out --host func to use certcast's own host"
+            " or leave out --core-tools to use certcast's own host"
         )
     port = port or free_port()
     command = [program, "start", "--port", str(port)]
     environment = {**environment, "FUNCTIONS_WORKER_RUNTIME": "python"}
-    process = child_process.start(
-        _NAME, command, environment=environment, folder=root, log=log, on_line=on_line, grace_s=20.0
-    )
-    async with becoming_ready(process):
-        await _answering(process, f"http://{LOOPBACK}:{port}/admin/host/ping")
+    process = await start_child(_NAME, command, environment=environment, folder=root, on_line=on_line, grace_s=_GRACE_S)
+    url = f"http://{LOOPBACK}:{port}/admin/host/ping"
+    async with becoming_ready(process), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        await process.until(partial(_answers, session, url), timeout_s=_READY_S, every_s=_LOOK_EVERY_S)
     return process, port
 
 
-async def _answering(process: ChildProcess, url: str) -> None:
-    deadline = asyncio.get_running_loop().time() + _READY_S
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        while True:
-            try:
-                async with session.get(url) as answer:
-                    if answer.ok:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            if process.returncode is not None or asyncio.get_running_loop().time() > deadline:
-                raise process.ended_error()
-            await asyncio.sleep(_LOOK_EVERY_S)
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as answer:
+            return answer.ok
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -5,25 +5,23 @@ How an agent is started is handed in; nothing of storage or Functions is known h
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from local_azure.platform_settings import AGENT_PORT_STEP, HTTPS_PORT
+from local_azure.platform_settings import HTTPS_PORT
 from local_azure.processes.component import Component
-from local_azure.processes.listening import LOOPBACK, PortOffsets
-from local_azure.web_server import EMBEDDED, WebServer
+from local_azure.processes.listening import LOOPBACK, OFFSET_STEP, port_offsets
+from local_azure.servers.targets import EMBEDDED, SERVERS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
 
     BeginAgent = Callable[[str, Mapping[str, str]], Awaitable[ChildProcess]]
-
-SERVERS = "web-servers"
-"""The folder within the data folder in which each server has its own."""
 
 
 class Instance:
@@ -36,7 +34,7 @@ class Instance:
         server: Its web server; None where that is a listener of the agent's own.
     """
 
-    def __init__(self, name: str, target: str, *, offset: int, agent: Component, server: WebServer | None) -> None:
+    def __init__(self, name: str, target: str, *, offset: int, agent: Component, server: Component | None) -> None:
         self.name = name
         self.target = target
         self.agent = agent
@@ -54,10 +52,10 @@ class Instance:
         await self.agent.start()
 
     async def stop(self) -> None:
-        """Stop the agent, then the server for good."""
+        """Stop the agent, then the server."""
         await self.agent.stop()
         if self.server is not None:
-            await self.server.close()
+            await self.server.stop()
 
 
 class Instances:
@@ -70,43 +68,40 @@ class Instances:
     def __init__(
         self,
         settings: PlatformSettings,
+        state: Path,
         *,
         begin_agent: BeginAgent,
         on_line: OnLine,
         lost: Callable[[ChildEndedError], None],
     ) -> None:
-        """Have none yet.
-
-        Args:
-            settings: Of the local cloud.
-            begin_agent: Starts an agent by name, with settings of its own, and returns once it is ready.
-            on_line: Called with a server's name and each line of its output, on another thread.
-            lost: Called when an agent or a server ends though nobody stopped it.
-        """
-        self.all: tuple[Instance, ...] = ()
-        self._settings = settings
-        self._begin_agent = begin_agent
-        self._on_line = on_line
-        self._lost = lost
-        self._state = Path()
-        self._held = ExitStack()
-        self._next = 0
-
-    def prepare(self, state: Path) -> None:
         """Find ports for those that are there from the start; none of them is started yet.
 
         Args:
-            state: The local cloud's data folder.
+            settings: Of the local cloud.
+            state: Its data folder.
+            begin_agent: Starts an agent by name, with settings of its own, and returns once it is ready.
+            on_line: Called with a server's name and each line of its output.
+            lost: Called when an agent or a server ends though nobody stopped it.
 
         Raises:
             ConfigurationError: There are no ports.
         """
-        self._state = state
-        first, count = self._settings.ports.agent_offset, self._settings.agents
+        self.all: tuple[Instance, ...] = ()
+        self._settings = settings
+        self._servers = state / "web-servers"
+        self._begin_agent = begin_agent
+        self._on_line = on_line
+        self._lost = lost
+        self._held = ExitStack()
+        self._next = 0
+        # An earlier run's files name its ports and sockets; the agents install everything again.
+        shutil.rmtree(self._servers, ignore_errors=True)
+        self._servers.mkdir(mode=0o700)
+        first, count = settings.ports.agent_offset, settings.agents
         if first is None:
-            offsets = self._reserved(count)
+            offsets = self._held.enter_context(port_offsets(count))
         else:
-            offsets = range(first, first + AGENT_PORT_STEP * count, AGENT_PORT_STEP)
+            offsets = range(first, first + OFFSET_STEP * count, OFFSET_STEP)
         for offset in offsets:
             self._enlist(offset)
 
@@ -118,7 +113,7 @@ class Instances:
             ChildEndedError: It did not come up.
         """
         offset = self._settings.ports.offset_of(self._next)
-        joining = self._enlist(self._reserved(1)[0] if offset is None else offset)
+        joining = self._enlist(self._held.enter_context(port_offsets(1))[0] if offset is None else offset)
         try:
             await joining.start()
         except BaseException:
@@ -136,30 +131,24 @@ class Instances:
         """Let others have the ports."""
         self._held.close()
 
-    def _reserved(self, count: int) -> range:
-        reserved = PortOffsets.reserve(count)
-        self._held.callback(reserved.release)
-        return reserved.offsets
-
     def _enlist(self, offset: int) -> Instance:
         number, self._next = self._next, self._next + 1
         name, target = f"agent-{number}", self._settings.target_of(number)
-        server = None
-        if target != EMBEDDED:
-            server_name = f"{target}-{number}"
-            server = WebServer(
-                server_name,
-                target,
-                folder=self._state / SERVERS / name,
+        own = self._settings.own_environment.get(number, {})
+        if target == EMBEDDED:
+            web, server = None, None
+        else:
+            web = SERVERS[target](
+                folder=self._servers / name,
                 port_offset=offset,
-                log=self._state / "logs" / f"{server_name}.log",
+                name=f"{target}-{number}",
                 on_line=self._on_line,
-                lost=self._lost,
             )
+            self._held.callback(web.forget)
+            server = Component(web.name, web.start, self._lost)
 
         async def begin() -> ChildProcess:
-            ours = _embedded(offset) if server is None else server.agent_environment
-            own = self._settings.own_environment.get(number, {})
+            ours = _embedded(offset) if web is None else web.agent_environment
             return await self._begin_agent(name, {**ours, **self._settings.agent_environment, **own})
 
         instance = Instance(name, target, offset=offset, agent=Component(name, begin, self._lost), server=server)

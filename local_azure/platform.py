@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlencode
@@ -21,7 +22,7 @@ from azure.storage.queue.aio import QueueClient
 from local_azure.agent_process import start_agent
 from local_azure.azurite import Endpoints, start_azurite
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
-from local_azure.eventgrid.relay import start_relay
+from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH
@@ -31,7 +32,7 @@ from local_azure.instances import Instances
 from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
 from local_azure.processes.component import Component
 from local_azure.processes.listening import LOOPBACK
-from local_azure.processes.log_lines import captured
+from local_azure.processes.log_lines import LogFiles, captured
 from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.azure.key_encryption import FILE_PREFIX, make_key_file
@@ -40,22 +41,15 @@ from shared.config import STORAGE_SETTING, StorageAccess
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_azure.eventgrid.relay import EventGridRelay
     from local_azure.functions_host.keys import HostKeys
     from local_azure.instances import Instance
     from local_azure.processes.child import ChildEndedError, ChildProcess
 
 BLOB_EVENT_FUNCTION = "on_blob_event"
-EVENTS = "events"
-"""The name under which the Event Grid relay's lines appear."""
-TOPIC = "topic"
-"""The name under which the events appear that certcast sends out."""
-FOLDER = "folder"
-"""The name under which changes of a watched folder appear."""
 
-_RELAY_LOG = "certcast.eventgrid"
-_TOPIC_LOG = "certcast.topic"
-_FOLDER_LOG = "certcast.folder"
+# Of the parts in this process, and the names under which their lines appear: the Event Grid relay's, the events that
+# certcast sends out, and the changes of a watched folder.
+_LOGGERS = {"certcast.eventgrid": "events", "certcast.topic": "topic", "certcast.folder": "folder"}
 _KEY_BYTES = 32
 _Part = TypeVar("_Part")
 
@@ -76,13 +70,12 @@ class LocalPlatform:
         self.functions = Component("functions", self._begin_functions, self._lose)
         self.topic = TopicReceiver(secrets.token_urlsafe(_KEY_BYTES), settings.on_event)
         self._stack = AsyncExitStack()
-        self._loop = asyncio.get_running_loop()
-        self._failure: asyncio.Future[ChildEndedError] = self._loop.create_future()
+        self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
-        self._storage = Endpoints(blob_port=0, queue_port=settings.ports.queue, table_port=settings.ports.table)
+        self._storage = Endpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._functions_port = settings.ports.functions
         self._state = settings.state or Path()
-        self._instances = Instances(settings, begin_agent=self._begin_agent, on_line=self._line, lost=self._lose)
+        self._instances: Instances | None = None
         self._keys: HostKeys | None = None
         self._relay: EventGridRelay | None = None
         self._account: Account | None = None
@@ -131,7 +124,7 @@ class LocalPlatform:
     @property
     def instances(self) -> tuple[Instance, ...]:
         """The instances, in the order in which they joined; those that left are not among them."""
-        return self._instances.all
+        return _started(self._instances).all
 
     @property
     def agents(self) -> tuple[Component, ...]:
@@ -145,11 +138,11 @@ class LocalPlatform:
             ConfigurationError: Its port is taken, or a setting is wrong.
             ChildEndedError: It did not come up.
         """
-        return await self._instances.add()
+        return await _started(self._instances).add()
 
     async def remove_instance(self, name: str) -> None:
         """Have an instance leave in good order, its web server too; nobody waits for it from then on."""
-        await self._instances.remove(name)
+        await _started(self._instances).remove(name)
 
     def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
         """Where the instance at this place among `instances` serves a PortNumber."""
@@ -174,24 +167,7 @@ class LocalPlatform:
         try:
             self.settings.check()
             self._prepare_state()
-            self._stack.callback(self._instances.release)
-            self._instances.prepare(self._state)
-            self._capture(_RELAY_LOG, EVENTS)
-            self._capture(_TOPIC_LOG, TOPIC)
-            self._stack.push_async_callback(self.topic.stop)
-            await self.topic.start()
-            self._stack.push_async_callback(self.azurite.stop)
-            await self.azurite.start()
-            access = StorageAccess(connection_string=self._storage.connection_string)
-            self._account = await self._stack.enter_async_context(Account(access))
-            await self._account.create_all()
-            self._stack.push_async_callback(self.functions.stop)
-            self._stack.push_async_callback(self._stop_instances)
-            if self.settings.folder is not None:
-                self._capture(_FOLDER_LOG, FOLDER)
-                watch = FolderWatch(self.settings.folder, self._account.queues)
-                await watch.start()
-                self._stack.push_async_callback(watch.stop)
+            await self._start_storage()
             async with asyncio.TaskGroup() as starting:
                 starting.create_task(self._start_functions())
                 for instance in self.instances:
@@ -207,10 +183,26 @@ class LocalPlatform:
         """Stop everything in order: relay, instances, Functions host, storage."""
         await self._stack.aclose()
 
+    async def _start_storage(self) -> None:
+        """Start the storage account, and what goes to it before the Function and the agents do."""
+        self._stack.push_async_callback(self.topic.stop)
+        await self.topic.start()
+        self._stack.push_async_callback(self.azurite.stop)
+        await self.azurite.start()
+        access = StorageAccess(connection_string=self._storage.connection_string)
+        self._account = await self._stack.enter_async_context(Account(access))
+        await self._account.create_all()
+        self._stack.push_async_callback(self.functions.stop)
+        self._stack.push_async_callback(self._stop_instances)
+        if self.settings.folder is not None:
+            watch = FolderWatch(self.settings.folder, self._account.queues)
+            await watch.start()
+            self._stack.push_async_callback(watch.stop)
+
     async def _start_functions(self) -> None:
         """Start the Functions host, and then the relay, whose events go to it."""
         await self.functions.start()
-        self._relay = await start_relay(self._storage, self._delivery(), port=self.settings.ports.blob)
+        self._relay = await EventGridRelay(self._storage, self._delivery()).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
         await self._relay.delivery.validated()
 
@@ -231,19 +223,15 @@ class LocalPlatform:
             self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in ("logs", "storage"):
             (self._state / folder).mkdir(mode=0o700, exist_ok=True)
-        for old in (self._state / "logs").glob("*.log"):
-            old.unlink()
         make_key_file(self._key_file)
         self._keys = keys_in(self._keys_file)
-
-    def _capture(self, logger: str, component: str) -> None:
-        self._stack.enter_context(captured(logger, component, log=self.log_of(component), on_line=self._line))
-
-    def _line(self, component: str, line: str) -> None:
-        """Hand a line over; comes on any thread, at any time."""
-        on_line = self.settings.on_line
-        if on_line is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(on_line, component, line)
+        self._logs = self._stack.enter_context(LogFiles(self._state / "logs", self.settings.on_line))
+        for logger, name in _LOGGERS.items():
+            self._stack.enter_context(captured(logger, name, self._logs))
+        self._instances = Instances(
+            self.settings, self._state, begin_agent=self._begin_agent, on_line=self._logs, lost=self._lose
+        )
+        self._stack.callback(self._instances.release)
 
     def _delivery(self) -> EventDelivery:
         query = urlencode({"functionName": BLOB_EVENT_FUNCTION, "code": self.keys.eventgrid_extension})
@@ -251,17 +239,10 @@ class LocalPlatform:
             endpoint=f"{self.functions_url}{WEBHOOK_PATH}?{query}",
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
-        return EventDelivery(subscription, schedule=self.settings.schedule, faults=self.settings.faults)
+        return EventDelivery(subscription, faults=self.settings.faults)
 
     async def _begin_azurite(self) -> ChildProcess:
-        azurite = await start_azurite(
-            blob_port=self._storage.blob_port,
-            queue_port=self._storage.queue_port,
-            table_port=self._storage.table_port,
-            location=self._state / "storage",
-            log=self.log_of("azurite"),
-            on_line=self._line,
-        )
+        azurite = await start_azurite(self._storage, location=self._state / "storage", on_line=self._logs)
         self._storage = azurite.endpoints
         return azurite.process
 
@@ -273,24 +254,13 @@ class LocalPlatform:
         }
         if self.settings.folder is not None:
             ours["CERTCAST_FOLDER"] = str(self.settings.folder.resolve())
-        environment = self._environment(ours, self.settings.function_environment)
-        if self.settings.host == "func":
-            process, self._functions_port = await start_core_tools(
-                self.settings.root,
-                port=self._functions_port,
-                environment=environment,
-                log=self.log_of("functions"),
-                on_line=self._line,
-            )
-        else:
-            process, self._functions_port = await start_own_host(
-                self.settings.root,
-                port=self._functions_port,
-                keys_file=self._keys_file,
-                environment=environment,
-                log=self.log_of("functions"),
-                on_line=self._line,
-            )
+        begin = start_core_tools if self.settings.host == "func" else partial(start_own_host, keys_file=self._keys_file)
+        process, self._functions_port = await begin(
+            self.settings.root,
+            port=self._functions_port,
+            environment=self._environment(ours, self.settings.function_environment),
+            on_line=self._logs,
+        )
         return process
 
     async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
@@ -299,8 +269,7 @@ class LocalPlatform:
             folder=self.settings.root,
             account=_started(self._account),
             environment=self._environment({"CERTCAST_HEALTH_PORT": "0"}, settings),
-            log=self.log_of(name),
-            on_line=self._line,
+            on_line=self._logs,
         )
 
     async def _stop_instances(self) -> None:

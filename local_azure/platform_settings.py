@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from local_azure.azurite import REPOSITORY
-from local_azure.eventgrid.delivery import LOCAL_SCHEDULE, Faults, RetrySchedule
+from local_azure.eventgrid.delivery import Faults
 from local_azure.eventgrid.topic import ReceivedEvent
-from local_azure.processes.listening import ensure_free
-from local_azure.web_server import EMBEDDED, check_targets
+from local_azure.processes.listening import OFFSET_STEP, ensure_free
+from local_azure.servers.targets import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
 
 HTTPS_PORT = 443
-AGENT_PORT_STEP = 100
 _LAST_OFFSET = 65_000
 
 
@@ -53,13 +52,13 @@ class Ports:
         if len(chosen) < sum(port != 0 for port in (self.blob, self.queue, self.table, self.functions)):
             raise ConfigurationError("the blob, queue and table service and the Functions host need a port each")
         if self.agent_offset is not None:
-            last = self.agent_offset + AGENT_PORT_STEP * agents
+            last = self.agent_offset + OFFSET_STEP * agents
             if self.agent_offset < 0 or last > _LAST_OFFSET:
                 raise ConfigurationError(
                     f"the agents' port offset must be from 0 to {_LAST_OFFSET}, for the last of them too"
                 )
             for number in range(agents):
-                port = self.agent_offset + AGENT_PORT_STEP * number + HTTPS_PORT
+                port = self.agent_offset + OFFSET_STEP * number + HTTPS_PORT
                 chosen.setdefault(port, _purpose(number))
         for port, purpose in chosen.items():
             ensure_free(port, purpose)
@@ -72,7 +71,7 @@ class Ports:
         """
         if self.agent_offset is None:
             return None
-        offset = self.agent_offset + AGENT_PORT_STEP * number
+        offset = self.agent_offset + OFFSET_STEP * number
         ensure_free(offset + HTTPS_PORT, _purpose(number))
         return offset
 
@@ -100,7 +99,6 @@ class PlatformSettings:
         root: Folder of function_app.py.
         host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
         folder: Folder of PFX files that are served too, and watched; None for none.
-        schedule: When a failed event delivery is tried again.
         faults: What goes wrong with events on the way.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
@@ -116,7 +114,6 @@ class PlatformSettings:
     root: Path = REPOSITORY
     host: Literal["certcast", "func"] = "certcast"
     folder: Path | None = None
-    schedule: RetrySchedule = LOCAL_SCHEDULE
     faults: Faults = field(default_factory=Faults)
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from shared.upload import MAX_PORT
+from shared.binding import MAX_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

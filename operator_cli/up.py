@@ -9,13 +9,13 @@ import click
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, HTTPS_PORT, STANDARD_PORTS, PlatformSettings, Ports
-from local_azure.web_server import TARGETS
+from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
 from operator_cli.options import agents_option, targets_option
 from operator_cli.terminal import results, safe, say
 from shared.azure.blobs import UPLOADS_CONTAINER
-from shared.upload import MAX_PORT
+from shared.binding import MAX_PORT
 
 if TYPE_CHECKING:
     from rich.console import Console

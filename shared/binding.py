@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 ANY_ROLE = "*"
 """Stands in a row for every role."""
 
+MAX_PORT = 65_535
+
 
 class BindingState(StrEnum):
     """Whether a host and port is to be served."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, MAX_PORT
 from shared.bundle import BUNDLE_ID
 from shared.phrasing import shown
 from shared.verdict import VerdictCode, Violation
@@ -19,7 +19,6 @@ FOLDER_SCHEME = "folder"
 KEY_VAULT_SCHEME = "keyvault"
 SQL_SCHEME = "sql"
 
-MAX_PORT = 65_535
 DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
+from shared.bounded import Delays
 
 if TYPE_CHECKING:
     from local_azure.eventgrid.storage_event import Event
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("certcast.eventgrid")
 
 _ATTEMPT_TIMEOUT_S = 30.0
+_DELAYS = Delays((1, 1, 2, 5, 10))
 _PARALLEL_ATTEMPTS = 64
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})
 _NEVER_RETRIED = frozenset({400, 401, 403, 413})
@@ -56,30 +58,22 @@ class Subscription:
 class RetrySchedule:
     """When a failed delivery is tried again, and when it is given up.
 
+    A person waits here, so that it is sooner than Event Grid's 10, 30, 60, 300 seconds and more; a host that is started
+    late has its events within a second or two.
+
     Attributes:
-        delays_s: Wait after the first, second … failure; the last one repeats.
-        refused_delay_s: Wait after a refused connection, where that differs: the endpoint has not started yet.
-        max_attempts: Attempts in all.
+        delays: Waits after the first, second … failure.
+        refused_delay_s: Wait after a refused connection: the endpoint has not started yet.
         time_to_live_s: Age at which an event is dropped.
     """
 
-    delays_s: tuple[float, ...]
-    refused_delay_s: float | None = None
-    max_attempts: int | None = 30
+    delays: Delays = _DELAYS
+    refused_delay_s: float = 1.0
     time_to_live_s: float = 86_400.0
 
     def delay_s(self, failures: int, *, refused: bool) -> float:
         """The wait after so many failures in a row."""
-        if refused and self.refused_delay_s is not None:
-            return self.refused_delay_s
-        return self.delays_s[min(failures, len(self.delays_s)) - 1]
-
-
-EVENT_GRID_SCHEDULE = RetrySchedule(delays_s=(10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200))
-"""Azure's own."""
-
-LOCAL_SCHEDULE = RetrySchedule(delays_s=(1, 1, 2, 5, 10), refused_delay_s=1, max_attempts=None)
-"""For one machine, where a person waits: a host started later has its events within a second or two."""
+        return self.refused_delay_s if refused else self.delays[failures - 1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +103,12 @@ class EventDelivery:
     """
 
     def __init__(
-        self, subscription: Subscription, *, schedule: RetrySchedule = LOCAL_SCHEDULE, faults: Faults | None = None
+        self, subscription: Subscription, *, schedule: RetrySchedule | None = None, faults: Faults | None = None
     ) -> None:
         self.subscription = subscription
         self.counts: Counter[str] = Counter()
-        self._schedule = schedule
-        self._faults = faults or Faults()
-        self._random = random.Random(self._faults.seed)  # noqa: S311 - disorder, not secrecy
+        self._schedule = schedule or RetrySchedule()
+        self.faults = faults or Faults()
         self._session: aiohttp.ClientSession | None = None
         self._validated = asyncio.Event()
         self._attempts = asyncio.Semaphore(_PARALLEL_ATTEMPTS)
@@ -132,11 +125,6 @@ class EventDelivery:
         self._faults = faults
         self._random = random.Random(faults.seed)  # noqa: S311 - disorder, not secrecy
 
-    @property
-    def pending(self) -> int:
-        """How many deliveries are waiting or under way."""
-        return len(self._tasks)
-
     async def start(self) -> None:
         """Begin the validation handshake; events posted before it succeeds wait for it."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_ATTEMPT_TIMEOUT_S))
@@ -144,8 +132,8 @@ class EventDelivery:
 
     async def stop(self) -> None:
         """Stop delivering; what is undelivered is forgotten."""
-        if self.pending:
-            log.warning("%d events were not delivered before the relay stopped", self.pending)
+        if self._tasks:
+            log.warning("%d events were not delivered before the relay stopped", len(self._tasks))
         tasks = [*self._tasks, *([self._handshake] if self._handshake else [])]
         for task in tasks:
             task.cancel()
@@ -191,8 +179,6 @@ class EventDelivery:
             wait_s = self._schedule.delay_s(attempt, refused=status is None)
             if status in _NEVER_RETRIED:
                 reason = "which is never retried"
-            elif self._schedule.max_attempts is not None and attempt >= self._schedule.max_attempts:
-                reason = f"after {attempt} attempts"
             elif loop.time() + wait_s > expires:
                 reason = "and it is too old"
             else:

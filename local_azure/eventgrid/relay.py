@@ -1,14 +1,14 @@
 """The Event Grid relay: stands in front of Azurite's blob service and posts the event for every write that succeeded.
 
-What a request changes is told by `blob_request.py`, what its event looks like by `storage_event.py`; requests travel
-through `passthrough.py`, and events through `event_delivery.py`.
+`blob_request.py` reads what a request changes, `storage_event.py` makes its event; requests travel through
+`passthrough.py`, and events through `delivery.py`.
 """
 
 from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -20,7 +20,7 @@ from local_azure.eventgrid.blob_request import Operation, batch_changes, batch_s
 from local_azure.eventgrid.ordered_writes import WriteOrder
 from local_azure.eventgrid.passthrough import HEADER_LIMIT, Passthrough, body_of, restore_headers
 from local_azure.eventgrid.storage_event import BlobFacts, Sequencer, event_type, storage_event
-from local_azure.processes.listening import LOOPBACK, port_error
+from local_azure.processes.listening import LOOPBACK, listen
 
 if TYPE_CHECKING:
     from local_azure.azurite import Endpoints
@@ -35,16 +35,20 @@ _HTTP_SUCCESS = range(200, 300)
 
 
 class EventGridRelay:
-    """A running relay; made by `start_relay`.
+    """A relay in front of an Azurite.
+
+    Args:
+        upstream: Azurite's own endpoints.
+        delivery: The subscription its events go to; started and stopped with the relay.
 
     Attributes:
-        delivery: The subscription its events go to.
+        delivery: As given.
+        port: The port it listens on, which clients take for the account's blob service.
     """
 
     def __init__(self, upstream: Endpoints, delivery: EventDelivery) -> None:
         self.delivery = delivery
-        self._upstream = upstream
-        self._port = 0
+        self.port = 0
         self._order = WriteOrder()
         self._sequencer = Sequencer()
         self._passthrough = Passthrough(f"http://{LOOPBACK}:{upstream.blob_port}")
@@ -61,23 +65,19 @@ class EventGridRelay:
             shutdown_timeout=_SHUTDOWN_S,
         )
 
-    @property
-    def port(self) -> int:
-        """The port it listens on, which clients take for the account's blob service."""
-        return self._port
-
-    async def listen(self, port: int) -> None:
-        """Begin to accept requests; 0 is a free port.
+    async def start(self, port: int = 0) -> Self:
+        """Begin to answer requests, on a free port for 0, and to deliver events.
 
         Raises:
             ConfigurationError: The port is taken or not allowed; the text names the cure.
         """
-        await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, LOOPBACK, port).start()
-        except OSError as error:
-            raise port_error(error, port, "the blob service") from None
-        self._port = self._runner.addresses[0][1]
+            self.port = await listen(self._runner, LOOPBACK, port, "the blob service")
+            await self.delivery.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
 
     async def stop(self) -> None:
         """Stop accepting requests and delivering events; what is undelivered is forgotten."""
@@ -154,7 +154,7 @@ class EventGridRelay:
         event = storage_event(
             change,
             facts,
-            account_url=f"http://{LOOPBACK}:{self._port}/{ACCOUNT_NAME}",
+            account_url=f"http://{LOOPBACK}:{self.port}/{ACCOUNT_NAME}",
             request_id=request_id,
             client_request_id=request.headers.get("x-ms-client-request-id"),
             sequencer=self._sequencer.next(),
@@ -181,24 +181,3 @@ def _put_facts(change: BlobChange, request: web.Request, answer: aiohttp.ClientR
 
 def _etag(answer: aiohttp.ClientResponse) -> str:
     return answer.headers.get(hdrs.ETAG, "").strip('"')
-
-
-async def start_relay(upstream: Endpoints, delivery: EventDelivery, *, port: int = 0) -> EventGridRelay:
-    """Start the relay in front of an Azurite, and the delivery of its events.
-
-    Args:
-        upstream: Azurite's own endpoints.
-        delivery: The subscription the events go to; started here, stopped with the relay.
-        port: Port to listen on; 0 is a free one.
-
-    Raises:
-        ConfigurationError: The port is taken or not allowed.
-    """
-    relay = EventGridRelay(upstream, delivery)
-    try:
-        await relay.listen(port)
-        await delivery.start()
-    except BaseException:
-        await relay.stop()
-        raise
-    return relay

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from local_azure.processes.listening import LOOPBACK, port_error
+from local_azure.processes.listening import LOOPBACK, listen
 from shared.phrasing import shown
 
 if TYPE_CHECKING:
@@ -87,18 +87,11 @@ class TopicReceiver:
         Raises:
             ConfigurationError: The port is taken or not allowed; the text names the cure.
         """
-        wanted = port or self._port
         app = web.Application(client_max_size=_LIMIT_BYTES)
         app.router.add_post(EVENTS_PATH, self._take)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, LOOPBACK, wanted).start()
-        except OSError as error:
-            await runner.cleanup()
-            raise port_error(error, wanted, "the event topic") from None
+        self._port = await listen(runner, LOOPBACK, port or self._port, "the event topic")
         self._runner = runner
-        self._port = runner.addresses[0][1]
         return self
 
     async def stop(self) -> None:

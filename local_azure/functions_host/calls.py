@@ -8,20 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import threading
 import time
-import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import azure.functions as func
-
-from local_azure.functions_host.index import converter
+from local_azure.functions_host.index import converter, place
+from shared.messages import new_traceparent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,40 +51,6 @@ class Outcome:
         return self.error is None
 
 
-class _Context(func.Context):
-    """The context of one invocation; its trace context, too."""
-
-    def __init__(self, function: Function, root: Path, trace_parent: str) -> None:
-        self._invocation_id = str(uuid.uuid4())
-        self._function = function
-        self._root = root
-        self._trace_parent = trace_parent
-
-    @property
-    def invocation_id(self) -> str:
-        return self._invocation_id
-
-    @property
-    def thread_local_storage(self) -> Any:  # noqa: ANN401 - as declared
-        return threading.local
-
-    @property
-    def function_name(self) -> str:
-        return self._function.name
-
-    @property
-    def function_directory(self) -> str:
-        return str(self._root)
-
-    @property
-    def trace_context(self) -> Any:  # noqa: ANN401 - azure.functions does not export its TraceContext
-        return SimpleNamespace(trace_parent=self._trace_parent, trace_state="", attributes={})
-
-    @property
-    def retry_context(self) -> Any:  # noqa: ANN401 - nor its RetryContext
-        return SimpleNamespace(retry_count=0, max_retry_count=0, exception=None)
-
-
 class Invoker:
     """Invokes functions of one app; synchronous ones on threads, as many as the worker's own pool has."""
 
@@ -118,7 +81,7 @@ class Invoker:
                 outcome = Outcome(value=await self._call(function, data, metadata, trace_parent))
         except Exception as error:  # noqa: BLE001 - whatever the app's own code raises
             overrun = limit.expired() and isinstance(error, TimeoutError)
-            said = f"it ran longer than {self._timeout_s:g} s" if overrun else f"{error}{self._place(error)}"
+            said = f"it ran longer than {self._timeout_s:g} s" if overrun else f"{error}{place(error, self._root)}"
             outcome = Outcome(error=f"{type(error).__name__}: {said}")
         elapsed_ms = (time.monotonic() - began) * 1000
         if outcome.succeeded:
@@ -132,8 +95,7 @@ class Invoker:
     ) -> object:
         arguments = {function.parameter: converter(function.kind).decode(data, trigger_metadata=metadata)}
         if function.wants_context:
-            new_trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
-            arguments["context"] = _Context(function, self._root, trace_parent or new_trace)
+            arguments["context"] = self._context(function, trace_parent or new_traceparent())
         if asyncio.iscoroutinefunction(function.call):
             value = await function.call(**arguments)
         else:
@@ -143,8 +105,13 @@ class Invoker:
             raise TypeError(f"{function.name} returned a value and has no $return binding")
         return value
 
-    def _place(self, error: Exception) -> str:
-        """Where in the app an exception arose."""
-        root = str(self._root)
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(root)]
-        return f" ({frames[-1].filename.removeprefix(root)[1:]}, line {frames[-1].lineno})" if frames else ""
+    def _context(self, function: Function, trace_parent: str) -> SimpleNamespace:
+        """What an azure.functions.Context tells of an invocation."""
+        return SimpleNamespace(
+            invocation_id=str(uuid.uuid4()),
+            function_name=function.name,
+            function_directory=str(self._root),
+            thread_local_storage=threading.local,
+            trace_context=SimpleNamespace(trace_parent=trace_parent, trace_state="", attributes={}),
+            retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
+        )

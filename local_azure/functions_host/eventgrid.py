@@ -15,7 +15,7 @@ from aiohttp import web
 from azure.functions.meta import Datum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
     from local_azure.functions_host.calls import Invoker
     from local_azure.functions_host.index import Function
@@ -29,15 +29,14 @@ WEBHOOK_PATH = "/runtime/webhooks/eventgrid"
 class EventGridWebhook:
     """Answers the webhook for every function with an Event Grid trigger."""
 
-    def __init__(self, functions: Mapping[str, Function], invoker: Invoker, keys: HostKeys) -> None:
-        self._functions = {name.lower(): function for name, function in functions.items()}
+    def __init__(self, functions: Iterable[Function], invoker: Invoker, keys: HostKeys) -> None:
+        self._functions = {function.name.lower(): function for function in functions}
         self._invoker = invoker
         self._keys = keys
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request, whatever its method."""
-        given = request.headers.get("x-functions-key") or request.query.get("code")
-        if not self._keys.opens("system", given):
+        if not self._keys.admit(request, "system"):
             return web.Response(status=401)
         name = request.query.get("functionName", "")
         function = self._functions.get(name.lower())

@@ -22,23 +22,21 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local_azure.functions_host.calls import Invoker
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH, EventGridWebhook
-from local_azure.functions_host.http import Admin, HttpTriggers
+from local_azure.functions_host.http import Admin, HttpTriggers, not_found
 from local_azure.functions_host.index import load_functions
 from local_azure.functions_host.keys import keys_in
-from local_azure.functions_host.ncrontab import parse
 from local_azure.functions_host.queues import QueueListener
-from local_azure.functions_host.route_template import parse_route
+from local_azure.functions_host.routes import paths
 from local_azure.functions_host.settings import connection, read_host_json, read_local_settings, resolve
-from local_azure.functions_host.timers import TimerListener
-from local_azure.processes.listening import port_error
+from local_azure.functions_host.timers import TimerListener, parse_schedule
+from local_azure.processes.listening import LOOPBACK, listen
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.keys import HostKeys
-    from local_azure.functions_host.route_template import Route
     from local_azure.functions_host.settings import Connection, HostSettings
 
 READY = "Functions host is listening at http://"
@@ -102,10 +100,7 @@ class FunctionsHost:
             return QueueListener(function, queue, service, self._invoker, self._settings.queues)
         if function.kind == "timerTrigger":
             expression = resolve(str(function.trigger["schedule"]), self._environment, purpose)
-            try:
-                return TimerListener(function, parse(expression), self._invoker)
-            except ValueError as error:
-                raise ConfigurationError(f"{purpose}: {error}") from None
+            return TimerListener(function, parse_schedule(expression, purpose), self._invoker)
         return None
 
     async def _service(self, to: Connection) -> QueueServiceClient:
@@ -122,43 +117,26 @@ class FunctionsHost:
         return self._services[to]
 
     async def _serve(self, address: str, port: int) -> int:
-        of_kind = {
-            kind: {function.name: function for function in self._functions if function.kind == kind}
-            for kind in ("eventGridTrigger", "httpTrigger")
-        }
-        webhook = EventGridWebhook(of_kind["eventGridTrigger"], self._invoker, self._keys)
-        http = HttpTriggers(self._routed(of_kind["httpTrigger"].values()), self._invoker, self._keys)
-        admin = Admin({function.name: function for function in self._functions}, self._invoker, self._keys)
-
-        async def anything(request: web.Request) -> web.StreamResponse:
-            # The host's paths ignore case, and both spellings of this one are in use.
-            if request.path.lower().rstrip("/") == WEBHOOK_PATH:
-                return await webhook.answer(request)
-            return await http.answer(request)
-
-        app = web.Application(client_max_size=_LARGEST_REQUEST)
+        webhook = EventGridWebhook(self._of_kind("eventGridTrigger"), self._invoker, self._keys)
+        http = HttpTriggers(self._invoker, self._keys)
+        admin = Admin(self._functions, self._invoker, self._keys)
+        app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[not_found])
         app.router.add_get("/admin/host/status", admin.status)
         app.router.add_post("/admin/functions/{name}", admin.run)
-        app.router.add_route("*", r"/{rest:[\s\S]*}", anything)
+        app.router.add_route("*", paths(WEBHOOK_PATH.removeprefix("/"), "the Event Grid webhook")[0], webhook.answer)
+        http.register(app.router, [(self._route(function), function) for function in self._of_kind("httpTrigger")])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
-        await runner.setup()
+        port = await listen(runner, address, port, "the Functions host")
         self._stack.push_async_callback(runner.cleanup)
         self._stack.push_async_callback(admin.stop)
-        try:
-            await web.TCPSite(runner, address, port).start()
-        except OSError as error:
-            raise port_error(error, port, "the Functions host") from None
-        return int(runner.addresses[0][1])
+        return port
 
-    def _routed(self, functions: Iterable[Function]) -> list[tuple[Route, Function]]:
-        routed = []
-        for function in functions:
-            route = resolve(str(function.trigger["route"]), self._environment, f"function {function.name}")
-            try:
-                routed.append((parse_route(f"{self._settings.route_prefix}/{route}"), function))
-            except ValueError as error:
-                raise ConfigurationError(f"function {function.name}: {error}") from None
-        return routed
+    def _of_kind(self, kind: str) -> list[Function]:
+        return [function for function in self._functions if function.kind == kind]
+
+    def _route(self, function: Function) -> str:
+        route = resolve(str(function.trigger["route"]), self._environment, f"function {function.name}")
+        return f"{self._settings.route_prefix}/{route.strip('/')}".strip("/")
 
 
 async def run(host: FunctionsHost, *, address: str, port: int) -> None:
@@ -183,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m local_azure.functions_host", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="folder of function_app.py (the current one)")
-    parser.add_argument("--address", default="127.0.0.1", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--address", default=LOOPBACK, help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, default=7071, help="port to listen on; 0 is a free one (7071)")
     parser.add_argument("--keys", type=Path, help="file the host's keys are kept in (.certcast/functions-keys.json)")
     options = parser.parse_args(arguments)

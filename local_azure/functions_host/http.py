@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,15 +18,17 @@ from azure.functions.meta import Datum
 
 from local_azure.functions_host.index import converter
 from local_azure.functions_host.queues import body_datum
+from local_azure.functions_host.routes import paths, precedence
 from local_azure.functions_host.timers import timer_datum
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
+
+    from aiohttp.typedefs import Handler
 
     from local_azure.functions_host.calls import Invoker, Outcome
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.keys import HostKeys
-    from local_azure.functions_host.route_template import Route
 
 log = logging.getLogger("certcast.host")
 
@@ -35,36 +38,50 @@ _NEVER_PASSED_ON = frozenset({"content-length", "transfer-encoding", "connection
 class HttpTriggers:
     """Answers requests for the functions with an HTTP trigger."""
 
-    def __init__(self, routed: Sequence[tuple[Route, Function]], invoker: Invoker, keys: HostKeys) -> None:
-        self._routed = sorted(routed, key=lambda pair: pair[0].precedence)
+    def __init__(self, invoker: Invoker, keys: HostKeys) -> None:
         self._invoker = invoker
         self._keys = keys
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request, with 404 where no route has its path and method."""
-        path = request.raw_path.partition("?")[0].removeprefix("/")
-        for route, function in self._routed:
-            values = route.match(path)
-            methods = {str(method).upper() for method in function.trigger.get("methods") or ()}
-            if values is None or (methods and request.method not in methods):
-                continue
-            level = str(function.trigger.get("authLevel", "function")).lower()
-            given = request.headers.get("x-functions-key") or request.query.get("code")
-            if not self._keys.opens(level, given):
-                return web.Response(status=401)
-            data = await _request_datum(request, values)
-            outcome = await self._invoker.invoke(function, data, trace_parent=request.headers.get("traceparent", ""))
-            if not outcome.succeeded:
-                return web.Response(status=500)
-            return _response(function, outcome.value)
+    def register(self, router: web.UrlDispatcher, routes: Iterable[tuple[str, Function]]) -> None:
+        """Have the requests for some functions come here.
+
+        Args:
+            router: The host's.
+            routes: Route templates, the prefix included, and which function each belongs to.
+
+        Raises:
+            ConfigurationError: A route is no template, or has a constraint that this host does not know.
+        """
+        for template, function in sorted(routes, key=lambda route: precedence(route[0])):
+            for path in paths(template, f"function {function.name}"):
+                resource = web.DynamicResource(path)
+                for method in {str(method).upper() for method in function.trigger.get("methods") or ("*",)}:
+                    resource.add_route(method, partial(self._answer, function))
+                router.register_resource(resource)
+
+    async def _answer(self, function: Function, request: web.Request) -> web.Response:
+        level = str(function.trigger.get("authLevel", "function")).lower()
+        if not self._keys.admit(request, level):
+            return web.Response(status=401)
+        data = await _request_datum(request)
+        outcome = await self._invoker.invoke(function, data, trace_parent=request.headers.get("traceparent", ""))
+        return _response(function, outcome.value) if outcome.succeeded else web.Response(status=500)
+
+
+@web.middleware
+async def not_found(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer 404 where no route has the path, and also where none has it with the method."""
+    try:
+        return await handler(request)
+    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         return web.Response(status=404)
 
 
 class Admin:
     """The `/admin` endpoints, which want the master key."""
 
-    def __init__(self, functions: Mapping[str, Function], invoker: Invoker, keys: HostKeys) -> None:
-        self._functions = functions
+    def __init__(self, functions: Iterable[Function], invoker: Invoker, keys: HostKeys) -> None:
+        self._functions = {function.name: function for function in functions}
         self._invoker = invoker
         self._keys = keys
         self._running: set[asyncio.Task[Outcome]] = set()
@@ -77,13 +94,13 @@ class Admin:
 
     async def status(self, request: web.Request) -> web.Response:
         """`GET /admin/host/status`."""
-        if not self._allowed(request):
+        if not self._keys.admit(request, "admin"):
             return web.Response(status=401)
         return web.json_response({"state": "Running", "functions": sorted(self._functions)})
 
     async def run(self, request: web.Request) -> web.Response:
         """`POST /admin/functions/{name}`: run a function now that has no HTTP trigger; the answer does not wait."""
-        if not self._allowed(request):
+        if not self._keys.admit(request, "admin"):
             return web.Response(status=401)
         function = self._functions.get(request.match_info["name"])
         if function is None:
@@ -100,9 +117,6 @@ class Admin:
         task.add_done_callback(self._running.discard)
         return web.Response(status=202)
 
-    def _allowed(self, request: web.Request) -> bool:
-        return self._keys.opens("admin", request.headers.get("x-functions-key") or request.query.get("code"))
-
 
 def _manual(function: Function, given: str) -> Datum:
     if function.kind == "timerTrigger":
@@ -110,7 +124,7 @@ def _manual(function: Function, given: str) -> Datum:
     return body_datum(given.encode()) if function.kind == "queueTrigger" else Datum(given, "json")
 
 
-async def _request_datum(request: web.Request, route_values: Mapping[str, str]) -> Datum:
+async def _request_datum(request: web.Request) -> Datum:
     def texts(values: Mapping[str, str]) -> dict[str, Datum]:
         return {name: Datum(value, "string") for name, value in values.items()}
 
@@ -120,7 +134,7 @@ async def _request_datum(request: web.Request, route_values: Mapping[str, str]) 
             "url": Datum(str(request.url), "string"),
             "headers": texts(request.headers),
             "query": texts(request.query),
-            "params": texts(route_values),
+            "params": texts({name: value for name, value in request.match_info.items() if not name.startswith("_")}),
             "body": Datum(await request.read(), "bytes"),
         },
         "http",

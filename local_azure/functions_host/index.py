@@ -16,6 +16,7 @@ import traceback
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from azure.functions import Context, FunctionApp
@@ -24,7 +25,6 @@ from azure.functions.meta import get_binding_registry
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import ModuleType
 
 TRIGGERS = frozenset({"eventGridTrigger", "queueTrigger", "timerTrigger", "httpTrigger"})
@@ -79,7 +79,7 @@ def load_functions(root: Path) -> list[Function]:
     try:
         module = importlib.import_module(_MODULE)
     except Exception as error:  # noqa: BLE001 - whatever the app's own code raises
-        raise ConfigurationError(f"{path} does not load: {_where(error, root)}") from None
+        raise ConfigurationError(f"{path} does not load: {type(error).__name__}: {error}{place(error, root)}") from None
     return functions_of(module)
 
 
@@ -141,8 +141,7 @@ def _check_annotations(name: str, call: Callable[..., Any], trigger: Mapping[str
         raise ValueError(f"function {name}: context must be an azure.functions.Context")
 
 
-def _where(error: Exception, root: Path) -> str:
-    """The error with the line of the app that raised it."""
+def place(error: Exception, root: Path) -> str:
+    """Where in an app an exception arose, to stand behind it; empty where it was elsewhere."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(root))]
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"
+    return f" ({Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno})" if frames else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from aiohttp import web
 
 _KEY_BYTES = 40
 _NAMES = ("master", "function", "eventgrid_extension")
@@ -35,22 +37,22 @@ class HostKeys:
     function: str = field(repr=False)
     eventgrid_extension: str = field(repr=False)
 
-    def opens(self, level: str, given: str | None) -> bool:
-        """Whether a key may call something of a level: `anonymous`, `function`, `system` or `admin`."""
+    def admit(self, request: web.Request, level: str) -> bool:
+        """Whether a request may call something of a level: `anonymous`, `function`, `system` or `admin`."""
         if level == "anonymous":
             return True
+        given = request.headers.get("x-functions-key") or request.query.get("code") or ""
         fitting = {
             "function": (self.master, self.function),
             "system": (self.master, self.eventgrid_extension),
             "admin": (self.master,),
         }[level]
-        return any(compare_digest(key.encode(), (given or "").encode()) for key in fitting)
+        return any(compare_digest(key.encode(), given.encode()) for key in fitting)
 
 
 def make_keys() -> HostKeys:
     """Make new keys."""
-    master, function, eventgrid = (secrets.token_urlsafe(_KEY_BYTES) for _ in _NAMES)
-    return HostKeys(master=master, function=function, eventgrid_extension=eventgrid)
+    return HostKeys(**{name: secrets.token_urlsafe(_KEY_BYTES) for name in _NAMES})
 
 
 def keys_in(path: Path) -> HostKeys:
@@ -65,14 +67,13 @@ def keys_in(path: Path) -> HostKeys:
         return _read(path)
     keys = make_keys()
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump({name: getattr(keys, name) for name in _NAMES}, file)
+        json.dump(asdict(keys), file)
     return keys
 
 
 def _read(path: Path) -> HostKeys:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        master, function, eventgrid = (str(document[name]) for name in _NAMES)
+        return HostKeys(**{name: str(document[name]) for name in _NAMES})
     except (ValueError, KeyError, TypeError):
         raise ConfigurationError(f"{path} does not hold the keys of a Functions host: delete it") from None
-    return HostKeys(master=master, function=function, eventgrid_extension=eventgrid)

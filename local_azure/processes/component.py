@@ -67,11 +67,6 @@ class Component:
         """Its process id while it runs."""
         return self._process.pid if self._process is not None and self.running else None
 
-    @property
-    def last_lines(self) -> list[str]:
-        """The latest lines of its output, oldest first."""
-        return self._process.last_lines if self._process is not None else []
-
     async def start(self) -> None:
         """Start it and wait until it is ready; does nothing when it runs already."""
         if self.running:

@@ -1,4 +1,4 @@
-"""Ports on the loopback interface: what to say when one cannot be had, and how free ones are found."""
+"""Ports on the loopback interface: listening, what to say when one cannot be had, and how free ones are found."""
 
 from __future__ import annotations
 
@@ -6,41 +6,39 @@ import errno
 import random
 import socket
 import sys
-from contextlib import ExitStack, closing
-from typing import Self
+from contextlib import ExitStack, closing, contextmanager
+from typing import TYPE_CHECKING
 
+from aiohttp import web
+
+from shared.binding import MAX_PORT
 from shared.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LOOPBACK = "127.0.0.1"
 """The one address the local cloud is bound to."""
 
-_LAST_PORT = 65_535
-_FIRST_OFFSET, _LAST_OFFSET, _OFFSET_STEP = 9_000, 24_000, 100
+OFFSET_STEP = 100
+"""How far the port offsets of two agents are apart."""
+
+_FIRST_OFFSET, _LAST_OFFSET = 9_000, 24_000
 _TRIES = 200
 _LOW_PORTS = range(2_000, _FIRST_OFFSET)
 """Below those of agents, and below those that operating systems hand out for outgoing connections."""
 
 
-def port_taken(port: int, purpose: str) -> ConfigurationError:
-    """The error for a port that another program listens on."""
-    return ConfigurationError(
-        f"port {port} for {purpose} is taken by another program (perhaps another `certcast up`):"
-        " stop it, or choose another port"
-    )
-
-
-def port_forbidden(port: int, purpose: str) -> ConfigurationError:
-    """The error for a port that this user may not listen on."""
-    return ConfigurationError(f"port {port} for {purpose} may not be used by this user: choose one above 1023")
-
-
-def port_error(error: OSError, port: int, purpose: str) -> Exception:
-    """What to raise instead of the operating system's own error; that error itself where it is about something else."""
-    if error.errno == errno.EADDRINUSE:
-        return port_taken(port, purpose)
-    if error.errno == errno.EACCES:
-        return port_forbidden(port, purpose)
-    return error
+def port_error(code: int | None, port: int, purpose: str) -> ConfigurationError | None:
+    """What to say of a port that cannot be had; None where the system's error code is about something else."""
+    if code == errno.EADDRINUSE:
+        return ConfigurationError(
+            f"port {port} for {purpose} is taken by another program (perhaps another `certcast up`):"
+            " stop it, or choose another port"
+        )
+    if code == errno.EACCES:
+        return ConfigurationError(f"port {port} for {purpose} may not be used by this user: choose one above 1023")
+    return None
 
 
 def ensure_free(port: int, purpose: str) -> None:
@@ -49,21 +47,21 @@ def ensure_free(port: int, purpose: str) -> None:
     Raises:
         ConfigurationError: It is taken, forbidden or no port.
     """
-    if not 0 < port <= _LAST_PORT:
-        raise ConfigurationError(f"{port} is no port for {purpose}: choose one from 1 to {_LAST_PORT}")
+    if not 0 < port <= MAX_PORT:
+        raise ConfigurationError(f"{port} is no port for {purpose}: choose one from 1 to {MAX_PORT}")
     try:
         _bound(port).close()
     except OSError as error:
-        raise port_error(error, port, purpose) from None
+        raise port_error(error.errno, port, purpose) or error from None
 
 
 def free_port(length: int = 1) -> int:
-    """A port that nobody listens on now, for a program that cannot choose one for itself.
+    """A port that no program listens on now, for one that cannot choose for itself.
 
     Not the operating system's choice: until the program listens, an outgoing connection could be given that one.
 
     Args:
-        length: How many ports on end are to be free from this one on.
+        length: How many ports in a row are to be free, this one first.
 
     Raises:
         ConfigurationError: None was found.
@@ -73,7 +71,7 @@ def free_port(length: int = 1) -> int:
         with ExitStack() as held:
             try:
                 for port in range(first, first + length):
-                    # Listening, because Linux lets several hold a port on which nobody listens.
+                    # Listening, because Linux lets several hold a port on which none listens.
                     held.enter_context(closing(_bound(port))).listen()
             except OSError:
                 continue
@@ -81,45 +79,50 @@ def free_port(length: int = 1) -> int:
     raise ConfigurationError(f"no free port was found on {LOOPBACK}")
 
 
-class PortOffsets:
-    """Offsets for the ports of several agents, of which no other process that asks here gets any.
+@contextmanager
+def port_offsets(count: int, *, ports: tuple[int, ...] = (443, 8443)) -> Iterator[range]:
+    """Offsets a hundred apart for the ports of several agents; until the end no other process that asks gets them.
 
-    Attributes:
-        offsets: One for each agent, a hundred apart.
+    An offset is reserved by listening on the port of its own number. All stay below the ports that operating systems
+    hand out for outgoing connections.
+
+    Args:
+        count: How many agents there are.
+        ports: What each agent listens on, the offset added.
+
+    Raises:
+        ConfigurationError: There is no such row of offsets.
     """
+    for _ in range(_TRIES):
+        first = random.randrange(_FIRST_OFFSET, _LAST_OFFSET - OFFSET_STEP * count, OFFSET_STEP)  # noqa: S311
+        offsets = range(first, first + OFFSET_STEP * count, OFFSET_STEP)
+        with ExitStack() as held:
+            try:
+                for offset in offsets:
+                    # Listening, because Linux lets several hold a port on which none listens.
+                    held.enter_context(closing(_bound(offset))).listen()
+                    for port in ports:
+                        _bound(offset + port).close()
+            except OSError:
+                continue
+            yield offsets
+            return
+    raise ConfigurationError(f"there are no free ports for {count} agents on {LOOPBACK}")
 
-    def __init__(self, offsets: range, held: ExitStack) -> None:
-        self.offsets = offsets
-        self._held = held
 
-    @classmethod
-    def reserve(cls, count: int, *, ports: tuple[int, ...] = (443, 8443)) -> Self:
-        """Find offsets at which these ports are free for each agent.
+async def listen(runner: web.AppRunner, address: str, port: int, purpose: str) -> int:
+    """Begin to answer requests; returns the port, which is a free one for 0.
 
-        An offset is reserved by listening on the port of its own number. All stay below the ports that operating
-        systems hand out for outgoing connections.
-
-        Raises:
-            ConfigurationError: There is no such row of offsets.
-        """
-        for _ in range(_TRIES):
-            first = random.randrange(_FIRST_OFFSET, _LAST_OFFSET - _OFFSET_STEP * count, _OFFSET_STEP)  # noqa: S311
-            offsets = range(first, first + _OFFSET_STEP * count, _OFFSET_STEP)
-            with ExitStack() as stack:
-                try:
-                    for offset in offsets:
-                        # Listening, because Linux lets several hold a port on which nobody listens.
-                        stack.enter_context(closing(_bound(offset))).listen()
-                        for port in ports:
-                            _bound(offset + port).close()
-                except OSError:
-                    continue
-                return cls(offsets, stack.pop_all())
-        raise ConfigurationError(f"there are no free ports for {count} agents on {LOOPBACK}")
-
-    def release(self) -> None:
-        """Let others have them."""
-        self._held.close()
+    Raises:
+        ConfigurationError: The port is taken or forbidden; the text names the cure.
+    """
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise port_error(error.errno, port, purpose) or error from None
+    return int(runner.addresses[0][1])
 
 
 def _bound(port: int) -> socket.socket:

@@ -1,12 +1,11 @@
-"""Log lines of a part that runs in this process, taken the way that the other parts' output takes."""
+"""Log files, one for each part of the local cloud, that only their owner may read."""
 
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
-
-from local_azure.processes.child import appending
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,39 +14,58 @@ if TYPE_CHECKING:
     from local_azure.processes.child import OnLine
 
 
-@contextmanager
-def captured(logger: str, component: str, *, log: Path, on_line: OnLine) -> Iterator[None]:
-    """Append what a logger says to a file that only its owner may read, and hand its lines over.
+class LogFiles:
+    """The files, open until the block ends.
 
     Args:
-        logger: The logger's name.
-        component: What the lines are said to be from.
-        log: The file.
-        on_line: Called with the component and each line, on any thread.
+        folder: Where they are; those of an earlier run are deleted.
+        on_line: Called with each name and line too.
     """
-    its_log = logging.getLogger(logger)
-    appending(log).close()
-    in_file = logging.FileHandler(log, encoding="utf-8")
-    in_file.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    handed_over = _OnLine(component, on_line)
-    handed_over.setFormatter(in_file.formatter)
-    with ExitStack() as stack:
-        stack.callback(its_log.setLevel, its_log.level)
-        its_log.setLevel(logging.INFO)
-        for handler in (in_file, handed_over):
-            its_log.addHandler(handler)
-            stack.callback(handler.close)
-            stack.callback(its_log.removeHandler, handler)
+
+    def __init__(self, folder: Path, on_line: OnLine | None) -> None:
+        for old in folder.glob("*.log"):
+            old.unlink()
+        self._folder = folder
+        self._on_line = on_line
+        self._files: dict[str, BinaryIO] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def __call__(self, name: str, line: str) -> None:
+        """Take a line of a part."""
+        if name not in self._files:
+            descriptor = os.open(self._folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._files[name] = self._open.enter_context(os.fdopen(descriptor, "wb", buffering=0))
+        self._files[name].write(f"{line}\n".encode())
+        if self._on_line is not None:
+            self._on_line(name, line)
+
+
+@contextmanager
+def captured(logger: str, name: str, on_line: OnLine) -> Iterator[None]:
+    """Hand over what a logger of this process says, as a part's lines."""
+    source = logging.getLogger(logger)
+    level, handler = source.level, _Lines(name, on_line)
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    try:
         yield
+    finally:
+        source.setLevel(level)
+        source.removeHandler(handler)
 
 
-class _OnLine(logging.Handler):
-    """Hands log records over as lines of a component."""
-
-    def __init__(self, component: str, on_line: OnLine) -> None:
+class _Lines(logging.Handler):
+    def __init__(self, name: str, on_line: OnLine) -> None:
         super().__init__()
-        self._component = component
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        self._part = name
         self._on_line = on_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._on_line(self._component, self.format(record))
+        self._on_line(self._part, self.format(record))

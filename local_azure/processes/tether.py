@@ -2,7 +2,7 @@
 
 It is run by path (`python -I -S tether.py GRACE_S COMMAND…`) and uses the standard library alone. Its standard input is
 a pipe whose other end only certcast holds, so the pipe closes whenever certcast ends, SIGKILL included. What starts
-and watches a tethered child lives in `child_process.py`, never here.
+and watches a tethered child lives in `child.py`, never here.
 
 Orders on standard input: end of file means stop (a polite signal, then a kill after GRACE_S); `k` means kill at once.
 """

@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from local_azure.web_server import TARGETS
+from local_azure.servers.targets import TARGETS
 from operator_cli.demo.backstage import LocalBackstage, Overheard
 from operator_cli.demo.steps import Demo
 from operator_cli.exits import Exit

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import re
 import shutil
@@ -16,8 +14,8 @@ from typing import TYPE_CHECKING
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.parts.fallback import self_made_fallback
-from local_azure.processes import child
-from local_azure.processes.listening import PortOffsets
+from local_azure.processes.child import start_child
+from local_azure.processes.listening import port_offsets
 from shared.bundle import CertificateBundle
 from tests.rigs.deployment import ROOT
 
@@ -90,7 +88,7 @@ class ApacheRig:
 
     async def start_server(self) -> None:
         command = [apache(), "-f", str(self.folder / "httpd.conf"), "-DFOREGROUND"]
-        self.process = child.start("apache2", command, folder=self.folder)
+        self.process = await start_child("apache2", command, folder=self.folder)
         await self.process.line_matching(re.compile("resuming normal operations"), timeout_s=30)
 
     async def stop_server(self) -> None:
@@ -107,10 +105,12 @@ def apache() -> str:
 @asynccontextmanager
 async def serving_apache(**settings: str) -> AsyncIterator[ApacheRig]:
     """A running Apache and a started target; nothing of them is left in the end."""
-    offsets = PortOffsets.reserve(1, ports=PORTS)
-    folder = Path(tempfile.mkdtemp(prefix="certcast-test-"))
-    try:
-        _write(folder, offsets.offsets[0])
+    with (
+        port_offsets(1, ports=PORTS) as [offset],
+        tempfile.TemporaryDirectory(prefix="certcast-test-", ignore_cleanup_errors=True) as made,
+    ):
+        folder = Path(made)
+        _write(folder, offset)
         rig = ApacheRig(
             folder,
             {
@@ -120,7 +120,7 @@ async def serving_apache(**settings: str) -> AsyncIterator[ApacheRig]:
                 "CERTCAST_FILES_RELOAD": f"pkill -USR1 -F '{folder}/httpd.pid'",
                 "CERTCAST_FILES_FALLBACK": str(folder / "fallback.pem"),
                 "CERTCAST_FILES_ADDRESS": "127.0.0.1",
-                "CERTCAST_FILES_PORT_OFFSET": str(offsets.offsets[0]),
+                "CERTCAST_FILES_PORT_OFFSET": str(offset),
                 "CERTCAST_RELOAD_MIN_INTERVAL_S": "0",
                 **settings,
             },
@@ -132,10 +132,6 @@ async def serving_apache(**settings: str) -> AsyncIterator[ApacheRig]:
         finally:
             await rig.target.stop()
             await rig.stop_server()
-    finally:
-        offsets.release()
-        with contextlib.suppress(FileNotFoundError):
-            await asyncio.to_thread(shutil.rmtree, folder)
 
 
 def _write(folder: Path, offset: int) -> None:

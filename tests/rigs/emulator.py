@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,15 +65,30 @@ async def opened_account(connection_string: str, key: Path) -> AsyncIterator[Acc
 @contextlib.contextmanager
 def emulator() -> Iterator[Emulator]:
     """Run one Azurite on free ports, everything in memory, and end it."""
-    running = asyncio.run(start_azurite())
+    with _loop_on_a_thread() as loop:
+        running = asyncio.run_coroutine_threadsafe(start_azurite(), loop).result()
+        try:
+            assert running.process.pid is not None
+            yield Emulator(
+                connection_string=running.connection_string,
+                blob_url=running.endpoints.blob,
+                queue_url=running.endpoints.queue,
+                table_url=running.endpoints.table,
+                pid=running.process.pid,
+            )
+        finally:
+            asyncio.run_coroutine_threadsafe(running.stop(), loop).result()
+
+
+@contextlib.contextmanager
+def _loop_on_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that takes the emulator's output for as long as it runs, while each test has a loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="emulator")
+    thread.start()
     try:
-        assert running.process.pid is not None
-        yield Emulator(
-            connection_string=running.connection_string,
-            blob_url=running.endpoints.blob,
-            queue_url=running.endpoints.queue,
-            table_url=running.endpoints.table,
-            pid=running.process.pid,
-        )
+        yield loop
     finally:
-        asyncio.run(running.stop())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

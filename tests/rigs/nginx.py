@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.nginx.target import NginxTarget
-from local_azure.processes.listening import PortOffsets
-from local_azure.servers.nginx import start_nginx
+from local_azure.processes.listening import port_offsets
+from local_azure.servers.nginx import NginxServer
 from shared.bundle import CertificateBundle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
-
-    from local_azure.servers.nginx import NginxServer
 
 PORTS = (443, 8443)
 
@@ -61,17 +59,17 @@ async def beside_nginx(
     *, dynamic: bool, worker_user: str = "root", extra_http: str = "", **settings: str
 ) -> AsyncIterator[NginxRig]:
     """A running nginx and a target that was not started yet; nothing of them is left in the end."""
-    offsets = PortOffsets.reserve(1, ports=PORTS)
-    with contextlib.closing(_Releasing(offsets)), _folder() as folder:
-        server = await start_nginx(
-            folder,
-            port_offset=offsets.offsets[0],
+    with port_offsets(1, ports=PORTS) as [offset], _folder() as folder:
+        server = NginxServer(
+            folder=folder,
+            port_offset=offset,
             port_numbers=PORTS,
             dynamic=dynamic,
             worker_user=worker_user,
             extra_http=extra_http,
         )
         try:
+            await server.start()
             yield NginxRig(server, server.agent_environment | {"CERTCAST_RELOAD_MIN_INTERVAL_S": "0"} | settings)
         finally:
             await server.close()
@@ -88,11 +86,6 @@ async def serving_nginx(
             yield rig
         finally:
             await rig.target.stop()
-
-
-class _Releasing:
-    def __init__(self, offsets: PortOffsets) -> None:
-        self.close = offsets.release
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import azure.functions as func
 import pytest
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
+from yarl import URL
 
 from local_azure.functions_host.host import FunctionsHost
 from local_azure.functions_host.index import functions_of
@@ -433,7 +435,7 @@ async def test_a_timer_may_run_when_the_host_starts() -> None:
 
 
 async def test_a_wrong_schedule_is_one_line() -> None:
-    with pytest.raises(ConfigurationError, match="function tick: 'hourly' has 1 fields"):
+    with pytest.raises(ConfigurationError, match="function tick: the schedule 'hourly' has 1 fields"):
         async with hosted(ticking("hourly", Seen())):
             pass
 
@@ -516,28 +518,83 @@ async def test_http_functions_are_found_by_route_method_and_key() -> None:
         assert (await host.post("/api/odd"))[0] == 500
 
 
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/api/items", "items {}"),
+        ("/API/Items/", "items {}"),
+        ("/api/items/7", 'number {"id": "7"}'),
+        ("/api/items/a.pfx", 'named {"name": "a.pfx"}'),
+        ("/api/items/a%20b%2Fc", 'named {"name": "a b/c"}'),
+        ("/api/items/a/b/", 'rest {"rest": "a/b"}'),
+        ("/api/items/a%0A/b", 'rest {"rest": "a\\n/b"}'),
+        ("/api/optional", "optional {}"),
+        ("/api/optional/1", 'optional {"id": "1"}'),
+        ("/api/files/shop.pfx", 'mixed {"name": "shop", "ending": "pfx"}'),
+        ("/api/v2/x", 'version {"number": "2"}'),
+    ],
+)
+async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answer: str) -> None:
+    app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+    for name, route in (
+        ("rest", "items/{*rest}"),
+        ("named", "items/{name}"),
+        ("number", "/items/{id:int}/"),
+        ("items", "items"),
+        ("optional", "optional/{id?}"),
+        ("mixed", "files/{name}.{ending}"),
+        ("version", "v{number:int}/x"),
+    ):
+
+        @app.function_name(name)
+        @app.route(route)
+        async def told(req: func.HttpRequest, context: func.Context) -> str:
+            return f"{context.function_name} {json.dumps(dict(req.route_params))}"
+
+    async with hosted(app) as host, host.client.get(URL(f"{host.url}{path}", encoded=True)) as said:
+        assert await said.text() == answer
+
+
+@pytest.mark.parametrize(
+    "path", ["/api", "/api/itemsx", "/api/files/shop", "/api/v2", "/api/vx/x", "/api/optional/1/2"]
+)
+async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
+    app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+    for route in ("items", "optional/{id?}", "files/{name}.{ending}", "v{number:int}/x"):
+
+        @app.function_name(route.partition("/")[0].partition("{")[0])
+        @app.route(route, methods=["GET"])
+        async def told(req: func.HttpRequest) -> str:
+            raise AssertionError(req.url)
+
+    async with hosted(app) as host:
+        assert await host.get(path) == (404, "")
+        assert await host.post("/api/items") == (404, ""), "nor with another method"
+
+
 async def test_cookies_and_the_route_prefix_are_the_apps_own() -> None:
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
-    @app.route("{name=nobody}")
+    @app.route("{name?}")
     async def hello(req: func.HttpRequest) -> func.HttpResponse:
-        answer = func.HttpResponse(f"hello {req.route_params['name']}")
+        answer = func.HttpResponse(f"hello {req.route_params.get('name', 'stranger')}")
         answer.headers.add("Set-Cookie", "a=1; Path=/")
         answer.headers.add("Set-Cookie", "b=2")
         return answer
 
     async with hosted(app, HostSettings(route_prefix="")) as host, host.client.get(host.url) as answer:
-        assert await answer.text() == "hello nobody"
+        assert await answer.text() == "hello stranger"
         assert sorted(answer.headers.getall("Set-Cookie")) == ["a=1; Path=/", "b=2"]
 
 
-async def test_a_route_that_makes_no_sense_is_one_line() -> None:
+@pytest.mark.parametrize("route", ["a/{b:odd}", "a/{b=1}", "a/{b", "a/b}"])
+async def test_a_route_that_makes_no_sense_is_one_line(route: str) -> None:
     app = func.FunctionApp()
 
-    @app.route("a/{b:odd}")
+    @app.route(route)
     async def hello(req: func.HttpRequest) -> str:
         return str(req.method)
 
-    with pytest.raises(ConfigurationError, match=r"function hello: the route 'api/a/\{b:odd\}'"):
+    with pytest.raises(ConfigurationError, match=f"function hello: the route 'api/{re.escape(route)}' has"):
         async with hosted(app):
             pass

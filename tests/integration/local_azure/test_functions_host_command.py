@@ -14,8 +14,7 @@ import pytest
 
 from local_azure.functions_host.host import READY
 from local_azure.functions_host.keys import keys_in
-from local_azure.processes import child as child_process
-from local_azure.processes.child import ChildEndedError
+from local_azure.processes.child import ChildEndedError, start_child
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +50,7 @@ def root(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def command(root: Path, *arguments: str, **environment: str) -> AsyncIterator[ChildProcess]:
     line = [sys.executable, "-W", "error", "-m", "local_azure.functions_host", "--root", str(root), *arguments]
-    child = child_process.start("functions", line, environment={"PYTHONDONTWRITEBYTECODE": "1", **environment})
+    child = await start_child("functions", line, environment={"PYTHONDONTWRITEBYTECODE": "1", **environment})
     try:
         yield child
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from local_azure.azurite import Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
-from local_azure.eventgrid.relay import start_relay
+from local_azure.eventgrid.relay import EventGridRelay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,10 +65,10 @@ class Line:
 async def line() -> AsyncIterator[Line]:
     server = RawServer()
     async with _listening(server) as upstream:
-        relay = await start_relay(
+        relay = await EventGridRelay(
             Endpoints(blob_port=upstream, queue_port=1, table_port=1),
             EventDelivery(Subscription(endpoint="http://127.0.0.1:1/", subject_begins_with="/none")),
-        )
+        ).start()
         try:
             yield Line(server=server, port=relay.port)
         finally:

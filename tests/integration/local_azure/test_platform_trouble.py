@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import pytest
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
-from local_azure.processes.listening import PortOffsets, ensure_free, free_port
+from local_azure.processes.listening import ensure_free, free_port, port_offsets
 from shared.errors import ConfigurationError
 from tests.rigs.programs import needs
 
@@ -164,7 +165,7 @@ async def test_missing_core_tools_are_one_line_with_the_cure(monkeypatch: pytest
 async def test_a_missing_web_server_is_one_line_with_the_cure_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, target: str, package: str
 ) -> None:
-    monkeypatch.setattr(f"local_azure.servers.{target}_server.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("local_azure.servers.base.shutil.which", lambda *_, **__: None)
     settings = PlatformSettings(agents=2, targets=("embedded", target), ports=FREE_PORTS, state=tmp_path / "state")
     assert package in await failure_of(settings)
     assert not (tmp_path / "state").exists()
@@ -180,7 +181,7 @@ async def test_a_target_that_the_local_cloud_does_not_have_is_told() -> None:
 async def test_a_data_folder_that_a_server_cannot_be_given_is_told(tmp_path: Path, target: str, name: str) -> None:
     settings = PlatformSettings(targets=(target,), ports=FREE_PORTS, state=tmp_path / name)
     assert await failure_of(settings) == (
-        f"{target} cannot be configured with files in {tmp_path / name}, for the characters in that path: "
+        f"{target} cannot be configured with files in {tmp_path / name}, because of characters in that path: "
         "choose another data folder"
     )
 
@@ -196,15 +197,16 @@ def test_the_standard_ports_are_those_of_the_emulator_and_of_core_tools() -> Non
     )
 
 
-def test_offsets_that_are_reserved_are_nobody_elses() -> None:
-    reserved = [PortOffsets.reserve(3) for _ in range(10)]
-    offsets = [offset for one in reserved for offset in one.offsets]
-    assert len(set(offsets)) == 30
-    for one in reserved:
-        ensure_free(one.offsets[0] + 443, "a listener")
-        with pytest.raises(ConfigurationError):
-            ensure_free(one.offsets[0], "another")
-        one.release()
+def test_offsets_that_are_reserved_are_given_to_one_alone() -> None:
+    with ExitStack() as stack:
+        reserved = [stack.enter_context(port_offsets(3)) for _ in range(10)]
+        assert len({offset for offsets in reserved for offset in offsets}) == 30
+        for offsets in reserved:
+            ensure_free(offsets[0] + 443, "a listener")
+            with pytest.raises(ConfigurationError):
+                ensure_free(offsets[0], "another")
+    for offsets in reserved:
+        ensure_free(offsets[0], "another")
 
 
 def test_a_free_port_can_be_listened_on() -> None:

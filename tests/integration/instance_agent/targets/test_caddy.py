@@ -9,7 +9,8 @@ import re
 import shutil
 import socket
 import stat
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -21,8 +22,8 @@ from instance_agent.installing.sighting import Pace
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.caddy.target import CaddyTarget
-from local_azure.processes.listening import PortOffsets
-from local_azure.servers.caddy import CaddyServer, start_caddy
+from local_azure.processes.listening import port_offsets
+from local_azure.servers.caddy import CaddyServer
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
@@ -66,18 +67,18 @@ async def started(server: CaddyServer, **settings: str) -> CaddyTarget:
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[CaddyRig]:
     """A server whose PortNumbers 443 and 444 are free ports, and a started target beside it."""
-    with ExitStack() as stack:
-        reserved = PortOffsets.reserve(1, ports=(443, 444))
-        stack.callback(reserved.release)
-        server = await start_caddy(folder, port_offset=reserved.offsets[0], port_numbers=(443, 444))
+    async with AsyncExitStack() as stack:
+        [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))
+        server = CaddyServer(folder=folder, port_offset=offset)
+        other = replace(server, port_numbers=(444,))
+        for each in (server, other):
+            stack.push_async_callback(each.stop)
+            await each.start()
+        rig = CaddyRig(server, await started(server))
         try:
-            rig = CaddyRig(server, await started(server))
-            try:
-                yield rig
-            finally:
-                await rig.target.stop()
+            yield rig
         finally:
-            await server.stop()
+            await rig.target.stop()
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ class TestWhileOneOfThemIsAway:
     async def test_caddys_log_does_not_tell_the_password_when_no_agent_answers(self, rig: CaddyRig) -> None:
         await rig.target.stop()
         assert await seen(rig, 443, "a.example.com") is None
-        said = rig.server.processes[443]
+        said = rig.server.process
         await said.line_matching(re.compile("connection refused"), timeout_s=10)
         assert rig.server.agent_environment["CERTCAST_CADDY_PASSWORD"] not in "".join(said.last_lines)
         await rig.restart_agent()
@@ -117,7 +118,7 @@ class TestWhileOneOfThemIsAway:
         issued = root().issue("a.example.com")
         await rig.target.apply([bind(issued, "a.example.com", 443)])
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(rig, 443, {"a.example.com": issued.fingerprint, "unknown.example": rig.fallback})
 
     async def test_while_the_server_is_down_a_change_is_reported_as_not_seen_and_lives_once_it_is_up(
@@ -128,7 +129,7 @@ class TestWhileOneOfThemIsAway:
         (result,) = await install(rig.target, [change], rig.probe, pace=QUICK)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
         assert "no listener answered" in result.reason
-        await rig.server.start_again()
+        await rig.server.start()
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
 

@@ -25,8 +25,8 @@ from instance_agent.targets.haproxy import runtime
 from instance_agent.targets.haproxy.batch import RuntimeBatch
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.haproxy.target import HAProxyTarget, NoListError, ReloadError
-from local_azure.processes.listening import PortOffsets
-from local_azure.servers.haproxy import HAProxyServer, start_haproxy
+from local_azure.processes.listening import port_offsets
+from local_azure.servers.haproxy import HAProxyServer
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
@@ -55,7 +55,7 @@ class HAProxyRig:
     def __init__(self, server: HAProxyServer, target: HAProxyTarget) -> None:
         self.server = server
         self.target = target
-        self.fallback = server.fallback_fingerprint
+        self.fallback = server.fallback.fingerprint_sha256
 
     async def restart_agent(self) -> None:
         await self.target.stop()
@@ -75,11 +75,11 @@ async def serving(extra_global: str = "") -> AsyncIterator[HAProxyRig]:
     """A server whose PortNumbers 443 and 444 are free ports, and a started target beside it."""
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="hap-"))  # pytest's are too long for a socket's path
-        reserved = PortOffsets.reserve(1, ports=(443, 444))
-        stack.callback(reserved.release)
-        server = await start_haproxy(
-            Path(folder), port_offset=reserved.offsets[0], port_numbers=(443, 444), extra_global=extra_global
+        [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))
+        server = HAProxyServer(
+            folder=Path(folder), port_offset=offset, port_numbers=(443, 444), extra_global=extra_global
         )
+        await server.start()
         try:
             yield HAProxyRig(server, await started(server))
         finally:
@@ -255,7 +255,7 @@ class TestWritingLongerThanHAProxyWaits:
         async with hanging_up.before() as session:
             mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
             await rig.server.stop()
-            await rig.server.start_again()
+            await rig.server.start()
             await hanging_up.hang_up(session)
             with pytest.raises(ServerUnavailableError, match="restarted"):
                 await RuntimeBatch(session, disk, mirror, {}).make([change])
@@ -269,7 +269,7 @@ class TestRestarts:
         await rig.target.apply([Remove(host="a.example.com", port=444)])
         before = await rig.target.current()
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         assert await rig.target.current() == before
         await expect(rig, 443, {"a.example.com": issued["a.example.com"].fingerprint, "b.example.com": rig.fallback})
         await expect(rig, 444, {"x.example.net": issued["*.example.net"].fingerprint, "a.example.com": rig.fallback})
@@ -284,7 +284,7 @@ class TestRestarts:
         await rig.target.apply([change])
         await rig.server.stop()
         (rig.server.certificates / "443.list").write_text("")
-        await rig.server.start_again()
+        await rig.server.start()
         assert await rig.target.current() == frozenset()
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
@@ -302,7 +302,7 @@ class TestRestarts:
         assert await rig.target.version() == ""
         (result,) = await install(rig.target, [change], rig.probe)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
-        await rig.server.start_again()
+        await rig.server.start()
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
 
@@ -312,7 +312,7 @@ class TestRestarts:
         await rig.server.stop()
         await rig.restart_agent()
         assert "starting without HAProxy" in caplog.text
-        await rig.server.start_again()
+        await rig.server.start()
         assert await rig.target.current() == frozenset()
 
     async def test_what_an_interrupted_batch_left_comes_alive_at_no_restart(self, rig: HAProxyRig) -> None:
@@ -336,7 +336,7 @@ class TestRestarts:
         assert {path.name for path in folder.iterdir()} == {"kept.example.com.pem"}
         assert "held.example.com" not in await ask(rig.server, "show ssl cert")
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(
             rig,
             443,
@@ -364,7 +364,7 @@ class TestRestarts:
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(rig, 443, {change.host: change.bundle.fingerprint_sha256 for change in changes})
 
 
@@ -377,7 +377,7 @@ class TestWhatIsNotOurs:
         crt_list = rig.server.certificates / "443.list"
         crt_list.write_text(f"# by hand\n{own} [alpn http/1.1] hand.example.com\n")
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
         await rig.target.apply([Remove(host="a.example.com", port=443)])
         assert own.read_bytes() == by_hand.bundle().to_pem()
@@ -395,7 +395,7 @@ class TestWhatIsNotOurs:
         own.write_bytes(by_hand.bundle().to_pem())
         (rig.server.certificates / "443.list").write_text(f"{own} a.example.com\n")
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         change = bind(root().issue("a.example.com"), "a.example.com", 443)
         (result,) = await install(rig.target, [change], rig.probe, pace=QUICK)
         assert result.outcome is Outcome.PROBE_MISMATCH
@@ -627,7 +627,7 @@ class TestStarting:
         config = rig.server.folder / "haproxy.cfg"
         config.write_text(config.read_text().replace("level admin", "level operator"))
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         with pytest.raises(ConfigurationError, match="level admin"):
             await started(rig.server)
 

@@ -182,7 +182,7 @@ class TestTrouble:
         change = bind(root().issue("a.example.com"), "a.example.com", 443)
         (result,) = await install(rig.target, [change], rig.probe)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(rig, 443, {"a.example.com": old.fingerprint, "unknown.example": rig.fallback})
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE

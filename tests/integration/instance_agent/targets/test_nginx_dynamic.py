@@ -186,7 +186,7 @@ class TestRestarts:
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
         assert "is it running" in result.reason
         assert await rig.target.current() == before
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(rig, 443, {"shop.example.com": old.fingerprint})
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
@@ -196,7 +196,7 @@ class TestRestarts:
         await rig.target.apply([bind(each, host, 443) for host, each in issued.items()])
         before = await rig.target.current()
         await rig.server.stop()
-        await rig.server.start_again()
+        await rig.server.start()
         await expect(
             rig,
             443,
@@ -217,7 +217,7 @@ class TestRestarts:
         with pytest.raises(ServerUnavailableError):
             await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
         assert not rig.server.socket.exists()
-        await rig.server.start_again()
+        await rig.server.start()
         assert await seen(rig, 443, "a.example.com") == rig.fallback
 
     async def test_an_agent_started_again_closes_no_connection(self, rig: NginxRig) -> None:
@@ -232,7 +232,7 @@ class TestRestarts:
             await rig.target.start()
             with pytest.raises(ProbeError):
                 await served_fingerprint(endpoint(rig, 443), None, timeout_s=5)
-            await rig.server.start_again()
+            await rig.server.start()
             await expect(rig, 443, {"unknown.example": rig.fallback})
             issued = root().issue("shop.example.com")
             await rig.target.apply([bind(issued, "shop.example.com", 443)])

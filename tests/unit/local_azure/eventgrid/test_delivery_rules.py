@@ -2,22 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from local_azure.eventgrid.delivery import EVENT_GRID_SCHEDULE, LOCAL_SCHEDULE, Subscription
+from local_azure.eventgrid.delivery import RetrySchedule, Subscription
 from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED
 
 SUBSCRIBED = "/blobServices/default/containers/certificates/"
 
 
-def test_event_grid_waits_ever_longer_and_gives_up_after_a_day_or_thirty_attempts() -> None:
-    waits_s = [EVENT_GRID_SCHEDULE.delay_s(failures, refused=False) for failures in range(1, 13)]
-    assert waits_s == [10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 12 * 3600, 12 * 3600]
-    assert EVENT_GRID_SCHEDULE.delay_s(1, refused=True) == 10
-    assert (EVENT_GRID_SCHEDULE.max_attempts, EVENT_GRID_SCHEDULE.time_to_live_s) == (30, 24 * 3600)
-
-
-def test_on_one_machine_a_host_that_has_not_started_is_tried_every_second_for_as_long_as_it_takes() -> None:
-    assert {LOCAL_SCHEDULE.delay_s(failures, refused=True) for failures in range(1, 100)} == {1}
-    assert LOCAL_SCHEDULE.max_attempts is None
+def test_a_delivery_waits_ever_longer_and_every_second_for_a_host_that_has_not_started() -> None:
+    schedule = RetrySchedule()
+    assert [schedule.delay_s(failures, refused=False) for failures in range(1, 8)] == [1, 1, 2, 5, 10, 10, 10]
+    assert {schedule.delay_s(failures, refused=True) for failures in range(1, 100)} == {1}
+    assert schedule.time_to_live_s == 24 * 3600
 
 
 @pytest.mark.parametrize(

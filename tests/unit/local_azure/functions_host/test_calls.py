@@ -98,7 +98,7 @@ async def test_a_failure_is_an_outcome_and_one_log_line_with_its_place(
 
     outcome = await invoked(invoker, app, TIMER)
     assert outcome.error is not None
-    assert outcome.error.startswith("ValueError: no luck: False (test_functions_host_calls.py, line ")
+    assert outcome.error.startswith(f"ValueError: no luck: False ({Path(__file__).name}, line ")
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert outcome.error in record.getMessage()
     assert record.exc_info is None

@@ -4,6 +4,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from local_azure.functions_host.keys import keys_in, make_keys
 from local_azure.functions_host.settings import (
@@ -148,21 +149,20 @@ def test_a_file_that_holds_no_keys_is_one_line(tmp_path: Path) -> None:
 
 def test_each_key_opens_its_own_level_and_the_master_key_opens_all() -> None:
     keys = make_keys()
-    assert keys.opens("anonymous", None)
     opened = {
-        name: [level for level in ("function", "system", "admin") if keys.opens(level, key)]
-        for name, key in {
-            "master": keys.master,
-            "function": keys.function,
-            "system": keys.eventgrid_extension,
-            "none": None,
-            "wrong": "ü",
+        name: [level for level in ("anonymous", "function", "system", "admin") if keys.admit(request, level)]
+        for name, request in {
+            "master": make_mocked_request("GET", "/", {"x-functions-key": keys.master}),
+            "function": make_mocked_request("GET", f"/?code={keys.function}"),
+            "system": make_mocked_request("GET", f"/?code={keys.eventgrid_extension}"),
+            "none": make_mocked_request("GET", "/"),
+            "wrong": make_mocked_request("GET", "/?code=%C3%BC"),
         }.items()
     }
     assert opened == {
-        "master": ["function", "system", "admin"],
-        "function": ["function"],
-        "system": ["system"],
-        "none": [],
-        "wrong": [],
+        "master": ["anonymous", "function", "system", "admin"],
+        "function": ["anonymous", "function"],
+        "system": ["anonymous", "system"],
+        "none": ["anonymous"],
+        "wrong": ["anonymous"],
     }
