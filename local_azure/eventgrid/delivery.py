@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
+from shared.delays import Delays
 
 if TYPE_CHECKING:
     from local_azure.eventgrid.storage_event import Event
@@ -57,13 +58,13 @@ class RetrySchedule:
     """When a failed delivery is tried again, and when it is given up.
 
     Attributes:
-        delays_s: Wait after the first, second … failure; the last one repeats.
+        delays: Waits after the first, second … failure.
         refused_delay_s: Wait after a refused connection, where that differs: the endpoint has not started yet.
         max_attempts: Attempts in all.
         time_to_live_s: Age at which an event is dropped.
     """
 
-    delays_s: tuple[float, ...]
+    delays: Delays
     refused_delay_s: float | None = None
     max_attempts: int | None = 30
     time_to_live_s: float = 86_400.0
@@ -72,13 +73,13 @@ class RetrySchedule:
         """The wait after so many failures in a row."""
         if refused and self.refused_delay_s is not None:
             return self.refused_delay_s
-        return self.delays_s[min(failures, len(self.delays_s)) - 1]
+        return self.delays[failures - 1]
 
 
-EVENT_GRID_SCHEDULE = RetrySchedule(delays_s=(10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200))
+EVENT_GRID_SCHEDULE = RetrySchedule(delays=Delays((10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200)))
 """Azure's own."""
 
-LOCAL_SCHEDULE = RetrySchedule(delays_s=(1, 1, 2, 5, 10), refused_delay_s=1, max_attempts=None)
+LOCAL_SCHEDULE = RetrySchedule(delays=Delays((1, 1, 2, 5, 10)), refused_delay_s=1, max_attempts=None)
 """For one machine, where a person waits: a host started later has its events within a second or two."""
 
 

@@ -23,13 +23,14 @@ from yarl import URL
 from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Faults, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay, start_relay
+from shared.delays import Delays
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from tests.rigs.emulator import Emulator
 
 Event = dict[str, Any]
-QUICK = RetrySchedule(delays_s=(0.05,), refused_delay_s=0.05, max_attempts=None)
+QUICK = RetrySchedule(delays=Delays((0.05,)), refused_delay_s=0.05, max_attempts=None)
 CERTIFICATES = "/blobServices/default/containers/{}/"
 
 
@@ -363,7 +364,7 @@ async def test_an_event_that_is_refused_is_dropped_with_a_loud_line(
 
 
 async def test_an_event_is_given_up_after_the_last_attempt(azurite: Emulator) -> None:
-    schedule = RetrySchedule(delays_s=(0.01,), max_attempts=3)
+    schedule = RetrySchedule(delays=Delays((0.01,)), max_attempts=3)
     async with (
         listening(Subscriber(answer=lambda _event: 500)) as subscriber,
         bench(azurite, subscriber, schedule) as made,
@@ -374,7 +375,7 @@ async def test_an_event_is_given_up_after_the_last_attempt(azurite: Emulator) ->
 
 
 async def test_an_event_that_is_too_old_is_given_up(azurite: Emulator) -> None:
-    schedule = RetrySchedule(delays_s=(0.02,), time_to_live_s=0.1)
+    schedule = RetrySchedule(delays=Delays((0.02,)), time_to_live_s=0.1)
     async with (
         listening(Subscriber(answer=lambda _event: 500)) as subscriber,
         bench(azurite, subscriber, schedule) as made,
