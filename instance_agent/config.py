@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, MAX_PORT
 from shared.config import StorageAccess, number
 from shared.errors import ConfigurationError
 from shared.upload import ROLE_NAME
@@ -127,7 +127,7 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
         target=env.get("CERTCAST_TARGET", "").strip() or "embedded",
         poll_max_ms=number(env, "CERTCAST_POLL_MAX_MS", default=DEFAULT_POLL_MAX_MS, least=100, most=60_000),
         health_address=env.get("CERTCAST_HEALTH_ADDRESS", "").strip() or "127.0.0.1",
-        health_port=number(env, "CERTCAST_HEALTH_PORT", default=DEFAULT_HEALTH_PORT, least=0, most=65_535),
+        health_port=number(env, "CERTCAST_HEALTH_PORT", default=DEFAULT_HEALTH_PORT, least=0, most=MAX_PORT),
     )
 
 

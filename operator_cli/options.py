@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from shared.binding import MAX_PORT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 Command = TypeVar("Command", bound="Callable[..., int]")
 
 DEFAULT_TIMEOUT_S = 120.0
-
-_MAX_PORT = 65_535
 MAX_AGENTS = 100
 
 json_option = click.option(
@@ -41,7 +41,7 @@ def claim_options(command: Command) -> Command:
             ),
             click.option(
                 "--port",
-                type=click.IntRange(1, _MAX_PORT),
+                type=click.IntRange(1, MAX_PORT),
                 metavar="PORT",
                 help="Serve it on this port (PortNumber). Default: 443.",
             ),

@@ -15,6 +15,7 @@ from operator_cli.foreground import run_until_stopped
 from operator_cli.options import agents_option, targets_option
 from operator_cli.terminal import results, safe, say
 from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.binding import MAX_PORT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 STATE = Path(".certcast")
 
-_PORT = click.IntRange(0, 65_535)
+_PORT = click.IntRange(0, MAX_PORT)
 _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright_magenta", "bright_blue")
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ANY_ROLE = "*"
 """Stands in a row for every role."""
 
+MAX_PORT = 65_535
+
 WITHDRAWN_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, MAX_PORT
 from shared.bundle import BUNDLE_ID
 from shared.phrasing import shown
 from shared.verdict import VerdictCode, Violation
@@ -19,7 +19,6 @@ DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"
 
 _PASSWORD_KEY = "certificatepassword"  # noqa: S105 - a key's name
-_MAX_PORT = 65_535
 MAX_NAME_CHARS = 1024
 """Of a blob's name (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata")."""
 
@@ -98,10 +97,10 @@ def _port(text: str, violations: list[Violation]) -> int:
     digits = text.strip()
     if not digits:
         return DEFAULT_PORT
-    if _DECIMAL.match(digits) and 1 <= int(digits) <= _MAX_PORT:
+    if _DECIMAL.match(digits) and 1 <= int(digits) <= MAX_PORT:
         return int(digits)
     detail = (
-        f"PortNumber is '{shown(digits)}': write a number from 1 to {_MAX_PORT}, or leave it out for {DEFAULT_PORT}."
+        f"PortNumber is '{shown(digits)}': write a number from 1 to {MAX_PORT}, or leave it out for {DEFAULT_PORT}."
     )
     violations.append(Violation(code=VerdictCode.INVALID_PORT, detail=detail))
     return DEFAULT_PORT

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.stores import KNOWN_STORES
+from shared.binding import MAX_PORT
 from shared.config import number
 from shared.errors import ConfigurationError
 
@@ -88,7 +89,7 @@ class CcsSettings:
             folder=Path(folder),
             password_file=Path(password_file),
             site=_text(env, "CERTCAST_IIS_CCS_SITE") or None,
-            port=number(env, "CERTCAST_IIS_CCS_PORT", default=443, least=1, most=65_535),
+            port=number(env, "CERTCAST_IIS_CCS_PORT", default=443, least=1, most=MAX_PORT),
         )
 
     def password(self) -> str:

@@ -9,12 +9,12 @@ import sys
 from contextlib import ExitStack, closing
 from typing import Self
 
+from shared.binding import MAX_PORT
 from shared.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 """The one address the local cloud is bound to."""
 
-_LAST_PORT = 65_535
 _FIRST_OFFSET, _LAST_OFFSET, _OFFSET_STEP = 9_000, 24_000, 100
 _TRIES = 200
 _LOW_PORTS = range(2_000, _FIRST_OFFSET)
@@ -49,8 +49,8 @@ def ensure_free(port: int, purpose: str) -> None:
     Raises:
         ConfigurationError: It is taken, forbidden or no port.
     """
-    if not 0 < port <= _LAST_PORT:
-        raise ConfigurationError(f"{port} is no port for {purpose}: choose one from 1 to {_LAST_PORT}")
+    if not 0 < port <= MAX_PORT:
+        raise ConfigurationError(f"{port} is no port for {purpose}: choose one from 1 to {MAX_PORT}")
     try:
         _bound(port).close()
     except OSError as error:
