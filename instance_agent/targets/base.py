@@ -11,6 +11,9 @@ from shared.errors import CertcastError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+Key = tuple[str, int]
+"""Host and port, which identify a binding on one server."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledBinding:

@@ -19,9 +19,11 @@ from shared.binding import (
     Claim,
     DesiredBinding,
     StaleRevisionError,
+    concerns,
     effective,
     elect,
     redeployed,
+    roles_of,
     with_claim,
     without_claim,
 )
@@ -209,6 +211,24 @@ class TestBounds:
             row = without_claim(entered(claim(f"{number:04}.pfx"), row=row), KEY, f"{number:04}.pfx", 2, now=NOW)
         assert len(row.claims) <= MAX_CLAIMS + 1
         assert row.source == "kept.pfx"
+
+
+@pytest.mark.parametrize(
+    ("role", "instance_role", "concerned"),
+    [
+        ("web", "web", True),
+        (ANY_ROLE, "web", True),
+        (ANY_ROLE, ANY_ROLE, True),
+        ("api", "web", False),
+        ("web", ANY_ROLE, False),
+        ("Web", "web", False),
+    ],
+)
+def test_a_row_concerns_instances_of_its_role_and_one_for_every_role_all(
+    role: str, instance_role: str, *, concerned: bool
+) -> None:
+    assert concerns(role, instance_role) is concerned
+    assert (role in roles_of(instance_role)) is concerned
 
 
 class TestEffective:
