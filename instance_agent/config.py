@@ -59,8 +59,13 @@ class AgentSettings:
     health_port: int
 
     @property
+    def poison_queue(self) -> str:
+        """Where messages are put that cannot be acted on."""
+        return f"{self.queue}-poison"
+
+    @property
     def queue(self) -> str:
-        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` that the runtime appends.
+        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` of the other one.
 
         learn.microsoft.com, "Naming queues and metadata".
         """

@@ -33,7 +33,7 @@ _NOBODYS_HOST = "*.invalid"  # RFC 2606: probing it shows the server's default c
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
 _SHORT = 16  # hex digits of a fingerprint in a sentence
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ class _Installation:
         try:
             cause = await self._target.explain_mismatch(change.host, change.port, seen.fingerprint_sha256)
         except CertcastError as error:
-            _log.warning("no explanation for %s:%d: %s", change.host, change.port, error)
+            log.warning("no explanation for %s:%d: %s", change.host, change.port, error)
             cause = None
         return f"{found}: {cause}" if cause else found
 

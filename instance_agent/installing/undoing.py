@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NOT_NEW = "it stays bound, as it was before"
 _NOT_HAD = "the new one stays bound, for the one before it could not be had again"
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ class Undoer:
             try:
                 bundle = await self.recall(old)
             except CertcastError as error:
-                _log.warning("the earlier bundle of %s:%d could not be recalled: %s", old.host, old.port, error)
+                log.warning("the earlier bundle of %s:%d could not be recalled: %s", old.host, old.port, error)
                 return None
         if bundle is None or bundle.fingerprint_sha256 != old.fingerprint_sha256:
             return None

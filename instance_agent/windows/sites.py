@@ -25,7 +25,7 @@ from instance_agent.windows.dotnet import namespace, translated
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MUTEX = "Global\\certcast.iis"
 _MUTEX_TIMEOUT_MS = 60_000
@@ -175,7 +175,7 @@ class DotNetSession:
                 return SiteState(str(native.State))
         except GatewayError as error:
             if error.code != INVALID_OBJECT:
-                _log.warning("the state of the site %s cannot be read: %s", native.Name, error)
+                log.warning("the state of the site %s cannot be read: %s", native.Name, error)
             return SiteState.UNKNOWN
 
     def _flags(self, flags: SslFlags) -> Any:  # noqa: ANN401 - a .NET enum, which refuses Python's int

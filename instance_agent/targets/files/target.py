@@ -35,7 +35,7 @@ Key = tuple[str, int]
 _LONGEST_NAME = 255
 _MAX_PORT = 65535
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class FilesTarget:
@@ -141,7 +141,7 @@ class FilesTarget:
             refused = await self._activation.check()
             await asyncio.to_thread(batch.proved if refused is None else batch.undo)
             if refused is None and (trouble := await self._activation.activate()) is not None:
-                _log.warning("%s; what the templates make is in force from the server's next start", trouble)
+                log.warning("%s; what the templates make is in force from the server's next start", trouble)
         finally:
             await asyncio.to_thread(batch.close)
         if refused is not None:

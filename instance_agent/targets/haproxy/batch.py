@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[], Awaitable[None]]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class OversizedError(ApplyError):
@@ -82,7 +82,7 @@ class RuntimeBatch:
             try:
                 await self._undo.pop()()
             except CertcastError as error:
-                _log.warning("a change that HAProxy had taken could not be taken back: %s", error)
+                log.warning("a change that HAProxy had taken could not be taken back: %s", error)
                 whole = False
         return whole
 

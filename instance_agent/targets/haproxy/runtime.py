@@ -28,7 +28,7 @@ _SERIAL = re.compile(r"^Serial: ([0-9A-F]+)$", re.MULTILINE)
 _THUMBPRINT = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
 _ENTRY = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \[[^\]]*\])?(?P<names>(?: \S+)*)$")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class RefusedError(CertcastError):
@@ -214,7 +214,7 @@ async def _commit(session: Session, file: str, leaf: Leaf) -> bool:
 
 
 async def _abort_foreign(session: Session, file: str) -> None:
-    _log.warning(
+    log.warning(
         "HAProxy had a certificate transaction for %s pending that this agent did not begin; it is aborted, for it "
         "would have taken up the next certificate: begin it again if it was meant to be committed",
         file,

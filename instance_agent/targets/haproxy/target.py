@@ -37,7 +37,7 @@ MAX_PORT = 65535
 
 _PLAIN_PATH = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+@")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class NoListError(ApplyError):
@@ -121,7 +121,7 @@ class HAProxyTarget:
                         "to its `stats socket` line"
                     )
         except ServerUnavailableError as error:
-            _log.warning("starting without HAProxy, which is tried again at each change: %s", error)
+            log.warning("starting without HAProxy, which is tried again at each change: %s", error)
 
     async def stop(self) -> None:
         """Nothing is held open; HAProxy goes on."""
@@ -212,7 +212,7 @@ class HAProxyTarget:
             raise ServerUnavailableError("HAProxy is being reloaded, and its old process still answers")
         if self._mirror is None or self._mirror.process != identity.process:
             if self._mirror is not None:
-                _log.info("HAProxy was restarted (now process %s): what it serves is read again", identity.pid)
+                log.info("HAProxy was restarted (now process %s): what it serves is read again", identity.pid)
             self._mirror = await haproxy_mirror.read(session, self._disk, identity.process)
         return self._mirror
 
@@ -255,7 +255,7 @@ class HAProxyTarget:
                 "CERTCAST_HAPROXY_RELOAD",
                 culprit=oversized.culprit,
             ) from oversized
-        _log.warning("HAProxy is reloaded, which closes idle connections: %s", oversized)
+        log.warning("HAProxy is reloaded, which closes idle connections: %s", oversized)
         try:
             identity: Identity = await reload(self._reload_command, self._socket, mirror.process)
         except ServerUnavailableError as error:
@@ -272,7 +272,7 @@ class HAProxyTarget:
         try:
             await asyncio.to_thread(written.undo)
         except OSError as error:
-            _log.error("files in %s could not be put back: %s", self._disk.folder, error.strerror)
+            log.error("files in %s could not be put back: %s", self._disk.folder, error.strerror)
             return False
         return True
 
@@ -289,7 +289,7 @@ class HAProxyTarget:
                 await haproxy_runtime.drop(session, name)
             await asyncio.to_thread(self._disk.delete, files)
         except (CertcastError, OSError) as error:
-            _log.warning("what an interrupted batch left in %s could not be deleted: %s", self._disk.folder, error)
+            log.warning("what an interrupted batch left in %s could not be deleted: %s", self._disk.folder, error)
 
     def _no_list(self, port: int) -> str:
         crt_list = self._disk.crt_list(port)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.stores import StoredCertificate
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Batch:
@@ -54,7 +54,7 @@ class Batch:
     def _use(self, certificate: StoredCertificate, installs: list[Install]) -> None:
         tag = read_tag(certificate.friendly_name)
         if tag is None:
-            _log.warning(
+            log.warning(
                 "the certificate %s was in the store before certcast: it is bound for %s as it is, and neither it nor "
                 "the binding will be removed by certcast",
                 certificate.thumbprint,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT_S = 60.0
 _FIRST_VERSION_WITH_CENTRAL_STORE = 8

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 RECORDS_FOLDER = ".certcast"
 """Beside the certificates; IIS reads `*.pfx` of the folder itself only."""
@@ -174,7 +174,7 @@ class CentralFolder:
                     _restore(self.folder / name, pfx)
                     _restore(self._note(name), note)
                 except OSError as error:
-                    _log.error("%s could not be put back as it was: %s", self.folder / name, error)
+                    log.error("%s could not be put back as it was: %s", self.folder / name, error)
 
         try:
             for change in changes:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.gateway import IisGateway, Scope, Site, SiteSession
     from instance_agent.targets.iis.plan import Conflict, Plan
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.2
@@ -70,10 +70,10 @@ def carry_out(
                     _perform(session, plan)
                     _commit(session)
         except CommitConflictError:
-            _log.info("the IIS configuration was changed by somebody else; planning again")
+            log.info("the IIS configuration was changed by somebody else; planning again")
             continue
         for notice in plan.notices:
-            _log.warning("%s", notice)
+            log.warning("%s", notice)
         return _start_stopped(gateway, running, pause)
     raise ServerUnavailableError(
         f"the IIS configuration was being changed by somebody else {_ATTEMPTS} times in a row; nothing was changed"
@@ -135,11 +135,11 @@ def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[
                 states = session.states(left)
                 left = [name for name in left if name in states and not _runs(session, name, states)]
         except GatewayError as error:
-            _log.warning("the sites' state cannot be read: %s", described(str(error), error.code))
+            log.warning("the sites' state cannot be read: %s", described(str(error), error.code))
         if not left:
             return ()
     for name in left:
-        _log.error("the site %s ran before the bindings changed and stays stopped: see the System event log", name)
+        log.error("the site %s ran before the bindings changed and stays stopped: see the System event log", name)
     return tuple(left)
 
 
@@ -148,5 +148,5 @@ def _runs(session: SiteSession, name: str, states: Mapping[str, SiteState]) -> b
         return True
     if states[name] in {SiteState.UNKNOWN, SiteState.STARTING}:
         return False
-    _log.warning("the site %s stopped when its bindings changed; starting it", name)
+    log.warning("the site %s stopped when its bindings changed; starting it", name)
     return session.start_site(name) is SiteState.STARTED

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores, StoredCertificate
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _FIRST_VERSION_WITH_SNI = 8
 
@@ -189,7 +189,7 @@ class IisTarget:
                 raise _import_error(installs[0], str(error)) from error
             except GatewayError as error:
                 raise _import_error(installs[0], described(str(error), error.code)) from error
-            _log.info("imported the certificate %s for %s", thumbprint, ", ".join(i.host for i in installs))
+            log.info("imported the certificate %s for %s", thumbprint, ", ".join(i.host for i in installs))
         self._stores.add_intermediates(der_of([issuer for chain in batch.chains for issuer in intermediates(chain)]))
         for certificate, tag in batch.retagged:
             self._stores.rename(certificate, str(tag))
@@ -213,7 +213,7 @@ class IisTarget:
                 with self._gateway.exclusive():
                     self._delete(fingerprints)
         except GatewayError as error:
-            _log.warning(
+            log.warning(
                 "certificates no longer used could not be deleted (tried again at the next start): %s",
                 described(str(error), error.code),
             )
@@ -232,7 +232,7 @@ class IisTarget:
         for certificate in doomed:
             if certificate.thumbprint not in used:
                 self._stores.remove(certificate)
-                _log.info("deleted the certificate %s (%s)", certificate.thumbprint, certificate.friendly_name)
+                log.info("deleted the certificate %s (%s)", certificate.thumbprint, certificate.friendly_name)
 
     def _fingerprints_of(self, listing: Sequence[StoredCertificate]) -> dict[str, str]:
         """SHA-256 by thumbprint of the certificates of ours; each is read once in the agent's life."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OLD_WORKERS_S = 5.0
 _POLL_S = 0.02
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def fresh_token() -> str:
@@ -110,7 +110,7 @@ async def bring_into_force(parts: NginxParts, batch: FileBatch | None) -> None:
         raise ConfigurationError(f"nginx cannot use {parts.main}: {error}") from None
     if not running:
         forget_socket(parts)
-        _log.warning("nginx is not running: what is installed is served once it is started")
+        log.warning("nginx is not running: what is installed is served once it is started")
 
 
 def forget_socket(parts: NginxParts) -> None:

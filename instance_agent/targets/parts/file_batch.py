@@ -23,7 +23,7 @@ from instance_agent.targets.base import ServerUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _JOURNAL = "on-trial.json"
 
@@ -212,7 +212,7 @@ def _undo_trial(journal: Path) -> None:
         entries = json.loads(journal.read_text(encoding="utf-8"))
     except ValueError:
         return  # cut short, so that nothing was changed yet
-    _log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
+    log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
     for number, entry in reversed(list(enumerate(entries))):
         path, old, new = Path(entry["path"]), _old(work, number), _new(work, number)
         if old.exists():

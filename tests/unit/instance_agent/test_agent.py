@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.agent import DRAIN, HIDE_S, MAX_DEQUEUE, RECONCILE_S
+from instance_agent.agent import RECONCILE_S
+from instance_agent.inbox import DRAIN, HIDE_S, MAX_DEQUEUE
 from instance_agent.registration import SupersededError
+from instance_agent.windows.event_log import WorthAnEntry
 from shared.binding import ANY_ROLE, BindingKey
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
 from shared.function.sweep import RESEND_AFTER, sweep
@@ -336,7 +338,7 @@ class TestPoison:
             assert scene.storage.queues[QUEUE] == {}
             (aside,) = scene.storage.queues[f"{QUEUE}-poison"].values()
             assert aside.body == (body or "")
-            assert one.counts.poisoned == 1
+            assert one.inbox.poisoned == 1
 
         on_virtual_time(work)
         assert f"a message is put on {QUEUE}-poison" in caplog.text
@@ -656,6 +658,8 @@ class TestLogs:
 
         on_virtual_time(work)
         assert "instance i0: a.example.com:443 generation 1 live" in caplog.text
+        (line,) = [record for record in caplog.records if "generation 1 live" in record.getMessage()]
+        assert WorthAnEntry().filter(line), "installs are entries of Windows' event log"
         assert PASSWORD not in caplog.text
         assert "PRIVATE KEY" not in caplog.text
 

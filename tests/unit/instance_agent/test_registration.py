@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.registration import POISON_SUFFIX, Registration, SupersededError, agent_version
+from instance_agent.registration import Registration, SupersededError, agent_version
 from shared.errors import ConfigurationError
 from shared.state.records import HEARTBEAT_S, InstanceRecord
 from tests.fakes.edges import FakeQueues, FakeStorage
@@ -81,7 +81,7 @@ def test_the_row_says_all_there_is_to_know_and_the_queues_are_there() -> None:
         )
         assert row.agent_version == agent_version() != "unknown"
         assert (row.ready, row.stopped) == (False, False)
-        assert {row.queue, row.queue + POISON_SUFFIX} <= set(place.storage.queues)
+        assert {settings().queue, settings().poison_queue} <= set(place.storage.queues)
 
     on_virtual_time(work)
 
