@@ -10,10 +10,7 @@ from instance_agent.targets.base import BindingChange, Install, Remove
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.targets.base import InstalledBinding
-
-Key = tuple[str, int]
-"""Host and port."""
+    from instance_agent.targets.base import InstalledBinding, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

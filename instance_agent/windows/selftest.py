@@ -38,8 +38,8 @@ from shared.messages import InstallOutcome as Outcome
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.installing.installer import Result
     from instance_agent.installing.probe import Probe
+    from instance_agent.installing.result import Result
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord

@@ -8,8 +8,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from instance_agent.installing.probe import ProbeError
+from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install
 from shared.bundle import CertificateBundle, bundle_id
+from shared.delays import Delays
 from tests.rigs.certificates import Authority, authority
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 SETTLE_S = 20.0
 """How long a change may take to be seen on a busy machine; no test waits so long when all is well."""
+
+QUICK = Pace(settle_s=0.3, pauses=Delays((0.02, 0.04, 0.08)))
+"""How to look for what will not be seen."""
 
 
 class Rig(Protocol):

@@ -17,7 +17,6 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.installing.sighting import Pace
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.caddy.target import CaddyTarget
@@ -27,7 +26,7 @@ from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
-from tests.rigs.targets import bind, expect, root, seen, unfit
+from tests.rigs.targets import QUICK, bind, expect, root, seen, unfit
 from tests.rigs.visitors import visiting
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
-
-QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
 class CaddyRig:

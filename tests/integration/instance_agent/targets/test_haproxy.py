@@ -16,7 +16,6 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.installing.sighting import Pace
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.haproxy import disk as haproxy_disk
@@ -31,7 +30,7 @@ from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.certificates import self_signed
-from tests.rigs.targets import bind, expect, owned, root, seen, unfit
+from tests.rigs.targets import QUICK, bind, expect, owned, root, seen, unfit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,8 +41,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(
     shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None, reason="HAProxy is not installed"
 )
-
-QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
 class HAProxyRig:

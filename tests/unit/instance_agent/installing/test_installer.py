@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.installing.installer import Result, install
+from instance_agent.installing.installer import install
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove
+from shared.delays import Delays
 from shared.errors import UnavailableError
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
@@ -18,10 +19,11 @@ from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from instance_agent.installing.result import Result
     from instance_agent.targets.base import BindingChange
     from shared.bundle import CertificateBundle
 
-QUICK = Pace(settle_s=0.2, confirm_s=0.02, first_pause_s=0.01, longest_pause_s=0.05)
+QUICK = Pace(settle_s=0.2, confirm_s=0.02, pauses=Delays((0.01, 0.02, 0.05)))
 OTHER = "07" * 32
 
 
