@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Triage:
     """What becomes of each change of a batch; every change is in exactly one of these.
 
     Attributes:
@@ -30,11 +30,11 @@ class Plan:
     pending: tuple[BindingChange, ...]
 
 
-def plan(
+def triage(
     changes: Sequence[BindingChange],
     installed: Mapping[Key, InstalledBinding],
     refusal: Callable[[Install], str | None],
-) -> Plan:
+) -> Triage:
     """Sort the changes of one batch.
 
     Args:
@@ -59,7 +59,7 @@ def plan(
             refused.append((change, reason))
         else:
             (unchanged if change.is_done_by(there) else pending).append(change)
-    return Plan(refused=tuple(refused), unchanged=tuple(unchanged), absent=tuple(absent), pending=tuple(pending))
+    return Triage(refused=tuple(refused), unchanged=tuple(unchanged), absent=tuple(absent), pending=tuple(pending))
 
 
 Batch = tuple[BindingChange, ...]

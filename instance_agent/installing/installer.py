@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.applying import apply_all, clean_up
-from instance_agent.installing.batch import plan
+from instance_agent.installing.batch import triage
 from instance_agent.installing.proving import Prover
 from instance_agent.installing.result import Result, failed
 from instance_agent.installing.sighting import Looker, Pace
@@ -65,12 +65,12 @@ async def install(
         before = {binding.key: binding for binding in await target.current(_concerned(changes))}
     except CertcastError as error:
         return [failed(change, str(error), retriable=error.retriable) for change in changes]
-    planned = plan(changes, before, target.refusal)
+    sorted_out = triage(changes, before, target.refusal)
     looker = Looker(target, probe, pace)
     prover = Prover(target, looker, Undoer(target=target, looker=looker, recall=recall), before)
-    results = [Result(change=each, outcome=Outcome.REFUSED, reason=reason) for each, reason in planned.refused]
-    results += [Result(change=each, outcome=Outcome.REMOVED) for each in planned.absent]
-    results += await prover.confirmed(planned.unchanged)
+    results = [Result(change=each, outcome=Outcome.REFUSED, reason=reason) for each, reason in sorted_out.refused]
+    results += [Result(change=each, outcome=Outcome.REMOVED) for each in sorted_out.absent]
+    results += await prover.confirmed(sorted_out.unchanged)
     known = {result.change.key for result in results}
     applied = await apply_all(target.apply, [change for change in changes if change.key not in known])
     results += [

@@ -15,7 +15,7 @@ from shared.errors import BrokenMessageError, CertcastError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.base import BindingChange, Key
     from instance_agent.targets.haproxy.disk import Disk
     from instance_agent.targets.haproxy.mirror import Mirror
     from instance_agent.targets.haproxy.session import Session
@@ -39,7 +39,7 @@ class RuntimeBatch:
         before: What the files held before the batch, by host and port, for undoing renewals and removals.
     """
 
-    def __init__(self, session: Session, disk: Disk, mirror: Mirror, before: Mapping[tuple[str, int], bytes]) -> None:
+    def __init__(self, session: Session, disk: Disk, mirror: Mirror, before: Mapping[Key, bytes]) -> None:
         self._session = session
         self._disk = disk
         self._mirror = mirror

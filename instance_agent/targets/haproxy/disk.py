@@ -21,18 +21,17 @@ from instance_agent.targets.base import ApplyError, Install, InstalledBinding, S
 from instance_agent.targets.haproxy.crt_list import CrtList
 from instance_agent.targets.haproxy.runtime import Leaf
 from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
-from instance_agent.targets.parts.pem_folder import TAG, PemFolder, tagged_pem
+from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pem
+from instance_agent.targets.parts.pem_folder import PemFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.base import BindingChange, Key
 
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +140,7 @@ class Disk:
 
     def made_by_hand(self, files: Iterable[str]) -> set[str]:
         """Those of the files that are there and that certcast did not write."""
-        return {name for name in files if Path(name).is_file() and not _is_ours(Path(name).read_bytes())}
+        return {name for name in files if Path(name).is_file() and not is_tagged(Path(name).read_bytes())}
 
     def contents(self, changes: Iterable[BindingChange]) -> dict[Key, bytes]:
         """What the files of some hosts hold now; those that are not there are left out.
@@ -154,12 +153,8 @@ class Disk:
             path = Path(self.pem(*change.key))
             if path.is_file():
                 found[change.key] = content = path.read_bytes()
-                if not _is_ours(content):
-                    raise ApplyError(
-                        f"{path} is there and was made by hand: move it elsewhere, or HAProxy cannot be given one "
-                        f"for {change.host}:{change.port}",
-                        culprit=change.key,
-                    )
+                if not is_tagged(content):
+                    raise ApplyError(not_ours(path), culprit=change.key)
         return found
 
     def write(self, changes: Sequence[BindingChange]) -> Written:
@@ -227,7 +222,3 @@ class Disk:
         crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
         crt_list.refresh()
         return crt_list
-
-
-def _is_ours(content: bytes) -> bool:
-    return content.startswith(TAG.encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.nginx import config
-from instance_agent.targets.parts.tested_batch import carry_out
+from instance_agent.targets.parts.tested_batch import put_in_force
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,12 +28,17 @@ def fresh_token() -> str:
     return secrets.token_hex(8)
 
 
-def token_on_disk(parts: NginxParts) -> str:
-    """The token of the include as it is on disk; empty when there is none. Blocks."""
+def include_on_disk(parts: NginxParts) -> str:
+    """Our include as it is on disk; empty when there is none. Blocks."""
     try:
-        return config.token_of(parts.main.read_text(encoding="utf-8"))
+        return parts.main.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def token_on_disk(parts: NginxParts) -> str:
+    """The token of the include as it is on disk; empty when there is none. Blocks."""
+    return config.token_of(include_on_disk(parts))
 
 
 class Reload:
@@ -103,7 +108,7 @@ async def bring_into_force(parts: NginxParts, batch: FileBatch | None) -> None:
     running = parts.nginx.master() is not None
     try:
         if batch is not None:
-            await carry_out(batch, reload if running else _Check(parts))
+            await put_in_force(batch, reload if running else _Check(parts))
         elif running and await parts.control.loaded() != await asyncio.to_thread(token_on_disk, parts):
             await reload.activate()
     except ApplyError as error:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.base import ApplyError, Install
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from instance_agent.targets.base import BindingChange, InstalledBinding
+    from instance_agent.targets.base import BindingChange
 
 
 def installs_of(changes: Iterable[BindingChange], refusal: Callable[[Install], str | None]) -> list[Install]:
@@ -35,3 +36,35 @@ def answering(bindings: Iterable[InstalledBinding], seen_fingerprint_sha256: str
         if binding.fingerprint_sha256 == seen_fingerprint_sha256:
             return f"the certificate bound for {binding.host}:{binding.port} answered"
     return None
+
+
+class Bindings(Mapping[Key, InstalledBinding]):
+    """What is bound, by host and port. A set of all is kept beside it: hashing thousands for each look takes time."""
+
+    def __init__(self, bindings: Iterable[InstalledBinding] = ()) -> None:
+        self._by_key = {binding.key: binding for binding in bindings}
+        self._all = set(self._by_key.values())
+
+    def __getitem__(self, key: Key) -> InstalledBinding:
+        return self._by_key[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._by_key)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def owned(self, keys: Collection[Key] | None) -> frozenset[InstalledBinding]:
+        """The bindings for these keys, or every one, for `BindingTarget.current`."""
+        if keys is None:
+            return frozenset(self._all)
+        return frozenset(self._by_key[key] for key in keys if key in self._by_key)
+
+    def take_up(self, changes: Iterable[BindingChange]) -> None:
+        """Hold what is bound once these changes were made."""
+        for change in changes:
+            if (old := self._by_key.pop(change.key, None)) is not None:
+                self._all.discard(old)
+            if isinstance(change, Install):
+                self._by_key[change.key] = change.bound
+                self._all.add(change.bound)

@@ -210,7 +210,7 @@ class TestTheDisk:
         own.parent.mkdir(mode=0o700)
         own.write_bytes(root().issue("hand.example.com").bundle().to_pem())
         before = own.read_bytes()
-        with pytest.raises(ApplyError, match="made by hand") as caught:
+        with pytest.raises(ApplyError, match="was not made by certcast") as caught:
             await rig.target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
         assert caught.value.culprit == ("hand.example.com", 443)
         await rig.target.apply([Remove(host="hand.example.com", port=443)])

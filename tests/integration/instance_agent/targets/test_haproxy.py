@@ -18,10 +18,10 @@ from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.haproxy import disk as haproxy_disk
-from instance_agent.targets.haproxy import mirror as haproxy_mirror
-from instance_agent.targets.haproxy import runtime
+from instance_agent.targets.haproxy import disk, runtime
 from instance_agent.targets.haproxy.batch import RuntimeBatch
+from instance_agent.targets.haproxy.disk import Disk
+from instance_agent.targets.haproxy.mirror import read_mirror
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.haproxy.target import HAProxyTarget, NoListError, ReloadError
 from local_azure.processes.listening import PortOffsets
@@ -236,26 +236,26 @@ class TestWritingLongerThanHAProxyWaits:
     """Thousands of files take longer to write than HAProxy keeps a silent connection."""
 
     async def test_the_conversation_is_taken_up_again(self, rig: HAProxyRig) -> None:
-        disk = haproxy_disk.Disk(rig.server.certificates)
+        shared = Disk(rig.server.certificates)
         issued = root().issue("a.example.com")
         hanging_up = HangingUp(rig.server)
         async with hanging_up.before() as session:
-            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            mirror = await read_mirror(session, shared, (await session.identity()).process)
             await hanging_up.hang_up(session)
-            await RuntimeBatch(session, disk, mirror, {}).make([bind(issued, "a.example.com", 443)])
+            await RuntimeBatch(session, shared, mirror, {}).make([bind(issued, "a.example.com", 443)])
         await expect(rig, 443, {"a.example.com": issued.fingerprint})
 
     async def test_nothing_is_done_in_a_process_that_was_started_meanwhile(self, rig: HAProxyRig) -> None:
-        disk = haproxy_disk.Disk(rig.server.certificates)
+        shared = Disk(rig.server.certificates)
         change = bind(root().issue("a.example.com"), "a.example.com", 443)
         hanging_up = HangingUp(rig.server)
         async with hanging_up.before() as session:
-            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            mirror = await read_mirror(session, shared, (await session.identity()).process)
             await rig.server.stop()
             await rig.server.start_again()
             await hanging_up.hang_up(session)
             with pytest.raises(ServerUnavailableError, match="restarted"):
-                await RuntimeBatch(session, disk, mirror, {}).make([change])
+                await RuntimeBatch(session, shared, mirror, {}).make([change])
         assert await seen(rig, 443, "a.example.com") == rig.fallback
 
 
@@ -381,7 +381,7 @@ class TestWhatIsNotOurs:
         assert crt_list.read_text().splitlines() == ["# by hand", f"{own} [alpn http/1.1] hand.example.com"]
         await expect(rig, 443, {"hand.example.com": by_hand.fingerprint})
         assert await rig.target.current() == frozenset()
-        with pytest.raises(ApplyError, match="made by hand") as caught:
+        with pytest.raises(ApplyError, match="was not made by certcast") as caught:
             await rig.target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
         assert caught.value.culprit == ("hand.example.com", 443)
         await expect(rig, 443, {"hand.example.com": by_hand.fingerprint})
@@ -416,7 +416,7 @@ class TestRefusals:
         await rig.target.apply([bind(old, "renewed.example.com", 443), bind(gone, "gone.example.com", 443)])
         before, files = await rig.target.current(), tree(rig.server)
         # What OpenSSL does not serve never comes so far; what it does and HAProxy does not is not known to exist.
-        monkeypatch.setattr(haproxy_disk, "tagged_pem", lambda change: change.bundle.to_pem())
+        monkeypatch.setattr(disk, "tagged_pem", lambda change: change.bundle.to_pem())
         bad = unfit("bad.example.com", 443)
         with pytest.raises(
             ApplyError, match=r"change for bad\.example\.com:443: inconsistencies between .*key"
@@ -616,7 +616,7 @@ class TestTheDisk:
 class TestStarting:
     async def test_a_folder_that_is_missing_is_named_with_the_commands_that_make_it(self, rig: HAProxyRig) -> None:
         missing = rig.server.folder / "missing"
-        target = HAProxyTarget(socket=rig.server.socket, folder=missing)
+        target = make_target("haproxy", rig.server.agent_environment | {"CERTCAST_HAPROXY_FOLDER": str(missing)})
         with pytest.raises(ConfigurationError, match=re.escape(f"install -d -m 700 {missing}")):
             await target.start()
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.targets.base import Remove, ServerUnavailableError
-from instance_agent.targets.parts.pem_folder import TAG
+from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract

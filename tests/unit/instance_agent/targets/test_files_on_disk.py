@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
 from instance_agent.targets.parts.file_batch import Access, FileBatch, clear_staging
-from instance_agent.targets.parts.pem_folder import PemFolder, file_name, name_refusal, tagged_pem
+from instance_agent.targets.parts.pem_file import file_name, name_refusal, tagged_pem
+from instance_agent.targets.parts.pem_folder import PemFolder
 from shared.hostnames import normalise_host
 from tests.rigs.certificates import self_signed
 from tests.rigs.targets import bind, root, unfit
@@ -61,8 +62,8 @@ class TestNames:
             Install(host=host, port=port, bundle_id="", bundle=change.bundle)
             for host, port in ((long, 443), ("a.example.com", 0), ("a.example.com", 65536), ("A.example", 443))
         ]
-        assert all(name_refusal(each) for each in refused)
-        assert name_refusal(change) is None
+        assert all(name_refusal(*each.key) for each in refused)
+        assert name_refusal(*change.key) is None
 
 
 class TestReadingBack:
