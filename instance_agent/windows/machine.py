@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis.bindings import EVERYTHING
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.preflight import Machine, ServiceState
 from instance_agent.windows.access import exposed_to, read_sddl
 from instance_agent.windows.dotnet import load_assembly, load_framework

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis.ccs import IisCcsTarget
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows import machine
 from instance_agent.windows.certificates import DotNetStores

@@ -22,7 +22,8 @@ from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, InstalledBinding, Remove
-from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis.bindings import EVERYTHING
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.preflight import judge
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows import machine

@@ -7,18 +7,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from instance_agent.targets.iis.gateway import (
-    AddBinding,
-    Binding,
-    GatewayError,
-    Operation,
-    RemoveBinding,
-    ReplaceBinding,
-    Scope,
-    Site,
-    SiteState,
-    SslFlags,
-)
+from instance_agent.targets.iis.bindings import Binding, Scope, Site, SiteState, SslFlags
+from instance_agent.targets.iis.gateway import AddBinding, GatewayError, Operation, RemoveBinding, ReplaceBinding
 from instance_agent.targets.iis.hresult import INVALID_OBJECT
 from instance_agent.windows.dotnet import namespace, translated
 

@@ -10,7 +10,7 @@ from shared.hostnames import wildcard_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from instance_agent.targets.iis.gateway import Site
+    from instance_agent.targets.iis.bindings import Site
 
 IIS_APPLICATION = "{4dc3e181-e14b-4a21-b022-59fc669b0914}"
 """The application id that IIS writes on its records."""

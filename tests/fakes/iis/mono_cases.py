@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
-from instance_agent.targets.iis.gateway import GatewayError, SiteState
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import NO_LOGON_SESSION
 from instance_agent.targets.iis.pfx import der_of, new_certificate
 from instance_agent.targets.iis.tag import tag_of

@@ -8,7 +8,7 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.targets.iis.ccs import IisCcsTarget
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.fakes.iis.central import PASSWORD, read_central

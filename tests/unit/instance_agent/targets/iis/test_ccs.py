@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.iis.ccs import IisCcsTarget
-from instance_agent.targets.iis.ccs_files import file_name
-from instance_agent.targets.iis.ccs_lock import locked
+from instance_agent.targets.iis.ccs.lock import locked
+from instance_agent.targets.iis.ccs.notes import file_name
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.shadow import SslRecord
 from shared.bundle import CertificateBundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableError
-from instance_agent.targets.iis.gateway import SiteState
+from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED, cure, described
 from tests.fakes.iis.changes import install
 from tests.fakes.iis.rig import WEB, Machine

@@ -7,25 +7,20 @@ import hashlib
 import logging
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.iis.ccs_files import (
-    RECORDS_FOLDER,
-    CentralFolder,
-    Content,
-    Delete,
-    Record,
-    Write,
-    file_name,
-)
-from instance_agent.targets.iis.ccs_lock import locked
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, ServerUnavailableError
+from instance_agent.targets.iis.bindings import EVERYTHING, Scope
+from instance_agent.targets.iis.ccs.binding import plan
+from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, Delete, Write
+from instance_agent.targets.iis.ccs.lock import locked
+from instance_agent.targets.iis.ccs.notes import Content, Note, file_name
 from instance_agent.targets.iis.commit import carry_out
-from instance_agent.targets.iis.gateway import ANY_ADDRESS, EVERYTHING, AddBinding, GatewayError, Scope, SslFlags
-from instance_agent.targets.iis.hresult import described
+from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailable
 from instance_agent.targets.iis.pfx import der_of, intermediates, pfx_for_windows
-from instance_agent.targets.iis.plan import Plan
 from instance_agent.targets.iis.shadow import explain, lookup_order, owners_of
+from instance_agent.targets.parts.bindings import installs_of
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,14 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.iis.gateway import IisGateway, Site
+    from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
 log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT_S = 60.0
-_FIRST_VERSION_WITH_CENTRAL_STORE = 8
 HTTPS_PORT = 443
 
 
@@ -96,7 +90,7 @@ class IisCcsTarget:
         """IIS's version; empty where only files are written."""
         return self._version
 
-    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """The files that were written by certcast and are as they were written."""
         return await asyncio.to_thread(self._current, keys)
 
@@ -150,33 +144,29 @@ class IisCcsTarget:
         if self._gateway is not None:
             with _translated():
                 major, minor = self._gateway.version()
-            if major < _FIRST_VERSION_WITH_CENTRAL_STORE:
+            if major < FIRST_IIS_WITH_SNI:
                 raise ConfigurationError(
                     f"IIS {major}.{minor} has no Centralized Certificate Store; Windows Server 2012 or later is needed"
                 )
             self._version = f"IIS {major}.{minor}"
 
-    def _current(self, keys: Collection[tuple[str, int]] | None) -> frozenset[InstalledBinding]:
+    def _current(self, keys: Collection[Key] | None) -> frozenset[InstalledBinding]:
         wanted = None if keys is None else frozenset(keys)
         with _translated():
             return frozenset(
                 InstalledBinding(
-                    host=record.host,
-                    port=record.port,
+                    host=note.host,
+                    port=note.port,
                     bundle_id=content.bundle_id,
                     fingerprint_sha256=content.fingerprint_sha256,
-                    site=record.site,
+                    site=note.site,
                 )
-                for record, content in self._files.ours(None if wanted is None else {host for host, _ in wanted})
-                if wanted is None or (record.host, record.port) in wanted
+                for note, content in self._files.ours(None if wanted is None else {host for host, _ in wanted})
+                if wanted is None or (note.host, note.port) in wanted
             )
 
     def _apply(self, changes: Sequence[BindingChange]) -> None:
-        installs = [change for change in changes if isinstance(change, Install)]
-        for install in installs:
-            reason = self.refusal(install)
-            if reason is not None:
-                raise ApplyError(reason, culprit=install.key)
+        installs = installs_of(changes, self.refusal)
         with _translated():
             steps = self._steps(changes)
             with self._locked():
@@ -207,8 +197,8 @@ class IisCcsTarget:
                 bundle_id=change.bundle_id,
                 fingerprint_sha256=change.bundle.fingerprint_sha256,
             )
-            record = Record(host=change.host, port=change.port, site=change.site, now=content)
-            steps.append(Write(record=record, pfx=pfx))
+            note = Note(host=change.host, port=change.port, site=change.site, now=content)
+            steps.append(Write(note=note, pfx=pfx))
         return steps
 
     def _keep_binding(self, installs: Sequence[Install]) -> None:
@@ -223,36 +213,10 @@ class IisCcsTarget:
             carry_out(
                 self._gateway,
                 Scope(keys=frozenset({("", self._port)})),
-                self._plan,
+                partial(plan, site_name=self._site, port=self._port),
                 before_writing=lambda: None,
                 pause=self._pause,
             )
-
-    def _plan(self, sites: Sequence[Site]) -> Plan:
-        """One binding for every host, with SNI; one without SNI that somebody made by hand does as well."""
-        web = [site for site in sites if site.web]
-        site = next((it for it in web if self._site is None or it.name.lower() == self._site.lower()), None)
-        if site is None:
-            wanted = self._site or "to bind to"
-            known = ", ".join(it.name for it in web) or "none"
-            raise ServerUnavailableError(
-                f"IIS has no web site {wanted}; correct CERTCAST_IIS_CCS_SITE (web sites here: {known})"
-            )
-        for each in site.bindings:
-            if each.port == self._port and not each.host and each.ip == ANY_ADDRESS:
-                if each.central:
-                    return Plan()
-                raise ServerUnavailableError(
-                    f"the catch-all binding {each.information} of site {site.name} is in the place of the Centralized "
-                    "Certificate Store's; remove it, or tick 'Use Centralized Certificate Store' in it"
-                )
-        operation = AddBinding(
-            key=("", self._port),
-            site=site.name,
-            information=f"{ANY_ADDRESS}:{self._port}:",
-            flags=SslFlags.SNI | SslFlags.CENTRAL_STORE,
-        )
-        return Plan(operations=(operation,))
 
     def _explain(self, host: str, port: int, address: str, gateway: IisGateway) -> str | None:
         records = self._http_sys()
@@ -269,7 +233,7 @@ class IisCcsTarget:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        folder = self._files.folder / RECORDS_FOLDER
+        folder = self._files.folder / NOTES_FOLDER
         folder.mkdir(exist_ok=True)
         with locked(folder / "lock", timeout_s=_LOCK_TIMEOUT_S):
             yield
@@ -279,8 +243,7 @@ class IisCcsTarget:
 def _translated() -> Iterator[None]:
     """Trouble with the folder or IIS as such, which is no change's fault, as the installer knows it."""
     try:
-        yield
-    except GatewayError as error:
-        raise ServerUnavailableError(described(str(error), error.code)) from error
+        with as_unavailable():
+            yield
     except OSError as error:
         raise ServerUnavailableError(f"the folder of the Centralized Certificate Store: {error}") from error
