@@ -147,7 +147,7 @@ class BindingTarget(Protocol):
         """
 
     async def stop(self) -> None:
-        """Let go of the server; certificates stay served where the server outlives the agent."""
+        """Let go of the server, where anything of it is held; one that outlives the agent goes on serving."""
 
     async def version(self) -> str:
         """The server's own version, for the instances table; empty when it cannot be told."""
@@ -174,7 +174,7 @@ class BindingTarget(Protocol):
         """
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Delete what only these no longer served bindings needed.
+        """Delete what only these no longer served bindings needed, where a batch leaves anything of them behind.
 
         Called once their successors were seen served, and for new ones that were not seen, once they are undone.
 
@@ -193,3 +193,13 @@ class BindingTarget(Protocol):
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """The likely cause when the probe met another certificate than the one just bound; None when unknown."""
+
+
+class NothingHeld:
+    """`stop` and `retire` of a target that holds nothing of its server, and whose batches leave nothing behind."""
+
+    async def stop(self) -> None:
+        """Nothing is held: the server goes on."""
+
+    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Nothing is left behind: what was replaced or removed went with its batch."""

@@ -65,16 +65,7 @@ def own_address() -> str:
 def look_around() -> Machine:
     """Everything the preflight judges; each thing found out whatever became of the others."""
     if sys.platform != "win32":
-        return Machine(
-            windows=False,
-            python_bits=struct.calcsize("P") * 8,
-            elevated=False,
-            w3svc=ServiceState.MISSING,
-            iis_version=None,
-            dotnet_release=None,
-            pythonnet=False,
-            administration=None,
-        )
+        return Machine(windows=False, python_bits=struct.calcsize("P") * 8)
     administration, code = _administration()
     release = _registry_number(_DOTNET_KEY, "Release")
     settings = program_data() / "agent.toml"

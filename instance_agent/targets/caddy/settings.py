@@ -1,10 +1,4 @@
-"""What a Caddy target needs to know, read from the agent's settings; nothing is opened here.
-
-`CERTCAST_CADDY_PASSWORD` (what Caddy must know), `CERTCAST_CADDY_LISTEN` (127.0.0.1:8485), `CERTCAST_CADDY_FOLDER`
-(/var/lib/certcast/caddy), `CERTCAST_CADDY_FALLBACK` (path of a PEM with key, leaf and intermediates; a self-signed one
-is made and kept where none is named), `CERTCAST_CADDY_ADDRESS` (127.0.0.1) and `CERTCAST_CADDY_PORT_OFFSET` (0): where
-the agent meets the listener of a PortNumber. The configuration that belongs to it is in docs/targets/caddy.md.
-"""
+"""The caddy target's settings from the environment; nothing is opened here. docs/targets/caddy.md explains each."""
 
 from __future__ import annotations
 

@@ -7,10 +7,11 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from instance_agent.targets.base import NothingHeld
 from instance_agent.targets.caddy.manager import Manager
 from instance_agent.targets.parts import commands
 from instance_agent.targets.parts.bindings import Bindings, answering, installs_of
-from instance_agent.targets.parts.fallback_file import fallback_file
+from instance_agent.targets.parts.fallback import fallback_file
 from instance_agent.targets.parts.file_batch import PRIVATE, FileBatch, clear_staging, make_folder
 from instance_agent.targets.parts.own_folder import passing_trouble
 from instance_agent.targets.parts.pem_file import name_refusal
@@ -35,7 +36,7 @@ class _Answer:
     pem: bytes = field(default=b"", repr=False)
 
 
-class CaddyTarget:
+class CaddyTarget(NothingHeld):
     """Answers any number of hosts from memory, and the same after a restart from files of our own.
 
     Caddy keeps no answer for the next handshake: what is bound here is what Caddy serves, from the next one on.
@@ -107,9 +108,6 @@ class CaddyTarget:
         for change in changes:
             self._answers.pop(change.key, None)
         self._answers |= {install.key: _Answer(install.bundle.to_pem()) for install in installs}
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Nothing is left behind: a renewal takes the old one's place, and a removal deletes its file."""
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """Caddy's listener as the settings name it."""

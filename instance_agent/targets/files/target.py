@@ -13,11 +13,11 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
 from instance_agent.targets.files.commands import ServerCommands, access_of_group
 from instance_agent.targets.files.templates import FileTemplates, Rendered, rendered
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.fallback_file import fallback_file
+from instance_agent.targets.parts.fallback import fallback_file
 from instance_agent.targets.parts.file_batch import PRIVATE, FileBatch, clear_staging, grant, make_folder
 from instance_agent.targets.parts.own_folder import claim_folder, passing_trouble
 from instance_agent.targets.parts.pem_file import name_refusal
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class FilesTarget:
+class FilesTarget(NothingHeld):
     """Keeps `live/` (PEM files), `rendered/` (templates' results) and `fallback.pem` in a folder of its own."""
 
     kind: ClassVar[str] = "files"
@@ -75,9 +75,6 @@ class FilesTarget:
         if batch is not None:
             await self._put_in_force(batch)
 
-    async def stop(self) -> None:
-        """Nothing is held."""
-
     async def version(self) -> str:
         """The server is unknown."""
         return ""
@@ -103,9 +100,6 @@ class FilesTarget:
             batch, paths = await asyncio.to_thread(self._batch, changes)
             blame = partial(_named_in, paths=paths)
             await put_in_force(batch, self._commands, blame=blame, interval=self._interval)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Nothing is left behind: a replaced file went with the batch."""
 
     def endpoint(self, port: int) -> tuple[str, int] | None:
         """Where `CERTCAST_FILES_ADDRESS` says the server is; None where nothing is set."""

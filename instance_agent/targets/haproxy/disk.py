@@ -9,6 +9,7 @@ Everything blocks on the disk: call it on a thread.
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding
 from instance_agent.targets.haproxy.crt_list import CrtList
 from instance_agent.targets.haproxy.runtime import Leaf
 from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
@@ -25,8 +26,7 @@ from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pe
 from instance_agent.targets.parts.pem_folder import PemFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Sequence
 
     from instance_agent.targets.base import BindingChange, Key
 
@@ -50,34 +50,17 @@ class Stored:
 class Written:
     """One batch on the disk, which can be undone until it is closed."""
 
-    def __init__(self, files: FileBatch) -> None:
-        self._files = files
-        self._struck: list[Callable[[], None]] = []
-        self._appended: list[Callable[[], None]] = []
-
-    def strike(self, crt_list: CrtList, gone: AbstractSet[str]) -> None:
-        """Strike lines of a list."""
-        self._struck.append(crt_list.strike(gone))
-
-    def append(self, crt_list: CrtList, lines: Mapping[str, str]) -> None:
-        """Add lines to a list."""
-        self._appended.append(crt_list.append(lines))
+    def __init__(self, files: FileBatch, restoring: ExitStack) -> None:
+        self._restoring = restoring
+        self.close = files.close
 
     def undo(self) -> None:
-        """Put everything back.
+        """Put everything back, the latest first.
 
         Raises:
             OSError: Some of it is not.
         """
-        while self._appended:
-            self._appended.pop()()
-        self._files.undo()
-        while self._struck:
-            self._struck.pop()()
-
-    def close(self) -> None:
-        """Forget how it was before."""
-        self._files.close()
+        self._restoring.close()
 
 
 class Disk:
@@ -175,7 +158,6 @@ class Disk:
                 added.setdefault(change.port, {})[name] = f"{name} {change.host}"
             else:
                 dropped.setdefault(change.port, set()).add(name)
-        written = Written(files)
         appends: list[tuple[CrtList, dict[str, str]]] = []
         strikes: list[tuple[CrtList, set[str]]] = []
         for port in sorted(added.keys() | dropped.keys()):
@@ -187,20 +169,18 @@ class Disk:
                 appends.append((crt_list, new))
             else:
                 files.write(crt_list.path, crt_list.without(gone, new))
-        # Files go last, for HAProxy does not start on a list that names one which is not there, and come first.
+        # Files go last, since HAProxy does not start on a list that names one which is not there, and come first.
         for name in (name for names in dropped.values() for name in names):
             files.delete(Path(name))
-        try:
+        with ExitStack() as restoring:
+            restoring.callback(files.close)
             for crt_list, gone in filter(itemgetter(1), strikes):
-                written.strike(crt_list, gone)
+                restoring.callback(crt_list.strike(gone))
+            restoring.callback(files.undo)
             files.commit()
             for crt_list, new in filter(itemgetter(1), appends):
-                written.append(crt_list, new)
-        except (ServerUnavailableError, OSError):
-            written.undo()
-            written.close()
-            raise
-        return written
+                restoring.callback(crt_list.append(new))
+            return Written(files, restoring.pop_all())
 
     def delete(self, strays: Iterable[str]) -> None:
         """Delete files of ours that nothing needs, off the lists first.

@@ -7,7 +7,7 @@ import logging
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, NothingHeld, ServerUnavailableError
 from instance_agent.targets.haproxy import runtime
 from instance_agent.targets.haproxy.batch import OversizedError, RuntimeBatch
 from instance_agent.targets.haproxy.disk import Disk
@@ -43,7 +43,7 @@ class ReloadError(ApplyError):
     retriable: ClassVar[bool] = True
 
 
-class HAProxyTarget:
+class HAProxyTarget(NothingHeld):
     """Certificates of one HAProxy on this machine, through its runtime API.
 
     What is bound is read from HAProxy once for each of its processes, and once more whenever something went wrong.
@@ -86,9 +86,6 @@ class HAProxyTarget:
         except ServerUnavailableError as error:
             log.warning("starting without HAProxy, which is tried again at each change: %s", error)
 
-    async def stop(self) -> None:
-        """Nothing is held open; HAProxy goes on."""
-
     async def version(self) -> str:
         """HAProxy's own; empty while it is down."""
         try:
@@ -129,9 +126,6 @@ class HAProxyTarget:
             finally:
                 await asyncio.to_thread(written.close)
             await self._tidy(session, self._mirror)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Nothing is left behind: a renewal takes the old one's place, and a removal deletes its file."""
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """HAProxy's listener as the settings name it."""

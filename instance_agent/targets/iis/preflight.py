@@ -41,12 +41,12 @@ class Machine:
 
     windows: bool
     python_bits: int
-    elevated: bool
-    w3svc: ServiceState
-    iis_version: tuple[int, int] | None
-    dotnet_release: int | None
-    pythonnet: bool
-    administration: str | None
+    elevated: bool = False
+    w3svc: ServiceState = ServiceState.MISSING
+    iis_version: tuple[int, int] | None = None
+    dotnet_release: int | None = None
+    pythonnet: bool = False
+    administration: str | None = None
     administration_code: int | None = None
     settings_exposed: Sequence[str] = ()
 

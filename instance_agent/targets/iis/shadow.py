@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from shared.hostnames import wildcard_of
@@ -70,11 +71,8 @@ def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host:
         return 2 if record.host == wildcard else None
 
     ranked = [(rank(record), record) for record in records if record.port == port]
-    return [record for position, record in sorted(_ranked(ranked), key=lambda pair: pair[0])]
-
-
-def _ranked(pairs: Sequence[tuple[int | None, SslRecord]]) -> list[tuple[int, SslRecord]]:
-    return [(position, record) for position, record in pairs if position is not None]
+    found = [(position, record) for position, record in ranked if position is not None]
+    return [record for _, record in sorted(found, key=itemgetter(0))]
 
 
 def owners_of(sites: Sequence[Site]) -> dict[str, str]:

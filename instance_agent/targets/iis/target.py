@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
 from instance_agent.targets.iis.bindings import EVERYTHING, Scope
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.commit import carry_out
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, GatewayError, as_unavailable
 from instance_agent.targets.iis.needs import Needs
 from instance_agent.targets.iis.pfx import der_of, intermediates, new_certificate
-from instance_agent.targets.iis.plan import Circumstances, Plan
+from instance_agent.targets.iis.plan import Circumstances
 from instance_agent.targets.iis.planner import plan, scope_of, wildcard_refusal
 from instance_agent.targets.iis.shadow import explain, owners_of
 from instance_agent.targets.iis.stores import KNOWN_STORES
 from instance_agent.targets.iis.tag import is_ours, read_tag, tag_of, tags_by_thumbprint
+from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.iis.bindings import Site
     from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores, StoredCertificate
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class IisTarget:
+class IisTarget(NothingHeld):
     """Binds certificates in IIS 8 and later.
 
     Args:
@@ -74,45 +73,9 @@ class IisTarget:
         self._fingerprints: dict[str, str] = {}
         self._stopped: tuple[str, ...] = ()
 
-    async def start(self) -> None:
+    @in_thread
+    def start(self) -> None:
         """Check that this IIS has SNI, and delete certificates of ours that an earlier run left unused."""
-        await asyncio.to_thread(self._start)
-
-    async def stop(self) -> None:
-        """Nothing is held between calls."""
-
-    async def version(self) -> str:
-        """IIS's version from the registry."""
-        return f"IIS {self._iis[0]}.{self._iis[1]}"
-
-    async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
-        """The SNI bindings whose certificate carries our tag for their host."""
-        return await asyncio.to_thread(self._current, EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
-
-    async def apply(self, changes: Sequence[BindingChange]) -> None:
-        """Import the certificates and make all bindings in one commit."""
-        if changes:
-            await asyncio.to_thread(self._apply, changes)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Delete the replaced certificates of ours that no site, no FTP site and no http.sys record uses."""
-        fingerprints = {binding.fingerprint_sha256 for binding in replaced}
-        if fingerprints:
-            await asyncio.to_thread(self._delete_unused, fingerprints)
-
-    def endpoint(self, port: int) -> tuple[str, int]:
-        """The probe address; bindings listen on every address."""
-        return (self._probe_address, port)
-
-    def refusal(self, change: Install) -> str | None:
-        """A wildcard on an IIS before 10 is refused."""
-        return wildcard_refusal(change.host, self._iis[0])
-
-    async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
-        """Name a stopped site, or the http.sys record that answered instead."""
-        return await asyncio.to_thread(self._explain, host, port, seen_fingerprint_sha256)
-
-    def _start(self) -> None:
         if self._store not in KNOWN_STORES:
             raise ConfigurationError(f"CERTCAST_IIS_STORE is {self._store!r}; it must be My or WebHosting")
         with as_unavailable():
@@ -123,11 +86,17 @@ class IisTarget:
             )
         self._delete_unused(None)
 
-    def _current(self, scope: Scope) -> frozenset[InstalledBinding]:
+    async def version(self) -> str:
+        """IIS's version from the registry."""
+        return f"IIS {self._iis[0]}.{self._iis[1]}"
+
+    @in_thread
+    def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
+        """The SNI bindings whose certificate carries our tag for their host."""
         with as_unavailable():
             listing = self._stores.listing()
             with self._gateway.session() as session:
-                sites = session.sites(scope)
+                sites = session.sites(EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
             tags = tags_by_thumbprint(listing)
             fingerprints = self._fingerprints_of(listing)
         found: dict[Key, InstalledBinding] = {}
@@ -147,11 +116,11 @@ class IisTarget:
                     found.setdefault(installed.key, installed)
         return frozenset(found.values())
 
-    def _as_uploaded(self, site: str) -> str:
-        """The site's name as an upload's SiteName gives it, which is the same for every role instance."""
-        return site.removeprefix(f"{self._role_instance}_") if self._role_instance else site
-
-    def _apply(self, changes: Sequence[BindingChange]) -> None:
+    @in_thread
+    def apply(self, changes: Sequence[BindingChange]) -> None:
+        """Import the certificates and make all bindings in one commit."""
+        if not changes:
+            return
         with as_unavailable(), self._gateway.exclusive():
             needs = Needs(changes, self._stores.listing(), self._store)
             circumstances = Circumstances(
@@ -162,21 +131,51 @@ class IisTarget:
                 iis_major=self._iis[0],
                 role_instance=self._role_instance,
             )
-
-            def decide(sites: Sequence[Site]) -> Plan:
-                return plan(sites, needs.wanted, circumstances)
-
             try:
                 self._stopped = carry_out(
                     self._gateway,
                     scope_of(needs.wanted, self._catch_all),
-                    decide,
+                    lambda sites: plan(sites, needs.wanted, circumstances),
                     before_writing=lambda: self._import(needs),
                     pause=self._pause,
                 )
             except (ApplyError, GatewayError):
                 self._discard(needs)
                 raise
+
+    @in_thread
+    def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Delete the replaced certificates of ours that no site, no FTP site and no http.sys record uses."""
+        fingerprints = {binding.fingerprint_sha256 for binding in replaced}
+        if fingerprints:
+            self._delete_unused(fingerprints)
+
+    def endpoint(self, port: int) -> tuple[str, int]:
+        """The probe address; bindings listen on every address."""
+        return (self._probe_address, port)
+
+    def refusal(self, change: Install) -> str | None:
+        """A wildcard on an IIS before 10 is refused."""
+        return wildcard_refusal(change.host, self._iis[0])
+
+    @in_thread
+    def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
+        """Name a stopped site, or the http.sys record that answered instead."""
+        with as_unavailable():
+            records = self._http_sys()
+            near = {record.thumbprint for record in records if record.port == port}
+            fingerprints = self._stores.fingerprints(it for it in self._stores.listing() if it.thumbprint in near)
+            seen = [thumbprint for thumbprint, it in fingerprints.items() if it == seen_fingerprint_sha256]
+            with self._gateway.session() as session:
+                sites = session.sites(EVERYTHING)
+        for site in sites:
+            if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
+                return f"the site {site.name} stopped when its bindings changed and could not be started again"
+        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
+
+    def _as_uploaded(self, site: str) -> str:
+        """The site's name as an upload's SiteName gives it, which is the same for every role instance."""
+        return site.removeprefix(f"{self._role_instance}_") if self._role_instance else site
 
     def _import(self, needs: Needs) -> None:
         """Put what is missing into the stores, and look with fresh eyes whether it can be used."""
@@ -239,19 +238,6 @@ class IisTarget:
         read = {**self._fingerprints, **(self._stores.fingerprints(unread) if unread else {})}
         self._fingerprints = {it.thumbprint: read[it.thumbprint] for it in ours if it.thumbprint in read}
         return self._fingerprints
-
-    def _explain(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
-        with as_unavailable():
-            records = self._http_sys()
-            near = {record.thumbprint for record in records if record.port == port}
-            fingerprints = self._stores.fingerprints(it for it in self._stores.listing() if it.thumbprint in near)
-            seen = [thumbprint for thumbprint, it in fingerprints.items() if it == seen_fingerprint_sha256]
-            with self._gateway.session() as session:
-                sites = session.sites(EVERYTHING)
-        for site in sites:
-            if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
-                return f"the site {site.name} stopped when its bindings changed and could not be started again"
-        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
 
 
 def _import_error(install: Install, problem: str) -> ApplyError:

@@ -6,7 +6,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.base import NothingHeld, ServerUnavailableError
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.blocks import NginxBlocks
 from instance_agent.targets.nginx.control import Control
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.nginx.settings import NginxSettings
 
 
-class NginxTarget:
+class NginxTarget(NothingHeld):
     """Serves from nginx on this machine. All state is in our folder, so that a restarted nginx serves the same."""
 
     kind: ClassVar[str] = "nginx"
@@ -81,9 +81,6 @@ class NginxTarget:
         self._mode = NginxDynamic(self._parts) if dynamic else NginxBlocks(self._parts)
         await self._mode.prepare()
 
-    async def stop(self) -> None:
-        """Nothing is held: nginx goes on serving."""
-
     async def version(self) -> str:
         """The version of nginx, and the mode."""
         version = await self._nginx.version()
@@ -108,9 +105,6 @@ class NginxTarget:
         installs_of(changes, self.refusal)
         with passing_trouble(self._settings.folder):
             await self._started.apply(changes)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Nothing is left behind: a replaced file went with the batch."""
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """The listener of nginx, met over loopback where it listens on every address."""

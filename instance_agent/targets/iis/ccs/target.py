@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld, ServerUnavailableError
 from instance_agent.targets.iis.bindings import EVERYTHING, Scope
 from instance_agent.targets.iis.ccs.binding import plan
 from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, Delete, Write
@@ -21,6 +20,7 @@ from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailabl
 from instance_agent.targets.iis.pfx import der_of, intermediates, pfx_for_windows
 from instance_agent.targets.iis.shadow import explain, lookup_order, owners_of
 from instance_agent.targets.parts.bindings import installs_of
+from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _LOCK_TIMEOUT_S = 60.0
 HTTPS_PORT = 443
 
 
-class IisCcsTarget:
+class IisCcsTarget(NothingHeld):
     """Writes one file per host, whatever their number, and keeps one binding.
 
     Args:
@@ -79,54 +79,9 @@ class IisCcsTarget:
         self._pause = pause
         self._version = ""
 
-    async def start(self) -> None:
+    @in_thread
+    def start(self) -> None:
         """Check folder, password and IIS, and clear away what a crash left."""
-        await asyncio.to_thread(self._start)
-
-    async def stop(self) -> None:
-        """Nothing is held between calls."""
-
-    async def version(self) -> str:
-        """IIS's version; empty where only files are written."""
-        return self._version
-
-    async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
-        """The files that were written by certcast and are as they were written."""
-        return await asyncio.to_thread(self._current, keys)
-
-    async def apply(self, changes: Sequence[BindingChange]) -> None:
-        """Write and delete the files, and make the binding if it is missing."""
-        if changes:
-            await asyncio.to_thread(self._apply, changes)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """A renewal took the old file's place, so nothing is left to delete."""
-
-    def endpoint(self, port: int) -> tuple[str, int] | None:
-        """The probe address, where this machine has a listener."""
-        return None if self._probe_address is None else (self._probe_address, port)
-
-    def refusal(self, change: Install) -> str | None:
-        """Another port than the store's is refused, and a host that makes no file name."""
-        if change.port != self._port:
-            return (
-                f"the Centralized Certificate Store serves port {self._port} only, since it finds a certificate by its "
-                f"host; upload with PortNumber {self._port}, or use the target iis"
-            )
-        try:
-            file_name(change.host)
-        except ValueError as error:
-            return str(error)
-        return None
-
-    async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
-        """Name the http.sys record that goes before the store."""
-        del seen_fingerprint_sha256
-        if self._gateway is None or self._probe_address is None:
-            return None
-        return await asyncio.to_thread(self._explain, host, port, self._probe_address, self._gateway)
-
-    def _start(self) -> None:
         folder = self._files.folder
         if not folder.is_dir():
             raise ConfigurationError(
@@ -150,7 +105,13 @@ class IisCcsTarget:
                 )
             self._version = f"IIS {major}.{minor}"
 
-    def _current(self, keys: Collection[Key] | None) -> frozenset[InstalledBinding]:
+    async def version(self) -> str:
+        """IIS's version; empty where only files are written."""
+        return self._version
+
+    @in_thread
+    def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
+        """The files that were written by certcast and are as they were written."""
         wanted = None if keys is None else frozenset(keys)
         with _translated():
             return frozenset(
@@ -165,7 +126,11 @@ class IisCcsTarget:
                 if wanted is None or (note.host, note.port) in wanted
             )
 
-    def _apply(self, changes: Sequence[BindingChange]) -> None:
+    @in_thread
+    def apply(self, changes: Sequence[BindingChange]) -> None:
+        """Write and delete the files, and make the binding if it is missing."""
+        if not changes:
+            return
         installs = installs_of(changes, self.refusal)
         with _translated():
             steps = self._steps(changes)
@@ -177,6 +142,42 @@ class IisCcsTarget:
                 except BaseException:
                     undo()
                     raise
+
+    def endpoint(self, port: int) -> tuple[str, int] | None:
+        """The probe address, where this machine has a listener."""
+        return None if self._probe_address is None else (self._probe_address, port)
+
+    def refusal(self, change: Install) -> str | None:
+        """Another port than the store's is refused, and a host that makes no file name."""
+        if change.port != self._port:
+            return (
+                f"the Centralized Certificate Store serves port {self._port} only, since it finds a certificate by its "
+                f"host; upload with PortNumber {self._port}, or use the target iis"
+            )
+        try:
+            file_name(change.host)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    @in_thread
+    def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
+        """Name the http.sys record that goes before the store."""
+        del seen_fingerprint_sha256
+        address, gateway = self._probe_address, self._gateway
+        if gateway is None or address is None:
+            return None
+        records = self._http_sys()
+        order = lookup_order(records, address=address, port=port, host=host)
+        if order and order[0].ip is None and order[0].host is None:
+            path = self._files.folder / file_name(host)
+            return (
+                f"the Centralized Certificate Store answered, but not from {path}: look whether IIS is configured to "
+                "read that folder, with the same password"
+            )
+        with _translated(), gateway.session() as session:
+            owners = owners_of(session.sites(EVERYTHING))
+        return explain(records, address=address, port=port, host=host, seen=(), owners=owners)
 
     def _steps(self, changes: Sequence[BindingChange]) -> list[Write | Delete]:
         password = self._password()
@@ -217,19 +218,6 @@ class IisCcsTarget:
                 before_writing=lambda: None,
                 pause=self._pause,
             )
-
-    def _explain(self, host: str, port: int, address: str, gateway: IisGateway) -> str | None:
-        records = self._http_sys()
-        order = lookup_order(records, address=address, port=port, host=host)
-        if order and order[0].ip is None and order[0].host is None:
-            path = self._files.folder / file_name(host)
-            return (
-                f"the Centralized Certificate Store answered, but not from {path}: look whether IIS is configured to "
-                "read that folder, with the same password"
-            )
-        with _translated(), gateway.session() as session:
-            owners = owners_of(session.sites(EVERYTHING))
-        return explain(records, address=address, port=port, host=host, seen=(), owners=owners)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

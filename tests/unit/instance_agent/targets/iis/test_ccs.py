@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import threading
@@ -309,7 +310,7 @@ class TestSharedFolder:
 
         def work(server: IisCcsTarget) -> None:
             for _ in range(3):
-                server._apply(changes)
+                asyncio.run(server.apply(changes))
 
         threads = [threading.Thread(target=work, args=(server,)) for server in servers]
         for thread in threads:
