@@ -1,4 +1,4 @@
-"""From desired rows to changes on the server and what came of each; the memory of earlier ones is kept elsewhere."""
+"""From desired rows to changes on the server, and what came of each."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Actor:
 
     Args:
         target: The web server.
-        bundles: Where key and chain are had.
+        bundles: Where keys and chains are kept.
         probe: Looks at a listener.
         now: The clock.
     """

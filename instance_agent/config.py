@@ -1,4 +1,4 @@
-"""The agent's settings from the environment or a file, and the target they select; nothing is opened here."""
+"""The agent's settings from the environment or a file; nothing is opened here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics` of one agent; nothing is decided here."""
+"""`/livez`, `/readyz` and `/metrics` of one agent."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class HealthServer:
         except OSError as error:
             await self.stop()
             raise ConfigurationError(
-                f"the agent's health port {self._address}:{self._port} cannot be had ({error.strerror}): set "
+                f"the agent's health port {self._address}:{self._port} cannot be listened on ({error.strerror}): set "
                 "CERTCAST_HEALTH_PORT to a free one, or 0 for any"
             ) from None
         return int(self._runner.addresses[0][1])

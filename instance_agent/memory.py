@@ -1,4 +1,4 @@
-"""How each desired row ended and what was reported of it, in this process's life; nothing is done or decided here."""
+"""How each desired row ended and what was reported of it, in this process's life."""
 
 from __future__ import annotations
 

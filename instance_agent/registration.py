@@ -64,17 +64,17 @@ class Registration:
         return cls(settings=settings, target_version=target_version, session=session, started_at=now)
 
     async def register(self, state: State, queues: Queues, now: Callable[[], datetime]) -> None:
-        """Create the queue, then the row: whoever sees the row can send to the queue.
+        """Create the queue, then the row: where there is a row, a queue can be sent to.
 
         Raises:
             ConfigurationError: Another agent with this id is running.
         """
-        await self._see_that_nobody_else_runs(state)
+        await self._see_that_no_other_runs(state)
         await queues.create(self.settings.queue)
         await queues.create(self.settings.poison_queue)
         await state.instances.update(self.settings.instance, lambda _: self._row(now()))
 
-    async def _see_that_nobody_else_runs(self, state: State) -> None:
+    async def _see_that_no_other_runs(self, state: State) -> None:
         """Watch a row that another agent may hold for longer than a heartbeat; no clock is compared with another."""
         known = await state.instances.find(self.settings.instance)
         if known is None or known.value.stopped or self._is_ended(known.value):

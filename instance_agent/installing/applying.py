@@ -1,4 +1,4 @@
-"""Getting the good changes of a batch applied to a server that takes a batch whole or not at all; nothing is proved."""
+"""Applies the good changes of a batch to a server that takes a batch whole or not at all."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ async def apply_all(
 
 
 async def clean_up(target: BindingTarget, gone: Sequence[InstalledBinding]) -> None:
-    """Let the target delete what only bindings needed that are no more; what goes wrong there fails no change."""
+    """Let the target delete what only bindings needed that are gone; what goes wrong there fails no change."""
     if not gone:
         return
     try:
         await to_its_end(target.retire(gone))
     except Exception:  # what is left lying about must not turn a certificate seen live into a failure
-        log.exception("cleaning up after %d bindings that are no more failed", len(gone))
+        log.exception("cleaning up after %d bindings that are gone failed", len(gone))
 
 
 async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:

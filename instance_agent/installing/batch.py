@@ -1,4 +1,4 @@
-"""What of a batch is to be applied, and what to try next when it was not taken; pure, nothing here touches a server."""
+"""What of a batch is to be applied, and what to try next when it was not taken; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One batch of changes made on a server, proved by handshakes, undone where the proof fails; no server is known here.
+"""One batch of changes made on a server, proved by handshakes, undone where the proof fails.
 
 The order is store, bind, probe, clean up the old: what a binding replaced goes only when the new one was seen served.
 """
@@ -30,7 +30,7 @@ _USUAL_PACE = Pace()
 
 
 async def nothing_to_recall(_: InstalledBinding) -> CertificateBundle | None:
-    """Given to `install` where no earlier bundle can be had."""
+    """Given to `install` where no earlier bundle can be fetched."""
     return None
 
 
@@ -50,9 +50,9 @@ async def install(
     Args:
         target: The server.
         changes: At most one for each host and port.
-        probe: `served_fingerprint` in earnest.
-        recall: Gets back the bundle of a binding that was replaced, by its bundle id, so after an agent's restart too;
-            None when it cannot be had.
+        probe: Shakes hands with a listener; `served_fingerprint`, except in tests.
+        recall: Fetches the bundle of a binding that was replaced, by its bundle id, so after an agent's restart too;
+            None when that is impossible.
         pace: How long and how often to look.
 
     Returns:

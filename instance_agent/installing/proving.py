@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instance_agent.installing.undoing import Undoer
     from instance_agent.targets.base import BindingChange, BindingTarget, InstalledBinding, Key
 
-_NOBODYS_HOST = "*.invalid"  # RFC 2606: probing it shows the server's default certificate
+_UNKNOWN_HOST = "*.invalid"  # RFC 2606: probing it shows the server's default certificate
 _SHORT = 16  # hex digits of a fingerprint in a sentence
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class Prover:
     async def _prove_removals(
         self, removals: Sequence[Remove], made: Mapping[Key, BindingChange], took_ms: Mapping[Key, float]
     ) -> list[Result]:
-        """See that what was removed is served no more, unless a wildcard or the server's default serves it too."""
+        """See that what was removed is no longer served, unless a wildcard or the server's default serves it too."""
         results: list[Result] = []
         looked_at: list[Remove] = []
         for change in removals:
@@ -124,7 +124,7 @@ class Prover:
         if seen.met:
             return gone
         left = f"{change.host}:{change.port} is unbound, but the certificate {fingerprint[:_SHORT]}… is still served"
-        (default,) = await self._look([self._gone(_NOBODYS_HOST, change)], 0)
+        (default,) = await self._look([self._gone(_UNKNOWN_HOST, change)], 0)
         if default.met:
             return replace(gone, outcome=Outcome.FAILED, reason=left, retriable=True)
         return replace(gone, reason=f"{left}: it is also what the server answers unknown names with")

@@ -1,4 +1,4 @@
-"""Looking whether listeners serve what they should, with patience and bounded concurrency; nothing is changed here."""
+"""Looks whether listeners serve what they should, with patience and bounded concurrency."""
 
 from __future__ import annotations
 

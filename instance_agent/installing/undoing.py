@@ -1,4 +1,4 @@
-"""Putting back what a binding replaced when the probe did not see the new certificate; no verdict is made here."""
+"""Puts back what a binding replaced when the probe did not see the new certificate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Recall = Callable[[InstalledBinding], Awaitable[CertificateBundle | None]]
 
 _NOT_NEW = "it stays bound, as it was before"
-_NOT_HAD = "the new one stays bound, since the one before it could not be had again"
+_NOT_FETCHED = "the new one stays bound, since the one before it could not be fetched"
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Undoer:
     Attributes:
         target: The server.
         looker: To see that the old certificate is back; its pace says how much to recall at once.
-        recall: Gets back the bundle of a binding that was replaced; None when it cannot be had.
+        recall: Fetches the bundle of a binding that was replaced; None when that is impossible.
     """
 
     target: BindingTarget
@@ -48,7 +48,7 @@ class Undoer:
         Returns:
             For each host and port, the end of a sentence that tells what became of it.
         """
-        told = {each.key: _NOT_NEW if each.is_done_by(before.get(each.key)) else _NOT_HAD for each in installs}
+        told = {each.key: _NOT_NEW if each.is_done_by(before.get(each.key)) else _NOT_FETCHED for each in installs}
         steps = await gather_bounded(
             (self._step(each, before.get(each.key)) for each in installs), limit=self.looker.pace.at_once
         )

@@ -1,4 +1,4 @@
-"""What every web server target must offer and the values it deals in; no server's own knowledge lives here."""
+"""What every web server target must offer, and the values it deals in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds out about this Windows machine: registry, services, rights, addresses; judges nothing."""
+"""Facts about this Windows machine: registry, services, rights, addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shared.errors import ConfigurationError
 
 _IIS_KEY = r"SOFTWARE\Microsoft\InetStp"
 _DOTNET_KEY = r"SOFTWARE\Microsoft\NET Framework Setup\NDP\v4\Full"
-_DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)  # RFC 5737: nobody's
+_DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)  # RFC 5737: for documentation
 
 
 def windows_folder() -> Path:

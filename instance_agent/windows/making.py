@@ -1,4 +1,4 @@
-"""Builds the IIS targets from their settings over the real gateways; the one place where the two meet."""
+"""Builds the IIS targets from their settings over the real gateways."""
 
 from __future__ import annotations
 

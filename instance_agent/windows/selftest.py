@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
-_HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: nobody's
+_HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: no one's
 _DAY = dt.timedelta(days=1)
 _USUAL_PACE = Pace()
 
@@ -118,7 +118,7 @@ class SelfTest:
         self._made: list[InstalledBinding] = []
 
     async def run(self) -> bool:
-        """Every step, and the clearing away whatever became of them; whether all went well."""
+        """Every step, then the clearing away in any case; whether all went well."""
         started = time.monotonic()
         try:
             await self._target.start()

@@ -1,4 +1,4 @@
-"""The agent as a Windows service: installed, removed and run; what the agent does is none of its business."""
+"""The agent as a Windows service: installed, removed and run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of the IIS targets, read from the agent's environment; builds no target and opens nothing."""
+"""The IIS targets' settings from the environment; nothing is opened here. docs/iis.md explains each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IIS's sites and bindings through Microsoft.Web.Administration; decides nothing, and knows no certificate stores."""
+"""IIS's sites and bindings through Microsoft.Web.Administration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The HTTP server that Caddy asks for a certificate at each handshake; which one that is was decided elsewhere.
+"""The HTTP server that Caddy asks for a certificate at each handshake; which one it gets is decided elsewhere.
 
 Caddy's `get_certificate http` sends `GET <url>?server_name=…` and takes the answer's PEM
 (https://caddyserver.com/docs/caddyfile/directives/tls#http). The answers are private keys, so every question must carry
@@ -42,7 +42,7 @@ class Manager:
         """Answer at an address.
 
         Raises:
-            OSError: It cannot be had.
+            OSError: It cannot be listened on.
         """
         app = web.Application()
         app.router.add_get(r"/{port:[0-9]{1,5}}", self._respond)

@@ -77,7 +77,7 @@ class CaddyTarget(NothingHeld):
             ) from error
 
     async def stop(self) -> None:
-        """Answer no more: Caddy ends new handshakes until an agent is back, and keeps open connections."""
+        """Stop answering: Caddy ends new handshakes until an agent is back, and keeps open connections."""
         await self._manager.close()
 
     async def version(self) -> str:

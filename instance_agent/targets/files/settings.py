@@ -25,7 +25,7 @@ class FilesSettings:
         check: Program and arguments that tell whether the server would take the files; empty for none.
         reload: Program and arguments that have the server take them; empty for a server that looks by itself.
         timeout_s: How long either may take.
-        group: Name of the group that may read what is written; empty for nobody but its owner.
+        group: Name of the group that may read what is written; empty for its owner alone.
         fallback: PEM for unknown names; None for a self-signed one in the folder.
         endpoints: Where a probe meets the server; an empty address is nowhere.
         reload_interval_s: Least time between two reloads.

@@ -1,4 +1,4 @@
-"""The files target: PEM files and whatever templates make of them, for any server that can be told to reload.
+"""The files target: PEM files and what templates make of them, for any server that can be told to reload.
 
 Which server that is stays unknown: a check command says whether it would take the files, a reload command has it take
 them. Worked examples are in docs/targets/files.md.

@@ -1,4 +1,4 @@
-"""One batch made in a running HAProxy, whole or not at all; files and reloads are dealt with elsewhere."""
+"""One batch made in a running HAProxy, whole or not at all; its files and reloads are elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one HAProxy process serves of ours, read from it once and kept in step by batches; nothing is changed here."""
+"""What one HAProxy process serves of ours, read from it once and kept in step by batches."""
 
 from __future__ import annotations
 

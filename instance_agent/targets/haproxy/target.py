@@ -144,7 +144,7 @@ class HAProxyTarget(NothingHeld):
             for crt_list in await runtime.lists(session):
                 for file, _, names in await runtime.entries(session, crt_list):
                     if file != self._disk.pem(host, port) and any(covers(name.lower(), host) for name in names):
-                        return f"{crt_list} has {file} for the same host, and HAProxy keeps to its first entry"
+                        return f"{crt_list} has {file} for the same host, and HAProxy uses the first entry"
         address = self.endpoint(port)
         return (
             f"the bind line of the listener at {address[0]}:{address[1]} does not name {self._disk.crt_list(port)}, or "
@@ -152,7 +152,7 @@ class HAProxyTarget(NothingHeld):
         )
 
     async def _mirrored(self, session: Session) -> Mirror:
-        """What the process that answers serves; read anew when it is another one than last time."""
+        """What the process that answers serves; read again when it is another one than last time."""
         identity = await session.identity()
         if identity.stopping:
             raise ServerUnavailableError("HAProxy is being reloaded, and its old process still answers")
@@ -221,7 +221,7 @@ class HAProxyTarget(NothingHeld):
         return True
 
     async def _tidy(self, session: Session, mirror: Mirror) -> None:
-        """Delete what interrupted batches left; what fails is tried again when HAProxy is read anew."""
+        """Delete what interrupted batches left; what fails is tried when HAProxy is read the next time."""
         if not mirror.stray_files and not mirror.stray_names:
             return
         needed = {self._disk.pem(*key) for key in mirror.bound}

@@ -1,4 +1,4 @@
-"""What IIS has bound: sites, bindings, and which of them a reader needs; no .NET, no decisions."""
+"""What IIS has bound: sites, bindings, and which of them a reader needs."""
 
 from __future__ import annotations
 

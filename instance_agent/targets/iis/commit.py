@@ -37,7 +37,7 @@ def carry_out(
 ) -> tuple[str, ...]:
     """Read, decide, change and commit once, or leave IIS alone if there is nothing to do.
 
-    Nothing is ever committed after an error: the session with the half-made change is let go of instead.
+    Nothing is ever committed after an error: the session with the half-made change is dropped instead.
 
     Args:
         gateway: IIS.
@@ -61,13 +61,13 @@ def carry_out(
         try:
             plan, running = _attempt(gateway, scope, decide, prepare, pause)
         except CommitConflictError:
-            log.info("the IIS configuration was changed by somebody else; planning again")
+            log.info("the IIS configuration was changed by another program; planning again")
             continue
         for notice in plan.notices:
             log.warning("%s", notice)
         return _start_stopped(gateway, running, pause)
     raise ServerUnavailableError(
-        f"the IIS configuration was being changed by somebody else {_ATTEMPTS} times in a row; nothing was changed"
+        f"the IIS configuration was being changed by another program {_ATTEMPTS} times in a row; nothing was changed"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the IIS targets ask of IIS: operations, errors and the gateway protocols; no .NET, no decisions."""
+"""What the IIS targets ask of IIS: operations, errors and the gateway protocols."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class GatewayError(CertcastError):
 
 
 class CommitConflictError(GatewayError):
-    """Somebody else committed since the configuration was read; read again, plan again."""
+    """Another program committed since the configuration was read; read again, plan again."""
 
     retriable: ClassVar[bool] = True
 
@@ -158,4 +158,4 @@ class IisGateway(Protocol):
         """Keep every other certcast process on this machine out. Raises `GatewayError` when one stays in."""
 
     def session(self) -> AbstractContextManager[SiteSession]:
-        """A fresh reading; let go of at the end in any case."""
+        """A fresh reading; dropped at the end in any case."""

@@ -1,4 +1,4 @@
-"""The values around the IIS planner: what is wanted, on what it depends, and the plan; nothing is decided here."""
+"""The values around the IIS planner: what is wanted, on what it depends, and the plan."""
 
 from __future__ import annotations
 

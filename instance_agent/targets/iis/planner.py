@@ -1,4 +1,4 @@
-"""Decides which bindings to add, replace and remove; pure: reads no IIS, changes nothing, imports no certificate."""
+"""Decides which bindings to add, replace and remove; pure."""
 
 from __future__ import annotations
 

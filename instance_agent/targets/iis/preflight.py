@@ -1,4 +1,4 @@
-"""Judges whether a machine can run the IIS targets: facts in, one line for each with its cure out; asks no system."""
+"""Judges whether a machine can run the IIS targets: facts in, one line for each with its cure out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Machine:
         pythonnet: Whether pythonnet can be imported.
         administration: Why Microsoft.Web.Administration could not be used; None where it could or was not tried.
         administration_code: The HRESULT with it.
-        settings_exposed: Accounts beside SYSTEM and Administrators that may read the settings file.
+        settings_exposed: Accounts other than SYSTEM and Administrators that may read the settings file.
     """
 
     windows: bool

@@ -1,4 +1,4 @@
-"""Which http.sys record answers a handshake, and why it was another than expected; pure, reads nothing."""
+"""Which http.sys record answers a handshake, and why it was another than expected; pure."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class SslRecord:
 def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host: str) -> list[SslRecord]:
     """The records that could answer a ClientHello for the host, the one that does first.
 
-    An exact address goes before the name, as administrators find to their cost
+    An exact address goes before the name, which often surprises administrators
     (https://github.com/win-acme/win-acme/issues/94, https://github.com/win-acme/win-acme/issues/1686); then the name,
     its wildcard, the Centralized Certificate Store, and the record for all addresses.
     """

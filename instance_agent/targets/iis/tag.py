@@ -1,4 +1,4 @@
-"""The friendly name that marks a certificate as ours, and when a binding is; nothing is read or written here."""
+"""The friendly name that marks a certificate as ours, and when a binding is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target `iis`: certificates in the machine's store and SNI bindings in IIS; knows no .NET, only the gateways."""
+"""The target `iis`: certificates in the machine's store and SNI bindings in IIS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Talking to nginx over the unix socket in our include: what it has loaded, and that files have changed."""
+"""The unix socket in our include: nginx tells there what it has loaded, and is told that files have changed."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class NginxDynamic:
             ConfigurationError: nginx does not take them.
         """
         await bring_into_force(self._parts, await asyncio.to_thread(self._written))
-        await self._read_again()  # an agent that was killed may have written files and told nobody
+        await self._read_again()  # an agent that was killed may have written files and not told nginx
 
     def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What is tagged in the folder: nginx looks for the file at each name's next handshake."""

@@ -1,4 +1,4 @@
-"""What both ways of using nginx share: their parts and the folder; which certificate answers how is the modes' own."""
+"""What both ways of using nginx share: their parts and the folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Having nginx load what is on disk: test, one HUP, and the wait until a worker answers with it."""
+"""nginx's reload: test, one HUP, and the wait until a worker answers with what is on disk."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Reload:
         return await self._parts.nginx.test()
 
     async def activate(self) -> str | None:
-        """One HUP, then wait until workers answer with the include that is on disk, and those before them no more.
+        """One HUP, then wait until workers answer with the include that is on disk, and those before them no longer do.
 
         For a tenth of a second nginx has both accept connections (ngx_master_process_cycle), and which certificate
         is seen is chance.
@@ -126,7 +126,7 @@ def forget_socket(parts: NginxParts) -> None:
 
 
 class _Check(Reload):
-    """For an nginx that does not run: its files are tested alone."""
+    """An nginx that does not run: its files are tested alone."""
 
     async def activate(self) -> str | None:
         return None

@@ -1,4 +1,4 @@
-"""The nginx target: chooses between nginx's two modes by what the server has; how each works is in its own module."""
+"""The nginx target: chooses between nginx's two modes by what the server has."""
 
 from __future__ import annotations
 

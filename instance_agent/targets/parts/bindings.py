@@ -1,4 +1,4 @@
-"""What every target asks of a batch of changes and of its bindings; no server is known here."""
+"""What every target asks of a batch of changes and of its bindings."""
 
 from __future__ import annotations
 

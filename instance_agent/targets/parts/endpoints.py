@@ -1,4 +1,4 @@
-"""Where the agent meets a server's listeners, and why a PortNumber can have none; nothing is connected to."""
+"""Where the agent meets a server's listeners, and why a PortNumber can have none."""
 
 from __future__ import annotations
 

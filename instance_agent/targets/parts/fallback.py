@@ -45,7 +45,7 @@ def self_signed(host: str, now: datetime, validity: timedelta) -> CertificateBun
 
 
 def self_made_fallback(now: datetime) -> CertificateBundle:
-    """A self-signed certificate for a name that is nobody's."""
+    """A self-signed certificate for a name that no one can have."""
     return self_signed(_FALLBACK_NAME, now, _FALLBACK_VALIDITY)
 
 

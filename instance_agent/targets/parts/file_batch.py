@@ -2,7 +2,7 @@
 
 Every file is private from its first byte and complete on disk before it takes its name, so that a server that starts at
 any moment reads whole files only. A batch that a server has yet to take is written down first: killed before it was
-proved, it is undone at the next start, and no file stays that nobody knows to be good.
+proved, it is undone at the next start, and no file stays that is not known to be good.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Access:
     """Who may read what is written besides its owner.
 
     Attributes:
-        group: Numeric id of the one group that may; None for nobody.
+        group: Numeric id of the one group that may; None for no group.
     """
 
     group: int | None = None

@@ -95,7 +95,7 @@ class CentralFolder:
             What puts everything back as it was.
 
         Raises:
-            ApplyError: Somebody else's file has the name; nothing was changed.
+            ApplyError: A file that is not ours has the name; nothing was changed.
             OSError: The folder cannot be written; nothing was changed.
         """
         for change in changes:
@@ -143,7 +143,7 @@ class CentralFolder:
         _replace(self.folder / name, change.pfx)
 
     def _delete(self, name: str) -> None:
-        """The file first: a note without a file is harmless, a file without a note would count as somebody else's."""
+        """The file first: a note without a file is harmless, a file without a note would not count as ours."""
         path, note = self.folder / name, self._note_of(name)
         if (path.exists() and self._kept(name) is None) or not note.exists():
             return

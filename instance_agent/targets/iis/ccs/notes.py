@@ -1,4 +1,4 @@
-"""Which files of a Centralized Certificate Store are ours, what they are called and hold; nothing is written here."""
+"""Notes on which files of a Centralized Certificate Store are ours, what they are called and what they hold."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Note:
     before: Content | None = None
 
     def holding(self, sha256: str) -> Content | None:
-        """Which of the two a file with this hash is; None for a file that somebody else wrote."""
+        """Which of the two a file with this hash is; None for a file that is not ours."""
         return next((it for it in (self.now, self.before) if it is not None and it.sha256 == sha256), None)
 
     def encode(self) -> bytes:

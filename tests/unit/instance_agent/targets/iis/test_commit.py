@@ -60,7 +60,7 @@ class TestConflicts:
     async def test_conflicts_without_end_are_the_servers_trouble(self) -> None:
         machine = Machine()
         machine.iis.conflict(1000)
-        with pytest.raises(ServerUnavailableError, match="somebody else") as caught:
+        with pytest.raises(ServerUnavailableError, match="another program") as caught:
             await machine.target().apply([install(SHOP)])
         assert caught.value.retriable
         assert (machine.iis.commits, machine.stores.entries, machine.iis.open_sessions) == (0, {}, 0)
