@@ -18,7 +18,7 @@ from instance_agent.targets.parts.pem_file import file_name, name_refusal, tagge
 from instance_agent.targets.parts.pem_folder import PemFolder
 from shared.hostnames import normalise_host
 from tests.rigs.certificates import self_signed
-from tests.rigs.targets import bind, root, unfit
+from tests.rigs.targets import bind, fresh, root, unfit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class TestNames:
 
     def test_a_host_too_long_for_a_file_and_a_port_that_is_none_are_refused(self) -> None:
         long = ".".join(["x" * 61] * 4) + ".com"
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         refused = [
             Install(host=host, port=port, bundle_id="", bundle=change.bundle)
             for host, port in ((long, 443), ("a.example.com", 0), ("a.example.com", 65536), ("A.example", 443))
@@ -92,13 +92,13 @@ class TestReadingBack:
     )
     def test_a_file_that_is_not_whole_or_not_ours_is_nobodys(self, tmp_path: Path, spoil: object) -> None:
         assert callable(spoil)
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         assert stored(tmp_path, change, spoil(tagged_pem(change))).read() == {}
 
     def test_a_replaced_file_is_read_again_and_an_unchanged_one_is_not(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        old, new = (bind(root().issue("a.example.com"), "a.example.com", 443) for _ in range(2))
+        old, new = (fresh("a.example.com", 443) for _ in range(2))
         pems = stored(tmp_path, old)
         assert old.is_done_by(pems.read()[old.key])
         fresh = tmp_path / "fresh"
@@ -111,9 +111,7 @@ class TestReadingBack:
     def test_changes_that_were_announced_are_known_without_looking_at_the_other_files(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        changes = {
-            host: bind(root().issue(host), host, 443) for host in ("a.example.com", "b.example.com", "c.example")
-        }
+        changes = {host: fresh(host, 443) for host in ("a.example.com", "b.example.com", "c.example")}
         pems = PemFolder(tmp_path)
         for change in list(changes.values())[:2]:
             stored(tmp_path, change)
@@ -125,9 +123,7 @@ class TestReadingBack:
         assert set(pems.read()) == {("a.example.com", 443), ("c.example", 443)}
 
     def test_what_changed_besides_what_was_announced_is_noticed(self, tmp_path: Path) -> None:
-        changes = {
-            host: bind(root().issue(host), host, 443) for host in ("a.example.com", "b.example.com", "c.example")
-        }
+        changes = {host: fresh(host, 443) for host in ("a.example.com", "b.example.com", "c.example")}
         pems = stored(tmp_path, changes["a.example.com"])
         assert len(pems.read()) == 1
         os.utime(tmp_path / "443", ns=(0, 0))  # as if some time passed
@@ -140,7 +136,7 @@ class TestReadingBack:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hosts = ("kept.example.com", "gone.example.com", "edited.example.com", "another.example.com")
-        changes = {host: bind(root().issue(host), host, 443) for host in hosts}
+        changes = {host: fresh(host, 443) for host in hosts}
         for change in changes.values():
             pems = stored(tmp_path, change)
         (tmp_path / "8443").touch()
@@ -156,7 +152,7 @@ class TestReadingBack:
     def test_a_file_edited_in_its_place_is_noticed_after_a_while(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         pems = stored(tmp_path, change)
         assert len(pems.read()) == 1
         pems.path(*change.key).write_text("edited")
@@ -164,7 +160,7 @@ class TestReadingBack:
         assert pems.read() == {}
 
     def test_what_lies_elsewhere_in_the_folder_is_not_looked_at(self, tmp_path: Path) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         pems = stored(tmp_path, change)
         for place in ("a.example.com.pem", "0443/a.example.com.pem", "443/a.example.com.pem.bak", "x/y.pem"):
             (tmp_path / place).parent.mkdir(exist_ok=True)
