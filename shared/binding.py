@@ -127,9 +127,14 @@ class DesiredBinding:
         return next((claim for claim in self.claims if claim.source == source), None)
 
 
+def roles_of(instance_role: str) -> frozenset[str]:
+    """The roles whose rows are for an instance: its own, and the one that stands for every role."""
+    return frozenset({ANY_ROLE, instance_role})
+
+
 def concerns(role: str, instance_role: str) -> bool:
     """Whether a row of this role is for an instance of that role."""
-    return role in {ANY_ROLE, instance_role}
+    return role in roles_of(instance_role)
 
 
 def effective(rows: Iterable[DesiredBinding], role: str) -> DesiredBinding | None:

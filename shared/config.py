@@ -173,6 +173,11 @@ def vault_host(name: str) -> str:
     return host if "." in host else f"{host}.vault.azure.net"
 
 
+def text(env: Mapping[str, str], name: str, default: str = "") -> str:
+    """Read a setting; one that is blank counts as not set."""
+    return env.get(name, "").strip() or default
+
+
 def switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:
     """Read an on/off setting.
 

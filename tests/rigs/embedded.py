@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import HTTPS_PORT, EmbeddedTarget
+from instance_agent.targets.parts.endpoints import Endpoints
 from local_azure.processes.listening import free_port
 from tests.rigs.deployment import ROOT
 
@@ -26,9 +27,10 @@ if sys.platform != "win32":
     import resource
 
 
-def target_on(port: int, **settings: Any) -> EmbeddedTarget:
+def target_on(port: int, *, address: str = "127.0.0.1", **settings: Any) -> EmbeddedTarget:
     """A target, not started, whose PortNumber 443 is this port."""
-    return EmbeddedTarget(EmbeddedSettings(port_offset=port - HTTPS_PORT, **settings))
+    endpoints = Endpoints(server="EMBEDDED", address=address, port_offset=port - HTTPS_PORT)
+    return EmbeddedTarget(EmbeddedSettings(endpoints=endpoints, **settings))
 
 
 @asynccontextmanager

@@ -143,9 +143,9 @@ class Listeners:
     def _listen(self, port: int) -> tuple[socket.socket, ssl.SSLContext]:
         context = server_context(self._fallback)
         context.sni_callback = partial(self._choose, port)
-        address = self._settings.address
+        address = self._settings.endpoints.address
         listening = socket.create_server(
-            (address, port + self._settings.port_offset),
+            (address, self._settings.endpoints.listened_on(port)),
             family=socket.AF_INET6 if ":" in address else socket.AF_INET,
             backlog=_BACKLOG,
         )
@@ -160,7 +160,8 @@ class Listeners:
         cure = _CURES.get(
             error.errno or 0, f"check CERTCAST_EMBEDDED_ADDRESS and CERTCAST_EMBEDDED_PORT_OFFSET ({error.strerror})"
         )
-        return f"cannot listen on {self._settings.address}, port {port + self._settings.port_offset}: {cure}"
+        where = self._settings.endpoints
+        return f"cannot listen on {where.address}, port {where.listened_on(port)}: {cure}"
 
 
 @contextmanager

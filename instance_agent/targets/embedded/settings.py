@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.embedded.connections import HANDSHAKE_S, IDLE_S, MAX_CONNECTIONS
+from instance_agent.targets.parts.endpoints import Endpoints
 from shared.bundle import CertificateBundle
 from shared.config import number
 from shared.errors import CertcastError, ConfigurationError
@@ -14,22 +15,22 @@ from shared.errors import CertcastError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_ON_LOOPBACK = Endpoints(server="EMBEDDED")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
     """What the embedded target needs to know.
 
     Attributes:
-        address: Address to listen on; `0.0.0.0` means every IPv4 one, `::` every IPv6 one.
-        port_offset: PortNumber p is served at p + this.
+        endpoints: Where to listen; `0.0.0.0` means every IPv4 address, `::` every IPv6 one.
         fallback: Served for an unknown or missing server name; self-signed when None.
         max_connections: Open at a time, on all ports together.
         handshake_s: How long a TLS handshake may take; only tests set it.
         idle_s: How long one request may take, with the wait for it; only tests set it.
     """
 
-    address: str = "127.0.0.1"
-    port_offset: int = 0
+    endpoints: Endpoints = _ON_LOOPBACK
     fallback: CertificateBundle | None = field(default=None, repr=False)
     max_connections: int = MAX_CONNECTIONS
     handshake_s: float = HANDSHAKE_S
@@ -43,8 +44,7 @@ class EmbeddedSettings:
             ConfigurationError: One is wrong; the text names it and the cure.
         """
         return cls(
-            address=env.get("CERTCAST_EMBEDDED_ADDRESS", "").strip() or "127.0.0.1",
-            port_offset=number(env, "CERTCAST_EMBEDDED_PORT_OFFSET", default=0, least=0, most=65_000),
+            endpoints=Endpoints.from_env(env, "EMBEDDED"),
             fallback=_fallback(env.get("CERTCAST_EMBEDDED_FALLBACK", "").strip()),
             max_connections=number(
                 env, "CERTCAST_EMBEDDED_CONNECTIONS", default=MAX_CONNECTIONS, least=1, most=1_000_000

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HTTPS_PORT", "EmbeddedTarget", "ListenerError"]
 
-MAX_PORT = 65535
-
-_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _USUAL_SETTINGS = EmbeddedSettings()
 
 
@@ -34,8 +31,7 @@ class EmbeddedTarget:
     kind: ClassVar[str] = "embedded"
 
     def __init__(self, settings: EmbeddedSettings = _USUAL_SETTINGS) -> None:
-        self._address = settings.address
-        self._port_offset = settings.port_offset
+        self._endpoints = settings.endpoints
         self.fallback = settings.fallback or self_made_fallback(datetime.now(UTC))
         self._bound: dict[tuple[str, int], InstalledBinding] = {}
         self.listeners = Listeners(settings, self.fallback)
@@ -85,17 +81,11 @@ class EmbeddedTarget:
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """Our own listener, met over loopback where it listens on every address."""
-        return _EVERY_ADDRESS.get(self._address, self._address), port + self._port_offset
+        return self._endpoints.at(port)
 
     def refusal(self, change: Install) -> str | None:
         """A PortNumber that the offset carries to where there is no port."""
-        port = change.port + self._port_offset
-        if 0 < port <= MAX_PORT:
-            return None
-        return (
-            f"{change.host}:{change.port} would be served at port {port}, and ports are 1 to {MAX_PORT}: "
-            f"CERTCAST_EMBEDDED_PORT_OFFSET is {self._port_offset}"
-        )
+        return self._endpoints.refusal(change)
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Whether the fallback or another of our bindings answered."""
@@ -104,4 +94,5 @@ class EmbeddedTarget:
         for bound in self._bound.values():
             if bound.fingerprint_sha256 == seen_fingerprint_sha256:
                 return f"the certificate bound for {bound.host}:{bound.port} answered"
-        return f"a program other than this agent answered at {self.endpoint(port)[0]}:{self.endpoint(port)[1]}"
+        address, number = self.endpoint(port)
+        return f"a program other than this agent answered at {address}:{number}"

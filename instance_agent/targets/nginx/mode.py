@@ -1,28 +1,26 @@
-"""What both ways of using nginx share: their parts, the folder, the checks before a batch.
-
-Which certificate answers how is the modes' own: `nginx_dynamic` and `nginx_blocks`.
-"""
+"""What both ways of using nginx share: their parts and the folder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.process import Loaded, Nginx
 from instance_agent.targets.nginx.settings import NginxSettings
-from instance_agent.targets.parts.fallback_file import fallback_file
+from instance_agent.targets.parts.fallback import fallback_file
 from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, make_folder
 from instance_agent.targets.parts.own_folder import claim_folder
-from instance_agent.targets.parts.pem_folder import PemFolder, name_refusal, tagged_pem
-from instance_agent.targets.parts.templates import ConfigTemplate, site_refusal
+from instance_agent.targets.parts.pem_folder import PemFolder
+from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
+
+    from instance_agent.targets.base import BindingChange, InstalledBinding, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,40 +87,11 @@ class NginxMode(Protocol):
             ConfigurationError: nginx does not take them.
         """
 
-    def served(self, keys: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], InstalledBinding]:
+    def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What of our folder nginx serves, of these keys or of all; blocks."""
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """As `BindingTarget.apply`."""
-
-
-def refusal(settings: NginxSettings, change: Install) -> str | None:
-    """Why nginx can never take a change; None when it can."""
-    if (reason := name_refusal(change) or site_refusal(change)) is not None:
-        return reason
-    if change.port in settings.ports:
-        return None
-    return (
-        f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
-        f"({', '.join(map(str, settings.ports))})"
-    )
-
-
-def checked(parts: NginxParts, changes: Sequence[BindingChange]) -> list[tuple[Install, bytes]]:
-    """The installs of a batch with what their PEM files are to hold; reads the folder.
-
-    Raises:
-        ApplyError: One cannot be served, or its file is there and not ours.
-    """
-    installs = [change for change in changes if isinstance(change, Install)]
-    for change in installs:
-        if (reason := refusal(parts.settings, change)) is not None:
-            raise ApplyError(reason, culprit=change.key)
-    ready = [(change, tagged_pem(change)) for change in installs]
-    if (stranger := parts.pems.foreign(installs)) is not None:
-        path = parts.pems.path(*stranger.key)
-        raise ApplyError(f"{path} was not made by certcast: move it away, or remove the upload", culprit=stranger.key)
-    return ready
 
 
 def prepare_folder(parts: NginxParts) -> None:

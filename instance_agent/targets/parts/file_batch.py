@@ -2,7 +2,7 @@
 
 Every file is private from its first byte and complete on disk before it takes its name, so that a server that starts at
 any moment reads whole files only. A batch that a server has yet to take is written down first: killed before it was
-proved, it is undone at the next start, and no file stays that nobody knows to be good.
+proved, it is undone at the next start, and no file stays that is not known to be good.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from instance_agent.targets.base import ServerUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _JOURNAL = "on-trial.json"
 
@@ -36,7 +36,7 @@ class Access:
     """Who may read what is written besides its owner.
 
     Attributes:
-        group: Numeric id of the one group that may; None for nobody.
+        group: Numeric id of the one group that may; None for no group.
     """
 
     group: int | None = None
@@ -212,7 +212,7 @@ def _undo_trial(journal: Path) -> None:
         entries = json.loads(journal.read_text(encoding="utf-8"))
     except ValueError:
         return  # cut short, so that nothing was changed yet
-    _log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
+    log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
     for number, entry in reversed(list(enumerate(entries))):
         path, old, new = Path(entry["path"]), _old(work, number), _new(work, number)
         if old.exists():

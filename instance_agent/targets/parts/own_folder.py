@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.parts.file_batch import make_folder
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from instance_agent.targets.parts.file_batch import Access
@@ -27,3 +30,14 @@ def claim_folder(path: Path, access: Access, *, setting: str) -> None:
         raise ConfigurationError(f"{path} holds files that certcast did not make: give {setting} a folder of its own")
     make_folder(path, access)
     mark.touch(mode=0o600)
+
+
+@contextmanager
+def passing_trouble(folder: Path) -> Iterator[None]:
+    """Raise what the disk refuses or the machine lacks as trouble of the server, after which a batch is tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise ServerUnavailableError(f"{error.filename or folder} cannot be used: {error.strerror}") from error
+    except ConfigurationError as error:
+        raise ServerUnavailableError(str(error)) from error

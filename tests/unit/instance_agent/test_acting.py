@@ -24,7 +24,8 @@ from tests.rigs.scenes import issued
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from instance_agent.acting import Actor, Attempt
+    from instance_agent.acting import Actor
+    from instance_agent.memory import Attempt
 
 
 class Machine:
@@ -66,8 +67,8 @@ class Machine:
     async def do(self, *rows: DesiredBinding, whole: bool = False) -> Sequence[Attempt]:
         """One round as the agent makes it; returns what it would report."""
         attempts = await self.actor.act(await self.actor.due(rows, whole=whole))
-        news = self.actor.unreported(attempts)
-        self.actor.remember(attempts, news)
+        news = self.actor.memory.unreported(attempts)
+        self.actor.memory.remember(attempts, news)
         return news
 
 
@@ -182,7 +183,7 @@ class TestActing:
         attempts = await machine.actor.act(due)
         assert all(attempt.again for attempt in attempts)
         assert set(outcomes(attempts).values()) == {InstallOutcome.FAILED}
-        machine.actor.remember(attempts, attempts)
+        machine.actor.memory.remember(attempts, attempts)
         machine.server.down = False
         assert set(outcomes(await machine.do(*rows)).values()) == {InstallOutcome.LIVE}
 
@@ -252,10 +253,10 @@ class TestWhatIsDue:
         machine = Machine()
         row = await machine.row(HOST)
         attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert machine.actor.unreported(attempts)
+        assert machine.actor.memory.unreported(attempts)
         # The report was lost before `remember`: the same work comes again.
         again = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert outcomes(machine.actor.unreported(again)) == {HOST: InstallOutcome.LIVE}
+        assert outcomes(machine.actor.memory.unreported(again)) == {HOST: InstallOutcome.LIVE}
 
     async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self) -> None:
         """The first report may be lost, and a hint that comes twice asks for one."""
@@ -263,14 +264,14 @@ class TestWhatIsDue:
         await machine.do(await machine.row(HOST), await machine.row("other.example.com"))
         asked = [(HOST, 443)]
         machine.storage.clock.advance(59)
-        assert machine.actor.unreported([], asked) == []
+        assert machine.actor.memory.unreported([], asked) == []
         machine.storage.clock.advance(1)
-        (again,) = machine.actor.unreported([], asked)
+        (again,) = machine.actor.memory.unreported([], asked)
         assert (again.report.host, again.report.outcome) == (HOST, InstallOutcome.LIVE)
         assert again.report.finished_at == machine.storage.clock()
-        machine.actor.remember([], [again])
-        assert machine.actor.unreported([], asked) == []
-        assert machine.actor.unreported([], [("unknown.example.com", 443)]) == []
+        machine.actor.memory.remember([], [again])
+        assert machine.actor.memory.unreported([], asked) == []
+        assert machine.actor.memory.unreported([], [("unknown.example.com", 443)]) == []
 
     async def test_a_failure_that_goes_on_is_told_again_when_somebody_asks(self) -> None:
         machine = Machine()
@@ -280,8 +281,8 @@ class TestWhatIsDue:
         await machine.do(row)
         machine.storage.clock.advance(60)
         attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert machine.actor.unreported(attempts) == []
-        assert outcomes(machine.actor.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
+        assert machine.actor.memory.unreported(attempts) == []
+        assert outcomes(machine.actor.memory.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
 
     async def test_a_row_of_another_role_for_the_same_host_is_news(self) -> None:
         machine = Machine()
@@ -342,9 +343,9 @@ class TestCounting:
         machine = Machine()
         good, bad = await machine.row("good.example.com"), await machine.row("bad.example.com", sealed=False)
         await machine.do(good, bad)
-        assert (machine.actor.proved, machine.actor.failing) == (1, 1)
+        assert (machine.actor.memory.proved, machine.actor.memory.failing) == (1, 1)
         await machine.do(replace(good, generation=2, state=BindingState.ABSENT, bundle_id=""))
-        assert (machine.actor.proved, machine.actor.failing) == (0, 1)
+        assert (machine.actor.memory.proved, machine.actor.memory.failing) == (0, 1)
 
 
 class TestPreview:

@@ -5,8 +5,28 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import permutations
 
-from shared.binding import ANY_ROLE, BindingState, DesiredBinding, effective
+import pytest
+
+from shared.binding import ANY_ROLE, BindingState, DesiredBinding, concerns, effective, roles_of
 from tests.fakes.storage import START
+
+
+@pytest.mark.parametrize(
+    ("role", "instance_role", "concerned"),
+    [
+        ("web", "web", True),
+        (ANY_ROLE, "web", True),
+        (ANY_ROLE, ANY_ROLE, True),
+        ("api", "web", False),
+        ("web", ANY_ROLE, False),
+        ("Web", "web", False),
+    ],
+)
+def test_a_row_concerns_instances_of_its_role_and_one_for_every_role_all(
+    role: str, instance_role: str, *, concerned: bool
+) -> None:
+    assert concerns(role, instance_role) is concerned
+    assert (role in roles_of(instance_role)) is concerned
 
 
 class TestEffective:

@@ -17,7 +17,6 @@ import pytest
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import EmbeddedTarget, ListenerError
 from local_azure.processes.listening import free_port
 from shared.errors import ConfigurationError
@@ -128,10 +127,6 @@ class TestListeners:
             assert "CERTCAST_EMBEDDED_PORT_OFFSET" in result.reason
             with pytest.raises(ApplyError):
                 await target.apply([change])
-
-    @pytest.mark.parametrize(("address", "met"), [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("127.0.0.2", "127.0.0.2")])  # noqa: S104 - not bound
-    def test_a_listener_on_every_address_is_met_over_loopback(self, address: str, met: str) -> None:
-        assert EmbeddedTarget(EmbeddedSettings(address=address, port_offset=8000)).endpoint(443) == (met, 8443)
 
     async def test_stopping_closes_the_ports_and_every_idle_connection_and_breaks_no_answer(self) -> None:
         async with serving() as target:

@@ -8,6 +8,7 @@ import pytest
 
 from instance_agent.selection import make_target
 from instance_agent.targets.embedded.settings import EmbeddedSettings
+from instance_agent.targets.parts.endpoints import Endpoints
 from shared.errors import ConfigurationError
 from tests.rigs.certificates import self_signed
 
@@ -23,7 +24,7 @@ def read(**settings: str) -> EmbeddedSettings:
 
 def test_without_any_it_is_a_listener_on_loopback() -> None:
     assert read() == EmbeddedSettings()
-    assert (read().address, read().port_offset, read().fallback) == ("127.0.0.1", 0, None)
+    assert (read().endpoints.at(443), read().fallback) == (("127.0.0.1", 443), None)
 
 
 def test_each_is_taken(tmp_path: Path) -> None:
@@ -31,7 +32,9 @@ def test_each_is_taken(tmp_path: Path) -> None:
     (tmp_path / "fallback.pem").write_bytes(fallback.to_pem())
     assert read(
         ADDRESS="::", PORT_OFFSET="8000", CONNECTIONS="20", FALLBACK=str(tmp_path / "fallback.pem")
-    ) == EmbeddedSettings(address="::", port_offset=8000, max_connections=20, fallback=fallback)
+    ) == EmbeddedSettings(
+        endpoints=Endpoints(server="EMBEDDED", address="::", port_offset=8000), max_connections=20, fallback=fallback
+    )
 
 
 @pytest.mark.parametrize(

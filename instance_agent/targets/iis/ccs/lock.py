@@ -1,4 +1,4 @@
-"""A lock on a folder between servers that share it, let go of by the system when its holder dies; nothing else."""
+"""A lock on a folder between servers that share it; the system releases it when its holder dies."""
 
 from __future__ import annotations
 

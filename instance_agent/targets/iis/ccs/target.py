@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.iis.ccs_files import (
-    RECORDS_FOLDER,
-    CentralFolder,
-    Content,
-    Delete,
-    Record,
-    Write,
-    file_name,
-)
-from instance_agent.targets.iis.ccs_lock import locked
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld, ServerUnavailableError
+from instance_agent.targets.iis.bindings import EVERYTHING, Scope
+from instance_agent.targets.iis.ccs.binding import plan
+from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, Delete, Write
+from instance_agent.targets.iis.ccs.lock import locked
+from instance_agent.targets.iis.ccs.notes import Content, Note, file_name
 from instance_agent.targets.iis.commit import carry_out
-from instance_agent.targets.iis.gateway import ANY_ADDRESS, EVERYTHING, AddBinding, GatewayError, Scope, SslFlags
-from instance_agent.targets.iis.hresult import described
+from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailable
 from instance_agent.targets.iis.pfx import der_of, intermediates, pfx_for_windows
-from instance_agent.targets.iis.plan import Plan
 from instance_agent.targets.iis.shadow import explain, lookup_order, owners_of
+from instance_agent.targets.parts.bindings import installs_of
+from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,18 +28,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.iis.gateway import IisGateway, Site
+    from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _LOCK_TIMEOUT_S = 60.0
-_FIRST_VERSION_WITH_CENTRAL_STORE = 8
 HTTPS_PORT = 443
 
 
-class IisCcsTarget:
+class IisCcsTarget(NothingHeld):
     """Writes one file per host, whatever their number, and keeps one binding.
 
     Args:
@@ -85,28 +79,69 @@ class IisCcsTarget:
         self._pause = pause
         self._version = ""
 
-    async def start(self) -> None:
+    @in_thread
+    def start(self) -> None:
         """Check folder, password and IIS, and clear away what a crash left."""
-        await asyncio.to_thread(self._start)
-
-    async def stop(self) -> None:
-        """Nothing is held between calls."""
+        folder = self._files.folder
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"CERTCAST_IIS_CCS_FOLDER: {folder} is no folder that can be reached; make it and set it as the "
+                "physical path under 'Centralized Certificates' in IIS Manager"
+            )
+        self._password()
+        try:
+            with self._locked():
+                self._files.prepare()
+        except (OSError, ServerUnavailableError) as error:
+            raise ConfigurationError(
+                f"CERTCAST_IIS_CCS_FOLDER: {folder} cannot be written: {error}; grant the agent's account Modify there"
+            ) from error
+        if self._gateway is not None:
+            with _translated():
+                major, minor = self._gateway.version()
+            if major < FIRST_IIS_WITH_SNI:
+                raise ConfigurationError(
+                    f"IIS {major}.{minor} has no Centralized Certificate Store; Windows Server 2012 or later is needed"
+                )
+            self._version = f"IIS {major}.{minor}"
 
     async def version(self) -> str:
         """IIS's version; empty where only files are written."""
         return self._version
 
-    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+    @in_thread
+    def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """The files that were written by certcast and are as they were written."""
-        return await asyncio.to_thread(self._current, keys)
+        wanted = None if keys is None else frozenset(keys)
+        with _translated():
+            return frozenset(
+                InstalledBinding(
+                    host=note.host,
+                    port=note.port,
+                    bundle_id=content.bundle_id,
+                    fingerprint_sha256=content.fingerprint_sha256,
+                    site=note.site,
+                )
+                for note, content in self._files.ours(None if wanted is None else {host for host, _ in wanted})
+                if wanted is None or (note.host, note.port) in wanted
+            )
 
-    async def apply(self, changes: Sequence[BindingChange]) -> None:
+    @in_thread
+    def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write and delete the files, and make the binding if it is missing."""
-        if changes:
-            await asyncio.to_thread(self._apply, changes)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """A renewal took the old file's place, so nothing is left to delete."""
+        if not changes:
+            return
+        installs = installs_of(changes, self.refusal)
+        with _translated():
+            steps = self._steps(changes)
+            with self._locked():
+                undo = self._files.apply(steps)
+                try:
+                    if installs:
+                        self._keep_binding(installs)
+                except BaseException:
+                    undo()
+                    raise
 
     def endpoint(self, port: int) -> tuple[str, int] | None:
         """The probe address, where this machine has a listener."""
@@ -125,68 +160,24 @@ class IisCcsTarget:
             return str(error)
         return None
 
-    async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
+    @in_thread
+    def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Name the http.sys record that goes before the store."""
         del seen_fingerprint_sha256
-        if self._gateway is None or self._probe_address is None:
+        address, gateway = self._probe_address, self._gateway
+        if gateway is None or address is None:
             return None
-        return await asyncio.to_thread(self._explain, host, port, self._probe_address, self._gateway)
-
-    def _start(self) -> None:
-        folder = self._files.folder
-        if not folder.is_dir():
-            raise ConfigurationError(
-                f"CERTCAST_IIS_CCS_FOLDER: {folder} is no folder that can be reached; make it and set it as the "
-                "physical path under 'Centralized Certificates' in IIS Manager"
+        records = self._http_sys()
+        order = lookup_order(records, address=address, port=port, host=host)
+        if order and order[0].ip is None and order[0].host is None:
+            path = self._files.folder / file_name(host)
+            return (
+                f"the Centralized Certificate Store answered, but not from {path}: look whether IIS is configured to "
+                "read that folder, with the same password"
             )
-        self._password()
-        try:
-            with self._locked():
-                self._files.prepare()
-        except (OSError, ServerUnavailableError) as error:
-            raise ConfigurationError(
-                f"CERTCAST_IIS_CCS_FOLDER: {folder} cannot be written: {error}; grant the agent's account Modify there"
-            ) from error
-        if self._gateway is not None:
-            with _translated():
-                major, minor = self._gateway.version()
-            if major < _FIRST_VERSION_WITH_CENTRAL_STORE:
-                raise ConfigurationError(
-                    f"IIS {major}.{minor} has no Centralized Certificate Store; Windows Server 2012 or later is needed"
-                )
-            self._version = f"IIS {major}.{minor}"
-
-    def _current(self, keys: Collection[tuple[str, int]] | None) -> frozenset[InstalledBinding]:
-        wanted = None if keys is None else frozenset(keys)
-        with _translated():
-            return frozenset(
-                InstalledBinding(
-                    host=record.host,
-                    port=record.port,
-                    bundle_id=content.bundle_id,
-                    fingerprint_sha256=content.fingerprint_sha256,
-                    site=record.site,
-                )
-                for record, content in self._files.ours(None if wanted is None else {host for host, _ in wanted})
-                if wanted is None or (record.host, record.port) in wanted
-            )
-
-    def _apply(self, changes: Sequence[BindingChange]) -> None:
-        installs = [change for change in changes if isinstance(change, Install)]
-        for install in installs:
-            reason = self.refusal(install)
-            if reason is not None:
-                raise ApplyError(reason, culprit=install.key)
-        with _translated():
-            steps = self._steps(changes)
-            with self._locked():
-                undo = self._files.apply(steps)
-                try:
-                    if installs:
-                        self._keep_binding(installs)
-                except BaseException:
-                    undo()
-                    raise
+        with _translated(), gateway.session() as session:
+            owners = owners_of(session.sites(EVERYTHING))
+        return explain(records, address=address, port=port, host=host, seen=(), owners=owners)
 
     def _steps(self, changes: Sequence[BindingChange]) -> list[Write | Delete]:
         password = self._password()
@@ -207,8 +198,8 @@ class IisCcsTarget:
                 bundle_id=change.bundle_id,
                 fingerprint_sha256=change.bundle.fingerprint_sha256,
             )
-            record = Record(host=change.host, port=change.port, site=change.site, now=content)
-            steps.append(Write(record=record, pfx=pfx))
+            note = Note(host=change.host, port=change.port, site=change.site, now=content)
+            steps.append(Write(note=note, pfx=pfx))
         return steps
 
     def _keep_binding(self, installs: Sequence[Install]) -> None:
@@ -223,53 +214,14 @@ class IisCcsTarget:
             carry_out(
                 self._gateway,
                 Scope(keys=frozenset({("", self._port)})),
-                self._plan,
+                partial(plan, site_name=self._site, port=self._port),
                 before_writing=lambda: None,
                 pause=self._pause,
             )
 
-    def _plan(self, sites: Sequence[Site]) -> Plan:
-        """One binding for every host, with SNI; one without SNI that somebody made by hand does as well."""
-        web = [site for site in sites if site.web]
-        site = next((it for it in web if self._site is None or it.name.lower() == self._site.lower()), None)
-        if site is None:
-            wanted = self._site or "to bind to"
-            known = ", ".join(it.name for it in web) or "none"
-            raise ServerUnavailableError(
-                f"IIS has no web site {wanted}; correct CERTCAST_IIS_CCS_SITE (web sites here: {known})"
-            )
-        for each in site.bindings:
-            if each.port == self._port and not each.host and each.ip == ANY_ADDRESS:
-                if each.central:
-                    return Plan()
-                raise ServerUnavailableError(
-                    f"the catch-all binding {each.information} of site {site.name} is in the place of the Centralized "
-                    "Certificate Store's; remove it, or tick 'Use Centralized Certificate Store' in it"
-                )
-        operation = AddBinding(
-            key=("", self._port),
-            site=site.name,
-            information=f"{ANY_ADDRESS}:{self._port}:",
-            flags=SslFlags.SNI | SslFlags.CENTRAL_STORE,
-        )
-        return Plan(operations=(operation,))
-
-    def _explain(self, host: str, port: int, address: str, gateway: IisGateway) -> str | None:
-        records = self._http_sys()
-        order = lookup_order(records, address=address, port=port, host=host)
-        if order and order[0].ip is None and order[0].host is None:
-            path = self._files.folder / file_name(host)
-            return (
-                f"the Centralized Certificate Store answered, but not from {path}: look whether IIS is configured to "
-                "read that folder, with the same password"
-            )
-        with _translated(), gateway.session() as session:
-            owners = owners_of(session.sites(EVERYTHING))
-        return explain(records, address=address, port=port, host=host, seen=(), owners=owners)
-
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        folder = self._files.folder / RECORDS_FOLDER
+        folder = self._files.folder / NOTES_FOLDER
         folder.mkdir(exist_ok=True)
         with locked(folder / "lock", timeout_s=_LOCK_TIMEOUT_S):
             yield
@@ -279,8 +231,7 @@ class IisCcsTarget:
 def _translated() -> Iterator[None]:
     """Trouble with the folder or IIS as such, which is no change's fault, as the installer knows it."""
     try:
-        yield
-    except GatewayError as error:
-        raise ServerUnavailableError(described(str(error), error.code)) from error
+        with as_unavailable():
+            yield
     except OSError as error:
         raise ServerUnavailableError(f"the folder of the Centralized Certificate Store: {error}") from error

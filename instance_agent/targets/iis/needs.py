@@ -1,4 +1,4 @@
-"""Compares a batch of changes with the certificate stores: what to import, what to tag; opens no store itself."""
+"""What a batch of changes needs of the certificate stores: imports and tags; opens no store itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.base import Install
-from instance_agent.targets.iis.plan import Bind, Unbind
+from instance_agent.targets.base import Install, Remove
+from instance_agent.targets.iis.plan import Bind
 from instance_agent.targets.iis.tag import Tag, read_tag, tag_of, tags_by_thumbprint
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.stores import StoredCertificate
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
-class Batch:
-    """What a batch wants, beside what the stores have.
+class Needs:
+    """What a batch wants, compared with what the stores have.
 
     Attributes:
         tags: Tags of the certificates of ours as they are before the batch.
@@ -34,7 +34,7 @@ class Batch:
 
     def __init__(self, changes: Sequence[BindingChange], listing: Sequence[StoredCertificate], store: str) -> None:
         self.tags = tags_by_thumbprint(listing)
-        self.wanted: list[Bind | Unbind] = []
+        self.wanted: list[Bind | Remove] = []
         self.missing: dict[str, list[Install]] = defaultdict(list)
         self.chains: list[tuple[x509.Certificate, ...]] = []
         self.retagged: list[tuple[StoredCertificate, Tag]] = []
@@ -47,14 +47,14 @@ class Batch:
                 (present if thumbprint in usable else self.missing)[thumbprint].append(change)
                 self.wanted.append(Bind(host=change.host, port=change.port, thumbprint=thumbprint, site=change.site))
             else:
-                self.wanted.append(Unbind(host=change.host, port=change.port))
+                self.wanted.append(change)
         for thumbprint, installs in present.items():
             self._use(usable[thumbprint], installs)
 
     def _use(self, certificate: StoredCertificate, installs: list[Install]) -> None:
         tag = read_tag(certificate.friendly_name)
         if tag is None:
-            _log.warning(
+            log.warning(
                 "the certificate %s was in the store before certcast: it is bound for %s as it is, and neither it nor "
                 "the binding will be removed by certcast",
                 certificate.thumbprint,
