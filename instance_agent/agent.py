@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 from instance_agent.acting import log_outcomes
 from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox
-from instance_agent.registration import Registration, SupersededError
+from instance_agent.registration import Registration
+from instance_agent.rounds import Rounds
 from shared.bounded import Delays
-from shared.errors import CertcastError, ConfigurationError, MissingError
+from shared.errors import MissingError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime
 
     from instance_agent.acting import Actor, Step
@@ -44,8 +45,6 @@ RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 RETRIES = Delays((5, 15, 60))
 """Waits before bindings that failed for a passing reason are tried again."""
-TROUBLES = Delays((2, 4, 8, 16, 30))
-"""Waits before an agent that cannot reach the account tries again."""
 
 
 class Agent:
@@ -88,8 +87,8 @@ class Agent:
         self._registration: Registration | None = None
         self._acting = asyncio.Lock()
         self._beating = asyncio.Lock()
-        self._stopping = asyncio.Event()
         self._reconcile_now = asyncio.Event()
+        self._rounds = Rounds(settings.instance, on_trouble=self._reconcile_now.set)
         self._retries = 0
         self._poll_s = POLL_BUSY_S
 
@@ -104,7 +103,7 @@ class Agent:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
-                        tasks.create_task(self._repeat(step))
+                        tasks.create_task(self._rounds.repeat(step))
             except BaseExceptionGroup as group:
                 raise group.exceptions[0] from None
 
@@ -124,7 +123,7 @@ class Agent:
 
     def stop(self) -> None:
         """Ask the agent to finish."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def reconcile(self) -> bool:
         """Read every desired row and act on those that differ; whether everything desired is served and proved."""
@@ -189,47 +188,20 @@ class Agent:
         longest_s = self.settings.poll_max_ms / 1000
         self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
         if taken < DRAIN:
-            await self._pause(self._poll_s)
+            await self._rounds.pause(self._poll_s)
 
     async def _reconcile_step(self) -> None:
         self._reconcile_now.clear()
         await self.reconcile()
         usual_s = RECONCILE_S * random.uniform(1 - RECONCILE_JITTER, 1 + RECONCILE_JITTER)  # noqa: S311 - jitter
-        await self._pause(usual_s, wake=self._reconcile_now)
+        await self._rounds.pause(usual_s, wake=self._reconcile_now)
         if self._reconcile_now.is_set():
-            await self._pause(RETRIES[self._retries])
+            await self._rounds.pause(RETRIES[self._retries])
             self._retries += 1
 
     async def _heartbeat_step(self) -> None:
         await self._beat()
-        await self._pause(HEARTBEAT_S)
-
-    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Take one step after the other; what fails for a passing reason is said, waited out, and done again."""
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                await step()
-            except (ConfigurationError, SupersededError):
-                raise
-            except Exception as error:
-                self._reconcile_now.set()
-                if isinstance(error, CertcastError):
-                    log.warning("instance %s: %s; trying again", self.settings.instance, error)
-                else:
-                    log.exception("instance %s: unexpected trouble; trying again", self.settings.instance)
-                await self._pause(TROUBLES[failures])
-                failures += 1
-            else:
-                failures = 0
-
-    async def _pause(self, seconds: float, *, wake: asyncio.Event | None = None) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
-        try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+        await self._rounds.pause(HEARTBEAT_S)
 
     @asynccontextmanager
     async def _registered(self) -> AsyncIterator[None]:

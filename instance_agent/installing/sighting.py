@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.probe import Probe, ProbeError, name_to_probe
+from instance_agent.targets.base import HostPort
 from shared.bounded import Delays
 
 if TYPE_CHECKING:
@@ -39,18 +40,14 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What one look should show.
+class Expectation(HostPort):
+    """What one look at a host and port should show.
 
     Attributes:
-        host: Host or wildcard.
-        port: The upload's PortNumber.
         fingerprint_sha256: Of the certificate in question.
         served: Whether it should be served there, or no longer be.
     """
 
-    host: str
-    port: int
     fingerprint_sha256: str
     served: bool = True
 

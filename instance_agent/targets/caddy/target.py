@@ -11,9 +11,8 @@ from instance_agent.targets.base import NothingHeld
 from instance_agent.targets.caddy.manager import Manager
 from instance_agent.targets.parts import commands
 from instance_agent.targets.parts.bindings import Bindings, answering, installs_of
-from instance_agent.targets.parts.fallback import fallback_file
-from instance_agent.targets.parts.file_batch import PRIVATE, FileBatch, clear_staging, make_folder
-from instance_agent.targets.parts.own_folder import passing_trouble
+from instance_agent.targets.parts.file_batch import make_folder
+from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from shared.bundle import CertificateBundle
@@ -46,7 +45,7 @@ class CaddyTarget(NothingHeld):
 
     def __init__(self, settings: CaddySettings) -> None:
         self._settings = settings
-        self._folder = settings.folder
+        self._folder = OwnFolder(settings.folder, "CADDY")
         self._pems = PemFolder(settings.folder)
         self._bound = Bindings()
         self._answers: dict[Key, _Answer] = {}
@@ -64,8 +63,8 @@ class CaddyTarget(NothingHeld):
             await asyncio.to_thread(self._load)
         except OSError as error:
             raise ConfigurationError(
-                f"CERTCAST_CADDY_FOLDER, CERTCAST_CADDY_FALLBACK: {error.filename or self._folder} cannot be used: "
-                f"{error.strerror}"
+                f"CERTCAST_CADDY_FOLDER, CERTCAST_CADDY_FALLBACK: {error.filename or self._settings.folder} cannot be "
+                f"used: {error.strerror}"
             ) from error
         address, port = self._settings.listen
         try:
@@ -101,7 +100,7 @@ class CaddyTarget(NothingHeld):
             ServerUnavailableError: The disk did not take the files.
         """
         installs = installs_of(changes, self.refusal)
-        with passing_trouble(self._folder):
+        with self._folder.trouble():
             await asyncio.to_thread(self._write, changes)
         # Nothing below waits, so a handshake meets the table before or after the batch.
         self._bound.take_up(changes)
@@ -134,16 +133,9 @@ class CaddyTarget(NothingHeld):
         return (exact or wildcard or self._fallback).pem
 
     def _load(self) -> None:
-        make_folder(self._folder)
-        staging = self._folder / ".staging"
-        clear_staging(staging)
-        fallback = fallback_file(
-            self._settings.fallback,
-            self._folder / "fallback.pem",
-            access=PRIVATE,
-            staging=staging,
-            setting="CERTCAST_CADDY_FALLBACK",
-        )
+        make_folder(self._settings.folder)
+        self._folder.clear()
+        fallback = self._folder.fallback(self._settings.fallback)
         self._fallback = _Answer(fallback.read_bytes())
         self._fallback_fingerprint = CertificateBundle.from_pem(self._fallback.pem).fingerprint_sha256
         found = self._pems.read()
@@ -151,7 +143,7 @@ class CaddyTarget(NothingHeld):
         self._answers = {key: _Answer(self._pems.path(*key).read_bytes().partition(b"\n")[2]) for key in found}
 
     def _write(self, changes: Sequence[BindingChange]) -> None:
-        files = FileBatch(self._folder / ".staging")
+        files = self._folder.batch()
         self._pems.enter(changes, files)
         files.commit()
         files.close()

@@ -17,9 +17,8 @@ from instance_agent.targets.base import ApplyError, Install, InstalledBinding, K
 from instance_agent.targets.files.commands import ServerCommands, access_of_group
 from instance_agent.targets.files.templates import FileTemplates, Rendered, rendered
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.fallback import fallback_file
-from instance_agent.targets.parts.file_batch import PRIVATE, FileBatch, clear_staging, grant, make_folder
-from instance_agent.targets.parts.own_folder import claim_folder, passing_trouble
+from instance_agent.targets.parts.file_batch import PRIVATE, grant, make_folder
+from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.files.settings import FilesSettings
+    from instance_agent.targets.parts.file_batch import FileBatch
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +50,11 @@ class FilesTarget(NothingHeld):
         self._settings = settings
         self._pems = PemFolder(settings.folder / "live")
         self._rendered = settings.folder / "rendered"
-        self._fallback = settings.fallback or settings.folder / "fallback.pem"
-        self._staging = settings.folder / ".staging"
+        self._folder = OwnFolder(settings.folder, "FILES")
         self._commands = ServerCommands(settings)
         self._interval = Interval(settings.reload_interval_s if settings.reload else 0)
         self._access = PRIVATE
-        self._templates = FileTemplates(None, self._rendered, fallback=self._fallback)
+        self._templates = FileTemplates(None, self._rendered, fallback=self._folder.fallback_path(settings.fallback))
 
     async def start(self) -> None:
         """Read the templates and bring every file up to date with them.
@@ -68,7 +67,7 @@ class FilesTarget(NothingHeld):
             if command and shutil.which(command[0]) is None:
                 raise ConfigurationError(f"CERTCAST_FILES_{name}: there is no program {command[0]}")
         self._templates = await asyncio.to_thread(
-            FileTemplates, settings.templates, self._rendered, fallback=self._fallback
+            FileTemplates, settings.templates, self._rendered, fallback=self._folder.fallback_path(settings.fallback)
         )
         self._access = access_of_group(settings.group)
         batch = await asyncio.to_thread(self._refreshed)
@@ -85,7 +84,7 @@ class FilesTarget(NothingHeld):
         Raises:
             ServerUnavailableError: It cannot be read.
         """
-        with passing_trouble(self._pems.folder):
+        with self._folder.trouble():
             return frozenset((await asyncio.to_thread(self._pems.read, keys)).values())
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
@@ -96,7 +95,7 @@ class FilesTarget(NothingHeld):
             ServerUnavailableError: It refuses those too.
         """
         installs_of(changes, self.refusal)
-        with passing_trouble(self._settings.folder):
+        with self._folder.trouble():
             batch, paths = await asyncio.to_thread(self._batch, changes)
             blame = partial(_named_in, paths=paths)
             await put_in_force(batch, self._commands, blame=blame, interval=self._interval)
@@ -135,7 +134,7 @@ class FilesTarget(NothingHeld):
 
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
-        batch = FileBatch(self._staging)
+        batch = self._folder.batch()
         contents = self._pems.enter(changes, batch, self._access)
         ours: dict[Key, Install | InstalledBinding] = {**self._pems.read()}
         paths: dict[str, Key] = {}
@@ -173,30 +172,19 @@ class FilesTarget(NothingHeld):
             grant(path, self._access)
             wanted |= self._templates.each(self._values(binding), path.read_bytes())
         there = {path for path in self._rendered.rglob("*") if path.is_file()}
-        batch = FileBatch(self._staging)
-        new = [path for path, content in wanted.items() if path not in there or path.read_bytes() != content]
-        for path in new:
-            batch.write(path, wanted[path], self._access)
-        for path in there - set(wanted):
-            batch.delete(path)
+        batch = self._folder.batch()
         for path in there & set(wanted):
             grant(path, self._access)
-        return batch if new or there - set(wanted) else None
+        return batch if batch.match(wanted, there, self._access) else None
 
     def _prepare_folder(self) -> None:
         settings = self._settings
         try:
-            claim_folder(settings.folder, self._access, setting="CERTCAST_FILES_FOLDER")
+            self._folder.claim(self._access)
             for folder in (self._pems.folder, self._rendered):
                 make_folder(folder, self._access)
-            clear_staging(self._staging)
-            fallback_file(
-                settings.fallback,
-                self._fallback,
-                access=self._access,
-                staging=self._staging,
-                setting="CERTCAST_FILES_FALLBACK",
-            )
+            self._folder.clear()
+            self._folder.fallback(settings.fallback, self._access)
         except OSError as error:
             raise ConfigurationError(
                 f"{error.filename} cannot be made or read ({error.strerror}): set CERTCAST_FILES_FOLDER, "

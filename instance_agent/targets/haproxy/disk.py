@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding
 from instance_agent.targets.haproxy.crt_list import CrtList
 from instance_agent.targets.haproxy.runtime import Leaf
-from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
+from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pem
 from instance_agent.targets.parts.pem_folder import PemFolder
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from instance_agent.targets.base import BindingChange, Key
+    from instance_agent.targets.parts.file_batch import FileBatch
 
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -72,6 +73,7 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own = OwnFolder(folder, "HAPROXY")
         self._pems = PemFolder(folder)
         self._lists: dict[int, CrtList] = {}
 
@@ -146,9 +148,8 @@ class Disk:
         Raises:
             ServerUnavailableError: The disk did not take it; nothing was changed.
         """
-        staging = self.folder / ".staging"
-        clear_staging(staging)
-        files = FileBatch(staging)
+        self.own.clear()
+        files = self.own.batch()
         added: dict[int, dict[str, str]] = {}
         dropped: dict[int, set[str]] = {}
         for change in changes:
@@ -189,7 +190,7 @@ class Disk:
             ServerUnavailableError: They are all left.
         """
         names = set(strays)
-        files = FileBatch(self.folder / ".staging")
+        files = self.own.batch()
         for port in {int(Path(name).parent.name) for name in names}:
             crt_list = self._list(port)
             files.write(crt_list.path, crt_list.without(names, {}))

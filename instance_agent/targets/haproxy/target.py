@@ -15,7 +15,6 @@ from instance_agent.targets.haproxy.mirror import differing, read_mirror
 from instance_agent.targets.haproxy.reload import reload
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.own_folder import passing_trouble
 from instance_agent.targets.parts.pem_file import name_refusal
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import covers
@@ -168,7 +167,7 @@ class HAProxyTarget(NothingHeld):
         Returns:
             What they held before, and the batch.
         """
-        with passing_trouble(self._disk.folder):
+        with self._disk.own.trouble():
             return self._disk.contents(due), self._disk.write(due)
 
     async def _make(

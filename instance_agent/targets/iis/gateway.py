@@ -23,20 +23,29 @@ FIRST_IIS_WITH_WILDCARDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddBinding:
+class _OnSite:
+    """What every operation names.
+
+    Attributes:
+        key: Host and port of the change it serves; None for a catch-all.
+        site: Site name.
+    """
+
+    key: Key | None
+    site: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddBinding(_OnSite):
     """Add an https binding.
 
     Attributes:
-        key: Host and port of the change it serves.
-        site: Site name.
         information: `bindingInformation`.
         flags: `sslFlags`.
         thumbprint: Certificate; empty for a binding of the Centralized Certificate Store.
         store: LocalMachine store of the certificate.
     """
 
-    key: Key
-    site: str
     information: str
     flags: SslFlags
     thumbprint: str = ""
@@ -44,14 +53,12 @@ class AddBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceBinding:
+class ReplaceBinding(_OnSite):
     """Put a binding with another certificate in a binding's place; its other attributes stay.
 
     IIS mixes certificates up when a binding is edited in place (https://github.com/win-acme/win-acme/issues/371).
 
     Attributes:
-        key: Host and port of the change it serves; None for a catch-all.
-        site: Site name.
         old: The binding as it was read.
         flags: New `sslFlags`.
         thumbprint: New certificate.
@@ -59,8 +66,6 @@ class ReplaceBinding:
         config_only: Whether the http.sys record of `old` stays because other bindings live on it.
     """
 
-    key: Key | None
-    site: str
     old: Binding
     flags: SslFlags
     thumbprint: str
@@ -69,18 +74,9 @@ class ReplaceBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveBinding:
-    """Remove a binding.
+class RemoveBinding(_OnSite):
+    """Remove a binding; `old` and `config_only` are as in `ReplaceBinding`."""
 
-    Attributes:
-        key: Host and port of the change it serves; None for a catch-all.
-        site: Site name.
-        old: The binding as it was read.
-        config_only: Whether its http.sys record stays because other bindings live on it.
-    """
-
-    key: Key | None
-    site: str
     old: Binding
     config_only: bool = False
 

@@ -16,7 +16,7 @@ from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.mode import prepare_folder
 from instance_agent.targets.nginx.reload import Reload, bring_into_force, forget_socket, fresh_token, include_on_disk
 from instance_agent.targets.parts.file_batch import grant
-from instance_agent.targets.parts.pem_file import PEM_SUFFIX, TAG, is_tagged, not_ours
+from instance_agent.targets.parts.pem_file import PEM_SUFFIX, is_tagged, not_ours
 from instance_agent.targets.parts.tested_batch import Interval, put_in_force
 from shared.errors import ConfigurationError
 
@@ -85,7 +85,7 @@ class NginxBlocks:
 
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
-        parts, batch = self._parts, self._parts.batch()
+        parts, batch = self._parts, self._parts.folder.batch()
         parts.pems.enter(changes, batch)
         paths: dict[str, Key] = {}
         for change in changes:
@@ -110,20 +110,12 @@ class NginxBlocks:
         ours = parts.pems.read()
         for key in ours:
             grant(parts.pems.path(*key), parts.access)  # the other mode lets the workers read
-        wanted = {self._block(key): self._text(binding) for key, binding in ours.items()}
-        there = {
-            path: path.read_text(encoding="utf-8", errors="replace")
-            for path in self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")
-        }
-        batch = parts.batch()
-        new = [path for path, text in wanted.items() if there.get(path) != text]
-        old = [path for path, text in there.items() if path not in wanted and text.startswith(TAG)]
-        for path in new:
-            batch.write(path, wanted[path].encode())
-        for path in old:
-            batch.delete(path)
+        wanted = {self._block(key): self._text(binding).encode() for key, binding in ours.items()}
+        blocks = self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")
+        batch = parts.folder.batch()
+        changed = batch.match(wanted, {path for path in blocks if path in wanted or is_tagged(path.read_bytes())})
         include = include_on_disk(parts)
-        if not new and not old and include == self._include(config.token_of(include)):
+        if not changed and include == self._include(config.token_of(include)):
             return None
         batch.write(parts.main, self._include(fresh_token()).encode())
         return batch

@@ -22,7 +22,6 @@ MAIN_NAME = "certcast.conf"
 LUA_NAME = "certcast.lua"
 LIVE_NAME = "live"
 BLOCKS_NAME = "blocks"
-FALLBACK_NAME = "fallback.pem"
 
 _TOKEN = re.compile(r"^# certcast ([0-9a-f]{16}): ")
 _HEAD = "# certcast {token}: written by the certcast agent, which overwrites it (docs/targets/nginx.md)\n"

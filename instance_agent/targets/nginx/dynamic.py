@@ -57,7 +57,7 @@ class NginxDynamic:
             ServerUnavailableError: nginx is not running.
         """
         parts = self._parts
-        batch = parts.batch()
+        batch = parts.folder.batch()
         await asyncio.to_thread(parts.pems.enter, changes, batch, parts.access)
         try:
             await parts.control.ask("GET")
@@ -95,7 +95,7 @@ class NginxDynamic:
         if lua.exists() and lua.read_bytes() == snippet and self._include(config.token_of(include)) == include:
             grant(lua, parts.access)
             return None
-        batch = parts.batch()
+        batch = parts.folder.batch()
         batch.write(lua, snippet, parts.access)
         batch.write(parts.main, self._include(fresh_token()).encode(), parts.access)
         return batch

@@ -9,9 +9,8 @@ from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.process import Loaded, Nginx
 from instance_agent.targets.nginx.settings import NginxSettings
-from instance_agent.targets.parts.fallback import fallback_file
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, make_folder
-from instance_agent.targets.parts.own_folder import claim_folder
+from instance_agent.targets.parts.file_batch import PRIVATE, Access, make_folder
+from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
@@ -29,6 +28,7 @@ class NginxParts:
 
     Attributes:
         settings: The settings.
+        folder: Our own folder.
         nginx: The program.
         control: The unix socket.
         pems: Our PEM files.
@@ -38,6 +38,7 @@ class NginxParts:
     """
 
     settings: NginxSettings
+    folder: OwnFolder
     nginx: Nginx
     control: Control
     pems: PemFolder
@@ -56,23 +57,9 @@ class NginxParts:
         return str(self.main) in self.loaded.files
 
     @property
-    def staging(self) -> Path:
-        """Where batches are made ready."""
-        return staging_of(self.settings)
-
-    @property
     def fallback(self) -> Path:
         """The PEM that answers for unknown names."""
-        return self.settings.fallback or self.settings.folder / config.FALLBACK_NAME
-
-    def batch(self) -> FileBatch:
-        """An empty batch."""
-        return FileBatch(self.staging)
-
-
-def staging_of(settings: NginxSettings) -> Path:
-    """The folder for batches, beside the files that they change."""
-    return settings.folder / ".staging"
+        return self.folder.fallback_path(self.settings.fallback)
 
 
 class NginxMode(Protocol):
@@ -102,18 +89,12 @@ def prepare_folder(parts: NginxParts) -> None:
     """
     settings = parts.settings
     try:
-        claim_folder(settings.folder, parts.access, setting="CERTCAST_NGINX_FOLDER")
+        parts.folder.claim(parts.access)
         _private_place(settings.socket.parent)
-        clear_staging(parts.staging)
+        parts.folder.clear()
         for folder in (parts.pems.folder, *(parts.pems.folder / str(port) for port in settings.ports)):
             make_folder(folder, parts.access)
-        fallback_file(
-            settings.fallback,
-            parts.fallback,
-            access=PRIVATE,
-            staging=parts.staging,
-            setting="CERTCAST_NGINX_FALLBACK",
-        )
+        parts.folder.fallback(settings.fallback)
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename} cannot be made or read ({error.strerror}): run the agent as root, or set "

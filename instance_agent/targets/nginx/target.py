@@ -11,11 +11,11 @@ from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.blocks import NginxBlocks
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.dynamic import NginxDynamic
-from instance_agent.targets.nginx.mode import NginxMode, NginxParts, staging_of
+from instance_agent.targets.nginx.mode import NginxMode, NginxParts
 from instance_agent.targets.nginx.process import Nginx
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, clear_staging
-from instance_agent.targets.parts.own_folder import passing_trouble
+from instance_agent.targets.parts.file_batch import PRIVATE, Access
+from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
@@ -42,6 +42,7 @@ class NginxTarget(NothingHeld):
         """
         self._settings = settings
         self._nginx = Nginx(settings.command, timeout_s=settings.reload_timeout_s)
+        self._folder = OwnFolder(settings.folder, "NGINX")
         self._pems = PemFolder(settings.folder / config.LIVE_NAME)
         self._parts: NginxParts | None = None
         self._mode: NginxMode | None = None
@@ -70,6 +71,7 @@ class NginxTarget(NothingHeld):
         dynamic = settings.mode == "dynamic" or (settings.mode == "auto" and loaded.has_lua)
         self._parts = NginxParts(
             settings=settings,
+            folder=self._folder,
             nginx=self._nginx,
             control=Control(settings.socket),
             pems=self._pems,
@@ -92,7 +94,7 @@ class NginxTarget(NothingHeld):
         Raises:
             ServerUnavailableError: The folder cannot be read.
         """
-        with passing_trouble(self._settings.folder):
+        with self._folder.trouble():
             return frozenset((await asyncio.to_thread(self._started.served, keys)).values())
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
@@ -103,7 +105,7 @@ class NginxTarget(NothingHeld):
             ServerUnavailableError: nginx is not running, or the disk takes nothing.
         """
         installs_of(changes, self.refusal)
-        with passing_trouble(self._settings.folder):
+        with self._folder.trouble():
             await self._started.apply(changes)
 
     def endpoint(self, port: int) -> tuple[str, int]:
@@ -140,7 +142,7 @@ class NginxTarget(NothingHeld):
     def _undo_trial(self) -> None:
         """Before nginx is asked anything: files that it does not take would keep every agent from starting."""
         try:
-            clear_staging(staging_of(self._settings))
+            self._folder.clear()
         except OSError as error:
             raise ConfigurationError(
                 f"{error.filename} cannot be put back as it was ({error.strerror}): run the agent as root"

@@ -68,8 +68,13 @@ def settings_read() -> set[str]:
         found |= {text for text in texts if re.fullmatch(r"CERTCAST_[A-Z_]*[A-Z]", text)}
         prefixes = {text for text in texts if re.fullmatch(r"CERTCAST_(?:[A-Z]+_)+", text)}
         found |= {
-            prefix + text for prefix in prefixes for text in texts if re.fullmatch(r"(?!CERTCAST_)[A-Z_]+[A-Z]", text)
+            prefix + text
+            for prefix in prefixes
+            for text in texts
+            if re.fullmatch(r"(?!CERTCAST_)[A-Z_]+[A-Z]", text) and prefix != f"CERTCAST_{text}_"
         }
+        for server in re.findall(r"""Endpoints\.from_env\(env, "([A-Z]+)\"""", text_of(path)):
+            found |= {f"CERTCAST_{server}_ADDRESS", f"CERTCAST_{server}_PORT_OFFSET"}
     return found
 
 
