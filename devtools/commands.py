@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -21,18 +22,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_MOST_PROCESSES = 8
+"""Of those that run tests; each has an Azurite of its own."""
+
 USAGE = """\
 usage: python3 dev.py COMMAND [ARGUMENTS]
 
   setup                        make .venv and node_modules, or bring them up to date
-  test [--require-all] [...]   format, lint, types, import rules, then every test, the fast ones first;
-                               --require-all makes a skipped test a failed one; the rest goes to pytest
+  test [--require-all] [--coverage] [...]
+                               format, lint, types, import rules, then every test, several at once; --require-all
+                               makes a skipped test a failed one, --coverage counts the branches that tests take
+                               and fails where they are too few; the rest goes to pytest: `test tests/unit` runs
+                               the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
-  lock [--check] [--upgrade]   resolve the lock files anew, or say whether they are current
+  lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench NAME [...]             run bench/NAME.py
 
-Each of them sets up first what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
+Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
 
 
@@ -67,8 +74,13 @@ def _test(arguments: list[str]) -> int:
     failed = _failed_checks(here)
     if failed:
         print(f"\n{', '.join(failed)} failed; the tests run all the same", flush=True)
-    tests = _run(here, [here.python, "-m", "pytest", *arguments])
-    return 1 if failed or tests else 0
+    options = [argument for argument in arguments if argument != "--coverage"]
+    tests = ["pytest", *_several_at_once(), *options]
+    if "--coverage" in arguments:
+        code = _measured(here, tests, whole=set(options) <= {"--require-all"})
+    else:
+        code = _run(here, [here.python, "-m", *tests])
+    return 1 if failed or code else 0
 
 
 def _lint(arguments: list[str]) -> int:
@@ -124,6 +136,25 @@ def _failed_checks(here: Environment) -> list[str]:
         [here.program("lint-imports")],
     ]
     return [_shown(here, check) for check in checks if _run(here, check) != 0]
+
+
+def _several_at_once() -> list[str]:
+    """Options of pytest for two processes on each processor: much of what tests do is waiting.
+
+    A file is one process's, since its tests may share what they start.
+    """
+    processes = min(2 * (os.cpu_count() or 1), _MOST_PROCESSES)
+    return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
+
+
+def _measured(here: Environment, tests: list[str], *, whole: bool) -> int:
+    """Run tests and print which branches they took; too few are a failure where it was all tests."""
+    coverage: list[str | Path] = [here.python, "-m", "coverage"]
+    _run(here, [*coverage, "erase"], quiet=True)
+    code = _run(here, [*coverage, "run", "-m", *tests])
+    floor = [] if whole else ["--fail-under=0"]
+    counted = _run(here, [*coverage, "combine", "--quiet"], quiet=True) or _run(here, [*coverage, "report", *floor])
+    return code or counted
 
 
 def _run(here: Environment, command: Sequence[str | Path], *, quiet: bool = False) -> int:

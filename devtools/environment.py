@@ -1,7 +1,7 @@
 """The development environment: .venv from the locked Python packages, node_modules with Azurite, and nothing else.
 
-Each of the two carries a stamp, written last. A folder without a current stamp is made anew, since what an interrupted
-pip left behind cannot be told from what it finished.
+Each of the two carries a stamp, written last. A folder without a current stamp is made again from nothing, since
+what an interrupted pip left behind looks like what it finished.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ STAMP = "certcast-setup.json"
 NEEDED_BYTES = 1_500_000_000
 OLDEST_NODE = 20
 """Azurite's packages declare `engines: node >= 20`."""
+# Tests start hundreds of processes, each of which would compile every module for itself under the last of these.
+_UNWANTED = {"PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +79,8 @@ class Environment:
         return self.scripts / (f"{name}.exe" if WINDOWS else name)
 
     def variables(self) -> dict[str, str]:
-        """The environment variables commands run with: this one's, without what would lead Python elsewhere."""
-        found = {name: value for name, value in os.environ.items() if name not in {"PYTHONHOME", "PYTHONPATH"}}
+        """The environment variables commands run with: this one's, without what makes Python look elsewhere or slow."""
+        found = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
         found["VIRTUAL_ENV"] = str(self.venv)
         found["PATH"] = os.pathsep.join([str(self.scripts), found.get("PATH", os.defpath)])
         found["PIP_USER"] = "0"  # a pip.conf with `user = true` would install past the environment
@@ -187,7 +189,9 @@ def _check_python(here: Environment) -> None:
                 " the Python of python.org; then run the command again"
             ) from None
     if WINDOWS and here.venv in Path(sys.executable).parents:
-        raise SetupError("the .venv must be made anew while it runs this: run dev.py with the system's Python (`py`)")
+        raise SetupError(
+            "the .venv is to be made again and this runs in it: run dev.py with the system's Python (`py`)"
+        )
 
 
 def _check_room(here: Environment) -> None:
@@ -239,8 +243,8 @@ def _packages_key(here: Environment) -> str:
 
 def _project_key(here: Environment) -> str:
     pyproject = tomllib.loads((here.root / "pyproject.toml").read_text(encoding="utf-8"))
-    told = {name: pyproject.get(name) for name in ("build-system", "project")}
-    return _digest(json.dumps(told, sort_keys=True).encode())
+    tables = {name: pyproject.get(name) for name in ("build-system", "project")}
+    return _digest(json.dumps(tables, sort_keys=True).encode())
 
 
 def _azurite_key(here: Environment) -> str:

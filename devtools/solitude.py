@@ -20,8 +20,8 @@ def alone(path: Path) -> Iterator[int]:
     """Hold the lock file; waits, and says so once, while another process holds it.
 
     Yields:
-        The lock's file descriptor. A child that inherits it keeps the lock when its parent is killed, so that nobody
-        works on a folder which an orphaned pip still fills.
+        The lock's file descriptor. A child that inherits it keeps the lock when its parent is killed, so that no
+        other process works on a folder which an orphaned pip still fills.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,6 +55,16 @@ if "--wait" in sys.argv:
         time.sleep(0.1)
 print(sys.argv[1:])
 sys.exit(3)
+"""
+TESTS = """
+import sys
+print("tests", *sys.argv[1:])
+print("7 passed")
+"""
+COVERAGE = """
+import sys
+print("coverage", *sys.argv[1:])
+sys.exit(sys.argv[1:] == ["report"])
 """
 
 
@@ -163,7 +174,7 @@ def test_a_second_set_up_does_nothing(ready: Miniature) -> None:
     assert ready.log.stat().st_mtime_ns == before
 
 
-def test_a_changed_lock_file_makes_the_environment_anew(ready: Miniature) -> None:
+def test_a_changed_lock_file_makes_another_environment(ready: Miniature) -> None:
     stray = ready.root / ".venv" / "stray"
     stray.touch()
     (ready.root / "requirements-dev.lock").write_text("# still nothing\n")
@@ -192,7 +203,7 @@ def test_an_environment_without_a_stamp_is_not_trusted(ready: Miniature) -> None
     assert ready.works()
 
 
-def test_an_environment_whose_interpreter_is_gone_is_made_anew(ready: Miniature) -> None:
+def test_an_environment_whose_interpreter_is_gone_is_made_again(ready: Miniature) -> None:
     ready.python.unlink()
     assert ready.run("setup").code == 0
     assert ready.works()
@@ -238,20 +249,44 @@ def test_a_signal_to_stop_reaches_the_demo(ready: Miniature) -> None:
     assert child.returncode == 0
 
 
-@POSIX
-def test_every_check_and_the_tests_run_and_the_tests_speak_last(ready: Miniature) -> None:
-    for name, code in (("ruff", 0), ("lint-imports", 1)):
-        program = ready.python.with_name(name)
+def put_tools(project: Miniature, lint_imports: int = 0) -> None:
+    """In place of the tools, programs that say what they were given; one of the checks ends with an exit code."""
+    for name, code in (("ruff", 0), ("lint-imports", lint_imports)):
+        program = project.python.with_name(name)
         program.write_text(f"#!/bin/sh\necho {name} ran\nexit {code}\n")
         program.chmod(0o755)
-    (ready.root / "mypy.py").write_text("print('mypy ran')\n")
-    (ready.root / "pytest.py").write_text("import sys\nprint('tests', *sys.argv[1:])\nprint('7 passed')\n")
+    for name, text in {"mypy": "print('mypy ran')\n", "pytest": TESTS, "coverage": COVERAGE}.items():
+        (project.root / f"{name}.py").write_text(text)
+
+
+@POSIX
+def test_every_check_and_the_tests_run_and_the_tests_speak_last(ready: Miniature) -> None:
+    put_tools(ready, lint_imports=1)
     answer = ready.run("test", "--require-all", "-k", "name")
     assert answer.code == 1
     assert answer.output.count("ruff ran") == 2
     assert "mypy ran" in answer.output
     assert "lint-imports failed; the tests run all the same" in answer.output
-    assert answer.output.endswith("tests --require-all -k name\n7 passed\n")
+    assert re.search(r"tests -n [1-8] --dist loadfile \S+ --require-all -k name\n7 passed\n$", answer.output)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("options", "floor", "code"),
+    [([], [], 1), (["--require-all"], [], 1), (["tests/unit"], ["--fail-under=0"], 0)],
+)
+def test_coverage_is_counted_on_request_and_must_suffice_where_every_test_ran(
+    ready: Miniature, options: list[str], floor: list[str], code: int
+) -> None:
+    put_tools(ready)
+    answer = ready.run("test", "--coverage", *options)
+    assert answer.code == code
+    erase, run, combine, report = [
+        line.split()[1:] for line in answer.output.splitlines() if line.startswith("coverage ")
+    ]
+    assert (erase, combine, report) == (["erase"], ["combine", "--quiet"], ["report", *floor])
+    assert run[:4] == ["run", "-m", "pytest", "-n"]
+    assert run[8:] == options
 
 
 def test_without_network_the_cure_is_named(bare: Miniature) -> None:
@@ -285,9 +320,13 @@ def test_an_old_python_is_told_so(bare: Miniature) -> None:
     assert "needs Python 3.11 or newer and this is 3.10.4" in line
 
 
-def test_a_missing_lock_file_is_named(bare: Miniature) -> None:
-    (bare.root / "package-lock.json").unlink()
-    assert "package-lock.json: No such file" in refused(bare.run("setup"))
+def test_a_missing_lock_file_is_named(ready: Miniature) -> None:
+    lock = ready.root / "package-lock.json"
+    text = lock.read_text()
+    lock.unlink()
+    assert "package-lock.json: No such file" in refused(ready.run("setup"))
+    lock.write_text(text)
+    assert ready.run("setup").code == 0
 
 
 @pytest.mark.parametrize(
