@@ -199,7 +199,7 @@ class LocalPlatform:
         await delivery.validated()
 
     async def failure(self) -> ChildEndedError:
-        """Wait until a part ends by itself, not stopped or killed through this object, and tell which."""
+        """Wait until a part ends by itself, not stopped or killed through this object; answers which and why."""
         return await asyncio.shield(self._failure)
 
     def _lose(self, error: ChildEndedError) -> None:

@@ -1,4 +1,4 @@
-"""The local cloud's data folder, for its owner alone, and what child processes are told of it."""
+"""The local cloud's data folder, for its owner alone, and the environment of child processes, which names it."""
 
 from __future__ import annotations
 
