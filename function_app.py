@@ -18,16 +18,23 @@ from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
-from shared.function.announcing import publish
-from shared.function.blob_event import BlobEventType, read_event
-from shared.function.intake import Notice, handle_notice, recheck
-from shared.function.outgoing import decode_event
+from shared.function.blob_event import Notice, read_event
+from shared.function.intake import handle_notice, recheck
+from shared.function.outbox import publish
 from shared.function.results import fold
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
+from shared.messages import (
+    OUTBOX_QUEUE,
+    RECHECK_QUEUE,
+    RESULTS_QUEUE,
+    InstallReport,
+    Message,
+    OutgoingEvent,
+    RecheckUpload,
+    decode,
+)
 from shared.opening import open_cloud
 from shared.sources.key_vault import vault_upload
-from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,11 +63,12 @@ def cloud() -> Cloud:
 @app.event_grid_trigger(arg_name="event")
 async def on_blob_event(event: func.EventGridEvent) -> None:
     """A blob was uploaded or deleted."""
-    seen = read_event(event.event_type or "", event.subject or "", event.get_json() or {}, event.event_time)
-    if seen is None or seen.container != UPLOADS_CONTAINER or not is_certificate_name(seen.name):
-        return
-    deletion = seen.kind is BlobEventType.DELETED
-    await handle_notice(cloud(), Notice(name=seen.name, etag=seen.etag, at=seen.at, deletion=deletion))
+    data = event.get_json() or {}
+    notice = read_event(
+        event.event_type or "", event.subject or "", data, event.event_time, container=UPLOADS_CONTAINER
+    )
+    if notice is not None:
+        await handle_notice(cloud(), notice)
 
 
 @app.function_name("on_key_vault_event")
@@ -76,30 +84,21 @@ async def on_key_vault_event(event: func.EventGridEvent) -> None:
 @app.queue_trigger(arg_name="message", queue_name=RECHECK_QUEUE, connection=STORAGE)
 async def recheck_upload(message: func.QueueMessage) -> None:
     """An upload that waited for its metadata, or could not be handled at once, is looked at again."""
-    try:
-        await recheck(cloud(), decode(RecheckUpload, message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", RECHECK_QUEUE, error)
+    await _taken(RECHECK_QUEUE, message, RecheckUpload, recheck)
 
 
 @app.function_name("install_result")
 @app.queue_trigger(arg_name="message", queue_name=RESULTS_QUEUE, connection=STORAGE)
 async def install_result(message: func.QueueMessage) -> None:
     """An instance reports what it installed and saw."""
-    try:
-        await fold(cloud(), decode(InstallReport, message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", RESULTS_QUEUE, error)
+    await _taken(RESULTS_QUEUE, message, InstallReport, fold)
 
 
 @app.function_name("publish_event")
 @app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
 async def publish_event(message: func.QueueMessage) -> None:
     """An event waits on the outbox."""
-    try:
-        await publish(cloud(), decode_event(message.get_body()))
-    except BrokenMessageError as error:
-        log.error("queue %s: a message is dropped: %s", OUTBOX_QUEUE, error)
+    await _taken(OUTBOX_QUEUE, message, OutgoingEvent, publish)
 
 
 @app.function_name("sweep")
@@ -126,7 +125,7 @@ async def certificate(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("redeploy")
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
-    """Install one upload once more; the route's last part is `/redeploy`, for names may hold slashes."""
+    """Install one upload once more; the route's last part is `/redeploy`, as names may hold slashes."""
     path = req.route_params.get("name", "")
     name = path.removesuffix("/redeploy")
     if name == path:
@@ -157,6 +156,16 @@ async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 -
 async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
     """The description of the status API."""
     return _json(HTTPStatus.OK, status_api.openapi())
+
+
+async def _taken(
+    queue: str, message: func.QueueMessage, kind: type[Message], act: Callable[[Cloud, Message], Awaitable[object]]
+) -> None:
+    """Act on a message; what cannot be read is dropped, as it could not be read the next time either."""
+    try:
+        await act(cloud(), decode(kind, message.get_body()))
+    except BrokenMessageError as error:
+        log.error("queue %s: a message is dropped: %s", queue, error)
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:

@@ -143,7 +143,7 @@ def as_text(every: Sequence[Measured], judged: Sequence[Limit], here: dict[str, 
     lines += [_shaking(each) for each in every]
     lines += [
         "first: a name's first handshake; per s: with the client on the same processors",
-        "MB: the server's processes; for embedded what the agent grew by",
+        "MB: the server's processes; of embedded what the agent grew by",
         "",
     ]
     for limit in judged:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import platform as machine
+import platform
 import random
 import statistics
 import time
@@ -24,8 +24,8 @@ from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.handshake import certificate_shown
 from shared.azure.account import Account
 from shared.config import StorageAccess
-from shared.function.results import LIVE_TAG, STATUS_TAG
-from shared.state.records import InstallationRecord, UploadRecord, installation_partition
+from shared.state.records import InstallationRecord, UploadRecord
+from shared.state.tags import LIVE_TAG, STATUS_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +59,7 @@ class Upload:
     reports: tuple[InstallationRecord, ...]
 
     def stages(self) -> dict[str, float]:
-        """Where the time went; for the agents' part, the one that finished last."""
+        """Where the time went; the agents' part is that of the one that finished last."""
         last = max(self.reports, key=lambda report: report.finished_at)
         noticed, judged = self._ms(self.record.noticed_at), self._ms(self.record.judged_at)
         told, live = self._ms(self.record.fanned_out_at), self._ms(self.record.live_at)
@@ -102,14 +102,13 @@ class Bench:
         )
         record = await self._account.state.uploads.get(name)
         assert record is not None
-        found = self._account.state.installations.all(installation_partition(host, 443))
         return Upload(
             began=began,
             answered_ms=answered_ms,
             served_ms=max(served_ms),
             tagged_ms=tagged_ms,
             record=record,
-            reports=tuple([known.value async for known in found]),
+            reports=tuple(await self._account.state.reports_on(host, 443)),
         )
 
     async def _served(self, agent: tuple[str, int], host: str, fingerprint: str, clock: float) -> float:
@@ -118,12 +117,12 @@ class Bench:
         return _since(clock)
 
     async def _tagged(self, name: str, clock: float) -> float:
-        everybody = f"{len(self._agents)}/{len(self._agents)}"
+        everywhere = f"{len(self._agents)}/{len(self._agents)}"
         while True:
             tags = await self._account.uploads.tags(name) or {}
-            if (tags.get(STATUS_TAG), tags.get(LIVE_TAG)) == ("live", everybody):
+            if (tags.get(STATUS_TAG), tags.get(LIVE_TAG)) == ("live", everywhere):
                 return _since(clock)
-            await _pause(TAGS_S, clock, f"the tags of {name} say live {everybody}")
+            await _pause(TAGS_S, clock, f"the tags of {name} say live {everywhere}")
 
 
 async def run(uploads: int, agents: int, gap_s: float) -> list[Upload]:
@@ -151,7 +150,7 @@ def summary(measured: Sequence[Upload], agents: int) -> str:
     lines = [
         "",
         f"{len(measured)} uploads one after the other, {agents} agents",
-        f"{machine.system()} {machine.machine()}, {os.cpu_count()} processors, Python {machine.python_version()}",
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
         "",
         f"{'milliseconds':<40}{'median':>8}{'p90':>8}{'worst':>8}",
         _line(SERVED, [upload.served_ms for upload in measured]),

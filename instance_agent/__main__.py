@@ -18,6 +18,7 @@ from instance_agent.installing.probe import served_fingerprint
 from instance_agent.metadata_service import machine_name
 from instance_agent.selection import make_target
 from shared.azure.account import Account
+from shared.config import text
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("azure").setLevel(logging.WARNING)
     try:
         env = read_environment()
-        if chosen.command in _ON_WINDOWS:
-            return _ON_WINDOWS[chosen.command](env)
+        if chosen.command.endswith("-service"):
+            return _service(chosen.command, env)
         if chosen.command == "selftest":
             return _selftest(env, preflight_only=chosen.preflight)
         return asyncio.run(_command(chosen.command, env))
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _selftest(env: Mapping[str, str], *, preflight_only: bool) -> int:
-    target = env.get("CERTCAST_TARGET", "").strip() or "embedded"
+    target = text(env, "CERTCAST_TARGET", "embedded")
     if target not in {"iis", "iis-ccs"}:
         raise ConfigurationError(f"selftest is for the targets iis and iis-ccs; CERTCAST_TARGET is {target}")
     from instance_agent.windows import selftest  # noqa: PLC0415 - Windows only, and slow to import
@@ -72,35 +73,17 @@ def _selftest(env: Mapping[str, str], *, preflight_only: bool) -> int:
     return selftest.main(env, preflight_only=preflight_only, say=print)
 
 
-def _install_service(_: Mapping[str, str]) -> int:
+def _service(command: str, env: Mapping[str, str]) -> int:
     from instance_agent.windows import service  # noqa: PLC0415 - Windows only
 
-    service.install()
+    match command:
+        case "install-service":
+            service.install()
+        case "uninstall-service":
+            service.uninstall()
+        case _:
+            service.run(lambda stopping: _command("run", env, stopping=stopping))
     return DONE
-
-
-def _uninstall_service(_: Mapping[str, str]) -> int:
-    from instance_agent.windows import service  # noqa: PLC0415 - Windows only
-
-    service.uninstall()
-    return DONE
-
-
-def _run_service(env: Mapping[str, str]) -> int:
-    from instance_agent.windows import service  # noqa: PLC0415 - Windows only
-
-    async def serve(stopping: asyncio.Event) -> int:
-        return await _command("run", env, stopping=stopping)
-
-    service.run(serve)
-    return DONE
-
-
-_ON_WINDOWS = {
-    "install-service": _install_service,
-    "uninstall-service": _uninstall_service,
-    "run-service": _run_service,
-}
 
 
 async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Event | None = None) -> int:

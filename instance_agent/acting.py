@@ -1,15 +1,15 @@
-"""From desired rows to changes on the server and reports about them; what was done before is remembered here."""
+"""From desired rows to changes on the server, and what came of each."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from instance_agent.installing.installer import Result, install
+from instance_agent.installing.installer import install
+from instance_agent.memory import DONE, Attempt, Memory
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
@@ -19,24 +19,18 @@ from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.ports import BundleVault
 
+_NO_STAGES: Mapping[str, float] = MappingProxyType({})
 log = logging.getLogger(__name__)
-
-Key = tuple[str, int]
 
 _REASON_CHARS = 1000
 """A server's own words may be a page; a report must fit a queue message whatever they are."""
-
-REPEAT_AFTER = timedelta(seconds=60)
-"""A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, it is a doubled hint."""
-
-_DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +47,17 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """What came of one desired row.
-
-    Attributes:
-        row: The row.
-        report: What is to be told about it.
-        again: Whether trying the same again later may succeed.
-    """
-
-    row: DesiredBinding
-    report: BindingReport
-    again: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetched:
-    bundle: CertificateBundle | None
+    bundle: CertificateBundle | CertcastError
     took_ms: float
-    problem: str = ""
-    again: bool = False
 
 
 class Actor:
-    """Acts on desired rows through one target and remembers how each ended.
+    """Acts on desired rows through one target.
 
     Args:
         target: The web server.
-        bundles: Where key and chain are had.
+        bundles: Where keys and chains are kept.
         probe: Looks at a listener.
         now: The clock.
     """
@@ -88,23 +65,11 @@ class Actor:
     def __init__(
         self, *, target: BindingTarget, bundles: BundleVault, probe: Probe, now: Callable[[], datetime]
     ) -> None:
+        self.memory = Memory(now)
         self._target = target
         self._bundles = bundles
         self._probe = probe
         self._now = now
-        self._last: dict[Key, Attempt] = {}
-        self._told_at: dict[Key, datetime] = {}
-        self._ended: Counter[InstallOutcome] = Counter()
-
-    @property
-    def proved(self) -> int:
-        """Bindings seen served."""
-        return self._ended[InstallOutcome.LIVE]
-
-    @property
-    def failing(self) -> int:
-        """Desired rows that are not as they should be."""
-        return sum(number for outcome, number in self._ended.items() if outcome not in _DONE)
 
     async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
@@ -139,70 +104,42 @@ class Actor:
     async def act(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
         """Fetch bundles, apply everything as one batch, prove it."""
         fetched = await self._fetch({row.bundle_id for row in rows if row.present})
+        by_key = {(row.host, row.port): row for row in rows}
         attempts: list[Attempt] = []
-        changes: dict[Key, tuple[DesiredBinding, BindingChange]] = {}
+        changes: list[BindingChange] = []
         for row in rows:
             if not row.present:
-                changes[row.host, row.port] = (row, Remove(host=row.host, port=row.port))
+                changes.append(Remove(host=row.host, port=row.port))
                 continue
-            had = fetched[row.bundle_id]
-            if had.bundle is None:
-                attempts.append(self._failed(row, had.problem, again=had.again))
-            elif covering(row.host, had.bundle.dns_names) is None:
-                names = ", ".join(had.bundle.dns_names[:3]) or "nothing"
-                attempts.append(
-                    self._failed(row, f"the certificate is for {names}, not for {row.host}; not installed", again=False)
-                )
+            bundle = fetched[row.bundle_id].bundle
+            if isinstance(bundle, CertcastError):
+                attempts.append(self._attempt(row, InstallOutcome.FAILED, str(bundle), again=bundle.retriable))
+            elif covering(row.host, bundle.dns_names) is None:
+                names = ", ".join(bundle.dns_names[:3]) or "nothing"
+                reason = f"the certificate is for {names}, not for {row.host}; not installed"
+                attempts.append(self._attempt(row, InstallOutcome.FAILED, reason))
             else:
-                changes[row.host, row.port] = (row, _install_of(row, had.bundle))
-        results = await install(
-            self._target, [change for _, change in changes.values()], self._probe, recall=self._recall
-        )
-        for result in results:
-            row, _ = changes[result.change.key]
-            took = fetched[row.bundle_id].took_ms if row.present else 0.0
-            attempts.append(self._attempt(row, result, took))
+                changes.append(_install_of(row, bundle))
+        for result in await install(self._target, changes, self._probe, recall=self._recall):
+            row = by_key[result.change.key]
+            fetch_ms = {"fetch": fetched[row.bundle_id].took_ms} if row.present else {}
+            attempt = self._attempt(
+                row,
+                result.outcome,
+                result.reason,
+                again=result.retriable,
+                seen=result.seen_fingerprint_sha256,
+                stages_ms={**fetch_ms, **result.stages_ms},
+            )
+            attempts.append(attempt)
         return attempts
 
-    def unreported(self, attempts: Iterable[Attempt], asked: Iterable[Key] = ()) -> list[Attempt]:
-        """Choose what is to be told.
-
-        Args:
-            attempts: What was done now; those that say something new are told. Rows that exist only on the server are
-                nobody's to report on.
-            asked: Hosts and ports somebody asks about, whose rows were read just now; what was told of them long ago
-                is told again.
-        """
-        made = {(attempt.row.host, attempt.row.port): attempt for attempt in attempts if attempt.row.generation > 0}
-        news = {key: attempt for key, attempt in made.items() if not self._is_old_news(attempt)}
-        now = self._now()
-        for key in asked:
-            known = made.get(key) or self._last.get(key)
-            if known is not None and key not in news and now - self._told_at.get(key, now) >= REPEAT_AFTER:
-                news[key] = replace(known, report=replace(known.report, finished_at=now))
-        return list(news.values())
-
-    def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
-        """Keep how each row ended and what was told; to be called once that was reported."""
-        for attempt in (*attempts, *told):
-            key = attempt.row.host, attempt.row.port
-            if (before := self._last.get(key)) is not None:
-                self._ended[before.report.outcome] -= 1
-            self._last[key] = attempt
-            self._ended[attempt.report.outcome] += 1
-        for attempt in told:
-            self._told_at[attempt.row.host, attempt.row.port] = self._now()
-
     def _is_settled(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
-        last = self._last.get((row.host, row.port))
-        if last is None or (last.row.role, last.row.generation) != (row.role, row.generation) or last.again:
+        last = self.memory.last(row)
+        if last is None or last.again:
             return False
         # A refusal or a mismatch stands until the row changes: trying again would only disturb what is served.
-        return last.report.outcome not in _DONE or _matches(row, has)
-
-    def _is_old_news(self, attempt: Attempt) -> bool:
-        last = self._last.get((attempt.row.host, attempt.row.port))
-        return last is not None and _essence(last) == _essence(attempt)
+        return last.report.outcome not in DONE or _matches(row, has)
 
     async def _fetch(self, ids: Iterable[str]) -> dict[str, _Fetched]:
         wanted = sorted(ids)
@@ -210,15 +147,19 @@ class Actor:
 
     async def _fetch_one(self, bundle_id: str) -> _Fetched:
         began = time.perf_counter()
+        bundle: CertificateBundle | CertcastError
         try:
             bundle = CertificateBundle.from_pem(await self._bundles.open(bundle_id))
         except CertcastError as error:
-            return _Fetched(bundle=None, took_ms=_ms_since(began), problem=str(error), again=error.retriable)
-        return _Fetched(bundle=bundle, took_ms=_ms_since(began))
+            bundle = error
+        return _Fetched(bundle=bundle, took_ms=(time.perf_counter() - began) * 1000)
 
     async def _recall(self, binding: InstalledBinding) -> CertificateBundle | None:
-        """The bundle of what was served before, for putting it back."""
-        return (await self._fetch_one(binding.bundle_id)).bundle if binding.bundle_id else None
+        """The bundle of what was served before, to put it back."""
+        if not binding.bundle_id:
+            return None
+        bundle = (await self._fetch_one(binding.bundle_id)).bundle
+        return bundle if isinstance(bundle, CertificateBundle) else None
 
     def _orphan(self, binding: InstalledBinding) -> DesiredBinding:
         return DesiredBinding(
@@ -230,35 +171,39 @@ class Actor:
             changed_at=self._now(),
         )
 
-    def _attempt(self, row: DesiredBinding, result: Result, fetch_ms: float) -> Attempt:
-        stages = {"fetch": round(fetch_ms, 1)} if row.present else {}
-        stages |= {name: round(took, 1) for name, took in result.stages_ms.items()}
+    def _attempt(
+        self,
+        row: DesiredBinding,
+        outcome: InstallOutcome,
+        reason: str,
+        *,
+        again: bool = False,
+        seen: str = "",
+        stages_ms: Mapping[str, float] = _NO_STAGES,
+    ) -> Attempt:
         report = BindingReport(
             role=row.role,
             host=row.host,
             port=row.port,
             generation=row.generation,
             source=row.source,
-            outcome=result.outcome,
-            reason=result.reason[:_REASON_CHARS],
-            fingerprint_sha256=result.seen_fingerprint_sha256,
-            finished_at=self._now(),
-            stages_ms=stages,
-        )
-        return Attempt(row=row, report=report, again=result.retriable)
-
-    def _failed(self, row: DesiredBinding, reason: str, *, again: bool) -> Attempt:
-        report = BindingReport(
-            role=row.role,
-            host=row.host,
-            port=row.port,
-            generation=row.generation,
-            source=row.source,
-            outcome=InstallOutcome.FAILED,
+            outcome=outcome,
             reason=reason[:_REASON_CHARS],
+            fingerprint_sha256=seen,
             finished_at=self._now(),
+            stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
         )
         return Attempt(row=row, report=report, again=again)
+
+
+def log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:
+    """Say what came of each row; on Windows these lines are entries of the event log."""
+    for report in (attempt.report for attempt in attempts):
+        log.info(
+            "instance %s: %s:%d generation %d %s%s",
+            *(instance, report.host, report.port, report.generation, report.outcome.value),
+            f" ({report.reason})" if report.reason else "",
+        )
 
 
 def _install_of(row: DesiredBinding, bundle: CertificateBundle) -> Install:
@@ -278,12 +223,3 @@ def _matches(row: DesiredBinding, has: InstalledBinding | None) -> bool:
     if has.bundle_id:
         return has.bundle_id == row.bundle_id
     return has.fingerprint_sha256 == row.fingerprint_sha256
-
-
-def _essence(attempt: Attempt) -> tuple[object, ...]:
-    report = attempt.report
-    return (report.role, report.generation, report.outcome, report.reason, report.fingerprint_sha256)
-
-
-def _ms_since(began: float) -> float:
-    return (time.perf_counter() - began) * 1000

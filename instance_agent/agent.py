@@ -1,8 +1,8 @@
 """The daemon: drains its queue, reconciles with the tables, has the installer act, reports what was seen.
 
 Messages are hints. Whatever one names is read again from the tables, acted on if it differs from what the server has,
-reported, and only then is the message deleted; so a lost, doubled or late one changes nothing, and a crash at any point
-is mended by the full reconcile at the next start.
+reported, and only then is the message deleted; so a lost, doubled or late one changes nothing, and after a crash at any
+point the full reconcile at the next start makes everything good.
 """
 
 from __future__ import annotations
@@ -10,54 +10,41 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from dataclasses import dataclass, field
+from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from instance_agent.desired import Key, desired_of, desired_rows
-from instance_agent.registration import POISON_SUFFIX, Registration, SupersededError
-from shared.errors import BrokenMessageError, CertcastError, ConfigurationError, MissingError
-from shared.messages import RESULTS_QUEUE, BindingsChanged, InstallReport, decode, encode, split_report
+from instance_agent.acting import log_outcomes
+from instance_agent.desired import desired_of, desired_rows
+from instance_agent.inbox import DRAIN, Inbox
+from instance_agent.registration import Registration
+from instance_agent.rounds import Rounds
+from shared.bounded import Delays
+from shared.errors import MissingError
+from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from datetime import datetime
 
-    from instance_agent.acting import Actor, Attempt, Step
+    from instance_agent.acting import Actor, Step
     from instance_agent.config import AgentSettings
-    from instance_agent.targets.base import BindingTarget
+    from instance_agent.memory import Attempt
+    from instance_agent.targets.base import BindingTarget, Key
     from shared.binding import DesiredBinding
-    from shared.ports import Queues, ReceivedMessage
+    from shared.ports import Queues
     from shared.state.records import State
 
 log = logging.getLogger(__name__)
 
-DRAIN = 32
-"""Most messages one request can take (learn.microsoft.com, "Get Messages")."""
-HIDE_S = 300
-"""How long a taken message stays hidden: longer than any batch takes; a crash needs no message, a start reconciles."""
-MAX_DEQUEUE = 5
 POLL_BUSY_S = 0.1
 POLL_GROWTH = 1.02
 """Certificates come in bursts: an agent that had work looks often for a while, and reaches its longest wait in 45 s."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
-RETRY_S = (5, 15, 60)
+RETRIES = Delays((5, 15, 60))
 """Waits before bindings that failed for a passing reason are tried again."""
-LONGEST_TROUBLE_S = 30.0
-"""Longest wait before an agent that cannot reach the account tries again."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the agent has done, for metrics and the heartbeat."""
-
-    received: int = 0
-    poisoned: int = 0
-    batches: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    reconciled_at: float | None = None
 
 
 class Agent:
@@ -70,6 +57,11 @@ class Agent:
         target: The web server.
         actor: Turns desired rows into changes and results.
         now: The clock.
+
+    Attributes:
+        ready: Whether every desired binding has been applied once.
+        batches: Batches applied so far.
+        outcomes: Results so far, by outcome.
     """
 
     def __init__(
@@ -83,9 +75,11 @@ class Agent:
         now: Callable[[], datetime],
     ) -> None:
         self.settings = settings
-        self.counts = Counts()
         self.ready = False
+        self.batches = 0
+        self.outcomes: Counter[str] = Counter()
         self.actor = actor
+        self.inbox = Inbox(queues, settings)
         self._state = state
         self._queues = queues
         self._target = target
@@ -93,8 +87,8 @@ class Agent:
         self._registration: Registration | None = None
         self._acting = asyncio.Lock()
         self._beating = asyncio.Lock()
-        self._stopping = asyncio.Event()
         self._reconcile_now = asyncio.Event()
+        self._rounds = Rounds(settings.instance, on_trouble=self._reconcile_now.set)
         self._retries = 0
         self._poll_s = POLL_BUSY_S
 
@@ -105,27 +99,18 @@ class Agent:
             ConfigurationError: The target cannot be used, or another agent has this id.
             SupersededError: Another agent took this id over.
         """
-        await self._target.start()
-        try:
-            await self._register()
-            async with asyncio.TaskGroup() as tasks:
-                for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
-                    tasks.create_task(self._repeat(step))
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
-        finally:
-            await self._leave()
-            await self._target.stop()
+        async with self._registered():
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
+                        tasks.create_task(self._rounds.repeat(step))
+            except BaseExceptionGroup as group:
+                raise group.exceptions[0] from None
 
     async def once(self) -> bool:
         """Register, reconcile and report once; whether everything desired is served and proved."""
-        await self._target.start()
-        try:
-            await self._register()
+        async with self._registered():
             return await self.reconcile()
-        finally:
-            await self._leave()
-            await self._target.stop()
 
     async def plan(self) -> list[Step]:
         """Say what a reconcile would do, without registering or changing anything."""
@@ -138,7 +123,7 @@ class Agent:
 
     def stop(self) -> None:
         """Ask the agent to finish."""
-        self._stopping.set()
+        self._rounds.stop()
 
     async def reconcile(self) -> bool:
         """Read every desired row and act on those that differ; whether everything desired is served and proved."""
@@ -147,7 +132,6 @@ class Agent:
             rows = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(rows.values(), whole=True)
             ok = await self._act(due, "")
-        self.counts.reconciled_at = time.time()
         if not self.ready:
             self.ready = True
             log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(rows))
@@ -160,51 +144,30 @@ class Agent:
         Returns:
             How many were taken.
         """
-        queue = self.settings.queue
-        messages = await self._queues.receive(queue, limit=DRAIN, visibility_s=HIDE_S)
-        if not messages:
-            return 0
-        self.counts.received += len(messages)
-        keys: set[Key] = set()
-        trace = ""
-        readable: list[ReceivedMessage] = []
-        for message in messages:
-            hint = await self._read(message)
-            if hint is None:
-                continue
-            readable.append(message)
-            keys |= {(binding.host, binding.port) for binding in hint.bindings}
-            trace = trace or hint.traceparent
-        if keys:
+        hints = await self.inbox.take()
+        if hints.keys:
             async with self._acting:
-                rows = await desired_of(self._state, self.settings.role, keys)
-                await self._act(await self.actor.due(rows.values(), whole=False), trace, asked=rows)
-        await asyncio.gather(*(self._queues.done(queue, message) for message in readable))
-        return len(messages)
+                rows = await desired_of(self._state, self.settings.role, hints.keys)
+                await self._act(await self.actor.due(rows.values(), whole=False), hints.traceparent, asked=rows)
+        await self.inbox.done(hints)
+        return hints.taken
 
     async def _act(self, due: Sequence[DesiredBinding], trace: str, asked: Iterable[Key] = ()) -> bool:
+        memory = self.actor.memory
         attempts: list[Attempt] = []
         if due:
-            self.counts.batches += 1
+            self.batches += 1
             attempts = await self.actor.act(due)
-        news = self.actor.unreported(attempts, asked)
+        news = memory.unreported(attempts, asked)
         await self._report(news, trace)
-        self.actor.remember(attempts, news)
-        for attempt in attempts:
-            outcome = attempt.report.outcome.value
-            self.counts.outcomes[outcome] = self.counts.outcomes.get(outcome, 0) + 1
-        for attempt in news:
-            report = attempt.report
-            log.info(
-                "instance %s: %s:%d generation %d %s%s",
-                *(self.settings.instance, report.host, report.port, report.generation, report.outcome.value),
-                f" ({report.reason})" if report.reason else "",
-            )
+        memory.remember(attempts, news)
+        self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
+        log_outcomes(self.settings.instance, news)
         if any(attempt.again for attempt in attempts):
             self._reconcile_now.set()
         else:
             self._retries = 0
-        return self.actor.failing == 0
+        return memory.failing == 0
 
     async def _report(self, attempts: Iterable[Attempt], trace: str) -> None:
         reports = tuple(attempt.report for attempt in attempts)
@@ -212,23 +175,6 @@ class Agent:
             whole = InstallReport(instance=self.settings.instance, reports=reports, traceparent=trace)
             for part in split_report(whole):
                 await self._queues.send(RESULTS_QUEUE, encode(part))
-
-    async def _read(self, message: ReceivedMessage) -> BindingsChanged | None:
-        """The hint a message carries; one that cannot be read, or never gets done, is put aside."""
-        queue = self.settings.queue
-        reason = f"taken {message.dequeue_count} times without being finished"
-        if message.body is None:
-            reason = "it is not base64 text"
-        elif message.dequeue_count <= MAX_DEQUEUE:
-            try:
-                return decode(BindingsChanged, message.body)
-            except BrokenMessageError as error:
-                reason = str(error)
-        log.error("instance %s: a message is put on %s%s: %s", self.settings.instance, queue, POISON_SUFFIX, reason)
-        self.counts.poisoned += 1
-        await self._queues.send(queue + POISON_SUFFIX, message.body or "")
-        await self._queues.done(queue, message)
-        return None
 
     async def _drain_step(self) -> None:
         try:
@@ -242,47 +188,32 @@ class Agent:
         longest_s = self.settings.poll_max_ms / 1000
         self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
         if taken < DRAIN:
-            await self._pause(self._poll_s)
+            await self._rounds.pause(self._poll_s)
 
     async def _reconcile_step(self) -> None:
         self._reconcile_now.clear()
         await self.reconcile()
         usual_s = RECONCILE_S * random.uniform(1 - RECONCILE_JITTER, 1 + RECONCILE_JITTER)  # noqa: S311 - jitter
-        await self._pause(usual_s, wake=self._reconcile_now)
+        await self._rounds.pause(usual_s, wake=self._reconcile_now)
         if self._reconcile_now.is_set():
-            await self._pause(RETRY_S[min(self._retries, len(RETRY_S) - 1)])
+            await self._rounds.pause(RETRIES[self._retries])
             self._retries += 1
 
     async def _heartbeat_step(self) -> None:
         await self._beat()
-        await self._pause(HEARTBEAT_S)
+        await self._rounds.pause(HEARTBEAT_S)
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Take one step after the other; what fails for a passing reason is said, waited out, and done again."""
-        failures = 0
-        while not self._stopping.is_set():
-            try:
-                await step()
-            except (ConfigurationError, SupersededError):
-                raise
-            except Exception as error:
-                failures += 1
-                self._reconcile_now.set()
-                if isinstance(error, CertcastError):
-                    log.warning("instance %s: %s; trying again", self.settings.instance, error)
-                else:
-                    log.exception("instance %s: unexpected trouble; trying again", self.settings.instance)
-                await self._pause(min(2.0**failures, LONGEST_TROUBLE_S))
-            else:
-                failures = 0
-
-    async def _pause(self, seconds: float, *, wake: asyncio.Event | None = None) -> None:
-        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
+    @asynccontextmanager
+    async def _registered(self) -> AsyncIterator[None]:
+        """The target started and the instance registered, and both ended whatever happens."""
+        await self._target.start()
         try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await self._register()
+            yield
         finally:
-            for wait in waits:
-                wait.cancel()
+            if self._registration is not None:
+                await self._registration.leave(self._state, self._now())
+            await self._target.stop()
 
     async def _register(self) -> None:
         if self._registration is None:
@@ -300,19 +231,8 @@ class Agent:
             await self._registration.heartbeat(
                 self._state,
                 self._now(),
-                bindings=self.actor.proved,
-                failing=self.actor.failing,
+                bindings=self.actor.memory.proved,
+                failing=self.actor.memory.failing,
                 ready=self.ready,
                 stopped=False,
             )
-
-    async def _leave(self) -> None:
-        """Say that nobody needs to wait for this instance; best effort, for its silence says the same later."""
-        if self._registration is None:
-            return
-        try:
-            await self._registration.heartbeat(self._state, self._now(), ready=False, stopped=True)
-        except SupersededError:
-            return
-        except CertcastError as error:
-            log.warning("instance %s: could not say that it stops: %s", self.settings.instance, error)

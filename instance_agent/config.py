@@ -1,4 +1,4 @@
-"""The agent's settings from the environment or a file, and the target they select; nothing is opened here."""
+"""The agent's settings from the environment or a file; nothing is opened here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, MAX_PORT
-from shared.config import StorageAccess, number
+from shared.config import StorageAccess, number, text
 from shared.errors import ConfigurationError
 from shared.upload import ROLE_NAME
 
@@ -59,8 +59,13 @@ class AgentSettings:
     health_port: int
 
     @property
+    def poison_queue(self) -> str:
+        """Where messages are put that cannot be acted on."""
+        return f"{self.queue}-poison"
+
+    @property
     def queue(self) -> str:
-        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` that the runtime appends.
+        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` of the other one.
 
         learn.microsoft.com, "Naming queues and metadata".
         """
@@ -110,12 +115,12 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
     Raises:
         ConfigurationError: One is missing or wrong; the text names it and the cure.
     """
-    key = env.get("CERTCAST_KEY_ENCRYPTION_KEY", "").strip()
+    key = text(env, "CERTCAST_KEY_ENCRYPTION_KEY")
     if not key:
         raise ConfigurationError(
             "CERTCAST_KEY_ENCRYPTION_KEY is not set: give the value that the Function has, or bundles cannot be opened"
         )
-    role = env.get("CERTCAST_ROLE", "").strip() or ANY_ROLE
+    role = text(env, "CERTCAST_ROLE", ANY_ROLE)
     if role != ANY_ROLE and not ROLE_NAME.match(role):
         raise ConfigurationError(f"CERTCAST_ROLE must be 1 to 64 of A-Z a-z 0-9 . _ -, not {role!r}")
     return AgentSettings(
@@ -124,9 +129,9 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
         instance=named_instance(env) or metadata_name or socket.gethostname(),
         role=role,
         host=socket.gethostname(),
-        target=env.get("CERTCAST_TARGET", "").strip() or "embedded",
+        target=text(env, "CERTCAST_TARGET", "embedded"),
         poll_max_ms=number(env, "CERTCAST_POLL_MAX_MS", default=DEFAULT_POLL_MAX_MS, least=100, most=60_000),
-        health_address=env.get("CERTCAST_HEALTH_ADDRESS", "").strip() or "127.0.0.1",
+        health_address=text(env, "CERTCAST_HEALTH_ADDRESS", "127.0.0.1"),
         health_port=number(env, "CERTCAST_HEALTH_PORT", default=DEFAULT_HEALTH_PORT, least=0, most=MAX_PORT),
     )
 
@@ -134,4 +139,4 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
 def named_instance(env: Mapping[str, str]) -> str | None:
     """The instance id that `CERTCAST_INSTANCE` or the platform's environment gives."""
     names = ("CERTCAST_INSTANCE", *_PLATFORM_NAMES)
-    return next((value for name in names if (value := env.get(name, "").strip())), None)
+    return next((value for name in names if (value := text(env, name))), None)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, effective
+from shared.binding import BindingKey, DesiredBinding, effective, roles_of
 from shared.bounded import gather_bounded
-from shared.state.rows import encode_key
+from shared.state.keys import encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from instance_agent.targets.base import Key
     from shared.state.records import State
-
-Key = tuple[str, int]
 
 _READ_ONE_BY_ONE = 100
 """Beyond so many rows, reading the whole partition is quicker than reading them one by one."""
@@ -22,7 +21,7 @@ _READ_ONE_BY_ONE = 100
 async def desired_rows(state: State, role: str) -> dict[Key, DesiredBinding]:
     """Read every row that concerns an instance of this role."""
     rows: list[DesiredBinding] = []
-    for partition in sorted({ANY_ROLE, role}):
+    for partition in sorted(roles_of(role)):
         rows += [known.value async for known in state.bindings.all(encode_key(partition))]
     return _obeyed(rows, role)
 
@@ -35,7 +34,7 @@ async def desired_of(state: State, role: str, keys: Iterable[Key]) -> dict[Key, 
     names = [
         BindingKey(role=partition, host=host, port=port)
         for host, port in sorted(wanted)
-        for partition in sorted({ANY_ROLE, role})
+        for partition in sorted(roles_of(role))
     ]
     found = await gather_bounded((state.bindings.get(name) for name in names), limit=16)
     return _obeyed([row for row in found if row is not None], role)

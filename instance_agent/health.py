@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics` of one agent; nothing is decided here."""
+"""`/livez`, `/readyz` and `/metrics` of one agent."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class _AgentMetrics(Collector):
         """Read the agent's counts at the moment of asking."""
         agent = self._agent
         yield GaugeMetricFamily("certcast_ready", "1 once every desired binding has been applied.", float(agent.ready))
-        yield GaugeMetricFamily("certcast_bindings_proved", "Bindings seen served.", agent.actor.proved)
-        yield GaugeMetricFamily("certcast_bindings_failing", "Desired bindings not served.", agent.actor.failing)
-        yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.counts.received)
-        yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.counts.poisoned)
-        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.counts.batches)
+        yield GaugeMetricFamily("certcast_bindings_proved", "Bindings seen served.", agent.actor.memory.proved)
+        yield GaugeMetricFamily("certcast_bindings_failing", "Desired bindings not served.", agent.actor.memory.failing)
+        yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.inbox.received)
+        yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.inbox.poisoned)
+        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.batches)
         outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
-        for outcome, count in sorted(agent.counts.outcomes.items()):
+        for outcome, count in sorted(agent.outcomes.items()):
             outcomes.add_metric([outcome], count)
         yield outcomes
 
@@ -75,7 +75,7 @@ class HealthServer:
         except OSError as error:
             await self.stop()
             raise ConfigurationError(
-                f"the agent's health port {self._address}:{self._port} cannot be had ({error.strerror}): set "
+                f"the agent's health port {self._address}:{self._port} cannot be listened on ({error.strerror}): set "
                 "CERTCAST_HEALTH_PORT to a free one, or 0 for any"
             ) from None
         return int(self._runner.addresses[0][1])

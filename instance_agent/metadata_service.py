@@ -1,4 +1,4 @@
-"""Asks the cloud's metadata service what it calls this machine; nothing else is asked."""
+"""The cloud's metadata service, asked what it calls this machine."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from instance_agent.config import AgentSettings
 from shared.errors import CertcastError, ConfigurationError
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POISON_SUFFIX = "-poison"
+
+class Progress(TypedDict, total=False):
+    """The columns of the instance's row that a heartbeat writes; one that is left out stays as it is."""
+
+    bindings: int
+    failing: int
+    ready: bool
+    stopped: bool
 
 
 class SupersededError(CertcastError):
@@ -57,17 +64,17 @@ class Registration:
         return cls(settings=settings, target_version=target_version, session=session, started_at=now)
 
     async def register(self, state: State, queues: Queues, now: Callable[[], datetime]) -> None:
-        """Create the queue, then the row: whoever sees the row can send to the queue.
+        """Create the queue, then the row: where there is a row, a queue can be sent to.
 
         Raises:
             ConfigurationError: Another agent with this id is running.
         """
-        await self._see_that_nobody_else_runs(state)
+        await self._see_that_no_other_runs(state)
         await queues.create(self.settings.queue)
-        await queues.create(self.settings.queue + POISON_SUFFIX)
+        await queues.create(self.settings.poison_queue)
         await state.instances.update(self.settings.instance, lambda _: self._row(now()))
 
-    async def _see_that_nobody_else_runs(self, state: State) -> None:
+    async def _see_that_no_other_runs(self, state: State) -> None:
         """Watch a row that another agent may hold for longer than a heartbeat; no clock is compared with another."""
         known = await state.instances.find(self.settings.instance)
         if known is None or known.value.stopped or self._is_ended(known.value):
@@ -87,7 +94,7 @@ class Registration:
                     "give each instance its own CERTCAST_INSTANCE, or stop the other agent"
                 )
 
-    async def heartbeat(self, state: State, now: datetime, **columns: Any) -> None:  # noqa: ANN401 - columns of the row
+    async def heartbeat(self, state: State, now: datetime, **columns: Unpack[Progress]) -> None:
         """Say that the agent is alive, and how far it is.
 
         Raises:
@@ -102,6 +109,15 @@ class Registration:
             return replace(known or self._row(now), last_seen=now, **columns)
 
         await state.instances.update(self.settings.instance, change)
+
+    async def leave(self, state: State, now: datetime) -> None:
+        """Say that no one needs to wait for this instance; best effort, since its silence says the same later."""
+        try:
+            await self.heartbeat(state, now, ready=False, stopped=True)
+        except SupersededError:
+            return
+        except CertcastError as error:
+            log.warning("instance %s: could not say that it stops: %s", self.settings.instance, error)
 
     def _row(self, now: datetime) -> InstanceRecord:
         settings = self.settings

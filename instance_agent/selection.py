@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.caddy.settings import CaddySettings
@@ -11,11 +10,10 @@ from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import EmbeddedTarget
 from instance_agent.targets.files.settings import FilesSettings
 from instance_agent.targets.files.target import FilesTarget
+from instance_agent.targets.haproxy.settings import HAProxySettings
 from instance_agent.targets.haproxy.target import HAProxyTarget
 from instance_agent.targets.nginx.settings import NginxSettings
 from instance_agent.targets.nginx.target import NginxTarget
-from instance_agent.targets.parts.commands import argument_list
-from shared.config import number
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,32 +34,6 @@ def make_target(kind: str, env: Mapping[str, str]) -> BindingTarget:
     return maker(env)
 
 
-def _embedded(env: Mapping[str, str]) -> BindingTarget:
-    return EmbeddedTarget(EmbeddedSettings.from_env(env))
-
-
-def _files(env: Mapping[str, str]) -> BindingTarget:
-    return FilesTarget(FilesSettings.from_env(env))
-
-
-def _caddy(env: Mapping[str, str]) -> BindingTarget:
-    return CaddyTarget(CaddySettings.from_env(env))
-
-
-def _haproxy(env: Mapping[str, str]) -> BindingTarget:
-    return HAProxyTarget(
-        socket=Path(env.get("CERTCAST_HAPROXY_SOCKET", "").strip() or "/run/haproxy/admin.sock"),
-        folder=Path(env.get("CERTCAST_HAPROXY_FOLDER", "").strip() or "/etc/haproxy/certcast"),
-        reload_command=argument_list(env, "CERTCAST_HAPROXY_RELOAD"),
-        address=env.get("CERTCAST_HAPROXY_ADDRESS", "").strip() or "127.0.0.1",
-        port_offset=number(env, "CERTCAST_HAPROXY_PORT_OFFSET", default=0, least=0, most=65_000),
-    )
-
-
-def _nginx(env: Mapping[str, str]) -> BindingTarget:
-    return NginxTarget(NginxSettings.from_env(env))
-
-
 def _iis(env: Mapping[str, str]) -> BindingTarget:
     from instance_agent.windows.making import make_iis  # noqa: PLC0415 - Windows only, and slow to import
 
@@ -75,11 +47,11 @@ def _iis_ccs(env: Mapping[str, str]) -> BindingTarget:
 
 
 _TARGETS: dict[str, Callable[[Mapping[str, str]], BindingTarget]] = {
-    CaddyTarget.kind: _caddy,
-    EmbeddedTarget.kind: _embedded,
-    FilesTarget.kind: _files,
-    HAProxyTarget.kind: _haproxy,
+    "caddy": lambda env: CaddyTarget(CaddySettings.from_env(env)),
+    "embedded": lambda env: EmbeddedTarget(EmbeddedSettings.from_env(env)),
+    "files": lambda env: FilesTarget(FilesSettings.from_env(env)),
+    "haproxy": lambda env: HAProxyTarget(HAProxySettings.from_env(env)),
     "iis": _iis,
     "iis-ccs": _iis_ccs,
-    NginxTarget.kind: _nginx,
+    "nginx": lambda env: NginxTarget(NginxSettings.from_env(env)),
 }

@@ -81,7 +81,7 @@ def _purpose(agent: int) -> str:
 
 
 STANDARD_PORTS = Ports()
-"""Azurite's and Core Tools' own, which `UseDevelopmentStorage=true` and Storage Explorer's "Local Emulator" mean."""
+"""Azurite's and Core Tools' own: `UseDevelopmentStorage=true`, Storage Explorer's "(Emulator - Default Ports)"."""
 
 FREE_PORTS = Ports(blob=0, queue=0, table=0, functions=0, agent_offset=None)
 """For tests and the demo: any number of them run side by side."""

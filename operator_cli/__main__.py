@@ -17,7 +17,15 @@ from shared.errors import CertcastError, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = ("check", "upload", "status", "remove", "up", "demo")
+_COMMANDS = {
+    "check": "operator_cli.check",
+    "upload": "operator_cli.upload",
+    "status": "operator_cli.status",
+    "remove": "operator_cli.remove",
+    "up": "operator_cli.up",
+    "demo": "operator_cli.demo.command",
+}
+"""The module of each, by the command's name."""
 
 _EPILOG = """\b
 Storage account, first match wins:
@@ -41,7 +49,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"operator_cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         return command
 
 
@@ -75,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = certcast.main(words, prog_name="certcast", standalone_mode=False)
     except BrokenPipeError:
-        return _nobody_reads()
+        return _reader_gone()
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _refuse("interrupted", Exit.INTERRUPTED, as_json="--json" in words)
     except (click.ClickException, CertcastError, OSError) as error:
@@ -110,7 +118,7 @@ def _refuse(sentence: str, code: Exit, *, as_json: bool) -> int:
     return code
 
 
-def _nobody_reads() -> int:
+def _reader_gone() -> int:
     """The reader of a pipe has gone (`certcast status | head`): nothing is wrong, and nothing can be said."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Which storage account is meant, and what is trusted with it; nothing is opened here, and no Azure SDK imported."""
+"""Which storage account is meant, and whose certificates are accepted there; no Azure SDK is imported."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def is_storage_set(env: Mapping[str, str]) -> bool:
 
 
 def default_trust(env: Mapping[str, str], access: StorageAccess | None) -> str:
-    """Whose certificates are accepted when no option says so: anybody's on the emulator, public CAs' elsewhere.
+    """Whose certificates are accepted when no option says so: any issuer's on the emulator, public CAs' elsewhere.
 
     Args:
         env: The environment.

@@ -1,4 +1,4 @@
-"""The metadata an upload is sent with: what Azure can carry in it, and what it cannot; nothing is sent here."""
+"""The metadata an upload is sent with: what Azure can carry in it, and what it cannot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exit codes of every command and the failures that carry them; nothing is printed here."""
+"""The exit codes of every command and the failures that carry them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A TLS handshake as a browser would make it, to see which certificate a server shows; the agent's probe is another.
+"""A TLS handshake as a browser would make it, to see which certificate a server shows.
 
 Nothing is verified here: what is of interest is which certificate it is, and it is compared byte by byte.
 """
@@ -25,7 +25,7 @@ async def certificate_shown(address: tuple[str, int], host: str | None) -> str |
     """
     try:
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(*address, ssl=_trusting_nobody(), server_hostname=host or "")
+            _, writer = await asyncio.open_connection(*address, ssl=_unverified(), server_hostname=host or "")
     except (OSError, TimeoutError):
         return None
     try:
@@ -36,7 +36,7 @@ async def certificate_shown(address: tuple[str, int], host: str | None) -> str |
 
 
 @cache
-def _trusting_nobody() -> ssl.SSLContext:
+def _unverified() -> ssl.SSLContext:
     """One context for all handshakes; none resumes another's session, as no session is handed to the next."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

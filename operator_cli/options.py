@@ -15,81 +15,78 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., int]")
 
 DEFAULT_TIMEOUT_S = 120.0
+
 MAX_AGENTS = 100
+
+
+def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, listed in this order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout; everything else goes to stderr."
 )
 name_argument = click.argument("name")
+file_argument = click.argument("file", type=click.Path(path_type=Path))
 
+claim_options = _together(
+    click.option(
+        "--host",
+        "hosts",
+        multiple=True,
+        metavar="HOST",
+        help="Serve it for this host (HostHeader); repeat for several. Default: every name in the certificate.",
+    ),
+    click.option(
+        "--port",
+        type=click.IntRange(1, MAX_PORT),
+        metavar="PORT",
+        help="Serve it on this port (PortNumber). Default: 443.",
+    ),
+    click.option(
+        "--subject",
+        metavar="DN",
+        help="The subject it must have, as CN=www.example.com (CertificateSubject): catches a wrong file.",
+    ),
+    click.option(
+        "--password-stdin",
+        is_flag=True,
+        help="Read the file's password from the first line of stdin. Without it, a terminal is asked if the "
+        "file needs one.",
+    ),
+    click.option(
+        "--trust",
+        metavar="public|off|PATH",
+        help="Whose certificates are accepted: public CAs, anybody's, or the PEM roots in a file. Default: "
+        "CERTCAST_TRUST, else off with the local emulator and public with a real account.",
+    ),
+)
+"""What the certificate is to be served for, and how its file is opened."""
 
-def file_argument(command: Command) -> Command:
-    """The PFX file."""
-    return click.argument("file", type=click.Path(path_type=Path))(command)
-
-
-def claim_options(command: Command) -> Command:
-    """What the certificate is to be served for, and how its file is opened."""
-    for option in reversed(
-        (
-            click.option(
-                "--host",
-                "hosts",
-                multiple=True,
-                metavar="HOST",
-                help="Serve it for this host (HostHeader); repeat for several. Default: every name in the certificate.",
-            ),
-            click.option(
-                "--port",
-                type=click.IntRange(1, MAX_PORT),
-                metavar="PORT",
-                help="Serve it on this port (PortNumber). Default: 443.",
-            ),
-            click.option(
-                "--subject",
-                metavar="DN",
-                help="The subject it must have, as CN=www.example.com (CertificateSubject): catches a wrong file.",
-            ),
-            click.option(
-                "--password-stdin",
-                is_flag=True,
-                help="Read the file's password from the first line of stdin. Without it, a terminal is asked if the "
-                "file needs one.",
-            ),
-            click.option(
-                "--trust",
-                metavar="public|off|PATH",
-                help="Whose certificates are accepted: public CAs, anybody's, or the PEM roots in a file. Default: "
-                "CERTCAST_TRUST, else off with the local emulator and public with a real account.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def storage_options(command: Command) -> Command:
-    """Which storage account. No option takes a secret itself: every user of a machine can read process arguments."""
-    for option in reversed(
-        (
-            click.option(
-                "--connection-string-file",
-                type=click.Path(path_type=Path),
-                metavar="FILE",
-                help="Read the storage account's connection string from this file.",
-            ),
-            click.option("--account", metavar="NAME", help="Use this storage account with your identity (az login)."),
-        )
-    ):
-        command = option(command)
-    return command
+storage_options = _together(
+    click.option(
+        "--connection-string-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Read the storage account's connection string from this file.",
+    ),
+    click.option("--account", metavar="NAME", help="Use this storage account with your identity (az login)."),
+)
+"""Which storage account. No option takes a secret itself: every user of a machine can read process arguments."""
 
 
 def wait_options(waits_for: str) -> Callable[[Command], Command]:
     """Whether and how long to wait."""
-
-    def add(command: Command) -> Command:
-        timeout = click.option(
+    return _together(
+        click.option("--no-wait", is_flag=True, help="Do not wait for anything."),
+        click.option(
             "--timeout",
             "timeout_s",
             type=click.FloatRange(0, min_open=True),
@@ -97,11 +94,8 @@ def wait_options(waits_for: str) -> Callable[[Command], Command]:
             show_default=True,
             metavar="SECONDS",
             help=f"How long to wait until it is {waits_for}; exit code 3 when it is not by then.",
-        )
-        no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for anything.")
-        return no_wait(timeout(command))
-
-    return add
+        ),
+    )
 
 
 agents_option = click.option(
@@ -109,14 +103,14 @@ agents_option = click.option(
     type=click.IntRange(1, MAX_AGENTS),
     default=3,
     show_default=True,
-    is_eager=True,  # read before `--target`, wherever it stands
+    is_eager=True,  # read before `--target`, whichever is given first
     metavar="N",
     help="How many instances there are.",
 )
 
 
 def targets_option(targets: Sequence[str]) -> Callable[[Command], Command]:
-    """The web servers that the instances install on; for a command that has `agents_option` too.
+    """The web servers that the instances install on. The command must have `agents_option` too.
 
     Args:
         targets: What there is to choose from; the first is taken without the option.

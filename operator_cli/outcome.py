@@ -1,4 +1,4 @@
-"""What became of one version of an upload, as the tables or the blob's tags tell; who waits for it is elsewhere."""
+"""What became of one version of an upload, as the tables or the blob's tags tell."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import AccessDeniedError, CertcastError
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.upload import SEALED_BUNDLE_KEY
 from shared.verdict import VerdictCode, Violation
 
@@ -66,11 +66,11 @@ class Sent:
     content_sha256: str
 
 
-class Witness(Protocol):
+class Outcomes(Protocol):
     """Somewhere an outcome can be read."""
 
     async def outcome(self, sent: Sent) -> Outcome | None:
-        """What became of that version; None while nobody has looked at it.
+        """What became of that version; None until the Function has looked at it.
 
         Raises:
             AccessDeniedError: It may not be read there.
@@ -78,7 +78,7 @@ class Witness(Protocol):
         """
 
 
-class TableWitness:
+class TableOutcomes:
     """The tables: they name the version that was judged."""
 
     def __init__(self, state: State, uploads: UploadContainer) -> None:
@@ -86,7 +86,7 @@ class TableWitness:
         self._uploads = uploads
 
     async def outcome(self, sent: Sent) -> Outcome | None:
-        """What became of that version; None while nobody has looked at it."""
+        """What became of that version; None until the Function has looked at it."""
         # Read before the row: certcast itself changes the ETag, but only after the row names the version.
         version = await self._uploads.version(sent.name)
         record = await self._state.uploads.get(sent.name)
@@ -96,14 +96,14 @@ class TableWitness:
         return None
 
 
-class TagWitness:
-    """The blob's tags, for uploaders who may use the container and nothing else."""
+class TagOutcomes:
+    """The blob's tags, all that is left to uploaders who may use the container alone."""
 
     def __init__(self, uploads: UploadContainer) -> None:
         self._uploads = uploads
 
     async def outcome(self, sent: Sent) -> Outcome | None:
-        """What became of that version; None while nobody has looked at it."""
+        """What became of that version; None until the Function has looked at it."""
         version = await self._uploads.version(sent.name)
         try:
             tags = await self._uploads.tags(sent.name)
@@ -125,15 +125,15 @@ class TagWitness:
         return None
 
 
-class AnyWitness:
+class AnyOutcomes:
     """The tables while they may be read, else the tags."""
 
     def __init__(self, storage: Storage) -> None:
-        self._tags = TagWitness(storage.uploads)
-        self._chosen: Witness = self._tags if storage.state is None else TableWitness(storage.state, storage.uploads)
+        self._tags = TagOutcomes(storage.uploads)
+        self._chosen: Outcomes = self._tags if storage.state is None else TableOutcomes(storage.state, storage.uploads)
 
     async def outcome(self, sent: Sent) -> Outcome | None:
-        """What became of that version; None while nobody has looked at it."""
+        """What became of that version; None until the Function has looked at it."""
         try:
             return await self._chosen.outcome(sent)
         except AccessDeniedError:
@@ -160,7 +160,9 @@ def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
     except ValueError:
         slash = ""
     if not (slash and live.isdecimal() and total.isdecimal()):
-        raise CertcastError(f"the tags of blob {name} are not as certcast writes them: somebody else changed them")
+        raise CertcastError(
+            f"the tags of blob {name} are not as certcast writes them: they were changed meanwhile, so upload it again"
+        )
     reason = tags.get(REASON_TAG, "")
     violations = [
         Violation(code=VerdictCode(code), detail=detail).to_json() for code, detail in _IN_REASON.findall(reason)
@@ -181,9 +183,9 @@ def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
 
 def _refuse_another(sent: Sent, found: BlobVersion | None) -> None:
     if found is None:
-        raise CertcastError(f"blob {sent.name} was deleted by somebody before anything became of it")
+        raise CertcastError(f"blob {sent.name} was deleted before anything became of it")
     if found.etag != sent.etag:
         raise CertcastError(
-            f"blob {sent.name} was uploaded or edited again by somebody else meanwhile: `certcast status {sent.name}` "
+            f"blob {sent.name} was uploaded or edited again meanwhile: `certcast status {sent.name}` "
             "tells what became of that"
         )

@@ -1,4 +1,4 @@
-"""A PFX file at hand: reading it, finding its password, judging it as the Function will; no network is used here."""
+"""A PFX file at hand: reading it, finding its password, judging it as the Function will."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import getpass
 import os
 import sys
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from operator_cli.account_choice import default_trust
 from operator_cli.terminal import say
-from shared.bundle import MAX_PFX_BYTES
 from shared.errors import ConfigurationError
-from shared.function.cloud import utc_now
 from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Pkcs12
 from shared.upload import parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
+from shared.validation.pfx import MAX_PFX_BYTES
 from shared.validation.trust import OFF, Trust
 from shared.verdict import VerdictCode
 
@@ -108,7 +108,7 @@ def examine(
 
 
 def read_file(path: Path) -> bytes:
-    """Read a file, as far as anybody would look at it.
+    """Read a file, as far as it would be looked at.
 
     Raises:
         ConfigurationError: It cannot be read; the text says what to give instead.
@@ -150,7 +150,7 @@ def read_password() -> str:
 def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationPolicy) -> Judgement:
     metadata, noted = parse_metadata(wish.metadata())
     tries: Sequence[bytes | None] = [None, b""] if password is None else [password.encode()]
-    return judge_pfx(content, metadata, tries, policy=policy, now=utc_now(), earlier=noted)
+    return judge_pfx(content, metadata, tries, policy=policy, now=datetime.now(UTC), earlier=noted)
 
 
 def _may_need_password(judgement: Judgement, content: bytes) -> bool:

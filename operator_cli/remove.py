@@ -13,11 +13,10 @@ from operator_cli.exits import Exit, TimedOutError
 from operator_cli.options import json_option, name_argument, storage_options, wait_options
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
-from operator_cli.waiting import progress, until
+from operator_cli.waiting import IS_IT_RUNNING, progress, until
 from shared.errors import CertcastError
-from shared.function.claiming import DELETED
 from shared.state.document import is_gone, upload_document
-from shared.state.records import UploadStatus
+from shared.state.records import DELETED, UploadStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,10 +123,7 @@ def _is_of_an_earlier_removal(last: UploadRecord, before: UploadRecord | None) -
 
 def _not_in_time(name: str, last: UploadRecord | None, before: UploadRecord | None, timeout_s: float) -> str:
     if last is None or last.status is not UploadStatus.REMOVED or _is_of_an_earlier_removal(last, before):
-        return (
-            f"{name} was deleted, but nobody has noticed for {timeout_s:g} s: is the Function running and subscribed "
-            "to the container's events (docs/deploy.md), or `certcast up` on this machine?"
-        )
+        return f"{name} was deleted, but the Function has not noticed it for {timeout_s:g} s: {IS_IT_RUNNING}"
     why = f" ({last.reason})" if last.reason else ""
     return (
         f"{name} was deleted and is still served by {last.live}/{last.total} instances after {timeout_s:g} s{why}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import asynccontextmanager, nullcontext, suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,11 @@ from operator_cli.account_choice import choose_storage
 from operator_cli.exits import Exit
 from operator_cli.options import json_option, storage_options
 from operator_cli.status_api import status_api_at
-from operator_cli.status_tables import status_tables, utc_now
+from operator_cli.status_tables import status_tables
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results
 from shared.errors import CertcastError
 from shared.state.document import installation_document, status_document
-from shared.state.records import installation_partition
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -85,7 +85,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     if as_json:
         emit(document)
     else:
-        results().print(status_tables(document, now=utc_now()))
+        results().print(status_tables(document, now=datetime.now(UTC)))
     return Exit.DONE
 
 
@@ -96,7 +96,7 @@ async def read_status(state: State, name: str | None) -> Document:
         CertcastError: No upload of that name is known.
     """
     instances = [known async for known in state.instances.all()]
-    now = utc_now()
+    now = datetime.now(UTC)
     if name is None:
         uploads = [known.value async for known in state.uploads.all()]
         return status_document(uploads, instances, now=now)
@@ -113,8 +113,7 @@ async def read_status(state: State, name: str | None) -> Document:
 async def _installations(state: State, record: UploadRecord) -> list[Document]:
     found: list[Document] = []
     for key in record.claims:
-        partition = installation_partition(key.host, key.port)
-        reports = [known.value async for known in state.installations.all(partition)]
+        reports = await state.reports_on(key.host, key.port)
         found += [installation_document(report) for report in sorted(reports, key=lambda report: report.instance)]
     return found
 
@@ -138,7 +137,7 @@ async def _watch(reading: AbstractAsyncContextManager[Reader], name: str | None)
         with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
             while True:
                 document = await read(name)
-                tables = status_tables(document, now=utc_now())
+                tables = status_tables(document, now=datetime.now(UTC))
                 if live is not None:
                     live.update(tables, refresh=True)
                 elif _settled(document) != before:

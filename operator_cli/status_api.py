@@ -1,4 +1,4 @@
-"""The status document from the status API, for whoever has a function key and no way to the storage account."""
+"""The status document from the status API, which a function key opens without the storage account."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
+from shared.config import LOOPBACK_NAMES
 from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 KEY_SETTING = "CERTCAST_FUNCTION_KEY"
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _TIMEOUT_S = 30
 
 
@@ -64,7 +64,7 @@ def _api(url: str) -> str:
         host = ""
     if not host or parts.scheme not in {"https", "http"} or parts.query or parts.username:
         raise ConfigurationError("--url takes the Functions app's address, such as https://NAME.azurewebsites.net")
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if parts.scheme == "http" and host not in LOOPBACK_NAMES:
         raise ConfigurationError(f"--url must begin with https://: the function key would go to {host} unencrypted")
     return f"{url.rstrip('/').removesuffix('/api')}/api"
 

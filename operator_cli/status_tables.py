@@ -1,8 +1,8 @@
-"""The status document as tables for people; the document itself is made in shared/state/document.py."""
+"""The status document as tables for people."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -58,11 +58,6 @@ def ago(instant: str | None, now: datetime) -> str:
         if seconds >= unit_s:
             return f"{seconds // unit_s} {unit} ago"
     return f"{seconds} s ago"
-
-
-def utc_now() -> datetime:
-    """The time the tables are drawn by."""
-    return datetime.now(UTC)
 
 
 def _uploads(uploads: list[Document]) -> Table:

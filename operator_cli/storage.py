@@ -1,4 +1,4 @@
-"""Opening the storage account, and what its errors mean to a person; what is in it is read elsewhere."""
+"""Opening the storage account, and what its errors mean to a person."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.azure.account import Account
-from shared.config import STORAGE_SETTING, StorageAccess
+from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
 from shared.errors import AccessDeniedError, ConfigurationError, MissingError, UnavailableError
 from shared.ports import UploadContainer
 from shared.state.records import State
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _CONNECT_TIMEOUT_S = 5.0
 
 
@@ -57,11 +56,11 @@ async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
         AccessDeniedError: It refuses.
         MissingError: It is there, but certcast is not deployed to it.
     """
-    await _listening(access)
-    names = _part_names(access.connection_string or "")
-    container_only = access.connection_string is not None and not names & {"accountname", "tableendpoint"}
+    parts = connection_parts(access.connection_string or "")
+    await _listening(parts)
+    container_only = bool(parts) and not parts.keys() & {"accountname", "tableendpoint"}
     try:
-        async with Account(_completed(access, names) if container_only else access) as account:
+        async with Account(_completed(access, parts) if container_only else access) as account:
             yield Storage(uploads=account.uploads, state=None if container_only else account.state)
     except (UnavailableError, AccessDeniedError, MissingError) as error:
         raise type(error)(f"{error}; {_cure(error, access)}") from None
@@ -72,7 +71,7 @@ def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: St
     if isinstance(error, UnavailableError):
         return "is `certcast up` still running?" if access.is_emulator else "check the account's name and the network"
     if isinstance(error, AccessDeniedError) and access.connection_string is None:
-        return "sign in with `az login` as somebody who has these roles, or give a connection string"
+        return "sign in with `az login` as a user who has these roles, or give a connection string"
     if isinstance(error, AccessDeniedError):
         return "the connection string belongs to another account, has expired, or does not allow this"
     if access.is_emulator:
@@ -80,33 +79,22 @@ def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: St
     return "is this the account that certcast is deployed to (docs/deploy.md)?"
 
 
-def _part_names(connection_string: str) -> set[str]:
-    return {part.partition("=")[0].strip().lower() for part in connection_string.split(";") if part.strip()}
+def _completed(access: StorageAccess, parts: Mapping[str, str]) -> StorageAccess:
+    """Name the other services too, so that their clients can be made; none is used."""
+    missing = [name for name in ("QueueEndpoint", "TableEndpoint") if name.lower() not in parts]
+    more = "".join(f"{name}={parts['blobendpoint']};" for name in missing)
+    return StorageAccess(connection_string=f"{access.connection_string}{more}")
 
 
-def _completed(access: StorageAccess, names: set[str]) -> StorageAccess:
-    """Name the other services too, so that their clients can be made; nobody uses them."""
-    blobs = next(
-        part.partition("=")[2]
-        for part in str(access.connection_string).split(";")
-        if part.strip().lower().startswith("blobendpoint=")
-    )
-    missing = [name for name in ("QueueEndpoint", "TableEndpoint") if name.lower() not in names]
-    text = str(access.connection_string) + "".join(f"{name}={blobs};" for name in missing)
-    return StorageAccess(connection_string=text)
-
-
-async def _listening(access: StorageAccess) -> None:
+async def _listening(parts: Mapping[str, str]) -> None:
     """Tell at once when nothing listens on this machine, where the SDK would go on trying for half a minute."""
-    for part in (access.connection_string or "").split(";"):
-        name, _, value = part.partition("=")
-        if name.strip().lower() not in {"blobendpoint", "tableendpoint"}:
-            continue
+    for name in ("BlobEndpoint", "TableEndpoint"):
+        value = parts.get(name.lower(), "")
         try:
             address, port = urlsplit(value).hostname, urlsplit(value).port
         except ValueError:
             raise ConfigurationError(f"{name} in the connection string is not a URL: copy it from the portal") from None
-        if address not in _LOOPBACK or port is None:
+        if address not in LOOPBACK_NAMES or port is None:
             continue
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):

@@ -1,4 +1,4 @@
-"""Where the command prints: results on stdout, everything else on stderr, and no colour where nobody looks.
+"""Where the command prints: results on stdout, everything else on stderr, and colour on a terminal alone.
 
 With `--json` stdout carries one JSON document and nothing else.
 """

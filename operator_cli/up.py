@@ -41,7 +41,9 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     metavar="N",
     help="agent-0 serves PortNumber p at p + N, each further one a hundred above. Default: 8000: 443 is 8443, 8543 ...",
 )
-@click.option("--free-ports", is_flag=True, help="Take free ports wherever none is given, to run beside another one.")
+@click.option(
+    "--free-ports", is_flag=True, help="Take a free port for each that is not given, to run beside another one."
+)
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
@@ -73,8 +75,8 @@ def command(  # noqa: PLR0917 - Click passes them by name
     """Run the whole cloud on this machine until Ctrl-C.
 
     Azurite (the storage emulator), an Event Grid that tells of its blobs, the Function, and agents that serve HTTPS,
-    by themselves or by a real web server each; all on 127.0.0.1. On the standard ports Storage Explorer's "Local
-    Emulator", az and every SDK find it by themselves.
+    by themselves or by a real web server each; all on 127.0.0.1. On the standard ports Storage Explorer, az and every
+    SDK find it by themselves.
     """
     usual = FREE_PORTS if free_ports else STANDARD_PORTS
     ports = Ports(
@@ -117,7 +119,9 @@ def usage(platform: LocalPlatform) -> str:
     addresses = "\n".join(_served_by(instance) for instance in platform.instances)
     first_ip, first_port = platform.instances[0].address()
     settings = "" if standard else 'CERTCAST_STORAGE="CONNECTION STRING" '
-    emulator = "Emulator - Default Ports" if standard else "(connect to it by the connection string)"
+    emulator = (
+        "Local & Attached > Storage Accounts > (Emulator - Default Ports)" if standard else "connect by that string"
+    )
     return f"""\
 certcast is up. PortNumber {HTTPS_PORT} is served at
 {addresses}
@@ -128,7 +132,7 @@ connection string{" (or UseDevelopmentStorage=true)" if standard else ""}
 upload a PFX to the container `{UPLOADS_CONTAINER}`, by any of
   {settings}certcast upload shop.pfx --host www.example.com
   az storage blob upload --connection-string "CONNECTION STRING" -c {UPLOADS_CONTAINER} -f shop.pfx -n shop.pfx \\
-     --metadata HostHeader=www.example.com CertificatePassword=...
+     --overwrite --metadata HostHeader=www.example.com CertificatePassword=...
   Storage Explorer: {emulator} > Blob Containers > {UPLOADS_CONTAINER} > Upload,
      then Properties > Metadata: HostHeader, CertificatePassword
 

@@ -13,11 +13,11 @@ from operator_cli.blob_metadata import blob_name, upload_metadata
 from operator_cli.check import check_document, reasons, show_check
 from operator_cli.exits import Exit, TimedOutError
 from operator_cli.options import claim_options, file_argument, json_option, storage_options, wait_options
-from operator_cli.outcome import DECIDED, SUCCEEDED, AnyWitness, Sent
+from operator_cli.outcome import DECIDED, SUCCEEDED, AnyOutcomes, Sent
 from operator_cli.pfx_file import Wish, examine
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe, say
-from operator_cli.waiting import progress, until
+from operator_cli.waiting import IS_IT_RUNNING, progress, until
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode, Violation
 
@@ -86,12 +86,12 @@ async def _upload(
                 return None, None
             sent = Sent(name=name, etag=etag, content_sha256=hashlib.sha256(content).hexdigest())
             show("uploaded; waiting for the Function to look at it", 0, 0)
-            witness = AnyWitness(storage)
+            outcomes = AnyOutcomes(storage)
             last: Outcome | None = None
 
             async def look() -> Outcome | None:
                 nonlocal last
-                last = await witness.outcome(sent) or last
+                last = await outcomes.outcome(sent) or last
                 if last is None:
                     return None
                 show(f"{last.status.value}, proved on", last.live, last.total)
@@ -105,10 +105,7 @@ async def _upload(
 
 def _not_in_time(name: str, last: Outcome | None, timeout_s: float) -> str:
     if last is None:
-        return (
-            f"{name} was uploaded, but nobody has looked at it for {timeout_s:g} s: is the Function running and "
-            "subscribed to the container's events (docs/deploy.md), or `certcast up` on this machine?"
-        )
+        return f"{name} was uploaded, but the Function has not looked at it for {timeout_s:g} s: {IS_IT_RUNNING}"
     why = f" ({last.document['reason']})" if last.document["reason"] else ""
     return (
         f"{name} is {last.status.value} and live on {last.live}/{last.total} after {timeout_s:g} s{why}: "

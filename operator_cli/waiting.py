@@ -1,4 +1,4 @@
-"""Waiting for something in the cloud with a progress bar, or a line per change where nobody watches."""
+"""Waiting for something in the cloud, with a progress bar on a terminal and a line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ T = TypeVar("T")
 FIRST_LOOKS_S = 0.1
 LONGEST_PAUSE_S = 1.0
 _GROWTH = 1.1
+
+IS_IT_RUNNING = (
+    "is it running and subscribed to the container's events (docs/deploy.md), or `certcast up` on this machine?"
+)
+"""What a person can look after when the Function takes no notice."""
 
 Show = Callable[[str, int, int], None]
 """Shows how far it is: what is happening, how many of how many."""

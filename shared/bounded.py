@@ -1,8 +1,9 @@
-"""Doing many things at once, but not too many; what they are is the caller's."""
+"""Bounds on work: many things at once but not too many, and waits between tries that grow up to a last one."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -28,3 +29,18 @@ async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY)
             raise result
         done.append(result)
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Waits in the order in which they come, such as `Delays((2, 5, 10, 30))`.
+
+    Attributes:
+        seconds: One or more; the last one stands for all that follow.
+    """
+
+    seconds: tuple[float, ...]
+
+    def __getitem__(self, number: int) -> float:
+        """Wait `number` in seconds, counted from 0."""
+        return self.seconds[min(number, len(self.seconds) - 1)]

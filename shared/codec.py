@@ -1,4 +1,4 @@
-"""Values to plain documents and back, for rows, messages and JSON output; what the documents mean lives elsewhere."""
+"""Values to plain documents and back: rows, messages and JSON output."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def instant_text(value: datetime) -> str:
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _read_instant(text: object, _type: object) -> datetime:
+def _decode_instant(text: object, _type: object) -> datetime:
     if not isinstance(text, str):
         raise TypeError("an instant must be ISO 8601 text")
     value = datetime.fromisoformat(text)
@@ -44,7 +44,7 @@ def _read_instant(text: object, _type: object) -> datetime:
 def _converter() -> Converter:
     converter = Converter(unstruct_collection_overrides={tuple: list})
     converter.register_unstructure_hook(datetime, instant_text)
-    converter.register_structure_hook(datetime, _read_instant)
+    converter.register_structure_hook(datetime, _decode_instant)
     # cattrs turns anything into text by calling str(); a number where a name belongs is a broken document to us.
     for kind in (str, int, bool):
         converter.register_structure_hook(kind, _exactly)

@@ -1,4 +1,4 @@
-"""Settings from the environment: which storage account, which keys, which policy; nothing is opened here."""
+"""Settings from the environment: which storage account, which keys, which policy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 
 STORAGE_SETTING = "CERTCAST_STORAGE"
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def emulator_connection_string(*, blob_port: int = 10000, queue_port: int = 10001, table_port: int = 10002) -> str:
@@ -39,10 +41,8 @@ class StorageAccess:
 
     Attributes:
         connection_string: Complete, the emulator's shorthand spelled out.
-        blob_url: Blob service address, with an identity.
-        queue_url: Queue service address, with an identity.
-        table_url: Table service address, with an identity.
-        client_id: Client id of a user-assigned managed identity; with a connection string too, for vaults.
+        blob_url, queue_url, table_url: The services' addresses, with an identity.
+        client_id: Client id of a user-assigned managed identity; vaults need it beside a connection string too.
     """
 
     connection_string: str | None = field(default=None, repr=False)
@@ -97,11 +97,16 @@ class StorageAccess:
         return self.connection_string is not None and f"AccountName={EMULATOR_ACCOUNT};" in self.connection_string
 
 
+def connection_parts(text: str) -> dict[str, str]:
+    """A connection string's parts by their names in lower case."""
+    parts = (part.partition("=") for part in text.split(";") if part.strip())
+    return {name.strip().lower(): value for name, _, value in parts}
+
+
 def _connection_string(text: str) -> str:
     if text.rstrip(";").lower() == EMULATOR_SHORTHAND:
         return emulator_connection_string()
-    names = {part.partition("=")[0].strip().lower() for part in text.split(";") if part.strip()}
-    if not names & {"accountname", "blobendpoint"}:
+    if not connection_parts(text).keys() & {"accountname", "blobendpoint"}:
         raise ConfigurationError(
             f"{STORAGE_SETTING} is not a storage connection string: it has neither AccountName nor BlobEndpoint; "
             "copy it from the portal (Access keys), or set UseDevelopmentStorage=true for the local emulator"
@@ -166,6 +171,11 @@ def vault_host(name: str) -> str:
     """Take a vault's name, host name or URL for its host name."""
     host = name.removeprefix("https://").rstrip("/").lower()
     return host if "." in host else f"{host}.vault.azure.net"
+
+
+def text(env: Mapping[str, str], name: str, default: str = "") -> str:
+    """Read a setting; one that is blank counts as not set."""
+    return env.get(name, "").strip() or default
 
 
 def switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:

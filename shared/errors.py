@@ -17,7 +17,7 @@ class ConfigurationError(CertcastError):
 
 
 class ConflictError(CertcastError):
-    """Somebody else changed the row or blob since it was read; read again and decide again."""
+    """The row or blob was changed since it was read; read again and decide again."""
 
     retriable: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Host names: their syntax, their IDNA form and what a wildcard covers; certificates are not looked at here."""
+"""Host names: their syntax, their IDNA form and what a wildcard covers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue messages, versioned, as text; what is done about them lives with their readers.
+"""The queue messages, versioned, as text.
 
 A message is a hint: it names rows, never their content, so that a late or doubled one does no harm. None carries a
 key, a password or an address to follow. No top-level name may be one of a queue message's own properties: the
@@ -20,7 +20,7 @@ from shared.codec import from_document, to_document
 from shared.errors import BrokenMessageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MESSAGE_VERSION = 1
 
@@ -30,10 +30,6 @@ MAX_BODY_BYTES = 40_000
 RECHECK_QUEUE = "certificate-recheck"
 RESULTS_QUEUE = "install-results"
 OUTBOX_QUEUE = "outgoing-events"
-
-RESERVED_NAMES = frozenset(
-    {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}
-)
 
 
 class InstallOutcome(StrEnum):
@@ -65,7 +61,7 @@ class RecheckUpload:
 
     Attributes:
         name: The upload.
-        attempt: Counts the looks already taken, for the growing delay.
+        attempt: Counts the looks already taken; the delay grows with it.
         traceparent: W3C trace context of the upload.
     """
 
@@ -79,9 +75,7 @@ class BindingReport:
     """What one instance did about one desired row, and saw.
 
     Attributes:
-        role: The row's role.
-        host: The row's host.
-        port: The row's port.
+        role, host, port: The row's.
         generation: The row's generation that was acted on.
         source: The upload elected in it; empty when the row is absent.
         outcome: What became of it.
@@ -118,10 +112,47 @@ class InstallReport:
     traceparent: str = ""
 
 
-Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport)
+class EventType(StrEnum):
+    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
+
+    ACCEPTED = "Certcast.CertificateAccepted"
+    REJECTED = "Certcast.CertificateRejected"
+    LIVE = "Certcast.CertificateLive"
+    PARTIALLY_LIVE = "Certcast.CertificatePartiallyLive"
+    INSTALL_FAILED = "Certcast.CertificateInstallFailed"
+    REMOVED = "Certcast.CertificateRemoved"
+    EXPIRING = "Certcast.CertificateExpiring"
+    SUPERSEDED = "Certcast.CertificateSuperseded"
 
 
-def encode(message: BindingsChanged | RecheckUpload | InstallReport) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingEvent:
+    """To the Function, which publishes it: one event for other services.
+
+    Attributes:
+        event_id: The CloudEvent's id; the same in every attempt, so that a receiver can drop what it has seen.
+        kind: Its type.
+        subject: The upload's name.
+        at: When it happened.
+        document: The upload's entry of the status document, as JSON text.
+        traceparent: W3C trace context of the upload.
+        attempt: Counts the tries.
+    """
+
+    event_id: str
+    kind: EventType
+    subject: str
+    at: datetime
+    document: str
+    traceparent: str = ""
+    attempt: int = 0
+
+
+T = TypeVar("T")
+Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, OutgoingEvent)
+
+
+def encode(message: BindingsChanged | RecheckUpload | InstallReport | OutgoingEvent) -> str:
     """Write a message as JSON text with its version."""
     return json.dumps({"version": MESSAGE_VERSION, **to_document(message)}, separators=(",", ":"))
 
@@ -143,22 +174,22 @@ def decode(kind: type[Message], body: str | bytes) -> Message:
 
 def split_changes(message: BindingsChanged) -> Iterator[BindingsChanged]:
     """Divide a message until each part fits a queue message; nearly always that is the message itself."""
-    if len(message.bindings) <= 1 or len(encode(message).encode()) <= MAX_BODY_BYTES:
-        yield message
-        return
-    half = len(message.bindings) // 2
-    yield from split_changes(replace(message, bindings=message.bindings[:half]))
-    yield from split_changes(replace(message, bindings=message.bindings[half:]))
+    return _split(message.bindings, lambda part: replace(message, bindings=part))
 
 
 def split_report(report: InstallReport) -> Iterator[InstallReport]:
     """Divide a report until each part fits a queue message."""
-    if len(report.reports) <= 1 or len(encode(report).encode()) <= MAX_BODY_BYTES:
-        yield report
+    return _split(report.reports, lambda part: replace(report, reports=part))
+
+
+def _split(items: tuple[T, ...], message_of: Callable[[tuple[T, ...]], Message]) -> Iterator[Message]:
+    message = message_of(items)
+    if len(items) <= 1 or len(encode(message).encode()) <= MAX_BODY_BYTES:
+        yield message
         return
-    half = len(report.reports) // 2
-    yield from split_report(replace(report, reports=report.reports[:half]))
-    yield from split_report(replace(report, reports=report.reports[half:]))
+    half = len(items) // 2
+    yield from _split(items[:half], message_of)
+    yield from _split(items[half:], message_of)
 
 
 def new_traceparent() -> str:

@@ -9,11 +9,11 @@ from shared.azure.account import Account
 from shared.azure.topic import Topic
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
-from shared.sources import folder as sources_folder
-from shared.sources import key_vault as sources_key_vault
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -47,11 +47,11 @@ def open_cloud(settings: Settings) -> Cloud:
 def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:
     sources: dict[str, CertificateSource] = {}
     if settings.key_vaults:
-        sources[sources_key_vault.SCHEME] = KeyVaultCertificates(settings.key_vaults, account.identity)
+        sources[KEY_VAULT_SCHEME] = KeyVaultCertificates(settings.key_vaults, account.identity)
     if settings.sql_url:
-        sources["sql"] = _sql(settings.sql_url)
+        sources[SQL_SCHEME] = _sql(settings.sql_url)
     if settings.folder:
-        sources[sources_folder.SCHEME] = FolderCertificates(Path(settings.folder))
+        sources[FOLDER_SCHEME] = FolderCertificates(Path(settings.folder))
     return sources
 
 

@@ -1,4 +1,4 @@
-"""How names and counts from outside are shown inside our sentences; no sentence is composed here."""
+"""How names and counts from outside are shown inside our sentences."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from shared.codec import Entity
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +161,7 @@ class BundleVault(Protocol):
     """The container `bundles`: key and chain, sealed by envelope encryption."""
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        """Store a bundle under its id, anew if it is there already: its age protects it from the sweep."""
+        """Store a bundle under its id, again if it is there already: its age protects it from the sweep."""
 
     async def open(self, bundle_id: str) -> bytes:
         """Read a bundle.
@@ -222,7 +222,7 @@ class Queues(Protocol):
         """
 
     async def done(self, queue: str, message: ReceivedMessage) -> None:
-        """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
+        """Delete a message taken before; no error when it is gone or was taken again since."""
 
     def names(self, prefix: str) -> AsyncIterator[str]:
         """List the queues whose name begins so."""

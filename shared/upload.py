@@ -1,4 +1,4 @@
-"""The metadata of an uploaded blob: reading it and scrubbing it of the password; the certificate is not looked at."""
+"""The metadata of an uploaded blob: reading it and scrubbing it of the password."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from shared.binding import MAX_PORT
+from shared.binding import ANY_ROLE, MAX_PORT
 from shared.bundle import BUNDLE_ID
 from shared.phrasing import shown
 from shared.verdict import VerdictCode, Violation
@@ -14,8 +14,11 @@ from shared.verdict import VerdictCode, Violation
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ANY_ROLE = "*"
 BLOB_SCHEME = "blob"
+FOLDER_SCHEME = "folder"
+KEY_VAULT_SCHEME = "keyvault"
+SQL_SCHEME = "sql"
+
 DEFAULT_PORT = 443
 SEALED_BUNDLE_KEY = "certcast_bundle"
 
@@ -57,7 +60,7 @@ class UploadMetadata:
 
 
 def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violation, ...]]:
-    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are somebody else's.
+    """Read a blob's metadata. A faulty value is reported and stands at its default; unknown keys are left alone.
 
     Args:
         raw: Keys in any case.

@@ -1,4 +1,4 @@
-"""The verdict codes and the value that carries one; no checking is done here."""
+"""The verdict codes and the value that carries one."""
 
 from __future__ import annotations
 

@@ -1,11 +1,16 @@
-"""What every test may ask for: the storage emulator; and `--require-all`, under which a skipped test fails."""
+"""What every test may ask for: the storage emulator; and `--require-all`, under which a skipped test fails.
+
+Where several processes run tests at once (`-n`), each has an emulator and ports of its own.
+"""
 
 from __future__ import annotations
 
+from itertools import chain, groupby, zip_longest
 from typing import TYPE_CHECKING
 
 import pytest
 
+from local_azure.processes import listening
 from tests.rigs.effort import SEED
 from tests.rigs.emulator import Emulator, emulator
 
@@ -17,7 +22,7 @@ pytest.register_assert_rewrite("tests.contracts.targets", "tests.rigs.targets") 
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Emulator]:
-    """One Azurite for the whole run; a test that counts what is in it uses names of its own."""
+    """One Azurite for all tests of this process; a test that counts what is in it uses names of its own."""
     with emulator() as running:
         yield running
 
@@ -25,6 +30,24 @@ def azurite() -> Iterator[Emulator]:
 def pytest_report_header() -> str:
     """How to repeat the simulation of this run."""
     return f"simulation: CERTCAST_TEST_SEED={SEED}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several processes ports of its own to choose from."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        ports, count = listening._LOW_PORTS, worker["workercount"]
+        own = int(worker["workerid"].removeprefix("gw")) % count
+        listening._LOW_PORTS = ports[own * len(ports) // count : (own + 1) * len(ports) // count]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have whole systems run beside tests that need less of the processors, where several processes run tests."""
+    if hasattr(config, "workerinput"):
+        files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+        systems = [tests for tests in files if "acceptance" in tests[0].path.parts]
+        others = [tests for tests in files if "acceptance" not in tests[0].path.parts]
+        items[:] = chain.from_iterable(chain.from_iterable(zip_longest(systems, others, fillvalue=())))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

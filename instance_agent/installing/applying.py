@@ -1,4 +1,4 @@
-"""Getting the good changes of a batch applied to a server that takes a batch whole or not at all; nothing is proved."""
+"""Applies the good changes of a batch to a server that takes a batch whole or not at all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +74,13 @@ async def apply_all(
 
 
 async def clean_up(target: BindingTarget, gone: Sequence[InstalledBinding]) -> None:
-    """Let the target delete what only bindings needed that are no more; what goes wrong there fails no change."""
+    """Let the target delete what only bindings needed that are gone; what goes wrong there fails no change."""
     if not gone:
         return
     try:
         await to_its_end(target.retire(gone))
-    except Exception:  # noqa: BLE001 - nothing that is left lying about may turn a certificate seen live into a failure
-        _log.exception("cleaning up after %d bindings that are no more failed", len(gone))
+    except Exception:  # what is left lying about must not turn a certificate seen live into a failure
+        log.exception("cleaning up after %d bindings that are gone failed", len(gone))
 
 
 async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
@@ -95,7 +95,7 @@ async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
     if cancellation is None:
         return task.result()
     if not task.cancelled() and (failure := task.exception()) is not None:
-        _log.warning("the work that a cancellation waited for failed: %s", failure)
+        log.warning("the work that a cancellation waited for failed: %s", failure)
     raise cancellation
 
 
@@ -106,7 +106,7 @@ async def _try(
         await to_its_end(apply(batch))
     except ApplyError as error:
         return error
-    except Exception as error:  # noqa: BLE001 - a defect met by one change must not hold up the others either
-        _log.exception("the target failed in a way it does not declare")
+    except Exception as error:  # a defect met by one change must not hold up the others either
+        log.exception("the target failed in a way it does not declare")
         return ApplyError(f"the server's target failed unexpectedly ({type(error).__name__}): see the agent's log")
     return None

@@ -1,4 +1,4 @@
-"""What of a batch is to be applied, and what to try next when it was not taken; pure, nothing here touches a server."""
+"""What of a batch is to be applied, and what to try next when it was not taken; pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from instance_agent.targets.base import BindingChange, Install, Remove
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.targets.base import InstalledBinding
-
-Key = tuple[str, int]
-"""Host and port."""
+    from instance_agent.targets.base import InstalledBinding, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Triage:
     """What becomes of each change of a batch; every change is in exactly one of these.
 
     Attributes:
@@ -33,11 +30,11 @@ class Plan:
     pending: tuple[BindingChange, ...]
 
 
-def plan(
+def triage(
     changes: Sequence[BindingChange],
     installed: Mapping[Key, InstalledBinding],
     refusal: Callable[[Install], str | None],
-) -> Plan:
+) -> Triage:
     """Sort the changes of one batch.
 
     Args:
@@ -62,7 +59,7 @@ def plan(
             refused.append((change, reason))
         else:
             (unchanged if change.is_done_by(there) else pending).append(change)
-    return Plan(refused=tuple(refused), unchanged=tuple(unchanged), absent=tuple(absent), pending=tuple(pending))
+    return Triage(refused=tuple(refused), unchanged=tuple(unchanged), absent=tuple(absent), pending=tuple(pending))
 
 
 Batch = tuple[BindingChange, ...]

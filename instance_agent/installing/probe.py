@@ -1,6 +1,6 @@
-"""One TLS handshake with a listener of this machine, to see which certificate it serves; nothing is judged here.
+"""One TLS handshake with a listener of this machine, to see which certificate it serves.
 
-Nothing is trusted and nothing verified here: the certificate is compared with the one that was installed, byte by byte.
+Nothing is trusted or verified: the certificate is compared with the one that was installed, byte by byte.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ProbeError(UnavailableError):
 
 
 class Probe(Protocol):
-    """How the installer looks at a listener; `served_fingerprint` in earnest."""
+    """How the installer looks at a listener; `served_fingerprint`, except in tests."""
 
     async def __call__(self, address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
         """See `served_fingerprint`."""

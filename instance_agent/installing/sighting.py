@@ -1,19 +1,23 @@
-"""Looking whether listeners serve what they should, with patience and bounded concurrency; nothing is changed here."""
+"""Looks whether listeners serve what they should, with patience and bounded concurrency."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.probe import Probe, ProbeError, name_to_probe
+from instance_agent.targets.base import HostPort
+from shared.bounded import Delays
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
-    from instance_agent.targets.base import BindingTarget
+    from instance_agent.targets.base import BindingTarget, Install
+
+_PAUSES = Delays((0.05, 0.1, 0.2, 0.4, 0.5))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,34 +28,33 @@ class Pace:
         settle_s: How long a change may take to be seen (a reload takes a moment) before it counts as not made.
         confirm_s: The same for what was installed before, and is installed again when it is not seen.
         timeout_s: Of one handshake.
-        first_pause_s: Pause after a look that did not show what was expected; doubles each time.
-        longest_pause_s: Where the doubling ends.
+        pauses: After looks that did not show what was expected.
         at_once: Handshakes in hand at any moment.
     """
 
     settle_s: float = 10.0
     confirm_s: float = 1.0
     timeout_s: float = 5.0
-    first_pause_s: float = 0.05
-    longest_pause_s: float = 0.5
+    pauses: Delays = _PAUSES
     at_once: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expectation:
-    """What one look should show.
+class Expectation(HostPort):
+    """What one look at a host and port should show.
 
     Attributes:
-        host: Host or wildcard.
-        port: The upload's PortNumber.
         fingerprint_sha256: Of the certificate in question.
         served: Whether it should be served there, or no longer be.
     """
 
-    host: str
-    port: int
     fingerprint_sha256: str
     served: bool = True
+
+
+def served(install: Install) -> Expectation:
+    """That an install's certificate is served for its host and port."""
+    return Expectation(host=install.host, port=install.port, fingerprint_sha256=install.bundle.fingerprint_sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,50 +76,55 @@ class Sighting:
     took_ms: float = 0.0
 
 
-async def look(
-    target: BindingTarget, probe: Probe, expectations: Sequence[Expectation], *, patience_s: float, pace: Pace
-) -> list[Sighting]:
-    """Look at every expectation until it is met or patience ends; each is looked at least once.
+class Looker:
+    """Looks at a target's listeners.
 
-    A server without a listener to be met (`endpoint` is None) shows nothing: such an expectation counts as met.
+    A server without a listener to be met (`endpoint` is None) shows nothing: an expectation of it counts as met.
 
-    Returns:
-        One sighting for each expectation, in their order.
+    Args:
+        target: The server.
+        probe: How to look once.
+        pace: How to look again.
     """
-    turn = asyncio.Semaphore(pace.at_once)
-    until = time.monotonic() + patience_s
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_watch(partial(_glance, target, probe, each, turn, pace), until, pace))
-            for each in expectations
-        ]
-    return [task.result() for task in tasks]
 
+    def __init__(self, target: BindingTarget, probe: Probe, pace: Pace) -> None:
+        self.pace = pace
+        self._target = target
+        self._probe = probe
+        self._turn = asyncio.Semaphore(pace.at_once)
 
-async def _glance(
-    target: BindingTarget, probe: Probe, expected: Expectation, turn: asyncio.Semaphore, pace: Pace
-) -> Sighting:
-    """Look once."""
-    address = target.endpoint(expected.port)
-    if address is None:
-        return Sighting(met=True)
-    seen, problem, reached = "", "", True
-    async with turn:
-        try:
-            seen = await probe(address, name_to_probe(expected.host), timeout_s=pace.timeout_s)
-        except ProbeError as error:
-            problem, reached = str(error), error.reached
-    met = (seen == expected.fingerprint_sha256) == expected.served
-    return Sighting(met=met, fingerprint_sha256=seen, problem=problem, reached=reached)
+    async def look(self, expectations: Sequence[Expectation], *, patience_s: float) -> list[Sighting]:
+        """Look at every expectation until it is met or patience ends; each is looked at least once.
 
+        Returns:
+            One sighting for each expectation, in their order.
+        """
+        until = time.monotonic() + patience_s
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._watch(each, until)) for each in expectations]
+        return [task.result() for task in tasks]
 
-async def _watch(glance: Callable[[], Awaitable[Sighting]], until: float, pace: Pace) -> Sighting:
-    """Look again and again."""
-    started = time.perf_counter()
-    pause_s = pace.first_pause_s
-    while True:
-        sighting = await glance()
-        if sighting.met or time.monotonic() + pause_s > until:
-            return replace(sighting, took_ms=(time.perf_counter() - started) * 1000)
-        await asyncio.sleep(pause_s)
-        pause_s = min(2 * pause_s, pace.longest_pause_s)
+    async def _watch(self, expected: Expectation, until: float) -> Sighting:
+        """Look again and again."""
+        started = time.perf_counter()
+        for number in count():
+            sighting = await self._glance(expected)
+            pause_s = self.pace.pauses[number]
+            if sighting.met or time.monotonic() + pause_s > until:
+                break
+            await asyncio.sleep(pause_s)
+        return replace(sighting, took_ms=(time.perf_counter() - started) * 1000)
+
+    async def _glance(self, expected: Expectation) -> Sighting:
+        """Look once."""
+        address = self._target.endpoint(expected.port)
+        if address is None:
+            return Sighting(met=True)
+        seen, problem, reached = "", "", True
+        async with self._turn:
+            try:
+                seen = await self._probe(address, name_to_probe(expected.host), timeout_s=self.pace.timeout_s)
+            except ProbeError as error:
+                problem, reached = str(error), error.reached
+        met = (seen == expected.fingerprint_sha256) == expected.served
+        return Sighting(met=met, fingerprint_sha256=seen, problem=problem, reached=reached)

@@ -1,1 +1,1 @@
-"""The web servers a certificate can be installed on; each module is one server, and none imports Azure or another."""
+"""The web servers a certificate can be installed on, a folder for each; none imports Azure or another."""

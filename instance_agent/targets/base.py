@@ -1,4 +1,4 @@
-"""What every web server target must offer and the values it deals in; no server's own knowledge lives here."""
+"""What every web server target must offer, and the values it deals in."""
 
 from __future__ import annotations
 
@@ -11,57 +11,60 @@ from shared.errors import CertcastError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+Key = tuple[str, int]
+"""Host and port of a binding."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledBinding:
-    """One host and port this agent owns on the server, as the server (not our memory) has it.
+class HostPort:
+    """A host and port, which identify a binding on one server.
 
     Attributes:
         host: Host name in A-label form, lower case; `*.parent` for a wildcard.
         port: TCP port from the upload's `PortNumber`, before any port mapping of the target.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def key(self) -> Key:
+        """Both as a tuple."""
+        return (self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledBinding(HostPort):
+    """What this agent owns for a host and port on the server, as the server (not our memory) has it.
+
+    Attributes:
         bundle_id: Id of the sealed bundle that was installed; empty where the server cannot tell.
         fingerprint_sha256: Lower-case hex SHA-256 of the leaf's DER.
         site: The web site that holds the binding, where the server has sites.
         site_in_any_case: Whether the server knows that site by its name in any case, as IIS does.
     """
 
-    host: str
-    port: int
     bundle_id: str
     fingerprint_sha256: str
     site: str | None = None
     site_in_any_case: bool = False
 
-    @property
-    def key(self) -> tuple[str, int]:
-        """The host and port, which identify a binding on one server."""
-        return (self.host, self.port)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Install:
+class Install(HostPort):
     """Serve this bundle for the host and port; replaces whatever this agent had bound there.
 
     Attributes:
-        host: As in `InstalledBinding`.
-        port: As in `InstalledBinding`.
         bundle_id: As in `InstalledBinding`.
         bundle: Key, leaf and intermediates.
         site: Web site named by the upload; None is the target's first site.
         generation: The desired row's generation, for names and log lines.
     """
 
-    host: str
-    port: int
     bundle_id: str
     bundle: CertificateBundle
     site: str | None = None
     generation: int = 0
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """The host and port, which identify a binding on one server."""
-        return (self.host, self.port)
 
     @property
     def bound(self) -> InstalledBinding:
@@ -93,21 +96,8 @@ class Install:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remove:
-    """Stop serving a certificate of ours for the host and port; nothing happens where there is none.
-
-    Attributes:
-        host: As in `InstalledBinding`.
-        port: As in `InstalledBinding`.
-    """
-
-    host: str
-    port: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """The host and port, which identify a binding on one server."""
-        return (self.host, self.port)
+class Remove(HostPort):
+    """Stop serving a certificate of ours for the host and port; nothing happens where there is none."""
 
 
 BindingChange = Install | Remove
@@ -124,7 +114,7 @@ class ApplyError(CertcastError):
         culprit: Host and port of the change that caused it, where the server told which one.
     """
 
-    def __init__(self, message: str, *, culprit: tuple[str, int] | None = None) -> None:
+    def __init__(self, message: str, *, culprit: Key | None = None) -> None:
         super().__init__(message)
         self.culprit = culprit
 
@@ -157,12 +147,12 @@ class BindingTarget(Protocol):
         """
 
     async def stop(self) -> None:
-        """Let go of the server; certificates stay served where the server outlives the agent."""
+        """Let go of the server, where anything of it is held; one that outlives the agent goes on serving."""
 
     async def version(self) -> str:
         """The server's own version, for the instances table; empty when it cannot be told."""
 
-    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """What this agent owns here, read from the server.
 
         Args:
@@ -184,7 +174,7 @@ class BindingTarget(Protocol):
         """
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Delete what only these no longer served bindings needed.
+        """Delete what only these no longer served bindings needed, where a batch leaves anything of them behind.
 
         Called once their successors were seen served, and for new ones that were not seen, once they are undone.
 
@@ -203,3 +193,13 @@ class BindingTarget(Protocol):
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """The likely cause when the probe met another certificate than the one just bound; None when unknown."""
+
+
+class NothingHeld:
+    """`stop` and `retire` of a target that holds nothing of its server, and whose batches leave nothing behind."""
+
+    async def stop(self) -> None:
+        """Nothing is held: the server goes on."""
+
+    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Nothing is left behind: what was replaced or removed went with its batch."""

@@ -22,7 +22,7 @@ _GENERIC_ALL_OR_READ = 0x90000000
 
 
 def exposed_to(sddl: str) -> list[str]:
-    """The accounts beside SYSTEM and Administrators that a security descriptor lets read.
+    """The accounts other than SYSTEM and Administrators that a security descriptor lets read.
 
     Args:
         sddl: With its discretionary access list.

@@ -1,4 +1,4 @@
-"""The machine's certificate stores through .NET's X509Store; decides nothing, and knows neither IIS nor hosts."""
+"""The machine's certificate stores through .NET's X509Store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads .NET and assemblies, and turns .NET exceptions into the gateways' errors; nothing of IIS or certificates."""
+"""Loads .NET and assemblies, and turns .NET exceptions into the gateways' errors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def namespace(name: str) -> Any:  # noqa: ANN401 - pythonnet makes these modules
 def translated() -> Iterator[None]:
     """Raise .NET exceptions as `GatewayError`, commit conflicts as `CommitConflictError`.
 
-    A commit over somebody else's is a FileLoadException; while the file is being written it is 0x80070020.
+    A commit over another program's is a FileLoadException; while the file is being written it is 0x80070020.
     """
     system = namespace("System")
     try:

@@ -7,7 +7,7 @@ from logging.handlers import NTEventLogHandler
 
 SOURCE = "certcast"
 
-ABOUT_OUTCOMES = ("instance_agent.installing.installer", "instance_agent.acting", "instance_agent.targets")
+ABOUT_OUTCOMES = ("instance_agent.acting", "instance_agent.targets")
 """Loggers whose information, too, is worth an entry: what was installed, removed or deleted."""
 
 

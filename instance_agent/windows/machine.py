@@ -1,4 +1,4 @@
-"""Finds out about this Windows machine: registry, services, rights, addresses; judges nothing."""
+"""Facts about this Windows machine: registry, services, rights, addresses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError
+from instance_agent.targets.iis.bindings import EVERYTHING
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.preflight import Machine, ServiceState
 from instance_agent.windows.access import exposed_to, read_sddl
 from instance_agent.windows.dotnet import load_assembly, load_framework
@@ -21,7 +22,7 @@ from shared.errors import ConfigurationError
 
 _IIS_KEY = r"SOFTWARE\Microsoft\InetStp"
 _DOTNET_KEY = r"SOFTWARE\Microsoft\NET Framework Setup\NDP\v4\Full"
-_DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)  # RFC 5737: nobody's
+_DOCUMENTATION_ADDRESS = ("192.0.2.1", 9)  # RFC 5737: for documentation
 
 
 def windows_folder() -> Path:
@@ -64,16 +65,7 @@ def own_address() -> str:
 def look_around() -> Machine:
     """Everything the preflight judges; each thing found out whatever became of the others."""
     if sys.platform != "win32":
-        return Machine(
-            windows=False,
-            python_bits=struct.calcsize("P") * 8,
-            elevated=False,
-            w3svc=ServiceState.MISSING,
-            iis_version=None,
-            dotnet_release=None,
-            pythonnet=False,
-            administration=None,
-        )
+        return Machine(windows=False, python_bits=struct.calcsize("P") * 8)
     administration, code = _administration()
     release = _registry_number(_DOTNET_KEY, "Release")
     settings = program_data() / "agent.toml"

@@ -1,4 +1,4 @@
-"""Builds the IIS targets from their settings over the real gateways; the one place where the two meet."""
+"""Builds the IIS targets from their settings over the real gateways."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis.ccs import IisCcsTarget
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows import machine
 from instance_agent.windows.certificates import DotNetStores
@@ -29,7 +29,7 @@ def make_iis(env: Mapping[str, str]) -> IisTarget:
     settings = IisSettings.from_env(env)
     if sys.platform != "win32":
         raise ConfigurationError("CERTCAST_TARGET is iis, which needs Windows; elsewhere use nginx, haproxy or files")
-    gateway, stores = _gateways(settings)
+    gateway, stores = gateways(settings)
     return IisTarget(
         gateway,
         stores,
@@ -56,7 +56,7 @@ def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
             port=central.port,
             probe_address=settings.probe_address,
         )
-    gateway, stores = _gateways(settings)
+    gateway, stores = gateways(settings)
     return IisCcsTarget(
         central.folder,
         central.password,
@@ -69,7 +69,12 @@ def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
     )
 
 
-def _gateways(settings: IisSettings) -> tuple[DotNetGateway, DotNetStores]:
+def gateways(settings: IisSettings) -> tuple[DotNetGateway, DotNetStores]:
+    """IIS and the certificate stores of this machine, over .NET loaded into this process.
+
+    Raises:
+        ConfigurationError: Something must be installed first.
+    """
     load_framework()
     load_assembly(machine.administration_assembly())
     return DotNetGateway(machine.iis_version), DotNetStores(exportable=settings.exportable)

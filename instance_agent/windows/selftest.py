@@ -13,39 +13,34 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.installing.sighting import Pace
-from instance_agent.targets.base import Install, InstalledBinding, Remove
-from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError
+from instance_agent.targets.base import Install, Remove
+from instance_agent.targets.iis.bindings import EVERYTHING
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.preflight import judge
 from instance_agent.targets.iis.target import IisTarget
+from instance_agent.targets.parts.fallback import self_signed
 from instance_agent.windows import machine
-from instance_agent.windows.certificates import DotNetStores
-from instance_agent.windows.dotnet import load_assembly, load_framework
 from instance_agent.windows.http_sys import show_sslcert
+from instance_agent.windows.making import gateways
 from instance_agent.windows.settings import IisSettings
-from instance_agent.windows.sites import DotNetGateway
-from shared.bundle import CertificateBundle, bundle_id
+from shared.bundle import bundle_id
 from shared.errors import CertcastError
 from shared.messages import InstallOutcome as Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.installing.installer import Result
     from instance_agent.installing.probe import Probe
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.installing.result import Result
+    from instance_agent.targets.base import BindingChange, InstalledBinding
     from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
-_HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: nobody's
+_HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: no one's
 _DAY = dt.timedelta(days=1)
 _USUAL_PACE = Pace()
 
@@ -70,11 +65,8 @@ def main(env: Mapping[str, str], *, preflight_only: bool, say: Callable[[str], N
     if preflight_only:
         return 0
     settings = IisSettings.from_env(env)
-    load_framework()
-    load_assembly(machine.administration_assembly())
     test = SelfTest(
-        DotNetGateway(machine.iis_version),
-        DotNetStores(exportable=settings.exportable),
+        *gateways(settings),
         http_sys=partial(show_sslcert, machine.windows_folder()),
         store=settings.store,
         probe_address=settings.probe_address or machine.own_address(),
@@ -126,7 +118,7 @@ class SelfTest:
         self._made: list[InstalledBinding] = []
 
     async def run(self) -> bool:
-        """Every step, and the clearing away whatever became of them; whether all went well."""
+        """Every step, then the clearing away in any case; whether all went well."""
         started = time.monotonic()
         try:
             await self._target.start()
@@ -171,7 +163,7 @@ class SelfTest:
         self._say(f"{'ok  ' if sound else 'FAIL'} {line}")
 
     def _install(self, host: str) -> Install:
-        bundle = _self_signed(host)
+        bundle = self_signed(host, dt.datetime.now(dt.UTC), _DAY)
         change = Install(
             host=host,
             port=self._port,
@@ -180,14 +172,7 @@ class SelfTest:
             site=self._site,
             generation=1,
         )
-        self._made.append(
-            InstalledBinding(
-                host=host,
-                port=self._port,
-                bundle_id=change.bundle_id,
-                fingerprint_sha256=bundle.fingerprint_sha256,
-            )
-        )
+        self._made.append(change.bound)
         return change
 
     def _inventory(self) -> tuple[object, ...]:
@@ -224,26 +209,6 @@ def _told(result: Result) -> str:
     stages = "".join(f", {stage} {took_ms:.0f} ms" for stage, took_ms in result.stages_ms.items())
     reason = f": {result.reason}" if result.reason else ""
     return f"{result.change.host}:{result.change.port} {result.outcome}{seen}{stages}{reason}"
-
-
-def _self_signed(host: str) -> CertificateBundle:
-    """A certificate of a day, for handshakes that look at its fingerprint only."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
-    now = dt.datetime.now(dt.UTC)
-    leaf = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + _DAY)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    return CertificateBundle(leaf=leaf, chain=(), key=key)
 
 
 def _free_port() -> int:

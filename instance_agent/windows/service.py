@@ -1,4 +1,4 @@
-"""The agent as a Windows service: installed, removed and run; what the agent does is none of its business."""
+"""The agent as a Windows service: installed, removed and run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[[asyncio.Event], Coroutine[Any, Any, int]]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 NAME = "certcast"
 TITLE = "certcast agent"
@@ -71,7 +71,7 @@ def uninstall() -> None:
     try:
         utility.StopService(NAME)
     except service.error as error:
-        _log.info("the service was not stopped: %s", error.strerror)
+        log.info("the service was not stopped: %s", error.strerror)
     try:
         utility.RemoveService(NAME)
     except service.error as error:
@@ -136,8 +136,8 @@ class ServiceLife:
         """Run to the end and answer the exit code; what went wrong is logged."""
         try:
             return asyncio.run(self._run())
-        except Exception:  # noqa: BLE001 - the service's last chance to say anything
-            _log.exception("the agent ended with an error")
+        except Exception:  # the service's last chance to say anything
+            log.exception("the agent ended with an error")
             return 1
         finally:
             with self._lock:

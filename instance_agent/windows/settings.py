@@ -1,4 +1,4 @@
-"""The settings of the IIS targets, read from the agent's environment; builds no target and opens nothing."""
+"""The IIS targets' settings from the environment; nothing is opened here. docs/iis.md explains each."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.stores import KNOWN_STORES
 from shared.binding import MAX_PORT
-from shared.config import number
+from shared.config import number, switch, text
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_YES, _NO = {"1", "true", "yes", "on"}, {"", "0", "false", "no", "off"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +42,11 @@ class IisSettings:
             ConfigurationError: One is wrong; the text names it.
         """
         return cls(
-            store=_store(_text(env, "CERTCAST_IIS_STORE") or KNOWN_STORES[0]),
-            exportable=_flag(env, "CERTCAST_IIS_EXPORTABLE"),
-            catch_all=CatchAllPolicy.parse(_text(env, "CERTCAST_IIS_CATCH_ALL") or "keep"),
-            probe_address=_text(env, "CERTCAST_IIS_PROBE_ADDRESS") or None,
-            role_instance=_text(env, "RoleInstanceID") or None,
+            store=_store(text(env, "CERTCAST_IIS_STORE", KNOWN_STORES[0])),
+            exportable=switch(env, "CERTCAST_IIS_EXPORTABLE", default=False),
+            catch_all=CatchAllPolicy.parse(text(env, "CERTCAST_IIS_CATCH_ALL", "keep")),
+            probe_address=text(env, "CERTCAST_IIS_PROBE_ADDRESS") or None,
+            role_instance=text(env, "RoleInstanceID") or None,
         )
 
 
@@ -75,7 +73,7 @@ class CcsSettings:
         Raises:
             ConfigurationError: One is missing or wrong; the text names it.
         """
-        folder, password_file = _text(env, "CERTCAST_IIS_CCS_FOLDER"), _text(env, "CERTCAST_IIS_CCS_PASSWORD_FILE")
+        folder, password_file = text(env, "CERTCAST_IIS_CCS_FOLDER"), text(env, "CERTCAST_IIS_CCS_PASSWORD_FILE")
         if not folder:
             raise ConfigurationError(
                 "CERTCAST_IIS_CCS_FOLDER is not set: give the folder that IIS reads the files from"
@@ -88,41 +86,30 @@ class CcsSettings:
         return cls(
             folder=Path(folder),
             password_file=Path(password_file),
-            site=_text(env, "CERTCAST_IIS_CCS_SITE") or None,
+            site=text(env, "CERTCAST_IIS_CCS_SITE") or None,
             port=number(env, "CERTCAST_IIS_CCS_PORT", default=443, least=1, most=MAX_PORT),
         )
 
     def password(self) -> str:
-        """The common password, read anew each time, so that it can be changed.
+        """The common password, read each time, so that it can be changed.
 
         Raises:
             ConfigurationError: The file cannot be read or is empty.
         """
         try:
-            text = self.password_file.read_text(encoding="utf-8-sig").strip("\r\n")
+            password = self.password_file.read_text(encoding="utf-8-sig").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             problem = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError(
                 f"CERTCAST_IIS_CCS_PASSWORD_FILE: {self.password_file} cannot be read: {problem}"
             ) from None
-        if not text:
+        if not password:
             raise ConfigurationError(f"CERTCAST_IIS_CCS_PASSWORD_FILE: {self.password_file} is empty")
-        return text
+        return password
 
 
-def _text(env: Mapping[str, str], name: str) -> str:
-    return env.get(name, "").strip()
-
-
-def _store(text: str) -> str:
+def _store(named: str) -> str:
     for name in KNOWN_STORES:
-        if name.lower() == text.lower():
+        if name.lower() == named.lower():
             return name
-    raise ConfigurationError(f"CERTCAST_IIS_STORE is {text!r}; it must be {' or '.join(KNOWN_STORES)}")
-
-
-def _flag(env: Mapping[str, str], name: str) -> bool:
-    text = _text(env, name).lower()
-    if text not in _YES | _NO:
-        raise ConfigurationError(f"{name} is {text!r}; it must be true or false")
-    return text in _YES
+    raise ConfigurationError(f"CERTCAST_IIS_STORE is {named!r}; it must be {' or '.join(KNOWN_STORES)}")

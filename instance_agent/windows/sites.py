@@ -1,4 +1,4 @@
-"""IIS's sites and bindings through Microsoft.Web.Administration; decides nothing, and knows no certificate stores."""
+"""IIS's sites and bindings through Microsoft.Web.Administration."""
 
 from __future__ import annotations
 
@@ -7,25 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from instance_agent.targets.iis.gateway import (
-    AddBinding,
-    Binding,
-    GatewayError,
-    Operation,
-    RemoveBinding,
-    ReplaceBinding,
-    Scope,
-    Site,
-    SiteState,
-    SslFlags,
-)
+from instance_agent.targets.iis.bindings import Binding, Scope, Site, SiteState, SslFlags
+from instance_agent.targets.iis.gateway import AddBinding, GatewayError, Operation, RemoveBinding, ReplaceBinding
 from instance_agent.targets.iis.hresult import INVALID_OBJECT
 from instance_agent.windows.dotnet import namespace, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MUTEX = "Global\\certcast.iis"
 _MUTEX_TIMEOUT_MS = 60_000
@@ -175,7 +165,7 @@ class DotNetSession:
                 return SiteState(str(native.State))
         except GatewayError as error:
             if error.code != INVALID_OBJECT:
-                _log.warning("the state of the site %s cannot be read: %s", native.Name, error)
+                log.warning("the state of the site %s cannot be read: %s", native.Name, error)
             return SiteState.UNKNOWN
 
     def _flags(self, flags: SslFlags) -> Any:  # noqa: ANN401 - a .NET enum, which refuses Python's int

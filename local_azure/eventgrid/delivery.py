@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
-from shared.delays import Delays
+from shared.bounded import Delays
 
 if TYPE_CHECKING:
     from local_azure.eventgrid.storage_event import Event

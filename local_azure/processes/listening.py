@@ -23,7 +23,9 @@ LOOPBACK = "127.0.0.1"
 OFFSET_STEP = 100
 """How far the port offsets of two agents are apart."""
 
-_FIRST_OFFSET, _LAST_OFFSET = 9_000, 24_000
+_FIRST_OFFSET, _LAST_OFFSET = 9_000, 17_000
+"""Less than 8443 - 443 apart: what is 443 for one agent is never 8443 for another."""
+
 _TRIES = 200
 _LOW_PORTS = range(2_000, _FIRST_OFFSET)
 """Below those of agents, and below those that operating systems hand out for outgoing connections."""

@@ -1,4 +1,4 @@
-"""What the demo does to its local cloud as whoever runs it, and what it overhears there; nothing is judged here."""
+"""What the demo does to its local cloud as the operator, and what it overhears there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.messages import RECHECK_QUEUE
 
 if TYPE_CHECKING:
     from local_azure.platform import LocalPlatform
-    from operator_cli.demo.watch import Listeners
+    from operator_cli.demo.watch import Addresses
 
 _SHOWN_ERRORS = 10
 _LOOK_EVERY_S = 0.1
@@ -21,10 +21,10 @@ _SWEEP_FOUND = re.compile(r"\bsweep: looked at [1-9]")
 
 
 class Backstage(Protocol):
-    """The cloud as those see it who run it."""
+    """The cloud as its operator sees it."""
 
     @property
-    def listeners(self) -> Listeners:
+    def listeners(self) -> Addresses:
         """Where the instances that run now answer HTTPS; the same mapping for as long as the cloud is up."""
 
     @property
@@ -71,7 +71,7 @@ class LocalBackstage:
     def __init__(self, platform: LocalPlatform, overheard: Overheard) -> None:
         self._platform = platform
         self._overheard = overheard
-        self.listeners: Listeners = {instance.name: instance.address() for instance in platform.instances}
+        self.listeners: Addresses = {instance.name: instance.address() for instance in platform.instances}
 
     @property
     def events(self) -> int:

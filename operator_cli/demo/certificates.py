@@ -1,4 +1,4 @@
-"""The demo's private certificate authority and its PFX files; they live for one run and nobody else trusts them."""
+"""The demo's private certificate authority and its PFX files; both live for one run."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SWEEP_SCHEDULE = "*/10 * * * * *"
-"""Each 10 s instead of each minute: nobody watches a demo for a minute in which nothing happens."""
+"""Each 10 s instead of each minute, so that no minute of the demo passes in which nothing happens."""
 
 
 @click.command("demo")
@@ -60,19 +60,7 @@ def command(agents: int, targets: tuple[str, ...], state: Path | None, as_json: 
     console = messages() if as_json else results()
     began = time.perf_counter()
     overheard = Overheard()
-    settings = PlatformSettings(
-        on_line=overheard,
-        agents=agents,
-        targets=targets,
-        ports=FREE_PORTS,
-        state=state,
-        function_environment={
-            "CERTCAST_TRUST": "off",
-            "CERTCAST_SCRUB_PASSWORD": "true",
-            "CERTCAST_SWEEP_SCHEDULE": SWEEP_SCHEDULE,
-        },
-        agent_environment={"CERTCAST_ROLE": "*"},
-    )
+    settings = _settings(agents, targets, state, overheard)
     reports = run_until_stopped(_demonstrate(settings, console, overheard))
     seconds = time.perf_counter() - began
     missing = [f"{report.title}: {sentence}" for report in reports for sentence in report.missing()]
@@ -100,6 +88,22 @@ def command(agents: int, targets: tuple[str, ...], state: Path | None, as_json: 
     return Exit.DONE if done else Exit.FAILED
 
 
+def _settings(agents: int, targets: tuple[str, ...], state: Path | None, overheard: Overheard) -> PlatformSettings:
+    return PlatformSettings(
+        on_line=overheard,
+        agents=agents,
+        targets=targets,
+        ports=FREE_PORTS,
+        state=state,
+        function_environment={
+            "CERTCAST_TRUST": "off",
+            "CERTCAST_SCRUB_PASSWORD": "true",
+            "CERTCAST_SWEEP_SCHEDULE": SWEEP_SCHEDULE,
+        },
+        agent_environment={"CERTCAST_ROLE": "*"},
+    )
+
+
 async def _demonstrate(settings: PlatformSettings, console: Console, overheard: Overheard) -> list[StepReport]:
     with _waiting(console, "starting the local cloud"):
         platform = LocalPlatform(settings)
@@ -121,10 +125,10 @@ async def _all(demo: Demo, stage: _Stage) -> list[StepReport]:
 
 
 async def _unless_lost(platform: LocalPlatform, work: Coroutine[None, None, T]) -> T:
-    """Do the work, but not for the sake of a cloud of which a part has ended.
+    """Do the work as long as every part of the cloud runs.
 
     Raises:
-        ChildEndedError: That happened.
+        ChildEndedError: A part has ended.
     """
     working, losing = asyncio.ensure_future(work), asyncio.ensure_future(platform.failure())
     try:
@@ -139,7 +143,7 @@ async def _unless_lost(platform: LocalPlatform, work: Coroutine[None, None, T]) 
 
 
 class _Stage:
-    """Where the steps are shown: drawn anew with every change on a terminal, elsewhere once each is over."""
+    """Where the steps are shown: redrawn with every change on a terminal, elsewhere once each is over."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""What the demo saw, step by step, as a document and as a timeline for people; nothing is looked at here."""
+"""What the demo saw, step by step, as a document and as a timeline for people."""
 
 from __future__ import annotations
 

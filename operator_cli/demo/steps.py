@@ -56,8 +56,8 @@ class Demo:
 
     Args:
         uploads: The container.
-        state: The tables, for what `certcast status` reads.
-        backstage: The cloud as those see it who run it.
+        state: The tables that `certcast status` reads.
+        backstage: The cloud as its operator sees it.
         changed: Called with a step whenever something was seen in it.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Seeing from outside what becomes of an upload: TLS handshakes, tags, metadata, status; nothing is changed here."""
+"""Seeing from outside what becomes of an upload: TLS handshakes, tags, metadata, status."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from operator_cli.demo.report import Moment, Observation
 from operator_cli.handshake import certificate_shown
 from operator_cli.outcome import DECIDED
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.state.document import instance_document, is_gone, upload_document
-from shared.state.records import UploadStatus, installation_partition
+from shared.state.records import UploadStatus
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Look = Callable[[], Awaitable[str | None]]
     """Answers what is wrong, None when nothing is."""
 
-Listeners = dict[str, tuple[str, int]]
+Addresses = dict[str, tuple[str, int]]
 """Instance id to the address where it answers HTTPS."""
 
 PATIENCE_S = 30.0
@@ -44,7 +44,7 @@ class Watch:
         listeners: The listeners of the instances that run; one that joins or leaves meanwhile joins or leaves it.
     """
 
-    def __init__(self, report: StepReport, *, uploads: UploadContainer, state: State, listeners: Listeners) -> None:
+    def __init__(self, report: StepReport, *, uploads: UploadContainer, state: State, listeners: Addresses) -> None:
         self.report = report
         self._uploads = uploads
         self._state = state
@@ -58,7 +58,7 @@ class Watch:
         return (time.perf_counter() - self._began) * 1000
 
     def happened(self, stage: str, at: datetime | None = None, instance: str = "") -> None:
-        """Enter a moment, now or as somebody's clock on this machine has it."""
+        """Enter a moment: now, or at a time that another process on this machine noted."""
         ms = self.ms if at is None else (at - self._began_at).total_seconds() * 1000
         self.report.add(Moment(stage=stage, ms=max(0.0, ms), instance=instance))
 
@@ -74,7 +74,7 @@ class Watch:
         """See every instance show the expected certificate for a host.
 
         Args:
-            what: The expectation, for the report.
+            what: The expectation, as it is reported.
             host: The server name to ask for.
             expected: Fingerprint by instance.
             before: What may be shown until then; anything else is an interruption, and reported.
@@ -196,9 +196,7 @@ class Watch:
         if record.bundle_id and record.judged_at is not None and record.status is not UploadStatus.REJECTED:
             self.happened("accepted", record.judged_at)
         for key in record.claims:
-            partition = installation_partition(key.host, key.port)
-            async for known in self._state.installations.all(partition):
-                report = known.value
+            for report in await self._state.reports_on(key.host, key.port):
                 if report.fingerprint_sha256 == record.fingerprint_sha256 and report.finished_at >= self._began_at:
                     proving_ms = report.stages_ms.get("probe", 0.0)
                     proved_ms = (report.finished_at - self._began_at).total_seconds() * 1000

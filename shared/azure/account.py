@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from azure.core.exceptions import ResourceExistsError
@@ -14,7 +14,8 @@ from azure.storage.blob import BlobServiceClient
 from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
+from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
+from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
 from shared.azure.errors import azure_errors
 from shared.azure.key_ring import open_keys
@@ -59,7 +60,7 @@ class Account:
 
     Args:
         access: How to reach it.
-        key_encryption_key: The setting of that name; empty for those who never open a bundle.
+        key_encryption_key: The setting of that name; empty where no bundle is opened.
         key_vaults: Vaults that passwords may be referred to in.
     """
 
@@ -116,11 +117,8 @@ class Account:
         ]
 
         async def create(what: str, call: Callable[[], Any]) -> None:
-            with azure_errors(f"creating {what}"):
-                try:
-                    await call()
-                except ResourceExistsError:
-                    return
+            with azure_errors(f"creating {what}"), suppress(ResourceExistsError):
+                await call()
 
         await asyncio.gather(
             *(create(what, call) for what, call in creations), *(self.queues.create(name) for name in _QUEUES)
@@ -130,20 +128,13 @@ class Account:
         return AzureTable(self._tables.get_table_client(name))
 
     def _services(self) -> tuple[AsyncBlobServiceClient, QueueServiceClient, TableServiceClient]:
-        access = self._access
+        access, identity = self._access, self.identity
         tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
         try:
-            if access.connection_string is not None:
-                return (
-                    AsyncBlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
-                    QueueServiceClient.from_connection_string(access.connection_string, **_PATIENCE),
-                    TableServiceClient.from_connection_string(access.connection_string, **tables),
-                )
-            identity = self.identity()
             return (
-                AsyncBlobServiceClient(access.blob_url, credential=identity, **_PATIENCE),
-                QueueServiceClient(access.queue_url, credential=identity, **_PATIENCE),
-                TableServiceClient(access.table_url, credential=identity, **tables),
+                self._service(AsyncBlobServiceClient, access.blob_url, identity, _PATIENCE),
+                self._service(QueueServiceClient, access.queue_url, identity, _PATIENCE),
+                self._service(TableServiceClient, access.table_url, identity, tables),
             )
         except ValueError:
             # The SDK's text may quote the connection string.
@@ -151,13 +142,17 @@ class Account:
                 "CERTCAST_STORAGE is not a complete storage connection string; copy it from the portal (Access keys)"
             ) from None
 
+    def _service(self, kind: Any, url: str, identity: Callable[[], object], options: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDKs' clients have no base
+        """A service's client: by the connection string if there is one, else by address and identity."""
+        if self._access.connection_string is not None:
+            return kind.from_connection_string(self._access.connection_string, **options)
+        return kind(url, credential=identity(), **options)
+
     def _sealed_bundles(self, setting: str) -> SealedBundles:
-        access = self._access
         keys = open_keys(setting, self._blocking_identity)
-        if access.connection_string is not None:
-            service = BlobServiceClient.from_connection_string(access.connection_string, **_PATIENCE)
-        else:
-            service = BlobServiceClient(access.blob_url, credential=self._blocking_identity(), **_PATIENCE)
+        service: BlobServiceClient = self._service(
+            BlobServiceClient, self._access.blob_url, self._blocking_identity, _PATIENCE
+        )
         threads = ThreadPoolExecutor(BUNDLE_THREADS, thread_name_prefix="bundles")
         self._stack.callback(threads.shutdown, wait=False)
         self._stack.callback(service.close)

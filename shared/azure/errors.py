@@ -1,4 +1,4 @@
-"""Turns what the Azure SDKs raise into certcast's errors; no request is made here."""
+"""Turns what the Azure SDKs raise into certcast's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One key-encryption key: a version of a Key Vault key, or a file on a machine of one's own; `key_ring` chooses."""
+"""One key-encryption key: a version of a Key Vault key, or a file on a machine of one's own."""
 
 from __future__ import annotations
 
@@ -38,58 +38,53 @@ class KeyEncryptionKey(Protocol):
 
 
 class FileKey:
-    """An AES-256 key in a file of mode 0600, wrapping by RFC 3394."""
+    """An AES-256 key in a file of mode 0600, wrapping by RFC 3394, as `KeyEncryptionKey`."""
 
     def __init__(self, path: Path, key: bytes) -> None:
         self._path = path
         self._key = key
 
     def wrap_key(self, key: bytes) -> bytes:
-        """Encrypt a content key."""
         return aes_key_wrap(self._key, key)
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
-        """Decrypt a content key."""
         if algorithm != self.get_key_wrap_algorithm():
             raise ValueError(f"the bundle's key was wrapped by {algorithm}, this key unwraps A256KW")
         return aes_key_unwrap(self._key, key)
 
     def get_key_wrap_algorithm(self) -> str:
-        """Name the algorithm as RFC 7518 does."""
         return "A256KW"
 
     def get_kid(self) -> str:
-        """Name the key."""
         return f"{FILE_PREFIX}{self._path.name}"
 
 
 class VaultKey:
-    """One version of an RSA key in Key Vault; unwrapping happens there, the private part never leaves it."""
+    """One version of an RSA key in Key Vault; unwrapping happens there, its private part never leaves it.
+
+    Fulfils `KeyEncryptionKey`.
+    """
 
     def __init__(self, client: CryptographyClient, url: str) -> None:
         self._client = client
         self._url = url
 
     def wrap_key(self, key: bytes) -> bytes:
-        """Encrypt a content key."""
         try:
             return self._client.wrap_key(_algorithm(self.get_key_wrap_algorithm()), key).encrypted_key
         except AzureError as error:
             raise translated_by_vault(error, f"wrapping with key {self._url}") from None
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
-        """Decrypt a content key."""
         try:
             return self._client.unwrap_key(_algorithm(algorithm), key).key
         except AzureError as error:
             raise translated_by_vault(error, f"unwrapping with key {self._url}") from None
 
     def get_key_wrap_algorithm(self) -> str:
-        """Name the algorithm as Key Vault does."""
         return "RSA-OAEP-256"
 
     def get_kid(self) -> str:
-        """Name the key."""
         return self._url
 
 

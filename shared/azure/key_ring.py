@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.key_encryption import FILE_PREFIX, FileKey, VaultKey, read_key_file, translated_by_vault
+from shared.azure.vault_url import VaultObject
 from shared.errors import CertcastError, ConfigurationError
 from shared.phrasing import shown
 
@@ -34,40 +33,6 @@ CURRENT_FOR_S = 3600
 """How long a key's current version is taken for the current one: a rotation is noticed by then."""
 
 _BETWEEN_KEYS = re.compile(rf"\s*;\s*(?={FILE_PREFIX}|https://)")
-_WITH_VERSION = 3
-_HTTPS_PORT = 443
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultKeyName:
-    """A key's identifier taken apart (learn.microsoft.com, "Azure Key Vault keys, secrets, and certificates overview").
-
-    Attributes:
-        vault: The vault's host name.
-        key: The key's name, in lower case: vaults do not tell the cases apart.
-        version: Its version; empty for whichever is current.
-    """
-
-    vault: str
-    key: str
-    version: str = ""
-
-    @classmethod
-    def of(cls, url: str) -> VaultKeyName | None:
-        """Take a key's URL apart; None for what is none."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            return None
-        path = parts.path.strip("/").split("/")
-        usual = parts.scheme == "https" and parts.hostname and port in {None, _HTTPS_PORT}
-        if not usual or parts.query or parts.fragment or path[0] != "keys" or len(path) not in {2, _WITH_VERSION}:
-            return None
-        if not all(path):
-            return None
-        version = path[2] if len(path) == _WITH_VERSION else ""
-        return cls(vault=(parts.hostname or "").lower(), key=path[1].lower(), version=version)
 
 
 class KeyRing:
@@ -87,7 +52,7 @@ class KeyRing:
         self._seals_with = seals_with
 
     def for_sealing(self) -> KeyEncryptionKey:
-        """The key that new bundles are sealed under, one version of it; blocks, for a vault may be asked.
+        """The key that new bundles are sealed under, one version of it; blocks where a vault is asked.
 
         Raises:
             UnavailableError: The vault does not tell which version is current.
@@ -109,7 +74,7 @@ class KeyRing:
         """
         if key_id.startswith(FILE_PREFIX) and self._files:
             return _AnyFile(key_id, self._files)
-        name = VaultKeyName.of(key_id)
+        name = VaultObject.of(key_id, "keys")
         for versions in self._vaults:
             if name is not None and versions.include(name):
                 return versions.version(key_id)
@@ -127,7 +92,7 @@ class VaultVersions:
         credential: Makes the identity when it is first needed.
     """
 
-    def __init__(self, url: str, name: VaultKeyName, credential: Callable[[], TokenCredential]) -> None:
+    def __init__(self, url: str, name: VaultObject, credential: Callable[[], TokenCredential]) -> None:
         self._url = url
         self._name = name
         self._credential = credential
@@ -136,9 +101,9 @@ class VaultVersions:
         self._current = ""
         self._current_until = 0.0
 
-    def include(self, name: VaultKeyName) -> bool:
+    def include(self, name: VaultObject) -> bool:
         """Whether that is this key, whatever version of it."""
-        return (name.vault, name.key) == (self._name.vault, self._name.key)
+        return (name.vault, name.name) == (self._name.vault, self._name.name)
 
     def current(self) -> VaultKey:
         """The version that the setting names, or the one that is current in the vault; blocks."""
@@ -170,7 +135,7 @@ class VaultVersions:
 
         try:
             with KeyClient(f"https://{self._name.vault}", self._credential()) as client:
-                return str(client.get_key(self._name.key).id)
+                return str(client.get_key(self._name.name).id)
         except AzureError as error:
             raise translated_by_vault(error, f"asking for the current version of key {self._url}") from None
 
@@ -186,11 +151,9 @@ class _AnyFile:
         self._files = files
 
     def wrap_key(self, key: bytes) -> bytes:
-        """Encrypt a content key under the first file."""
         return self._files[0].wrap_key(key)
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
-        """Decrypt a content key with whichever file it was wrapped under."""
         for file in self._files[:-1]:
             try:
                 return file.unwrap_key(key, algorithm)
@@ -199,11 +162,9 @@ class _AnyFile:
         return self._files[-1].unwrap_key(key, algorithm)
 
     def get_key_wrap_algorithm(self) -> str:
-        """Name the algorithm as RFC 7518 does."""
         return self._files[0].get_key_wrap_algorithm()
 
     def get_kid(self) -> str:
-        """Name the key as the bundle does."""
         return self._key_id
 
 
@@ -222,7 +183,7 @@ def open_keys(setting: str, credential: Callable[[], TokenCredential]) -> KeyRin
     for part in _BETWEEN_KEYS.split(setting):
         if part.startswith(FILE_PREFIX):
             files.append(read_key_file(Path(part.removeprefix(FILE_PREFIX))))
-        elif (name := VaultKeyName.of(part)) is not None:
+        elif (name := VaultObject.of(part, "keys")) is not None:
             vaults.append(VaultVersions(part, name, credential))
         else:
             raise ConfigurationError(

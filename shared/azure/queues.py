@@ -1,9 +1,10 @@
-"""The account's queues through azure-storage-queue; what the messages mean lives in `shared.messages`."""
+"""The account's queues through azure-storage-queue."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import HttpResponseError
@@ -31,23 +32,14 @@ class AzureQueues:
         self._clients: dict[str, QueueClient] = {}
 
     async def create(self, queue: str) -> None:
-        """Create a queue unless it is there."""
-        try:
-            with azure_errors(f"creating queue {queue}"):
-                await self._client(queue).create_queue()
-        except ConflictError:
-            return
+        with suppress(ConflictError), azure_errors(f"creating queue {queue}"):
+            await self._client(queue).create_queue()
 
     async def delete(self, queue: str) -> None:
-        """Delete a queue if it is there."""
-        try:
-            with azure_errors(f"deleting queue {queue}"):
-                await self._client(queue).delete_queue()
-        except MissingError:
-            return
+        with suppress(MissingError), azure_errors(f"deleting queue {queue}"):
+            await self._client(queue).delete_queue()
 
     async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
-        """Put a message on a queue, visible after a delay in whole seconds, kept for a time."""
         with azure_errors(f"sending to queue {queue}"):
             await self._client(queue).send_message(
                 base64.b64encode(body.encode()).decode(),
@@ -56,7 +48,6 @@ class AzureQueues:
             )
 
     async def receive(self, queue: str, *, limit: int, visibility_s: int) -> list[ReceivedMessage]:
-        """Take up to 32 messages in one request, hidden from others for that long."""
         with azure_errors(f"reading queue {queue}"):
             pages = self._client(queue).receive_messages(
                 messages_per_page=limit, max_messages=limit, visibility_timeout=visibility_s
@@ -72,19 +63,14 @@ class AzureQueues:
             ]
 
     async def done(self, queue: str, message: ReceivedMessage) -> None:
-        """Delete a message taken before; no error when it is gone or was taken by somebody else since."""
-        try:
-            with azure_errors(f"deleting a message of queue {queue}"):
-                try:
-                    await self._client(queue).delete_message(message.message_id, message.pop_receipt)
-                except HttpResponseError as error:
-                    if error_code(error) != _TAKEN_SINCE:
-                        raise
-        except (MissingError, ConflictError):
-            return
+        with suppress(MissingError, ConflictError), azure_errors(f"deleting a message of queue {queue}"):
+            try:
+                await self._client(queue).delete_message(message.message_id, message.pop_receipt)
+            except HttpResponseError as error:
+                if error_code(error) != _TAKEN_SINCE:
+                    raise
 
     async def names(self, prefix: str) -> AsyncIterator[str]:
-        """List the queues whose name begins so."""
         with azure_errors(f"listing queues {prefix}*"):
             async for queue in self._service.list_queues(name_starts_with=prefix):
                 yield str(queue.name)

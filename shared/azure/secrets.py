@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.azure.errors import translated
+from shared.azure.vault_url import VaultObject
 from shared.errors import SecretUnavailableError, UnavailableError
 
 if TYPE_CHECKING:
@@ -16,10 +16,33 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-_WITH_VERSION = 3
-_HTTPS_PORT = 443
-# The SDK's own patience is longer than Event Grid waits for an answer; who asked is asked to ask again.
+# The SDK's own patience is longer than Event Grid waits for an answer; the upload is looked at again instead.
 _RETRIES = 2
+
+
+class SecretClients:
+    """Clients of vaults, each made when it is first asked for.
+
+    Args:
+        credential: Makes the identity when the first client is; most deployments never need one.
+        retries: How often a client asks again.
+    """
+
+    def __init__(self, credential: Callable[[], AsyncTokenCredential], *, retries: int) -> None:
+        self._credential = credential
+        self._retries = retries
+        self._clients: dict[str, SecretClient] = {}
+
+    def of(self, host: str) -> SecretClient:
+        """The client of the vault with this host name."""
+        if host not in self._clients:
+            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=self._retries)
+        return self._clients[host]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients.values():
+            await client.close()
 
 
 class VaultSecrets:
@@ -27,21 +50,20 @@ class VaultSecrets:
 
     Args:
         vaults: Host names of the vaults that may be read.
-        credential: Makes the identity when the first secret is asked for; most deployments never ask.
+        credential: Makes the identity when the first secret is asked for.
     """
 
     def __init__(self, vaults: frozenset[str], credential: Callable[[], AsyncTokenCredential]) -> None:
         self._vaults = vaults
-        self._credential = credential
-        self._clients: dict[str, SecretClient] = {}
+        self._clients = SecretClients(credential, retries=_RETRIES)
+        self.close = self._clients.close
 
     async def resolve(self, reference: str) -> str:
         """Read the secret behind a secret URI (`https://<vault>.vault.azure.net/secrets/<name>[/<version>]`)."""
-        host, name, version = self._allowed(reference)
-        if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
+        wanted = self._allowed(reference)
+        host, name = wanted.vault, wanted.name
         try:
-            secret = await self._clients[host].get_secret(name, version)
+            secret = await self._clients.of(host).get_secret(name, wanted.version or None)
         except AzureError as error:
             reason = translated(error, f"reading secret {name} of {host}")
             if isinstance(reason, UnavailableError):
@@ -54,28 +76,16 @@ class VaultSecrets:
             raise SecretUnavailableError(f"secret {name} of {host} has no value")
         return secret.value
 
-    async def close(self) -> None:
-        """Close the connections."""
-        for client in self._clients.values():
-            await client.close()
-
-    def _allowed(self, reference: str) -> tuple[str, str, str | None]:
-        try:
-            parts = urlsplit(reference.strip())
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        path = parts.path.strip("/").split("/")
-        host = (parts.hostname or "").lower()
-        usual = parts.scheme == "https" and port in {None, _HTTPS_PORT}
-        if not usual or len(path) not in {2, _WITH_VERSION} or path[0] != "secrets" or not path[1]:
+    def _allowed(self, reference: str) -> VaultObject:
+        found = VaultObject.of(reference.strip(), "secrets")
+        if found is None:
             raise SecretUnavailableError(
                 "the password's reference is not a Key Vault secret URI "
                 "(https://<vault>.vault.azure.net/secrets/<name>)"
             )
-        if host not in self._vaults:
+        if found.vault not in self._vaults:
             raise SecretUnavailableError(
-                f"the password refers to vault {host}, which CERTCAST_KEY_VAULTS does not name; "
+                f"the password refers to vault {found.vault}, which CERTCAST_KEY_VAULTS does not name; "
                 "ask the platform's operator to add it, or use a vault that is named"
             )
-        return host, path[1], path[2] if len(path) == _WITH_VERSION else None
+        return found

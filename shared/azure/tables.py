@@ -1,7 +1,8 @@
-"""The account's tables through azure-data-tables; what the rows mean lives in `shared.state.records`."""
+"""The account's tables through azure-data-tables."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.azure.errors import UNCHANGED, azure_errors
@@ -40,21 +41,16 @@ class AzureTable:
         self._client = client
 
     async def get(self, partition: str, row: str) -> StoredEntity | None:
-        """Read one row."""
-        try:
-            with azure_errors(self._doing("reading", partition, row)):
-                return _stored(await self._client.get_entity(partition, row))
-        except MissingError:
-            return None
+        with suppress(MissingError), azure_errors(self._doing("reading", partition, row)):
+            return _stored(await self._client.get_entity(partition, row))
+        return None
 
     async def insert(self, partition: str, row: str, columns: Entity) -> str:
-        """Add a row and return its ETag."""
         with azure_errors(self._doing("adding", partition, row)):
             answer = await self._client.create_entity({"PartitionKey": partition, "RowKey": row, **columns})
         return str(answer["etag"])
 
     async def replace(self, partition: str, row: str, columns: Entity, *, etag: str) -> str:
-        """Overwrite a row and return its new ETag."""
         try:
             with azure_errors(self._doing("writing", partition, row)):
                 answer = await self._client.update_entity(
@@ -68,15 +64,10 @@ class AzureTable:
         return str(answer["etag"])
 
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
-        """Delete a row; one that is gone already is no error."""
-        try:
-            with azure_errors(self._doing("deleting", partition, row)):
-                await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
-        except MissingError:
-            return
+        with suppress(MissingError), azure_errors(self._doing("deleting", partition, row)):
+            await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
     async def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
-        """Read all rows of one partition, or of the table."""
         with azure_errors(f"reading table {self._client.table_name}"):
             pages = (
                 self._client.list_entities()

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 SOURCE = "/certcast"
 
-# The outbox tries again, for a week; a topic that does not answer must not hold a worker for the SDK's five minutes.
+# The outbox tries again for a week: a topic that does not answer must not hold a worker for the SDK's five minutes.
 _RETRIES = 1
 _CONNECT_TIMEOUT_S = 5
 _ANSWER_TIMEOUT_S = 20
 
 
 class Topic:
-    """One Event Grid topic with the CloudEvents input schema.
+    """One Event Grid topic with the CloudEvents input schema, as `shared.ports.EventTopic`.
 
     Args:
         endpoint: The topic's endpoint.
@@ -47,11 +47,6 @@ class Topic:
         )
 
     async def publish(self, event: OutgoingEvent) -> None:
-        """Send one event.
-
-        Raises:
-            CertcastError: The topic did not take it.
-        """
         extensions = {"traceparent": event.traceparent} if event.traceparent else None
         cloud_event = CloudEvent(
             source=SOURCE,

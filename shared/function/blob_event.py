@@ -1,55 +1,51 @@
-"""What an Event Grid event says about a blob; the blob itself is always looked at again before anything is done."""
+"""Notices: what an Event Grid event says about a blob."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# learn.microsoft.com, "Azure Blob Storage as an Event Grid source": the subject of a blob event.
+# learn.microsoft.com, "Azure Blob Storage as an Event Grid source": types, and the subject of a blob event.
+_CREATED = "Microsoft.Storage.BlobCreated"
+_DELETED = "Microsoft.Storage.BlobDeleted"
 _CONTAINERS = "/blobServices/default/containers/"
 _BLOBS = "/blobs/"
 
 
-class BlobEventType(StrEnum):
-    """The event types that matter here."""
-
-    CREATED = "Microsoft.Storage.BlobCreated"
-    DELETED = "Microsoft.Storage.BlobDeleted"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlobEvent:
-    """One event, reduced to what is used.
+class Notice:
+    """Why an upload is looked at.
 
     Attributes:
-        kind: Created or deleted.
-        container: Container name.
-        name: Blob name, decoded.
-        etag: Version the event is about, without quotes; empty for a deletion.
-        at: When it happened, by the storage account's clock.
+        name: Blob name.
+        etag: The version the event was about, without quotes; empty when unknown.
+        at: When that happened, by the storage account's clock; None when unknown.
+        deletion: Whether the event was about a deletion.
+        traceparent: W3C trace context to go on with; a new trace begins when empty.
     """
 
-    kind: BlobEventType
-    container: str
     name: str
-    etag: str
-    at: datetime | None
+    etag: str = ""
+    at: datetime | None = None
+    deletion: bool = False
+    traceparent: str = ""
 
 
-def read_event(event_type: str, subject: str, data: Mapping[str, object], at: datetime | None) -> BlobEvent | None:
-    """Reduce an event to what is used; None for any other kind of event."""
-    try:
-        kind = BlobEventType(event_type)
-    except ValueError:
+def read_event(
+    event_type: str, subject: str, data: Mapping[str, object], at: datetime | None, *, container: str
+) -> Notice | None:
+    """Reduce an event to what is used; None for any other kind of event, another container, or no upload's name."""
+    if event_type not in {_CREATED, _DELETED} or not subject.startswith(_CONTAINERS):
         return None
-    container, mark, name = subject.removeprefix(_CONTAINERS).partition(_BLOBS)
-    if not subject.startswith(_CONTAINERS) or not mark or not name:
+    found, mark, name = subject.removeprefix(_CONTAINERS).partition(_BLOBS)
+    if not mark or found != container or not is_certificate_name(name):
         return None
-    # Seen quoted and unquoted, hence the strip.
+    # Seen quoted and unquoted, so the quotes are taken off.
     etag = str(data.get("eTag") or "").strip('"')
-    return BlobEvent(kind=kind, container=container, name=name, etag=etag, at=at)
+    return Notice(name=name, etag=etag, at=at, deletion=event_type == _DELETED)

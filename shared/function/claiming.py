@@ -7,111 +7,79 @@ upload whose work was cut short is not taken for done.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, Claim, DesiredBinding, with_claim, without_claim
+from shared.binding import BindingKey, Claim
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.function import results
 from shared.function.announcing import announce
-from shared.function.fanout import concerned, notify, recipients
+from shared.function.election import with_claim, without_claim
+from shared.function.fanout import ids_of_role, notify, recipients
 from shared.function.recheck import send_recheck
-from shared.function.standing import older_than_live
+from shared.function.settling import settle
+from shared.function.standing import older_than_live, started_over
 from shared.function.turn import write
-from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
+from shared.phrasing import listed
+from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Awaitable, Collection, Iterable
 
+    from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
+    from shared.function.turn import Change
     from shared.ports import BlobContent
     from shared.state.records import InstanceRecord
+    from shared.state.rows import Update
 
 log = logging.getLogger(__name__)
 
-DELETED = "deleted"
-"""Stands in a row's `etag` when the removal of a deleted upload is complete."""
-
-_HOSTS_IN_LOG = 3
-
-_JUDGED_COLUMNS = (
-    *("source_etag", "violations", "hosts", "port", "role", "site"),
-    *("uploaded_at", "counted_from", "noticed_at", "judged_at"),
-    *("subject", "issuer", "dns_names", "fingerprint_sha256", "thumbprint_sha1", "not_before", "not_after"),
-)
-_SERVED_COLUMNS = ("bundle_id", "hosts", "port", "role", "site")
-
-
-def judged_columns(fresh: UploadRecord) -> dict[str, object]:
-    """The columns that follow from the upload alone."""
-    return {name: getattr(fresh, name) for name in _JUDGED_COLUMNS}
-
 
 async def accept(
-    cloud: Cloud, before: UploadRecord, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata
+    cloud: Cloud, before: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
 ) -> UploadRecord:
     """Enter the upload's claims, tell the instances, scrub the password.
 
     Args:
         cloud: What to act on.
         before: The row as it was when this look began.
-        fresh: The row with what was judged now.
+        judged: Puts what was judged now into the row.
         found: The version that was judged.
         metadata: Its metadata.
 
     Raises:
         StaleRevisionError: A later look has begun and finishes the work.
     """
+    fresh = judged(before)
     wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
     released = set(fresh.claims) - wanted
     if wanted - set(fresh.claims):
-        # Entered before the rows are touched, so that whoever finishes after a crash knows what to let go of.
-        await write(cloud, fresh, claims=tuple(sorted(wanted | released)))
-    claim = _claim(fresh)
-    changes = await gather_bounded(
-        [
-            *(_enter(cloud, key, claim, fresh.traceparent) for key in wanted),
-            *(_leave(cloud, key, fresh) for key in released),
-        ]
-    )
+        # Entered before the rows are touched: after a crash it is known what to let go of.
+        claimed = tuple(sorted(wanted | released))
+        await write(cloud, fresh, lambda record: replace(record, claims=claimed))
+    changes = await _change_rows(cloud, fresh, wanted, released)
     instances = await recipients(cloud, wanted | released)
-    # Not by the rows alone: a look that was cut short may have moved them.
-    same = all(getattr(before, column) == getattr(fresh, column) for column in _SERVED_COLUMNS)
-    unchanged = same and not any(change.moved for change in changes)
-    notice = older_than_live(fresh.name, [change.after for change in changes])
-    columns = judged_columns(fresh) | {
-        "violations": (*fresh.violations, notice) if notice else fresh.violations,
-        "claims": tuple(sorted(wanted)),
-        "bundle_id": fresh.bundle_id,
-        "reason": "",
-        "etag": "",
-    }
-    if unchanged and before.status in {UploadStatus.ACCEPTED, UploadStatus.LIVE}:
-        columns["counted_from"] = before.counted_from
-    else:
-        columns |= {
-            "status": UploadStatus.ACCEPTED,
-            "expected": (expected := _ids_of_role(instances, fresh.role)),
-            "live": 0,
-            "total": len(expected),
-            "live_at": None,
-            "fanned_out_at": cloud.now(),
-            "resent": False,
-        }
-    record = await write(cloud, fresh, **columns)
+    told = None if _goes_on(before, fresh, changes) else ids_of_role(instances, fresh.role)
+    notice = older_than_live(fresh.name, [change.after for change in changes if change.after is not None])
+    now = cloud.now()
+
+    def entered(record: UploadRecord) -> UploadRecord:
+        record = replace(judged(record), claims=tuple(sorted(wanted)), reason="", etag="")
+        if notice is not None:
+            record = replace(record, violations=(*record.violations, notice))
+        if told is None:
+            return replace(record, counted_from=before.counted_from)
+        return started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
+
+    record = await write(cloud, fresh, entered)
     await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
     if record.status is UploadStatus.ACCEPTED:
         await announce(cloud, record)
-    log.info(
-        "upload %s: accepted for %s, told %d instance(s)",
-        fresh.name,
-        ", ".join(key.host_port for key in sorted(wanted)[:_HOSTS_IN_LOG])
-        + (", ..." if len(wanted) > _HOSTS_IN_LOG else ""),
-        len(instances),
-    )
+    names = listed([key.host_port for key in sorted(wanted)])
+    log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
     await _settle_all(cloud, before, changes, instances)
     return await complete(cloud, record, found, metadata)
 
@@ -119,29 +87,20 @@ async def accept(
 async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
     """Release everything a deleted upload claimed."""
     now = cloud.now()
-    changes = await gather_bounded(_leave(cloud, key, mine) for key in mine.claims)
+    changes = await _change_rows(cloud, mine, (), mine.claims)
     instances = await recipients(cloud, mine.claims) if mine.claims else []
-    ids = tuple(instance.id for instance in instances)
-    await write(
-        cloud,
-        mine,
-        status=UploadStatus.REMOVED,
-        etag="",
-        reason="",
-        violations=(),
-        expected=ids,
-        live=len(ids),
-        total=len(ids),
-        live_at=None,
-        counted_from=now,
-        fanned_out_at=now,
-        resent=False,
-    )
+    told = tuple(instance.id for instance in instances)
+
+    def removed(record: UploadRecord) -> UploadRecord:
+        record = replace(record, etag="", reason="", violations=())
+        return started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now)
+
+    await write(cloud, mine, removed)
     if mine.claims:
         await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
     log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
     await _settle_all(cloud, mine, changes, instances)
-    return await write(cloud, mine, etag=DELETED)
+    return await write(cloud, mine, lambda record: replace(record, etag=DELETED))
 
 
 async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
@@ -161,18 +120,24 @@ async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metad
             if error.retriable:
                 raise
             log.error("upload %s: its password could not be removed from the metadata: %s", record.name, error)
-    return await write(cloud, record, etag=etag)
+    return await write(cloud, record, lambda current: replace(current, etag=etag))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RowChange:
-    before: DesiredBinding | None
-    after: DesiredBinding
+def moved(change: Update[DesiredBinding]) -> bool:
+    """Whether instances have something to do about a row that was changed."""
+    before, after = change.before, change.after
+    return after is not None and (before is None or before.generation != after.generation)
 
-    @property
-    def moved(self) -> bool:
-        """Whether instances have something to do."""
-        return self.before is None or self.before.generation != self.after.generation
+
+def _goes_on(before: UploadRecord, fresh: UploadRecord, changes: Iterable[Update[DesiredBinding]]) -> bool:
+    """Whether what was served or being installed goes on unchanged, so that the status need not start over."""
+    # Not by the rows alone: a look that was cut short may have moved them.
+    unchanged = _serves(before) == _serves(fresh) and not any(moved(change) for change in changes)
+    return unchanged and before.status in {UploadStatus.ACCEPTED, UploadStatus.LIVE}
+
+
+def _serves(record: UploadRecord) -> tuple[object, ...]:
+    return (record.bundle_id, record.hosts, record.port, record.role, record.site)
 
 
 def _claim(fresh: UploadRecord) -> Claim:
@@ -193,37 +158,30 @@ def _claim(fresh: UploadRecord) -> Claim:
     )
 
 
-async def _enter(cloud: Cloud, key: BindingKey, claim: Claim, traceparent: str) -> _RowChange:
-    now = cloud.now()
-    return await _change(cloud, key, lambda row: with_claim(row, key, claim, now=now, traceparent=traceparent))
-
-
-async def _leave(cloud: Cloud, key: BindingKey, mine: UploadRecord) -> _RowChange:
+async def _change_rows(
+    cloud: Cloud, mine: UploadRecord, wanted: Iterable[BindingKey], released: Iterable[BindingKey]
+) -> list[Update[DesiredBinding]]:
+    """Enter the upload's claim into the rows it wants, and take it out of those it lets go of."""
     now, trace = cloud.now(), mine.traceparent
-    return await _change(
-        cloud, key, lambda row: without_claim(row, key, mine.name, mine.revision, now=now, traceparent=trace)
-    )
+    rows = cloud.state.bindings
 
+    def enter(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
+        claim = _claim(mine)
+        return rows.update(key, lambda row: with_claim(row, key, claim, now=now, traceparent=trace))
 
-async def _change(
-    cloud: Cloud, key: BindingKey, decide: Callable[[DesiredBinding | None], DesiredBinding]
-) -> _RowChange:
-    decisions: list[_RowChange] = []
+    def leave(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
+        return rows.update(
+            key, lambda row: without_claim(row, key, mine.name, mine.revision, now=now, traceparent=trace)
+        )
 
-    def change(row: DesiredBinding | None) -> DesiredBinding:
-        decisions.append(_RowChange(before=row, after=decide(row)))
-        return decisions[-1].after
-
-    await cloud.state.bindings.update(key, change)
-    return decisions[-1]
-
-
-def _ids_of_role(instances: Collection[InstanceRecord], role: str) -> tuple[str, ...]:
-    return tuple(sorted(instance.id for instance in instances if concerned(instance, {role})))
+    return await gather_bounded([*map(enter, wanted), *map(leave, released)])
 
 
 async def _settle_all(
-    cloud: Cloud, before: UploadRecord, changes: Collection[_RowChange], instances: Collection[InstanceRecord]
+    cloud: Cloud,
+    before: UploadRecord,
+    changes: Collection[Update[DesiredBinding]],
+    instances: Collection[InstanceRecord],
 ) -> None:
     """Settle this upload, and those that lost or won a host and port by what was done to it.
 
@@ -232,9 +190,10 @@ async def _settle_all(
     name = before.name
     cut_short = before.revision > 1 and not before.etag
     settled_already = frozenset() if cut_short else frozenset({UploadStatus.SUPERSEDED})
-    winners = {change.after.source for change in changes} - {"", name}
-    losers = {change.before.source for change in changes if change.moved and change.before} - {"", name}
-    others = {claim.source for change in changes for claim in change.after.claims if claim.withdrawn_at is None}
+    rows = [change.after for change in changes if change.after is not None]
+    winners = {row.source for row in rows} - {"", name}
+    losers = {change.before.source for change in changes if moved(change) and change.before} - {"", name}
+    others = {claim.source for row in rows for claim in row.claims if claim.withdrawn_at is None}
     for other in sorted(winners):
         await _taken_over(cloud, other, instances)
     for other in sorted(others - winners - losers - {name}):
@@ -242,7 +201,7 @@ async def _settle_all(
         if record is not None and record.status in SETTLEABLE - settled_already:
             losers.add(other)
     for other in sorted({name} | winners | losers):
-        await results.settle(cloud, other)
+        await settle(cloud, other)
 
 
 async def _taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRecord]) -> None:
@@ -252,15 +211,10 @@ async def _taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRec
     def change(record: UploadRecord | None) -> UploadRecord | None:
         if record is None or record.status is not UploadStatus.SUPERSEDED:
             return record
+        told = ids_of_role(instances, record.role)
+        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
         return replace(
-            record,
-            status=UploadStatus.ACCEPTED,
-            violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE),
-            expected=_ids_of_role(instances, record.role),
-            counted_from=now,
-            fanned_out_at=now,
-            resent=False,
-            live_at=None,
+            record, violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE)
         )
 
     await cloud.state.uploads.update(name, change)

@@ -1,4 +1,4 @@
-"""Everything a use case acts on, in one value; the composition roots fill it with edges, the tests with fakes."""
+"""Everything a use case acts on, in one value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warnings before a certificate ends: which one is due; the sweep gives them."""
+"""Warnings before a certificate ends: which one is due, and giving it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
-from shared.function import results
-from shared.function.announcing import enqueue
-from shared.function.outgoing import EventType
+from shared.function.outbox import enqueue
+from shared.function.settling import settle
+from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ Desired = Mapping[BindingKey, DesiredBinding]
 _NO_ROWS: Desired = {}
 
 
-async def desired_rows(cloud: Cloud, records: Iterable[UploadRecord]) -> Desired:
+async def rows_in_place(cloud: Cloud, records: Iterable[UploadRecord]) -> Desired:
     """Read the desired rows, if any of these uploads needs them to be told what is served of it."""
     if not any(record.claims and record.status in _IN_PLACE for record in records):
         return {}
     return {known.value.key: known.value async for known in cloud.state.bindings.all()}
 
 
-def served(record: UploadRecord, rows: Desired) -> UploadRecord | None:
+def _certificate_in_place(record: UploadRecord, rows: Desired) -> UploadRecord | None:
     """Describe an upload by the certificate that is served of it, or should be; None when none is.
 
     What was judged last is in the row; what is in place while that is rejected, waits or is scheduled, only the claims
@@ -79,7 +79,7 @@ def warning_due(record: UploadRecord, now: datetime, rows: Desired = _NO_ROWS) -
 
     Only the nearest one: a certificate uploaded with five days left is warned about once, not for 30, 14 and 7 days.
     """
-    certificate = served(record, rows)
+    certificate = _certificate_in_place(record, rows)
     if certificate is None or certificate.not_after is None:
         return None
     left = certificate.not_after - now
@@ -100,30 +100,27 @@ async def warn(cloud: Cloud, record: UploadRecord, rows: Desired = _NO_ROWS) -> 
     Args:
         cloud: Where it is given.
         record: The upload.
-        rows: What `desired_rows` read.
+        rows: What `rows_in_place` read.
     """
     due = warning_due(record, cloud.now(), rows)
     if due is None:
         return False
     # What is to be told comes before it is marked as given: doubled is allowed, lost is not.
     if due == ON_EXPIRY:
-        await results.settle(cloud, record.name)
+        await settle(cloud, record.name)
         record = await cloud.state.uploads.get(record.name) or record
-    certificate = served(record, rows)
+    certificate = _certificate_in_place(record, rows)
     if certificate is None or warning_due(record, cloud.now(), rows) != due:
         return False  # replaced meanwhile; the next sweep sees what is served then
     if cloud.topic is not None:
         await enqueue(cloud, certificate, EventType.EXPIRING, event_id=_event_id(certificate, due))
-    given = False
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        nonlocal given
-        given = current is not None and warning_due(current, cloud.now(), rows) == due
-        if current is None or not given:
-            return current
+        if current is None or warning_due(current, cloud.now(), rows) != due:
+            return None
         return replace(current, warned_days=due, warned_of=certificate.fingerprint_sha256)
 
-    await cloud.state.uploads.update(record.name, change)
+    given = (await cloud.state.uploads.update(record.name, change)).changed
     if given:
         when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
         which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"

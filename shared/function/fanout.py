@@ -1,22 +1,22 @@
-"""Telling the registered instances which desired rows changed; what an instance does about it is its agent's."""
+"""Telling the registered instances which desired rows changed."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, BindingKey
+from shared.binding import BindingKey, concerns
 from shared.bounded import gather_bounded
 from shared.errors import MissingError
 from shared.messages import BindingsChanged, encode, split_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from shared.function.cloud import Cloud
     from shared.state.records import InstanceRecord
 
 HINT_TTL_S = 3600
-"""A hint nobody took within the hour is worthless: agents reconcile every five minutes and whenever they start."""
+"""A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
 
 async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:
@@ -26,7 +26,13 @@ async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[Instanc
     """
     roles = {key.role for key in keys}
     found = [known.value async for known in cloud.state.instances.all()]
-    return sorted((i for i in found if not i.stopped and concerned(i, roles)), key=lambda instance: instance.id)
+    mine = (i for i in found if not i.stopped and any(concerns(role, i.role) for role in roles))
+    return sorted(mine, key=lambda instance: instance.id)
+
+
+def ids_of_role(instances: Iterable[InstanceRecord], role: str) -> tuple[str, ...]:
+    """The ids of those that rows of this role are for, in order."""
+    return tuple(sorted(instance.id for instance in instances if concerns(role, instance.role)))
 
 
 async def notify(
@@ -41,16 +47,11 @@ async def notify(
 
 
 async def _tell(cloud: Cloud, instance: InstanceRecord, keys: Collection[BindingKey], traceparent: str) -> None:
-    mine = tuple(sorted(key for key in keys if key.role in {ANY_ROLE, instance.role}))
+    mine = tuple(sorted(key for key in keys if concerns(key.role, instance.role)))
     if not mine:
         return
     for part in split_changes(BindingsChanged(bindings=mine, traceparent=traceparent)):
         try:
             await cloud.queues.send(instance.queue, encode(part), ttl_s=HINT_TTL_S)
         except MissingError:
-            return  # reaped meanwhile: if it returns it registers anew and reads every row
-
-
-def concerned(instance: InstanceRecord, roles: Collection[str]) -> bool:
-    """Whether rows of any of these roles are for this instance."""
-    return ANY_ROLE in roles or instance.role in roles
+            return  # reaped meanwhile: if it returns it registers again and reads every row

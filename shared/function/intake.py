@@ -1,4 +1,4 @@
-"""Handling an upload or a deletion, from event to fan-out; the same steps whoever noticed it: event, recheck or sweep.
+"""Handling an upload or a deletion, from event to fan-out; event, recheck and sweep take the same steps.
 
 Whatever an event says, what is acted on is the blob as it is now. Overlapping looks at one upload are put in order by
 its row's `revision`: a look first takes the next revision, then reads the blob, and every later write of it gives way
@@ -7,55 +7,34 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import StaleRevisionError
 from shared.bounded import gather_bounded
 from shared.bundle import bundle_id
 from shared.errors import CertcastError
-from shared.function import results
-from shared.function.claiming import DELETED, accept, complete, judged_columns, withdraw
-from shared.function.judging import judge, lacks_password
+from shared.function.announcing import tell
+from shared.function.blob_event import Notice
+from shared.function.claiming import accept, complete, withdraw
+from shared.function.election import StaleRevisionError
+from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.turn import take_turn, write
 from shared.messages import RecheckUpload, new_traceparent
-from shared.state.records import UploadRecord, UploadStatus
+from shared.state.records import DELETED, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.function.cloud import Cloud
-    from shared.ports import BlobContent
+    from shared.function.turn import Change
+    from shared.ports import BlobContent, CertificateSource
     from shared.upload import UploadMetadata
-    from shared.validation.judge import Judgement
 
 log = logging.getLogger(__name__)
 
-EVENT_BELONGS = timedelta(seconds=5)
-"""An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
-
 _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """Why an upload is being looked at.
-
-    Attributes:
-        name: Blob name.
-        etag: The version the event was about; empty when unknown.
-        at: When that happened, by the storage account's clock; None when unknown.
-        deletion: Whether the event was about a deletion.
-        traceparent: W3C trace context to go on with; a new trace begins when empty.
-    """
-
-    name: str
-    etag: str = ""
-    at: datetime | None = None
-    deletion: bool = False
-    traceparent: str = ""
 
 
 async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -76,11 +55,11 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return known
     if known is None and not notice.etag and await source.version(notice.name) is None:
         return None
-    if known is not None and await _is_done(cloud, known, notice):
+    if known is not None and await _is_done(known, notice, source, cloud.now()):
         return known
-    notice = replace(notice, traceparent=notice.traceparent or new_traceparent())
     try:
-        return await _look(cloud, await take_turn(cloud, notice.name, traceparent=notice.traceparent), notice)
+        mine = await take_turn(cloud, notice.name, traceparent=notice.traceparent or new_traceparent())
+        return await _look(cloud, mine, notice, source)
     except StaleRevisionError:
         log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
         return await cloud.state.uploads.get(notice.name)
@@ -118,13 +97,12 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     return record
 
 
-async def _is_done(cloud: Cloud, known: UploadRecord, notice: Notice) -> bool:
-    if not known.etag or falls_due(known, cloud.now()):
+async def _is_done(known: UploadRecord, notice: Notice, source: CertificateSource, now: datetime) -> bool:
+    if not known.etag or falls_due(known, now):
         return False
     if notice.etag and not notice.deletion:
         return notice.etag in {known.etag, known.source_etag}
-    source = cloud.source_of(notice.name)
-    version = None if source is None else await source.version(notice.name)
+    version = await source.version(notice.name)
     return known.etag == (DELETED if version is None else version.etag)
 
 
@@ -133,124 +111,57 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
     return known.status is UploadStatus.SCHEDULED and known.not_before is not None and known.not_before <= now
 
 
-async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice) -> UploadRecord:
+async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: CertificateSource) -> UploadRecord:
     noticed_at = cloud.now()
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
-    source = cloud.source_of(notice.name)
-    found = None if source is None else await source.read(notice.name, max_bytes=limit)
+    found = await source.read(notice.name, max_bytes=limit)
     if found is None:
         return await withdraw(cloud, mine)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
         return mine
     metadata, judgement = await judge(cloud, found)
-    uploaded_at = _upload_time(mine, found, notice)
-    fresh = replace(
-        mine,
-        source_etag=_judged_version(mine, found, metadata, judgement),
-        violations=judgement.violations,
-        reason="",
-        hosts=judgement.hosts,
-        port=judgement.port,
-        role=judgement.role,
-        site=judgement.site,
-        uploaded_at=uploaded_at,
-        counted_from=_counted_from(mine, found, uploaded_at),
-        noticed_at=noticed_at,
-        judged_at=cloud.now(),
-    )
+    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
     bundle = judgement.bundle
-    if bundle is not None:
-        fresh = replace(
-            fresh,
-            subject=bundle.subject,
-            issuer=bundle.issuer,
-            dns_names=bundle.dns_names,
-            fingerprint_sha256=bundle.fingerprint_sha256,
-            thumbprint_sha1=bundle.thumbprint_sha1,
-            not_before=bundle.not_before,
-            not_after=bundle.not_after,
-            counted_from=max(fresh.counted_from or uploaded_at, bundle.not_before),
-        )
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, fresh, waits=lacks_password(metadata, judgement))
-    fresh = replace(fresh, bundle_id=bundle_id(bundle, found.content))
-    await cloud.bundles.seal(fresh.bundle_id, bundle.to_pem())
+        return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
+    sealed_as = bundle_id(bundle, found.content)
+    await cloud.bundles.seal(sealed_as, bundle.to_pem())
+
+    def judged(record: UploadRecord) -> UploadRecord:
+        return replace(verdict(record), bundle_id=sealed_as)
+
     if judgement.scheduled:
-        return await _schedule(cloud, fresh, found, metadata)
-    return await accept(cloud, mine, fresh, found, metadata)
+        return await _schedule(cloud, mine, judged, found, metadata)
+    return await accept(cloud, mine, judged, found, metadata)
 
 
-def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judgement) -> str:
-    """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
-    ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
-    same = all(getattr(judgement, column) == getattr(mine, column) for column in ("hosts", "port", "role", "site"))
-    return mine.source_etag if ours and same and _is_known(mine, found) else found.version.etag
-
-
-def _upload_time(mine: UploadRecord, found: BlobContent, notice: Notice) -> datetime:
-    """When this content was uploaded: editing metadata is not uploading, and must not win an election."""
-    if _is_known(mine, found) and mine.uploaded_at is not None:
-        return mine.uploaded_at
-    modified = found.version.last_modified
-    if notice.at is not None and notice.etag == found.version.etag and abs(notice.at - modified) < EVENT_BELONGS:
-        return notice.at
-    return modified
-
-
-def _counted_from(mine: UploadRecord, found: BlobContent, uploaded_at: datetime) -> datetime:
-    """What `seconds_to_live` counts from: the upload, or the edit of the metadata of what had been done with."""
-    if not _is_known(mine, found):
-        return uploaded_at
-    return found.version.last_modified if mine.etag else mine.counted_from or uploaded_at
-
-
-def _is_known(mine: UploadRecord, found: BlobContent) -> bool:
-    """Whether the content is that which was accepted last."""
-    same = mine.bundle_id.endswith(f"/{hashlib.sha256(found.content).hexdigest()}")
-    return same and mine.status is not UploadStatus.REMOVED
-
-
-async def _turn_down(cloud: Cloud, fresh: UploadRecord, *, waits: bool) -> UploadRecord:
+async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
-    reason = ""
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in fresh.claims)
-    if any(row is not None and row.source == fresh.name for row in rows):
-        codes = ", ".join(violation.code.value for violation in fresh.violations)
-        reason = f"{codes}; the certificate accepted before under this name stays in place"
-    record = await write(
-        cloud,
-        fresh,
-        status=status,
-        etag="",
-        reason=reason,
-        live=0,
-        total=0,
-        live_at=None,
-        **judged_columns(fresh),
-    )
-    log.info("upload %s: %s (%s)", fresh.name, status.value, ", ".join(v.code.value for v in fresh.violations))
+    fresh = judged(mine)
+    codes = ", ".join(violation.code.value for violation in fresh.violations)
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    in_place = any(row is not None and row.source == mine.name for row in rows)
+    reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
+    record = await write(cloud, mine, lambda record: _unserved(judged(record), status, reason))
+    log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
-        await send_recheck(cloud, fresh.name, attempt=0, traceparent=fresh.traceparent)
-    await results.tell(cloud, fresh.name)
-    return await write(cloud, record, etag=fresh.source_etag)
+        await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
+    await tell(cloud, mine.name)
+    return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
 
 
-async def _schedule(cloud: Cloud, fresh: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
+async def _schedule(
+    cloud: Cloud, mine: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
+) -> UploadRecord:
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
-    start = fresh.not_before or cloud.now()
-    record = await write(
-        cloud,
-        fresh,
-        status=UploadStatus.SCHEDULED,
-        etag="",
-        reason=f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then",
-        live=0,
-        total=0,
-        live_at=None,
-        bundle_id=fresh.bundle_id,
-        **judged_columns(fresh),
-    )
-    await send_when_due(cloud, fresh)
-    log.info("upload %s: scheduled for %s", fresh.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    await results.tell(cloud, fresh.name)
+    start = judged(mine).not_before or cloud.now()
+    reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
+    record = await write(cloud, mine, lambda record: _unserved(judged(record), UploadStatus.SCHEDULED, reason))
+    await send_when_due(cloud, record)
+    log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
+    await tell(cloud, mine.name)
     return await complete(cloud, record, found, metadata)
+
+
+def _unserved(record: UploadRecord, status: UploadStatus, reason: str) -> UploadRecord:
+    return replace(record, status=status, etag="", reason=reason, live=0, total=0, live_at=None)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from shared.bounded import Delays
 from shared.messages import RECHECK_QUEUE, RecheckUpload, encode
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.records import UploadRecord
 
-RECHECK_DELAYS_S = (2, 5, 10, 30)
-"""Delays before an upload without a password is looked at again; the last one repeats."""
+RECHECK_DELAYS = Delays((2, 5, 10, 30))
+"""Waits before an upload without a password is looked at again."""
 RECHECK_FOR_S = 900
 """After this long only the sweep looks at it again."""
 LONGEST_DELAY = timedelta(days=6)
@@ -21,10 +22,8 @@ LONGEST_DELAY = timedelta(days=6)
 
 def recheck_delay_s(attempt: int) -> float | None:
     """Seconds to wait before look number `attempt`; None when it is the sweep's turn."""
-    delays = [*RECHECK_DELAYS_S]
-    while len(delays) <= attempt:
-        delays.append(delays[-1])
-    return None if sum(delays[:attempt]) >= RECHECK_FOR_S else float(delays[attempt])
+    waited_s = sum(RECHECK_DELAYS[earlier] for earlier in range(attempt))
+    return None if waited_s >= RECHECK_FOR_S else RECHECK_DELAYS[attempt]
 
 
 async def send_recheck(cloud: Cloud, name: str, *, attempt: int, traceparent: str = "") -> None:

@@ -1,26 +1,28 @@
-"""Installing an accepted upload once more on every instance, for whoever changed something by hand on a machine."""
+"""Installing an accepted upload once more on every instance, after something was changed by hand on a machine."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, DesiredBinding, redeployed
 from shared.bounded import gather_bounded
 from shared.errors import MissingError
-from shared.function import results
+from shared.function.election import redeployed
 from shared.function.fanout import notify, recipients
+from shared.function.settling import settle
+from shared.function.standing import started_over
 from shared.messages import new_traceparent
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
+    from shared.binding import BindingKey, DesiredBinding
     from shared.function.cloud import Cloud
 
 
 async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
-    """Seal what the upload serves anew, raise the generation of every row it won, and tell the instances.
+    """Seal again what the upload serves, raise the generation of every row it won, and tell the instances.
 
-    Sealing anew puts its bundles, those that wait behind another upload's too, under the key that seals now.
+    Sealing again puts its bundles, those that wait behind another upload's too, under the key that seals now.
 
     Returns:
         The rows; empty when the upload is unknown or serves nothing.
@@ -39,31 +41,22 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
             return None
         return redeployed(row, now=now, traceparent=traceparent)
 
-    rows = await gather_bounded(cloud.state.bindings.update(key, again) for key in record.claims)
-    keys = tuple(row.key for row in rows if row is not None and row.source == name)
+    updates = await gather_bounded(cloud.state.bindings.update(key, again) for key in record.claims)
+    keys = tuple(update.after.key for update in updates if update.after is not None and update.after.source == name)
     if not keys:
         return ()
     instances = await recipients(cloud, keys)
+    told = [instance.id for instance in instances]
 
     def start_over(current: UploadRecord | None) -> UploadRecord | None:
         if current is None or current.status not in SETTLEABLE or current.status is UploadStatus.REMOVED:
             return None
-        return replace(
-            current,
-            status=UploadStatus.ACCEPTED,
-            expected=tuple(instance.id for instance in instances),
-            live=0,
-            total=len(instances),
-            live_at=None,
-            counted_from=now,
-            fanned_out_at=now,
-            resent=False,
-            announced="",
-        )
+        again = started_over(current, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
+        return replace(again, announced="")
 
     await cloud.state.uploads.update(name, start_over)
     await notify(cloud, instances, keys, traceparent=traceparent)
-    await results.settle(cloud, name)
+    await settle(cloud, name)
     return keys
 
 
@@ -75,5 +68,5 @@ async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
         try:
             pem = await cloud.bundles.open(bundle_id)
         except MissingError:
-            continue  # whoever is to serve it will say so
+            continue  # the agent that is to serve it will say so
         await cloud.bundles.seal(bundle_id, pem)

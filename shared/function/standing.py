@@ -1,4 +1,4 @@
-"""How far an upload is served, derived from the desired rows and the instances' reports; nothing is read here."""
+"""How far an upload is served, derived from the desired rows and the instances' reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
@@ -29,7 +29,7 @@ class Standing:
         status: The status that follows.
         live: Instances that serve all of it.
         total: Instances that are waited for.
-        reason: The first failure, or why nobody serves it.
+        reason: The first failure, or why no instance serves it.
     """
 
     status: UploadStatus
@@ -55,7 +55,7 @@ def removal_standing(
     behind = [
         name
         for name in sorted(awaited)
-        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if _concerns(row, roles[name]))
+        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if concerns(row.role, roles[name]))
     ]
     reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
     return Standing(
@@ -85,22 +85,7 @@ def upload_standing(
     won = [row for row in rows if row.source == record.name]
     if not won:
         return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
-    live: list[str] = []
-    failed: list[str] = []
-    pending: list[str] = []
-    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in roles)}):
-        all_mine = [(row, reports[row.key].get(name)) for row in won if _concerns(row, roles[name])]
-        mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
-        if not mine:
-            continue
-        if all(_caught_up(row, report) and not _failed(report) for row, report in mine):
-            live.append(name)
-        elif name not in awaited:
-            continue  # it joined later or went silent: counted once it has proved everything, waited for never
-        elif any(_caught_up(row, report) and _failed(report) for row, report in mine):
-            failed.append(name)
-        else:
-            pending.append(name)
+    live, failed, pending = _sorted_out(won, reports, awaited, roles)
     reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
     if overdue and pending:
         minutes = GIVE_UP_AFTER.total_seconds() / 60
@@ -116,16 +101,38 @@ def upload_standing(
     )
 
 
+def _sorted_out(
+    won: Sequence[DesiredBinding],
+    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
+    awaited: Collection[str],
+    roles: Mapping[str, str],
+) -> tuple[list[str], list[str], list[str]]:
+    """The instances that have proved all of these rows, those that failed, and those that are waited for."""
+    live: list[str] = []
+    failed: list[str] = []
+    pending: list[str] = []
+    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in roles)}):
+        all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, roles[name])]
+        mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
+        if not mine:
+            continue
+        if all(_caught_up(row, report) and not _failed(report) for row, report in mine):
+            live.append(name)
+        elif name not in awaited:
+            continue  # it joined later or went silent: counted once it has proved everything, waited for never
+        elif any(_caught_up(row, report) and _failed(report) for row, report in mine):
+            failed.append(name)
+        else:
+            pending.append(name)
+    return live, failed, pending
+
+
 def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
     if pending or not (live or failed):
         return UploadStatus.ACCEPTED
     if not failed:
         return UploadStatus.LIVE
     return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
-
-
-def _concerns(row: DesiredBinding, role: str) -> bool:
-    return row.role in {ANY_ROLE, role}
 
 
 def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:
@@ -162,7 +169,7 @@ def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
 
 
 def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
-    """Explain to whoever uploaded last year's file why it is not served."""
+    """Explain to the uploader of last year's file why it is not served."""
     for row in rows:
         mine = row.claim_of(name)
         winner = row.claim_of(row.source) if row.source else None
@@ -177,6 +184,31 @@ def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | No
             "really meant to be served.",
         )
     return None
+
+
+def started_over(
+    record: UploadRecord, status: UploadStatus, told: Sequence[str], *, now: datetime, counted_from: datetime | None
+) -> UploadRecord:
+    """Let an upload's status start over: the instances are told what is to be done.
+
+    Args:
+        record: The upload.
+        status: `accepted`, or `removed`, where `live` counts down from all that were told.
+        told: Ids of the instances.
+        now: When they are told.
+        counted_from: What `seconds_to_live` counts from.
+    """
+    return replace(
+        record,
+        status=status,
+        expected=tuple(told),
+        live=len(told) if status is UploadStatus.REMOVED else 0,
+        total=len(told),
+        live_at=None,
+        counted_from=counted_from,
+        fanned_out_at=now,
+        resent=False,
+    )
 
 
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
@@ -196,4 +228,4 @@ def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRe
 def _expired(record: UploadRecord, now: datetime) -> str:
     if record.not_after is None or record.not_after > now:
         return ""
-    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, for want of a renewal: upload one"
+    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, as there is no renewal: upload one"

@@ -1,4 +1,4 @@
-"""The status API's answers, as plain values; the HTTP triggers in function_app.py only pass them on."""
+"""The status API's answers, as plain values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from shared.bounded import gather_bounded
 from shared.errors import CertcastError
 from shared.function.redeploy import redeploy
 from shared.state.document import installation_document, is_gone, status_document, upload_document
-from shared.state.records import installation_partition
 from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
-    from shared.state.records import InstallationRecord, UploadRecord
+    from shared.state.records import UploadRecord
 
 _HEALTH_ROW = "healthz"
 _WRITTEN_SLASH = re.compile("%2f", re.IGNORECASE)
@@ -57,7 +56,7 @@ async def certificate(cloud: Cloud, name: str) -> Answer:
     record = await _named(cloud, name)
     if record is None:
         return _unknown(name)
-    reports = await gather_bounded(_reports(cloud, key.host, key.port) for key in record.claims)
+    reports = await gather_bounded(cloud.state.reports_on(key.host, key.port) for key in record.claims)
     installations = [installation_document(report) for found in reports for report in found]
     return Answer(status=HTTPStatus.OK, document=upload_document(record) | {"installations": installations})
 
@@ -109,10 +108,6 @@ async def _named(cloud: Cloud, name: str) -> UploadRecord | None:
         if 0 < len(candidate) <= MAX_NAME_CHARS and (record := await cloud.state.uploads.get(candidate)) is not None:
             return record
     return None
-
-
-async def _reports(cloud: Cloud, host: str, port: int) -> list[InstallationRecord]:
-    return [known.value async for known in cloud.state.installations.all(installation_partition(host, port))]
 
 
 def _unknown(name: str) -> Answer:

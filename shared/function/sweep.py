@@ -12,30 +12,28 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import CertcastError, ConflictError
-from shared.function import results
-from shared.function.announcing import announce
-from shared.function.claiming import DELETED
-from shared.function.expiry import desired_rows, warn, warning_due
+from shared.errors import CertcastError
+from shared.function.announcing import announce, is_announced
+from shared.function.blob_event import Notice
+from shared.function.expiry import rows_in_place, warn, warning_due
 from shared.function.fanout import notify
-from shared.function.intake import Notice, falls_due, look_at
-from shared.function.outgoing import announcement
-from shared.state.records import REAP_AFTER, UploadRecord, UploadStatus, installation_partition
-from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name, scheme_of
+from shared.function.forgetting import forget_bindings, forget_bundles, forget_uploads, unless_changed
+from shared.function.intake import falls_due, look_at
+from shared.function.settling import settle
+from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus
+from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 
     from shared.function.cloud import Cloud
     from shared.ports import BlobVersion
 
+    _Step = Callable[[Cloud, "SweepReport"], Awaitable[None]]
+
 log = logging.getLogger(__name__)
 
 LOOKS_AT_ONCE = 8
-TOMBSTONE_KEEP = timedelta(days=30)
-"""How long a removed binding is remembered, so that an instance that was off learns of it."""
-BUNDLE_KEEP = timedelta(days=1)
-"""A bundle sealed more recently may belong to an upload whose rows are being written."""
 RESEND_AFTER = timedelta(minutes=2)
 """Instances that have not reported by then are told once more."""
 
@@ -137,10 +135,10 @@ async def _reap(cloud: Cloud, report: SweepReport) -> None:
         if now - known.written_at < REAP_AFTER:
             continue
         instance = known.value
-        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers anew.
+        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
         await cloud.queues.delete(instance.queue)
         await cloud.queues.delete(f"{instance.queue}-poison")
-        await _unless_changed(cloud.state.instances.remove(instance.id, known))
+        await unless_changed(cloud.state.instances.remove(instance.id, known))
         report.reaped.append(instance.id)
         log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance.id, known.written_at)
 
@@ -158,7 +156,7 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
         age = now - (record.fanned_out_at or now)
         if age >= RESEND_AFTER and not record.resent:
             await _tell_again(cloud, record)
-        await results.settle(cloud, record.name)
+        await settle(cloud, record.name)
         report.settled.append(record.name)
 
 
@@ -166,11 +164,11 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
     """Warn of certificates that end soon, and announce what a crash kept from being announced."""
     now = cloud.now()
     records = [known.value async for known in cloud.state.uploads.all()]
-    rows = await desired_rows(cloud, records)
+    rows = await rows_in_place(cloud, records)
     for record in records:
         if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
             report.warned.append(record.name)
-        if cloud.topic is not None and record.etag and record.announced != announcement(record):
+        if cloud.topic is not None and record.etag and not is_announced(record):
             await announce(cloud, record)
 
 
@@ -200,59 +198,12 @@ async def _tell_again(cloud: Cloud, record: UploadRecord) -> None:
     await cloud.state.uploads.update(record.name, change)
 
 
-async def _forget_bindings(cloud: Cloud, report: SweepReport) -> None:
-    """Delete removal marks older than 30 days, with what the instances reported about them."""
-    now = cloud.now()
-    async for known in cloud.state.bindings.all():
-        row = known.value
-        if row.present or now - row.changed_at < TOMBSTONE_KEEP:
-            continue
-        async for entry in cloud.state.installations.all(installation_partition(row.host, row.port)):
-            if entry.value.role == row.role:
-                key = (row.host, row.port, entry.value.instance)
-                await _unless_changed(cloud.state.installations.remove(key, entry))
-        report.forgotten += await _unless_changed(cloud.state.bindings.remove(row.key, known))
+def _forgetting(forget: Callable[[Cloud], AsyncIterator[bool]]) -> _Step:
+    async def step(cloud: Cloud, report: SweepReport) -> None:
+        async for done in forget(cloud):
+            report.forgotten += done
 
-
-async def _forget_uploads(cloud: Cloud, report: SweepReport) -> None:
-    """Delete the rows of uploads that were removed more than 30 days ago."""
-    now = cloud.now()
-    async for known in cloud.state.uploads.all():
-        record = known.value
-        over = record.status is UploadStatus.REMOVED and record.etag == DELETED
-        if over and now - (record.fanned_out_at or now) >= TOMBSTONE_KEEP:
-            report.forgotten += await _unless_changed(cloud.state.uploads.remove(record.name, known))
-
-
-async def _forget_bundles(cloud: Cloud, report: SweepReport) -> None:
-    """Delete bundles that no claim and no upload names, and that nobody sealed within the last day."""
-    now = cloud.now()
-    # Listed before what refers to them is read: a bundle that is claimed in between is either younger or sealed again.
-    old = [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]
-    if not old:
-        return
-    named: set[str] = set()
-    async for known in cloud.state.bindings.all():
-        row = known.value
-        named |= {claim.bundle_id for claim in row.claims}
-        named.add(row.bundle_id)
-    async for upload in cloud.state.uploads.all():
-        if upload.value.status is not UploadStatus.REMOVED:
-            named.add(upload.value.bundle_id)
-    async for blob in cloud.uploads.each():
-        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
-        named |= {value for key, value in blob.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
-    for bundle in old:
-        if bundle.bundle_id not in named:
-            report.forgotten += await _unless_changed(cloud.bundles.delete(bundle))
-
-
-async def _unless_changed(deletion: Awaitable[None]) -> bool:
-    try:
-        await deletion
-    except ConflictError:
-        return False  # it is in use again; the next sweep sees it as it is then
-    return True
+    return step
 
 
 _STEPS = (
@@ -260,7 +211,7 @@ _STEPS = (
     _reap,
     _find_unsettled,
     _warn_and_announce,
-    _forget_bindings,
-    _forget_uploads,
-    _forget_bundles,
+    _forgetting(forget_bindings),
+    _forgetting(forget_uploads),
+    _forgetting(forget_bundles),
 )

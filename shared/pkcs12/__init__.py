@@ -1,1 +1,1 @@
-"""PKCS#12 files that nobody vouches for, opened layer by layer with the cost of each known first."""
+"""PKCS#12 files from untrusted senders, opened layer by layer with the cost of each known first."""

@@ -1,4 +1,4 @@
-"""A bounded reader of BER and DER, as much of it as PKCS#12 needs; what the elements mean is not known here.
+"""A bounded reader of BER and DER, as much of it as PKCS#12 needs.
 
 The library's own parsers start key derivations while they read, so the counts must be read before they see the file.
 """

@@ -1,10 +1,11 @@
-"""Opening a PKCS#12 file that nobody vouches for (RFC 7292): its keys and certificates as DER, within a bounded cost.
+"""Opening an untrusted PKCS#12 file (RFC 7292): its keys and certificates as DER, within a bounded cost.
 
 Why not `cryptography`'s `load_pkcs12`, which hands the whole file to OpenSSL: how long a file takes to open is its
 sender's choice, up to 2^31 iterations per layer. The counts of the outer layers can be read beforehand, but a
 key hidden inside an encrypted layer carries a count that shows only once that layer is decrypted, and OpenSSL decrypts
-both in one call that nobody can interrupt. So the layers are opened here one by one, each only after its count has been
-added to the bill. That also yields every key of a file (OpenSSL returns the first) and keeps hostile ASN.1 out of C.
+both in one call without a way to interrupt it. So the layers are opened here one by one, each only after its count has
+been added to the bill. That also yields every key of a file, where OpenSSL returns the first, and keeps hostile ASN.1
+out of C.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys from passwords, with what each costs known beforehand; what is decrypted with them is pbe.py's.
+"""Keys from passwords, with what each costs known beforehand.
 
 The derivations are hashlib's. Only that of RFC 7292 appendix B, which no library offers by itself, is written out here.
 """

@@ -1,23 +1,17 @@
-"""Loading one private key that nobody vouches for, within bounds; whether it is fit to serve is judged elsewhere."""
+"""Loading one untrusted private key, within bounds."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from shared.pkcs12.asn1 import INTEGER, OID, SEQUENCE, read
 
-PrivateKey = (
-    rsa.RSAPrivateKey
-    | ec.EllipticCurvePrivateKey
-    | ed25519.Ed25519PrivateKey
-    | ed448.Ed448PrivateKey
-    | dsa.DSAPrivateKey
-)
-"""What a PFX may hold; validation lets only RSA and the NIST curves of EC pass."""
+if TYPE_CHECKING:
+    from shared.bundle import PrivateKey
 
 MAX_RSA_BITS = 8192
 """Checking a longer RSA key takes minutes, and no browser or public CA has a use for one."""

@@ -1,4 +1,4 @@
-"""Password-based keys and decryption of PKCS#12 layers, with their cost known first; the file's layout is pkcs12.py's.
+"""Password-based keys and decryption of PKCS#12 layers, with their cost known first.
 
 The ciphers are `cryptography`'s, except for RC2, of which it has only half.
 """

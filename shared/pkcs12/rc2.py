@@ -1,4 +1,4 @@
-"""RC2 decryption, for certificates in PFX files of old Windows and OpenSSL; nothing else may use so weak a cipher.
+"""RC2 decryption of the certificates in PFX files of old Windows and OpenSSL; nothing else may use so weak a cipher.
 
 `cryptography` has RC2 with 128-bit keys only, while those files use 40 bits. Only certificates, which are public, are
 ever hidden this way by any known program.
@@ -43,7 +43,7 @@ def decrypt_cbc(key: bytes, iv: bytes, data: bytes) -> bytes:
 
 
 def _expand(key: bytes) -> tuple[int, ...]:
-    """RFC 2268 section 2, for an effective key length of all the key's bits."""
+    """RFC 2268 section 2, with an effective key length of all the key's bits."""
     octets = bytearray(key)
     for i in range(len(key), _SCHEDULE_BYTES):
         octets.append(_PI[(octets[i - 1] + octets[i - len(key)]) & 0xFF])

@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING
 
 from shared.errors import UnavailableError
 from shared.ports import BlobContent, BlobVersion
-from shared.upload import is_certificate_name
+from shared.upload import FOLDER_SCHEME, is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SCHEME = "folder"
-
 
 def upload_name(path: Path) -> str:
     """Name a file as an upload: `folder://<file name>`."""
-    return f"{SCHEME}://{path.name}"
+    return f"{FOLDER_SCHEME}://{path.name}"
 
 
 class FolderCertificates:
-    """The PFX files of one folder, not of its subfolders.
+    """The PFX files of one folder, not of its subfolders, as `shared.ports.CertificateSource`.
 
     Args:
         folder: Where they are. `<name>.json` holds the metadata as one object of texts (`{"HostHeader": "..."}`).
@@ -35,16 +33,13 @@ class FolderCertificates:
         self._folder = folder
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a file and its metadata."""
         found = await asyncio.to_thread(self._read, name, 0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read a file and its metadata."""
         return await asyncio.to_thread(self._read, name, max_bytes)
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the files."""
         for path in await asyncio.to_thread(self._files):
             version = await self.version(upload_name(path))
             if version is not None:
@@ -57,7 +52,7 @@ class FolderCertificates:
             raise UnavailableError(f"folder {self._folder} cannot be read: {error.strerror}") from None
 
     def _read(self, name: str, max_bytes: int) -> BlobContent | None:
-        file_name = name.removeprefix(f"{SCHEME}://")
+        file_name = name.removeprefix(f"{FOLDER_SCHEME}://")
         # Only a plain file name reaches the file system: the name may come from a message.
         if file_name != Path(file_name).name or "\0" in file_name or not is_certificate_name(file_name):
             return None

@@ -7,19 +7,18 @@ import binascii
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
-from azure.keyvault.secrets.aio import SecretClient
 
 from shared.azure.errors import translated
+from shared.azure.secrets import SecretClients
 from shared.errors import MissingError
 from shared.ports import BlobContent, BlobVersion
+from shared.upload import KEY_VAULT_SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.keyvault.secrets import SecretProperties
-
-SCHEME = "keyvault"
 
 # The SDK's ten would take minutes; the next sweep asks again.
 _RETRIES = 3
@@ -29,9 +28,9 @@ _RETRIES = 3
 PFX_CONTENT_TYPE = "application/x-pkcs12"
 
 
-def upload_name(vault: str, name: str) -> str:
+def _upload_name(vault: str, name: str) -> str:
     """Name a vault's certificate as an upload: `keyvault://<vault>/<name>`."""
-    return f"{SCHEME}://{vault.lower()}/{name.lower()}"
+    return f"{KEY_VAULT_SCHEME}://{vault.lower()}/{name.lower()}"
 
 
 # learn.microsoft.com, "Azure Key Vault as Event Grid source". A certificate's new version raises both; whichever comes
@@ -44,11 +43,11 @@ _NEW_VERSION = frozenset(
 def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
     """Name the upload that a vault's event is about; None for any other event."""
     vault, name = str(data.get("VaultName") or ""), str(data.get("ObjectName") or "")
-    return upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
+    return _upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
 
 
 class KeyVaultCertificates:
-    """The certificates of the vaults that `CERTCAST_KEY_VAULTS` names.
+    """The certificates of the vaults that `CERTCAST_KEY_VAULTS` names, as `shared.ports.CertificateSource`.
 
     A certificate is taken up when it carries at least one of certcast's metadata keys as a tag (`HostHeader` is the
     usual one), so that a vault's other certificates are not put on the platform by being there.
@@ -60,26 +59,20 @@ class KeyVaultCertificates:
 
     def __init__(self, vaults: frozenset[str], credential: Callable[[], AsyncTokenCredential]) -> None:
         self._vaults = vaults
-        self._credential = credential
-        self._clients: dict[str, SecretClient] = {}
-
-    def serves(self, vault: str) -> bool:
-        """Whether certificates of this vault may be taken up."""
-        return self._host_of(vault) is not None
+        self._clients = SecretClients(credential, retries=_RETRIES)
+        self.close = self._clients.close
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a certificate's current version."""
         found = await self.read(name, max_bytes=0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read the current version with its tags."""
-        vault, _, secret_name = name.removeprefix(f"{SCHEME}://").partition("/")
+        vault, _, secret_name = name.removeprefix(f"{KEY_VAULT_SCHEME}://").partition("/")
         host = self._host_of(vault)
         if host is None:
             return None
         try:
-            secret = await self._client(host).get_secret(secret_name)
+            secret = await self._clients.of(host).get_secret(secret_name)
         except AzureError as error:
             reason = translated(error, f"reading certificate {secret_name} of {host}")
             if isinstance(reason, MissingError):
@@ -95,29 +88,18 @@ class KeyVaultCertificates:
         return BlobContent(version=version, content=content[:max_bytes])
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the tagged certificates of every vault."""
         for host in sorted(self._vaults):
             vault = host.partition(".")[0]
             try:
-                async for properties in self._client(host).list_properties_of_secrets():
+                async for properties in self._clients.of(host).list_properties_of_secrets():
                     version = _version(vault, properties)
                     if version is not None:
                         yield version
             except AzureError as error:
                 raise translated(error, f"listing the certificates of {host}") from None
 
-    async def close(self) -> None:
-        """Close the connections."""
-        for client in self._clients.values():
-            await client.close()
-
     def _host_of(self, vault: str) -> str | None:
         return next((host for host in self._vaults if host.partition(".")[0] == vault.lower()), None)
-
-    def _client(self, host: str) -> SecretClient:
-        if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=_RETRIES)
-        return self._clients[host]
 
 
 def _version(vault: str, properties: SecretProperties) -> BlobVersion | None:
@@ -129,7 +111,7 @@ def _version(vault: str, properties: SecretProperties) -> BlobVersion | None:
         return None
     # The listing names no version; a new version, and an edited tag, change the time of the last update.
     return BlobVersion(
-        name=upload_name(vault, str(properties.name)),
+        name=_upload_name(vault, str(properties.name)),
         etag=f"{updated.timestamp():.0f}",
         size=0,
         last_modified=updated,
@@ -138,8 +120,8 @@ def _version(vault: str, properties: SecretProperties) -> BlobVersion | None:
     )
 
 
-_KEYS = frozenset({"hostheader", "portnumber", "certificatesubject", "sitename", "role"})
+_METADATA_KEYS = frozenset({"hostheader", "portnumber", "certificatesubject", "sitename", "role"})
 
 
 def _is_tagged(tags: dict[str, str]) -> bool:
-    return any(key.lower() in _KEYS for key in tags)
+    return any(key.lower() in _METADATA_KEYS for key in tags)

@@ -1,4 +1,4 @@
-"""A database table of certificates as a certificate source, through SQLAlchemy; it is read by the sweep."""
+"""A database table of certificates as a certificate source, through SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from shared.errors import ConfigurationError, UnavailableError
 from shared.ports import BlobContent, BlobVersion
+from shared.upload import SQL_SCHEME
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from sqlalchemy import Row
-
-SCHEME = "sql"
 
 CERTIFICATES = Table(
     "certificates",
@@ -56,13 +55,13 @@ _METADATA = {
 }
 
 
-def upload_name(key: str) -> str:
+def _upload_name(key: str) -> str:
     """Name a row as an upload: `sql://certificates/<name>`."""
-    return f"{SCHEME}://certificates/{key}"
+    return f"{SQL_SCHEME}://certificates/{key}"
 
 
 class SqlCertificates:
-    """The rows of the table `certificates`.
+    """The rows of the table `certificates`, as `shared.ports.CertificateSource`.
 
     Args:
         url: SQLAlchemy URL; it may hold a password and is shown nowhere.
@@ -81,20 +80,17 @@ class SqlCertificates:
             ) from None
 
     async def version(self, name: str) -> BlobVersion | None:
-        """Look at a row."""
         found = await self.read(name, max_bytes=0)
         return None if found is None else found.version
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read a row."""
-        key = name.removeprefix(upload_name(""))
+        key = name.removeprefix(_upload_name(""))
         rows = await self._rows(select(CERTIFICATES).where(CERTIFICATES.c.name == key))
         if not rows:
             return None
         return BlobContent(version=_version(rows[0]), content=bytes(rows[0].pfx)[:max_bytes])
 
     async def each(self) -> AsyncIterator[BlobVersion]:
-        """List the rows."""
         for row in await self._rows(select(CERTIFICATES)):
             yield _version(row)
 
@@ -122,7 +118,7 @@ def _version(row: Row[Any]) -> BlobVersion:
     digest = hashlib.sha256(bytes(row.pfx))
     digest.update("\0".join(f"{key}={value}" for key, value in sorted(metadata.items())).encode())
     return BlobVersion(
-        name=upload_name(row.name),
+        name=_upload_name(row.name),
         etag=f"{updated.timestamp():.6f}-{digest.hexdigest()[:16]}",
         size=len(row.pfx),
         last_modified=updated,

@@ -1,4 +1,4 @@
-"""The status document of `certcast status --json` and of whoever else shows it, from rows; nothing is read here."""
+"""The status document of `certcast status --json` and of the status API, made of rows."""
 
 from __future__ import annotations
 

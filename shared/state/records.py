@@ -1,8 +1,7 @@
-"""The rows of the four tables and their keys; what is decided about them lives elsewhere."""
+"""The rows of the four tables."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.messages import InstallOutcome
-from shared.state.rows import Rows, Versioned, encode_key
-from shared.upload import scheme_of
+from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
+from shared.state.rows import Rows, Versioned
 from shared.verdict import Violation
 
 if TYPE_CHECKING:
@@ -30,9 +29,8 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
 
-
-MAX_KEY_CHARS = 512
-"""Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
+DELETED = "deleted"
+"""Stands in an upload's `etag` when its removal is complete."""
 
 
 class UploadStatus(StrEnum):
@@ -86,7 +84,7 @@ class UploadRecord:
         announced: The status last put on the outbox of events.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
-        settling_until: Somebody is deriving the status until then; others only set `settle_again`.
+        settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
     """
@@ -150,7 +148,7 @@ class InstanceRecord:
         queue: Its queue.
         session: Changes with every start of the agent; two sessions at once are two agents with one id.
         started_at: When the agent started.
-        last_seen: Last heartbeat, as the instance tells the time; for people. Liveness goes by the row's own age.
+        last_seen: Last heartbeat, as the instance tells the time; shown to people. Liveness goes by the row's own age.
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied at least once since the start.
@@ -178,9 +176,7 @@ class InstallationRecord:
     """What one instance last reported about one host and port.
 
     Attributes:
-        host: The host.
-        port: The port.
-        instance: The instance.
+        host, port, instance: What it is about.
         role: Role of the desired row it obeyed.
         generation: That row's generation.
         source: The upload elected in it.
@@ -206,37 +202,6 @@ class InstallationRecord:
     stages_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def upload_key(name: str) -> tuple[str, str]:
-    """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
-    return (_bounded(encode_key(scheme_of(name))), _bounded(encode_key(name)))
-
-
-def _bounded(key: str) -> str:
-    # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
-    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def binding_key(key: BindingKey) -> tuple[str, str]:
-    """Place a desired row: partition = role, row = `host:port`."""
-    return (encode_key(key.role), encode_key(key.host_port))
-
-
-def instance_key(instance: str) -> tuple[str, str]:
-    """Place an instance's row."""
-    return ("instance", encode_key(instance))
-
-
-def installation_partition(host: str, port: int) -> str:
-    """Name the partition that holds every instance's report on one host and port."""
-    return encode_key(f"{host}:{port}")
-
-
-def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
-    """Place a report: partition = `host:port`, row = instance."""
-    host, port, instance = key
-    return (installation_partition(host, port), encode_key(instance))
-
-
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
     """Whether a status should wait for this instance; its own clock has no say in it."""
     return not known.value.stopped and now - known.written_at < SILENT_AFTER
@@ -252,3 +217,7 @@ class State:
         self.installations = Rows[tuple[str, int, str], InstallationRecord](
             installations, InstallationRecord, installation_key
         )
+
+    async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:
+        """What every instance last reported about one host and port."""
+        return [known.value async for known in self.installations.all(installation_partition(host, port))]

@@ -1,4 +1,4 @@
-"""Typed rows over one table: optimistic writes, and the form of keys."""
+"""Typed rows over one table, and optimistic writes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,26 @@ class Versioned(Generic[Row]):
     written_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update(Generic[Row]):
+    """What an update found and what it left.
+
+    Attributes:
+        before: The row as it was read for the decision that was kept; None where there was none.
+        after: The row as it is now.
+    """
+
+    before: Row | None
+    after: Row | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return self.before != self.after
+
+
 class Rows(Generic[Key, Row]):
-    """Typed rows of one table; every write is conditional, and `update` decides anew when others wrote meanwhile."""
+    """Typed rows of one table; every write is conditional, and `update` decides again when others wrote meanwhile."""
 
     def __init__(self, table: Table, kind: type[Row], key: Callable[[Key], tuple[str, str]]) -> None:
         self._table = table
@@ -59,14 +77,14 @@ class Rows(Generic[Key, Row]):
         """Insert the row, or replace the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         if known is None:
             return await self._table.insert(*self._key(key), to_entity(value))
         return await self._table.replace(*self._key(key), to_entity(value), etag=known.etag)
 
-    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Row | None:
-        """Read, decide, and write if nobody else did meanwhile; otherwise again.
+    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
+        """Read, decide, and write if no other did meanwhile; otherwise again.
 
         Args:
             key: Names the row.
@@ -74,7 +92,7 @@ class Rows(Generic[Key, Row]):
                 called several times.
 
         Returns:
-            The row as it is now.
+            The row before and after.
 
         Raises:
             ConflictError: Others kept writing the row for 30 tries.
@@ -84,20 +102,20 @@ class Rows(Generic[Key, Row]):
             current = None if known is None else known.value
             wanted = change(current)
             if wanted is None or wanted == current:
-                return current
+                return Update(before=current, after=current)
             try:
                 await self.write(key, wanted, known)
             except ConflictError:
                 await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - jitter
                 continue
-            return wanted
+            return Update(before=current, after=wanted)
         raise ConflictError(f"row {'/'.join(self._key(key))} is written by too many at once; try again")
 
     async def remove(self, key: Key, known: Versioned[Row]) -> None:
         """Delete the version that is known.
 
         Raises:
-            ConflictError: Somebody else wrote it meanwhile.
+            ConflictError: It was written meanwhile.
         """
         await self._table.delete(*self._key(key), etag=known.etag)
 
@@ -109,29 +127,3 @@ class Rows(Generic[Key, Row]):
     def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
         value = from_entity(self._kind, stored.columns)
         return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
-
-
-def encode_key(name: str) -> str:
-    r"""Write any text as a table key, reversibly: UTF-8 bytes other than letters, digits and `.-_*:` become `=XX`.
-
-    Keys may not hold `/ \ # ?` or control characters (learn.microsoft.com, "Understanding the Table service data
-    model").
-    """
-    return "".join(
-        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
-        for byte in name.encode()
-    )
-
-
-def decode_key(key: str) -> str:
-    """Read back what `encode_key` wrote."""
-    plain = bytearray()
-    position = 0
-    while position < len(key):
-        if key[position] == "=":
-            plain.append(int(key[position + 1 : position + 3], 16))
-            position += 3
-        else:
-            plain += key[position].encode()
-            position += 1
-    return plain.decode()

@@ -1,4 +1,4 @@
-"""Putting the certificates of a file in order, from the leaf towards the root; whom to trust is trust.py's."""
+"""Putting the certificates of a file in order, from the leaf towards the root."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class _Search:
             return
         for issuer in issuers:
             above = self.issuers(issuer)
-            # A root's own signature may be too old for the library to check (MD5), and nobody needs it.
+            # A root's own signature may be too old for the library to check (MD5), and is not needed.
             if issuer.subject == issuer.issuer and (issuer in above or not above):
                 yield Path(intermediates=so_far[1:], root=issuer)
             else:

@@ -1,14 +1,15 @@
-"""Judging an upload: every reason why a certificate may not be served, or not yet; nothing is read or stored here."""
+"""Judging an upload: every reason why a certificate may not be served, or not yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.bundle import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, CertificateBundle, OpenedPfx, open_pfx
+from shared.bundle import CertificateBundle
 from shared.hostnames import normalise_host
 from shared.phrasing import listed, shown
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
+from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
 from shared.verdict import VerdictCode, Violation
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
 
     from shared.upload import UploadMetadata
 
-__all__ = ["Judgement", "Trust", "ValidationPolicy", "judge_bundle", "judge_pfx"]
-
 MAX_HOSTS = 250
 
 # What makes a chain unverifiable by itself, so that the verifier's word on it would only say the same again.
 _HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE})
-# The verdicts are declared in this order, save for one that explains others.
+# The order in which the verdicts are declared, but first comes the one that explains others.
 _RANK = {code: rank for rank, code in enumerate(VerdictCode)} | {VerdictCode.PASSWORD_SECRET_UNAVAILABLE: -1}
 
 
@@ -53,9 +52,7 @@ class Judgement:
     Attributes:
         violations: Every reason against it, the most fundamental first.
         hosts: Normalised and distinct, in the order written; the certificate's own names when none were written.
-        port: From the metadata.
-        role: From the metadata.
-        site: From the metadata.
+        port, role, site: From the metadata.
         bundle: Key, leaf and chain; None when the file holds none.
     """
 
@@ -89,7 +86,7 @@ def judge_pfx(
     """Judge an uploaded file. This may take seconds of processor time: do not call it on an event loop.
 
     Args:
-        content: The PFX; nobody vouches for it.
+        content: The PFX, untrusted.
         metadata: What the uploader wants.
         passwords: Those to try, UTF-8; None is no password.
         policy: What is accepted here.

@@ -1,4 +1,4 @@
-"""What can be said against a server certificate by itself; its trust and the uploader's wishes are not known here."""
+"""What can be said against a server certificate by itself."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
 
 
 def signatures(bundle: CertificateBundle) -> list[Violation]:
-    """Signatures that can be forged, of the leaf and its intermediates; nobody checks a root's."""
+    """Signatures that can be forged, of the leaf and its intermediates; a root's is never checked."""
     found = []
     for certificate in (bundle.leaf, *bundle.chain):
         try:

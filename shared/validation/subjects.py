@@ -1,4 +1,4 @@
-"""Distinguished names as people write them, compared with a certificate's subject; no certificate is judged here."""
+"""Distinguished names as people write them, compared with a certificate's subject."""
 
 from __future__ import annotations
 

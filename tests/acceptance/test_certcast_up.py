@@ -195,7 +195,7 @@ async def test_a_folder_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
 @needs("nginx", "haproxy", "caddy")
-async def test_real_servers_are_gone_with_it_even_when_it_is_killed_and_start_anew_over_what_it_left(
+async def test_real_servers_are_gone_with_it_even_when_it_is_killed_and_start_again_over_what_it_left(
     tmp_path: Path, short_folder: Path
 ) -> None:
     issued = authority().issue(HOST)

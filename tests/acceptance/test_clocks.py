@@ -20,6 +20,7 @@ from shared.state.records import SILENT_AFTER
 from tests.fakes.clock import ShiftedClock
 from tests.rigs.certificates import authority
 from tests.rigs.programs import needs
+from tests.rigs.some import some
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ async def proved(cloud: Witness, name: str, live: int) -> UploadRecord:
         record = await cloud.account.state.uploads.get(name)
         return record if record is not None and record.live == live else None
 
-    record = await eventually(seen, f"{name} to be proved by {live}")
-    assert record is not None
-    return record
+    return some(await eventually(seen, f"{name} to be proved by {live}"))
 
 
 @pytest.mark.parametrize("off", [AHEAD, BEHIND], ids=["ahead", "behind"])
@@ -100,8 +99,7 @@ async def test_a_function_whose_clock_is_wrong_waits_for_every_agent_that_runs(
     name, host = (f"waits-{off.total_seconds():.0f}{end}" for end in (".pfx", ".test"))
     issued = authority().issue(host)
     clocks.function.set(off)
-    paused = cloud.platform.agents[1].pid
-    assert paused is not None
+    paused = some(cloud.platform.agents[1].pid)
     os.kill(paused, signal.SIGSTOP)
     try:
         await cloud.upload(name, issued.pfx(PASSWORD))
@@ -119,8 +117,7 @@ async def test_agents_whose_clocks_are_wrong_and_differ_serve_renew_and_remove(c
     first, renewed = authority().issue("differ.test"), authority().issue("differ.test")
     for clock, off in zip(clocks.agents, (AHEAD, BEHIND), strict=True):
         clock.set(off)
-    await cloud.upload("differ.pfx", first.pfx(PASSWORD))
-    await cloud.becomes("differ.pfx", "live", live=AGENTS)
+    await cloud.goes_live("differ.pfx", first, live=AGENTS)
     await cloud.serves("differ.test", first.fingerprint)
     for clock, off in zip(clocks.agents, (BEHIND, AHEAD), strict=True):
         clock.set(off)

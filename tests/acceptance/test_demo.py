@@ -1,4 +1,4 @@
-"""The demo as a person runs it; and, while it runs, somebody who reads along whatever can be read."""
+"""The demo as a person runs it, and an eavesdropper who reads along whatever can be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from operator_cli.demo.certificates import DEMO_PASSWORD, WRONG_PASSWORD
 from operator_cli.demo.command import command
-from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.command_line import Ran, certcast, clean_environment
 from tests.rigs.eavesdropper import Eavesdropper, forms_of_bytes, forms_of_key, forms_of_text
 from tests.rigs.programs import needs
 
@@ -36,19 +36,10 @@ INSTANCES = {
 LIMIT_S = 240
 
 
-@dataclass(frozen=True)
-class DemoRun:
-    code: int
-    out: str
-    err: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoRun(Ran):
     state: Path
     overheard: Eavesdropper
-
-    @property
-    def document(self) -> dict[str, Any]:
-        document = json.loads(self.out)
-        assert isinstance(document, dict)
-        return document
 
     def step(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = next(step for step in self.document["steps"] if step["step"] == name)

@@ -18,13 +18,15 @@ from shared.azure.account import Account
 from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
 from shared.config import StorageAccess
-from shared.messages import OUTBOX_QUEUE, BindingReport, InstallOutcome, InstallReport, encode
-from shared.state.records import InstanceRecord, UploadStatus
+from shared.messages import OUTBOX_QUEUE, InstallReport, encode
+from shared.state.records import UploadStatus
 from tests.rigs.certificates import authority
 from tests.rigs.deployment import ROOT
 from tests.rigs.emulator import emulator
 from tests.rigs.functions_runtime import Worker, deploy, worker
 from tests.rigs.interpreters import python_3_13
+from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -90,9 +92,7 @@ class Site:
         }
 
     async def record(self, name: str) -> UploadRecord:
-        record = await self.account.state.uploads.get(name)
-        assert record is not None
-        return record
+        return some(await self.account.state.uploads.get(name))
 
     async def messages(self, queue: str) -> list[str]:
         """Take what is on a queue, as the host or an agent would, without waiting for what is not due yet."""
@@ -140,23 +140,6 @@ def functions_written() -> set[str]:
     return names
 
 
-def instance(name: str) -> InstanceRecord:
-    now = datetime.now(UTC)
-    return InstanceRecord(
-        id=name,
-        role="web",
-        host=name,
-        target_kind="embedded",
-        target_version="1",
-        agent_version="0.1.0",
-        queue=f"cert-agent-{name}",
-        session="1",
-        started_at=now,
-        last_seen=now,
-        ready=True,
-    )
-
-
 async def test_the_runtime_finds_every_function_with_its_trigger(site: Site) -> None:
     assert site.worker.error == ""
     triggers = {name: bindings[0] for name, bindings in site.worker.functions.items()}
@@ -188,7 +171,9 @@ async def test_nothing_but_health_and_the_description_is_answered_without_a_key(
 async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_each_instance(site: Site) -> None:
     issued = authority().issue("www.store2.com")
     await site.account.queues.create("cert-agent-one")
-    await site.account.state.instances.write("one", instance("one"), None)
+    await site.account.state.instances.write(
+        "one", registered("one", role="web", at=datetime.now(UTC), ready=True), None
+    )
     metadata = {"HostHeader": "www.store2.com", "PortNumber": "443", "CertificatePassword": PASSWORD}
     event = await site.upload("store2.pfx", issued.pfx(PASSWORD), metadata)
 
@@ -199,8 +184,7 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
     assert record.fingerprint_sha256 == issued.fingerprint
     sealed = [blob async for blob in site.blobs.get_container_client("bundles").list_blob_names()]
     assert [name for name in sealed if name.startswith(issued.fingerprint)] == [f"{record.bundle_id}.pem"]
-    desired = await site.account.state.bindings.get(BindingKey(role="*", host="www.store2.com", port=443))
-    assert desired is not None
+    desired = some(await site.account.state.bindings.get(BindingKey(role="*", host="www.store2.com", port=443)))
     assert (desired.fingerprint_sha256, desired.generation) == (issued.fingerprint, 1)
     properties = await site.blobs.get_blob_client("certificates", "store2.pfx").get_blob_properties()
     assert properties.metadata == {
@@ -210,16 +194,7 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
     }
     assert len(await site.messages("cert-agent-one")) == 1
 
-    report = BindingReport(
-        role="*",
-        host="www.store2.com",
-        port=443,
-        generation=1,
-        source="store2.pfx",
-        outcome=InstallOutcome.LIVE,
-        fingerprint_sha256=issued.fingerprint,
-        finished_at=datetime.now(UTC) + timedelta(milliseconds=1),
-    )
+    report = report_on(desired, at=datetime.now(UTC) + timedelta(milliseconds=1))
     message = encode(InstallReport(instance="one", reports=(report,)))
     assert await site.worker.deliver_message("install_result", message) == ""
     assert (await site.record("store2.pfx")).status is UploadStatus.LIVE

@@ -11,7 +11,7 @@ import pytest_asyncio
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.messages import RESULTS_QUEUE
 from tests.rigs.certificates import authority
-from tests.rigs.witness import CREATED, DELETED, PASSWORD, Witness, eventually, witnessed
+from tests.rigs.witness import BLOB_CREATED, BLOB_DELETED, PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -55,8 +55,7 @@ async def test_two_events_for_one_blob_in_the_wrong_order_end_with_the_newer_con
 
 async def test_an_event_for_a_blob_that_was_deleted_since_binds_nothing(cloud: Witness) -> None:
     issued = authority().issue("gone.test")
-    etag = await cloud.upload("gone.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("gone.pfx", "live", live=AGENTS)
+    etag = (await cloud.goes_live("gone.pfx", issued, live=AGENTS)).source_etag
     assert await cloud.account.uploads.delete("gone.pfx")
     await cloud.becomes("gone.pfx", "removed", live=0)
     assert await cloud.post_event("gone.pfx", etag=etag) == 202
@@ -66,19 +65,17 @@ async def test_an_event_for_a_blob_that_was_deleted_since_binds_nothing(cloud: W
 
 async def test_a_late_deletion_event_for_a_blob_that_is_there_again_removes_nothing(cloud: Witness) -> None:
     issued = authority().issue("again.test")
-    await cloud.upload("again.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("again.pfx", "live", live=AGENTS)
-    assert await cloud.post_event("again.pfx", kind=DELETED) == 202
+    await cloud.goes_live("again.pfx", issued, live=AGENTS)
+    assert await cloud.post_event("again.pfx", kind=BLOB_DELETED) == 202
     assert await cloud.served("again.test") == [issued.fingerprint] * AGENTS
     assert (await cloud.record("again.pfx")).status == "live"
 
 
 async def test_an_event_about_content_that_was_overwritten_since_serves_what_is_there_now(cloud: Witness) -> None:
     issued = authority().issue("over.test")
-    await cloud.upload("over.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("over.pfx", "live", live=AGENTS)
+    await cloud.goes_live("over.pfx", issued, live=AGENTS)
     before = len(cloud.installs("over.test"))
-    assert await cloud.post_event("over.pfx", etag=FROM_THE_PAST, kind=CREATED) == 202
+    assert await cloud.post_event("over.pfx", etag=FROM_THE_PAST, kind=BLOB_CREATED) == 202
     assert await cloud.served("over.test") == [issued.fingerprint] * AGENTS
     assert (await cloud.record("over.pfx")).status == "live"
     assert len(cloud.installs("over.test")) == before

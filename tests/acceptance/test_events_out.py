@@ -83,17 +83,15 @@ async def test_a_rejection_is_told_with_its_reasons(cloud: Witness) -> None:
 async def test_the_loser_of_an_election_is_told_of_as_superseded(cloud: Witness) -> None:
     now = datetime.now(UTC)
     older = authority().issue("contested.test", not_before=now - timedelta(days=9))
-    await cloud.upload("older.pfx", older.pfx(PASSWORD))
-    await cloud.becomes("older.pfx", "live", live=AGENTS)
+    await cloud.goes_live("older.pfx", older, live=AGENTS)
     await cloud.upload("newer.pfx", authority().issue("contested.test").pfx(PASSWORD))
     event = await hears("older.pfx", "Superseded")
     assert "newer.pfx" in event.data["reason"]
 
 
-async def test_a_removal_is_told_once_nobody_serves_it_any_more(cloud: Witness) -> None:
+async def test_a_removal_is_told_once_no_instance_serves_it_any_more(cloud: Witness) -> None:
     issued = authority().issue("leaving.test")
-    await cloud.upload("leaving.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("leaving.pfx", "live", live=AGENTS)
+    await cloud.goes_live("leaving.pfx", issued, live=AGENTS)
     assert await cloud.account.uploads.delete("leaving.pfx")
     await hears("leaving.pfx", "Removed")
     assert issued.fingerprint not in await cloud.served("leaving.test")
@@ -127,8 +125,7 @@ async def test_what_no_agent_can_serve_is_told_of_as_failed(cloud: Witness) -> N
 
 async def test_a_certificate_that_ends_soon_is_told_of_after_a_sweep(cloud: Witness) -> None:
     ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=5)
-    await cloud.upload("ending.pfx", authority().issue("ending.test", not_after=ends).pfx(PASSWORD))
-    await cloud.becomes("ending.pfx", "live", live=AGENTS)
+    await cloud.goes_live("ending.pfx", authority().issue("ending.test", not_after=ends), live=AGENTS)
     await cloud.sweep()
     event = await hears("ending.pfx", "Expiring")
     assert event.data["not_after"] == f"{ends:%Y-%m-%dT%H:%M:%SZ}"

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.function.results import LIVE_TAG, STATUS_TAG
+from shared.state.tags import LIVE_TAG, STATUS_TAG
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
@@ -56,12 +56,10 @@ class TestRoles:
         self, cloud: Witness
     ) -> None:
         for_all, for_web = CA.issue("shared.test"), CA.issue("shared.test")
-        await cloud.upload("all.pfx", for_all.pfx(PASSWORD))
-        await cloud.becomes("all.pfx", "live", live=2)
+        await cloud.goes_live("all.pfx", for_all, live=2)
         assert await cloud.served("shared.test") == [for_all.fingerprint] * 2
 
-        await cloud.upload("web.pfx", for_web.pfx(PASSWORD), Role="web")
-        await cloud.becomes("web.pfx", "live", live=1)
+        await cloud.goes_live("web.pfx", for_web, live=1, Role="web")
         await cloud.becomes("all.pfx", "live", live=1)
         assert await cloud.served("shared.test") == [for_web.fingerprint, for_all.fingerprint]
 
@@ -72,11 +70,9 @@ class TestRoles:
 
     async def test_a_role_keeps_its_own_when_one_for_every_role_comes_later(self, cloud: Witness) -> None:
         for_api, for_all = CA.issue("later.test"), CA.issue("later.test")
-        await cloud.upload("api.pfx", for_api.pfx(PASSWORD), Role="api")
-        await cloud.becomes("api.pfx", "live", live=1)
+        await cloud.goes_live("api.pfx", for_api, live=1, Role="api")
         assert (await cloud.served("later.test"))[WEB] != for_api.fingerprint
-        await cloud.upload("later.pfx", for_all.pfx(PASSWORD))
-        await cloud.becomes("later.pfx", "live", live=1)
+        await cloud.goes_live("later.pfx", for_all, live=1)
         assert await cloud.served("later.test") == [for_all.fingerprint, for_api.fingerprint]
 
     async def test_the_same_host_for_two_roles_is_two_certificates(self, cloud: Witness) -> None:
@@ -103,7 +99,7 @@ async def upload_all(cloud: Witness, prefix: str, count: int) -> dict[str, str]:
 
 
 async def records(cloud: Witness, prefix: str) -> list[UploadRecord]:
-    """The rows of the uploads of a test that somebody has looked at."""
+    """The rows of the uploads of a test that have been looked at."""
     every = [known.value async for known in cloud.account.state.uploads.all()]
     return [record for record in every if record.name.startswith(f"{prefix}-")]
 

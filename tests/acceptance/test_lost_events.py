@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import aiohttp
 import pytest
 
 from local_azure.eventgrid.delivery import Faults
@@ -40,18 +39,6 @@ async def upload_all(cloud: Witness, numbers: Iterable[int]) -> dict[int, str]:
     return dict(await asyncio.gather(*(one(number) for number in numbers)))
 
 
-async def sweep_now(cloud: Witness) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(
-            f"{cloud.platform.functions_url}/admin/functions/sweep",
-            json={"input": ""},
-            headers={"x-functions-key": cloud.platform.keys.master},
-        ) as answer,
-    ):
-        assert answer.status == 202, await answer.text()
-
-
 async def test_with_every_second_event_lost_one_sweep_puts_everything_right() -> None:
     settings = PlatformSettings(
         agents=AGENTS,
@@ -66,7 +53,7 @@ async def test_with_every_second_event_lost_one_sweep_puts_everything_right() ->
         for number in gone:
             assert await cloud.account.uploads.delete(f"{number}.pfx")
         assert cloud.platform.relay.delivery.counts["lost"] > UPLOADS // 4
-        await sweep_now(cloud)
+        await cloud.sweep()
         for number in range(UPLOADS - DELETED):
             await cloud.becomes(f"{number}.pfx", "live", live=AGENTS)
         for number in range(UPLOADS - DELETED):

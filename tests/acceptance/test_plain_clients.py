@@ -96,8 +96,7 @@ async def test_what_is_no_certificate_is_ignored_without_a_word(cloud: Witness) 
         for name in ("readme.txt", "folder/", "certificate.pem", ".pfx"):
             await asyncio.to_thread(container.upload_blob, name, b"nothing to see")
     issued = authority().issue("after.test")
-    await cloud.upload("after.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("after.pfx", "live", live=AGENTS)
+    await cloud.goes_live("after.pfx", issued, live=AGENTS)
     said = [line for who, line in cloud.lines[before:] if who == "functions"]
     assert not [line for line in said if "readme" in line or "folder/" in line or "certificate.pem" in line], said
 
@@ -105,8 +104,7 @@ async def test_what_is_no_certificate_is_ignored_without_a_word(cloud: Witness) 
 async def test_a_name_with_slashes_spaces_percent_signs_and_umlauts_goes_all_the_way(cloud: Witness) -> None:
     name = "tenants/größe 100%/#1 'büro'.PFX"
     issued = authority().issue("odd-name.test")
-    await cloud.upload(name, issued.pfx(PASSWORD))
-    await cloud.becomes(name, "live", live=AGENTS)
+    await cloud.goes_live(name, issued, live=AGENTS)
     await served_by_all(cloud, "odd-name.test", issued.fingerprint)
     assert await cloud.account.uploads.delete(name)
     await cloud.becomes(name, "removed", live=0)

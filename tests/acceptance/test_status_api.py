@@ -16,11 +16,14 @@ from yarl import URL
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.function.status_api import openapi
 from tests.rigs.certificates import authority
+from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.rigs.command_line import Ran
 
 AGENTS = 2
 ODD_NAME = "kunden/größe 1%/ünï#?.pfx"
@@ -57,8 +60,7 @@ class Api:
 
 async def test_an_upload_is_listed_as_the_status_command_shows_it(cloud: Witness, api: Api) -> None:
     issued = authority().issue("listed.test")
-    await cloud.upload("listed.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("listed.pfx", "live", live=AGENTS)
+    await cloud.goes_live("listed.pfx", issued, live=AGENTS)
     status, document = await api.call("certificates")
     assert status == 200
     [entry] = [each for each in document["uploads"] if each["name"] == "listed.pfx"]
@@ -71,8 +73,7 @@ async def test_an_upload_is_listed_as_the_status_command_shows_it(cloud: Witness
 
 async def test_one_upload_is_shown_with_every_instances_report(cloud: Witness, api: Api) -> None:
     issued = authority().issue("reports.test")
-    await cloud.upload("reports.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("reports.pfx", "live", live=AGENTS)
+    await cloud.goes_live("reports.pfx", issued, live=AGENTS)
     status, document = await api.call("certificates/reports.pfx")
     assert status == 200
     assert {report["fingerprint_sha256"] for report in document["installations"]} == {issued.fingerprint}
@@ -89,8 +90,7 @@ async def test_a_rejected_upload_is_shown_with_its_reasons(cloud: Witness, api: 
 
 @pytest.mark.parametrize("safe", ["/", ""], ids=["slashes as they are", "slashes written as %2F"])
 async def test_a_name_may_hold_slashes_spaces_and_any_other_character(cloud: Witness, api: Api, safe: str) -> None:
-    await cloud.upload(ODD_NAME, authority().issue("odd.test").pfx(PASSWORD))
-    await cloud.becomes(ODD_NAME, "live", live=AGENTS)
+    await cloud.goes_live(ODD_NAME, authority().issue("odd.test"), live=AGENTS)
     status, document = await api.call(f"certificates/{quote(ODD_NAME, safe=safe)}")
     assert (status, document["name"]) == (200, ODD_NAME)
     status, document = await api.call(f"certificates/{quote(ODD_NAME, safe=safe)}/redeploy", method="POST")
@@ -107,8 +107,7 @@ async def test_every_instance_is_listed(cloud: Witness, api: Api) -> None:
 
 async def test_redeploying_installs_once_more_everywhere_and_ends_live_again(cloud: Witness, api: Api) -> None:
     issued = authority().issue("redeployed.test")
-    await cloud.upload("redeployed.pfx", issued.pfx(PASSWORD))
-    before = await cloud.becomes("redeployed.pfx", "live", live=AGENTS)
+    before = await cloud.goes_live("redeployed.pfx", issued, live=AGENTS)
     row = await cloud.account.state.bindings.get(before.claims[0])
     installs = len(cloud.installs("redeployed.test"))
     status, document = await api.call("certificates/redeployed.pfx/redeploy", method="POST")
@@ -135,8 +134,7 @@ async def test_what_serves_no_host_cannot_be_redeployed(cloud: Witness, api: Api
 
 
 async def test_a_removed_upload_is_shown_when_asked_for_and_not_redeployed(cloud: Witness, api: Api) -> None:
-    await cloud.upload("left.pfx", authority().issue("left.test").pfx(PASSWORD))
-    await cloud.becomes("left.pfx", "live", live=AGENTS)
+    await cloud.goes_live("left.pfx", authority().issue("left.test"), live=AGENTS)
     assert await cloud.account.uploads.delete("left.pfx")
     await cloud.becomes("left.pfx", "removed", live=0)
     names = {}
@@ -157,17 +155,17 @@ async def test_a_query_that_is_neither_true_nor_false_is_refused_in_words(api: A
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "certificates/nobody.pfx"),
+        ("GET", "certificates/unknown.pfx"),
         ("GET", "certificates/" + "x" * 1025),
         ("GET", "certificates/a/b%3A%2F%2Fc"),
         ("GET", "certificates/" + quote("ü" * 900)),
-        ("POST", "certificates/nobody.pfx/redeploy"),
-        ("POST", "certificates/nobody.pfx/redeploynow"),
-        ("POST", "certificates/nobody.pfx"),
+        ("POST", "certificates/unknown.pfx/redeploy"),
+        ("POST", "certificates/unknown.pfx/redeploynow"),
+        ("POST", "certificates/unknown.pfx"),
         ("POST", "certificates/redeploy"),
     ],
 )
-async def test_an_upload_nobody_knows_is_answered_with_404_and_a_sentence(api: Api, method: str, path: str) -> None:
+async def test_an_unknown_upload_is_answered_with_404_and_a_sentence(api: Api, method: str, path: str) -> None:
     status, document = await api.call(path, method=method)
     assert status == 404
     assert document["error"]
@@ -218,37 +216,28 @@ async def test_the_running_api_is_what_its_description_says(api: Api, tmp_path: 
     assert api.key not in output
 
 
-async def certcast_status(api: Api, *arguments: str, key: str) -> tuple[int | None, str, str]:
+async def certcast_status(api: Api, *arguments: str, key: str) -> Ran:
     """Run the command as a person does, with nothing but the address and the key."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "operator_cli", "status", "--url", api.base, *arguments),
-        env={"CERTCAST_FUNCTION_KEY": key, "PATH": "/usr/bin:/bin"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+    return await certcast("status", "--url", api.base, *arguments, env=clean_environment(CERTCAST_FUNCTION_KEY=key))
 
 
 async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Witness, api: Api) -> None:
-    await cloud.upload(ODD_NAME, authority().issue("odd.test").pfx(PASSWORD))
-    await cloud.becomes(ODD_NAME, "live", live=AGENTS)
-    code, out, _ = await certcast_status(api, "--json", key=api.key)
-    document = json.loads(out)
-    assert (code, len(document["instances"])) == (0, AGENTS)
-    assert ODD_NAME in {upload["name"] for upload in document["uploads"]}
-    code, out, _ = await certcast_status(api, ODD_NAME, "--json", key=api.key)
-    [upload] = json.loads(out)["uploads"]
-    assert (code, upload["name"], len(upload["installations"])) == (0, ODD_NAME, AGENTS)
-    code, out, _ = await certcast_status(api, ODD_NAME, key=api.key)
-    assert code == 0
-    assert "odd.test" in out
+    await cloud.goes_live(ODD_NAME, authority().issue("odd.test"), live=AGENTS)
+    ran = await certcast_status(api, "--json", key=api.key)
+    assert (ran.code, len(ran.document["instances"])) == (0, AGENTS)
+    assert ODD_NAME in {upload["name"] for upload in ran.document["uploads"]}
+    ran = await certcast_status(api, ODD_NAME, "--json", key=api.key)
+    [upload] = ran.document["uploads"]
+    assert (ran.code, upload["name"], len(upload["installations"])) == (0, ODD_NAME, AGENTS)
+    ran = await certcast_status(api, ODD_NAME, key=api.key)
+    assert ran.code == 0
+    assert "odd.test" in ran.out
 
 
 @pytest.mark.parametrize(
     ("arguments", "key", "code", "said"),
     [
-        (["nobody.pfx"], None, 1, "there is no upload named nobody.pfx"),
+        (["unknown.pfx"], None, 1, "there is no upload named unknown.pfx"),
         ([], "guessed", 1, "refuses the key in CERTCAST_FUNCTION_KEY"),
         ([], "", 2, "CERTCAST_FUNCTION_KEY is not set"),
         (["--account", "x"], None, 2, "--url asks the status API"),
@@ -257,7 +246,7 @@ async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Wit
 async def test_certcast_status_says_what_is_wrong_with_the_api(
     api: Api, arguments: list[str], key: str | None, code: int, said: str
 ) -> None:
-    returned, out, err = await certcast_status(api, *arguments, key=api.key if key is None else key)
-    assert said in err
-    assert (returned, out) == (code, "")
-    assert "Traceback" not in err
+    ran = await certcast_status(api, *arguments, key=api.key if key is None else key)
+    assert said in ran.err
+    assert (ran.code, ran.out) == (code, "")
+    assert "Traceback" not in ran.err

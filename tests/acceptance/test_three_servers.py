@@ -46,7 +46,7 @@ class Caller:
         self._calling = asyncio.create_task(self._call(instance.address(), host))
 
     def shown(self) -> list[str]:
-        """The certificates it was shown, in that order, each as often as it came anew."""
+        """The certificates it was shown, in that order, each as often as it came again."""
         assert not self._calling.done(), self._calling.exception()
         return [fingerprint for fingerprint, _ in groupby(self._shown)]
 
@@ -89,8 +89,7 @@ async def test_one_upload_is_proved_on_three_servers(cloud: Witness) -> None:
     assert kinds == list(TARGETS)
     assert "dynamic" in known["agent-0"].target_version, "nginx with its Lua module"
     issued = CA.issue("one.test")
-    await cloud.upload("one.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("one.pfx", "live", live=3)
+    await cloud.goes_live("one.pfx", issued, live=3)
     assert await cloud.served("one.test") == [issued.fingerprint] * 3
     await cloud.tagged("one.pfx", certcast_status="live", certcast_live="3/3")
     for instance in cloud.platform.instances:
@@ -102,8 +101,7 @@ async def test_one_upload_is_proved_on_three_servers(cloud: Witness) -> None:
 async def test_renewals_under_load_fail_no_request(cloud: Witness, tmp_path: Path) -> None:
     issued = [CA.issue("shop.test")]
     context = trusting(CA.root_pem)
-    await cloud.upload("shop.pfx", issued[0].pfx(PASSWORD))
-    await cloud.becomes("shop.pfx", "live", live=3)
+    await cloud.goes_live("shop.pfx", issued[0], live=3)
     await cloud.serves("shop.test", issued[0].fingerprint)
     async with AsyncExitStack() as stack:
         old = [
@@ -139,8 +137,7 @@ async def test_renewals_under_load_fail_no_request(cloud: Witness, tmp_path: Pat
 
 async def test_an_agent_that_is_away_leaves_its_server_running(cloud: Witness) -> None:
     before, renewed = CA.issue("away.test"), CA.issue("away.test")
-    await cloud.upload("away.pfx", before.pfx(PASSWORD))
-    await cloud.becomes("away.pfx", "live", live=3)
+    await cloud.goes_live("away.pfx", before, live=3)
     servers = [instance.server for instance in cloud.platform.instances]
     pids = [server.pid for server in servers if server is not None]
     for agent in cloud.platform.agents:
@@ -156,8 +153,7 @@ async def test_an_agent_that_is_away_leaves_its_server_running(cloud: Witness) -
 
 async def test_a_server_that_was_killed_comes_back_with_what_was_installed(cloud: Witness) -> None:
     issued = CA.issue("back.test")
-    await cloud.upload("back.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("back.pfx", "live", live=3)
+    await cloud.goes_live("back.pfx", issued, live=3)
     for instance in cloud.platform.instances:
         assert instance.server is not None
         await instance.server.kill()
@@ -170,8 +166,7 @@ async def test_a_server_that_was_killed_comes_back_with_what_was_installed(cloud
 
 async def test_instances_join_and_leave_with_their_servers(cloud: Witness) -> None:
     issued = CA.issue("joined.test")
-    await cloud.upload("joined.pfx", issued.pfx(PASSWORD))
-    await cloud.becomes("joined.pfx", "live", live=3)
+    await cloud.goes_live("joined.pfx", issued, live=3)
     joined = [await cloud.platform.add_instance() for _ in TARGETS]
     assert [instance.target for instance in joined] == list(TARGETS)
     assert await cloud.served("joined.test") == [issued.fingerprint] * 6, "it serves everything once it is there"
@@ -183,9 +178,8 @@ async def test_instances_join_and_leave_with_their_servers(cloud: Witness) -> No
     ] * 3
     assert cloud.platform.instances == tuple(joined)
     renewed = CA.issue("joined.test")
-    await cloud.upload("joined.pfx", renewed.pfx(PASSWORD))
-    record = await cloud.becomes("joined.pfx", "live", live=3)
-    assert record.total == 3, "nobody waits for those that left"
+    record = await cloud.goes_live("joined.pfx", renewed, live=3)
+    assert record.total == 3, "those that left are not waited for"
     assert await cloud.served("joined.test") == [renewed.fingerprint] * 3
 
 

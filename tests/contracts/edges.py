@@ -17,7 +17,7 @@ import pytest
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.messages import MAX_BODY_BYTES
 from shared.ports import BundleVault, Queues, Table, UploadContainer
-from shared.state.rows import encode_key
+from shared.state.keys import encode_key
 
 if TYPE_CHECKING:
     from shared.codec import Entity

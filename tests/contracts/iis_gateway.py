@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from instance_agent.targets.iis.bindings import EVERYTHING, Binding, Scope, Site, SiteState, SslFlags
 from instance_agent.targets.iis.gateway import (
-    EVERYTHING,
     AddBinding,
-    Binding,
     CommitConflictError,
     GatewayError,
     RemoveBinding,
     ReplaceBinding,
-    Scope,
-    Site,
-    SiteState,
-    SslFlags,
 )
 from instance_agent.targets.iis.hresult import ALREADY_EXISTS, NO_LOGON_SESSION
 from tests.fakes.iis.world import Row

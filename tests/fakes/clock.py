@@ -44,4 +44,4 @@ class ShiftedClock:
         """Set it so far from the right time."""
         new = self.file.with_suffix(".new")
         new.write_text(f"{off.total_seconds():+.0f}\n")
-        new.replace(self.file)  # whole, for whoever is reading it
+        new.replace(self.file)  # whole: a process may be reading it

@@ -14,13 +14,14 @@ from shared.errors import CertcastError, ConflictError, MissingError, SecretUnav
 from shared.function.cloud import Cloud
 from shared.ports import BlobContent, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 from tests.fakes.storage import (
     Blob,
     Bundle,
-    Contents,
-    Message,
-    Row,
+    StorageContents,
+    StoredMessage,
+    StoredRow,
     require_message,
     require_queue_name,
     require_row,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from shared.codec import Entity
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
     from shared.ports import BlobVersion
 
     Step = Callable[[str], Awaitable[None]]
@@ -101,7 +102,7 @@ class FakeTable:
 
     def _put(self, partition: str, row: str, columns: Entity) -> str:
         etag = self._storage.new_etag()
-        self._rows[partition, row] = Row(columns=dict(columns), etag=etag, written_at=self._storage.clock())
+        self._rows[partition, row] = StoredRow(columns=dict(columns), etag=etag, written_at=self._storage.clock())
         if self._storage.doubtful_writes:
             self._storage.doubtful_writes -= 1
             raise ConflictError(f"writing row {partition}/{row}: changed meanwhile")
@@ -294,7 +295,7 @@ class FakeQueues:
             if name.startswith(prefix):
                 yield name
 
-    def _messages(self, queue: str) -> dict[str, Message]:
+    def _messages(self, queue: str) -> dict[str, StoredMessage]:
         if queue not in self._storage.queues:
             raise MissingError(f"queue {queue}: not there")
         return self._storage.queues[queue]
@@ -326,7 +327,7 @@ class FakeTopic:
         self._events.append(event)
 
 
-class FakeStorage(Contents):
+class FakeStorage(StorageContents):
     """One storage account, and the processes that use it."""
 
     def table(self, name: str, step: Step = unhindered, *, page: int = _PAGE) -> FakeTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class ProcessDiedError(Exception):
@@ -34,14 +35,15 @@ class Failing:
     """Steps of which some end in an error.
 
     Attributes:
-        errors: For each kind of step, the errors still to come.
+        errors: For each kind of step, the errors still to come, in place of which None is an answer.
     """
 
-    errors: dict[str, list[Exception]]
+    errors: dict[str, list[Any]]
 
     async def __call__(self, what: str) -> None:
-        if self.errors.get(what):
-            raise self.errors[what].pop(0)
+        error = self.errors[what].pop(0) if self.errors.get(what) else None
+        if error is not None:
+            raise error
 
 
 class StandingStill:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.codec import Entity
-    from shared.function.outgoing import OutgoingEvent
+    from shared.messages import OutgoingEvent
 
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 """When the fake clock begins; certificates of the tests are issued around it."""
@@ -48,7 +48,7 @@ class FakeClock:
 
 
 @dataclass
-class Row:
+class StoredRow:
     columns: dict[str, Scalar]
     etag: str
     written_at: datetime
@@ -83,7 +83,7 @@ class Blob:
 
 
 @dataclass
-class Message:
+class StoredMessage:
     body: str | None
     visible_at: datetime
     expires_at: datetime | None
@@ -92,11 +92,11 @@ class Message:
     receipt: str = ""
 
 
-class Contents:
+class StorageContents:
     """One storage account: what all edges of all processes work on.
 
     Attributes:
-        clock: The time, by everybody's clock.
+        clock: The time, by the one clock of all.
         uploads: Blobs of the container `certificates`.
         bundles: By bundle id.
         queues: Messages by queue and id.
@@ -111,8 +111,8 @@ class Contents:
         self.clock = clock or FakeClock()
         self.uploads: dict[str, Blob] = {}
         self.bundles: dict[str, Bundle] = {}
-        self.queues: dict[str, dict[str, Message]] = {RECHECK_QUEUE: {}, RESULTS_QUEUE: {}, OUTBOX_QUEUE: {}}
-        self.tables: dict[str, dict[tuple[str, str], Row]] = {}
+        self.queues: dict[str, dict[str, StoredMessage]] = {RECHECK_QUEUE: {}, RESULTS_QUEUE: {}, OUTBOX_QUEUE: {}}
+        self.tables: dict[str, dict[tuple[str, str], StoredRow]] = {}
         self.secrets: dict[str, str] = {}
         self.published: list[OutgoingEvent] = []
         self.has_tags = True
@@ -130,7 +130,7 @@ class Contents:
         """Put a message on a queue; None stands for one that is not base64."""
         number = self.next_number()
         now = self.clock()
-        self.queues[queue][f"message-{number}"] = Message(
+        self.queues[queue][f"message-{number}"] = StoredMessage(
             body=body,
             visible_at=now + timedelta(seconds=delay_s),
             expires_at=None if ttl_s is None else now + timedelta(seconds=ttl_s),
@@ -172,7 +172,7 @@ def require_queue_name(queue: str) -> None:
 
 
 def require_message(queue: str, body: str, delay_s: float, ttl_s: int | None) -> None:
-    """What the queue service refuses (learn.microsoft.com, "Put Message"); a body goes there as base64."""
+    """What the queue service refuses (learn.microsoft.com, "Put StoredMessage"); a body goes there as base64."""
     if len(body.encode()) * 4 / 3 > _MAX_BODY:
         raise CertcastError(f"sending to queue {queue}: the service answered 413 (RequestBodyTooLarge)")
     if not 0 <= delay_s <= _LONGEST_HIDING_S or (ttl_s is not None and delay_s >= ttl_s):

@@ -146,8 +146,8 @@ class Interleaving:
 class Bursts:
     """Chooses processes as Hypothesis says, each for so many steps on end.
 
-    Most races need one process to stand still while another does something from beginning to end: choosing anew at
-    each step would hardly ever come to that.
+    Most races need one process to stand still while another does something from beginning to end: a choice at each
+    step would hardly ever come to that.
     """
 
     def __init__(self, data: st.DataObject) -> None:

@@ -63,6 +63,18 @@ def name(subject: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
 
 
+def key_usage(*uses: str) -> x509.KeyUsage:
+    """The keyUsage that allows these uses, by the names of `x509.KeyUsage`, and no other."""
+    names = (
+        *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+        *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+    )
+    return x509.KeyUsage(**{name: name in uses for name in names})
+
+
+_AUTHORITYS_USE = key_usage("digital_signature", "key_cert_sign", "crl_sign")
+
+
 def _now() -> dt.datetime:
     return dt.datetime.now(dt.UTC).replace(microsecond=0)
 
@@ -208,6 +220,7 @@ class Authority:
         not_after: dt.datetime | None = None,
         signed_with: Literal["sha256", "sha1", "md5"] = "sha256",
         path_length: int | None = None,
+        usage: x509.KeyUsage = _AUTHORITYS_USE,
         extensions: Sequence[x509.ExtensionType] = (),
     ) -> Authority:
         """An authority below this one; pass another authority's key and name to cross-sign it.
@@ -219,6 +232,7 @@ class Authority:
             not_after: Ten years after `not_before` by default.
             signed_with: "sha1" and "md5" need an authority with an RSA key.
             path_length: How many authorities may follow it.
+            usage: The keyUsage.
             extensions: Further ones, not critical.
         """
         private = new_key(key) if isinstance(key, str) else key
@@ -227,6 +241,7 @@ class Authority:
             _builder(name(subject), self.certificate.subject, private, start, not_after or start + 3650 * _DAY),
             private,
             path_length,
+            usage,
         ).add_extension(_authority_key(self.key), critical=False)
         for extension in extensions:
             builder = builder.add_extension(extension, critical=False)
@@ -279,19 +294,11 @@ def _builder(
 
 
 def _ca_extensions(
-    builder: x509.CertificateBuilder, key: PrivateKey, path_length: int | None = None
+    builder: x509.CertificateBuilder,
+    key: PrivateKey,
+    path_length: int | None = None,
+    usage: x509.KeyUsage = _AUTHORITYS_USE,
 ) -> x509.CertificateBuilder:
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return (
         builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(usage, critical=True)

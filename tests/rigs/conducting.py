@@ -42,9 +42,9 @@ class Trouble:
 
 
 class Conductor:
-    """Grants one waiting step at a time: by the script while it lasts, else whoever waited longest.
+    """Grants one waiting step at a time: by the script while it lasts, else the one that has waited longest.
 
-    A script is a sequence of (which process, for how many steps on end).
+    A script is a sequence of (which process, how many steps on end).
     """
 
     def __init__(self, loop: VirtualLoop) -> None:
@@ -80,7 +80,7 @@ class Conductor:
         self._script = None
 
     def let_pass(self, seconds: float) -> None:
-        """Let time pass for everybody."""
+        """Let time pass for all."""
         self._loop.run_until_complete(asyncio.sleep(seconds))
 
     def _grant(self) -> bool:

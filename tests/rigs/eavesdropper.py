@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER
+from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.azure.bundles import BUNDLES_CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator

@@ -11,6 +11,7 @@ import secrets
 
 EFFORT = float(os.environ.get("CERTCAST_TEST_EFFORT", "1"))
 SEED = int(os.environ.get("CERTCAST_TEST_SEED") or secrets.randbelow(2**32))
+os.environ["CERTCAST_TEST_SEED"] = str(SEED)  # the same one in every process that runs tests
 
 
 def examples(usual: int) -> int:

@@ -1,22 +1,36 @@
-"""The embedded target on free ports of this machine, for the tests of it; nothing is asserted."""
+"""The embedded target on free ports of this machine.
+
+`python -m tests.rigs.embedded PORT DESCRIPTORS` serves until its standard input ends, in a process that may have this
+many files and sockets open.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import HTTPS_PORT, EmbeddedTarget
+from instance_agent.targets.parts.endpoints import Endpoints
 from local_azure.processes.listening import free_port
+from tests.rigs.deployment import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
+
+if sys.platform != "win32":
+    import resource
 
 
-def target_on(port: int, **settings: Any) -> EmbeddedTarget:
+def target_on(port: int, *, address: str = "127.0.0.1", **settings: Any) -> EmbeddedTarget:
     """A target, not started, whose PortNumber 443 is this port."""
-    return EmbeddedTarget(EmbeddedSettings(port_offset=port - HTTPS_PORT, **settings))
+    endpoints = Endpoints(server="EMBEDDED", address=address, port_offset=port - HTTPS_PORT)
+    return EmbeddedTarget(EmbeddedSettings(endpoints=endpoints, **settings))
 
 
 @asynccontextmanager
@@ -42,3 +56,49 @@ class EmbeddedRig:
 
     async def restart_agent(self) -> None:
         raise NotImplementedError("its bindings live in the agent and end with it")
+
+
+@asynccontextmanager
+async def serving_alone(log: Path, *, descriptors: int = 1024) -> AsyncIterator[tuple[str, int]]:
+    """A target in a process of its own that may open no more than this; where it listens.
+
+    Args:
+        log: Where everything goes that the process says.
+        descriptors: Files and sockets that it may have open.
+    """
+    port = free_port()
+    with log.open("wb") as written:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.rigs.embedded", str(port), str(descriptors)),
+            cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=written,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        await process.stdout.readline()
+        yield "127.0.0.1", port
+    finally:
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), 30)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _serve_alone(port: int, descriptors: int) -> None:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    target = target_on(port)
+    await target.start()
+    if sys.platform != "win32":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    print("ready", flush=True)  # noqa: T201 - to the test that waits for it
+    await asyncio.to_thread(sys.stdin.read)
+    await target.stop()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve_alone(int(sys.argv[1]), int(sys.argv[2])))

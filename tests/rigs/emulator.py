@@ -1,4 +1,4 @@
-"""The storage emulator that tests share: where it is reached; how it is started and ended is local_azure's."""
+"""The storage emulator that tests share: where it is reached."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_azure.azurite import start_azurite
+from shared.azure.account import Account
+from shared.azure.key_encryption import make_key_file
+from shared.config import StorageAccess
+from shared.function.cloud import Cloud
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,28 @@ class Emulator:
     queue_url: str
     table_url: str
     pid: int
+
+
+def cloud_on(account: Account) -> Cloud:
+    """Everything a use case acts on, over a real account that trusts any chain."""
+    return Cloud(
+        uploads=account.uploads,
+        bundles=account.bundles,
+        queues=account.queues,
+        state=account.state,
+        secrets=account.secrets,
+        policy=ValidationPolicy(trust=Trust.from_setting("off")),
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened_account(connection_string: str, key: Path) -> AsyncIterator[Account]:
+    """An account with all that a deployment brings; bundles are sealed under a key file, made where there is none."""
+    make_key_file(key)
+    access = StorageAccess(connection_string=connection_string)
+    async with Account(access, key_encryption_key=f"file:{key}") as account:
+        await account.create_all()
+        yield account
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from jsonschema import Draft202012Validator
-from referencing import Registry, Resource
-
 from tests.rigs.deployment import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from jsonschema import Draft202012Validator
+
+    from shared.messages import OutgoingEvent
 
 FOLDER = ROOT / "docs" / "events"
 SUFFIX = ".schema.json"
@@ -29,12 +30,31 @@ def schemas() -> dict[str, Any]:
 
 @cache
 def validator(event_type: str) -> Draft202012Validator:
-    """What checks the events of a type."""
+    """What checks the events of a type; its schema is itself checked first."""
+    # Imported here, where few tests come: the grammars of its formats take a second to build.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from referencing import Registry, Resource  # noqa: PLC0415
+
     resources = ((f"{name}{SUFFIX}", Resource.from_contents(schema)) for name, schema in schemas().items())
     registry: Registry[Any] = Registry().with_resources(resources)
-    return Draft202012Validator(
-        schemas()[event_type], registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER
-    )
+    schema = schemas()[event_type]
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def as_sent(event: OutgoingEvent) -> dict[str, Any]:
+    """The CloudEvent that the topic makes of an event."""
+    return {
+        "specversion": "1.0",
+        "id": event.event_id,
+        "source": "/certcast",
+        "type": event.kind.value,
+        "subject": event.subject,
+        "time": event.at.isoformat(),
+        "datacontenttype": "application/json",
+        "data": json.loads(event.document),
+        **({"traceparent": event.traceparent} if event.traceparent else {}),
+    }
 
 
 def check_event(event: Mapping[str, Any]) -> None:

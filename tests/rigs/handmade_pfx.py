@@ -1,4 +1,4 @@
-"""PKCS#12 files put together by hand, for shapes that no program writes: hostile, odd or new ones."""
+"""PKCS#12 files put together by hand in shapes that no program writes: hostile, odd or new ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from shared.pkcs12.keys import PrivateKey
+    from shared.bundle import PrivateKey
 
 DATA = "1.2.840.113549.1.7.1"
 ENCRYPTED_DATA = "1.2.840.113549.1.7.6"
@@ -116,7 +116,7 @@ def encrypted(
         password: With which password.
         iterations: Of PBKDF2.
         claimed: The count to write into the file in place of the true one.
-        scrypt: N, r and p, for a key from scrypt instead.
+        scrypt: N, r and p where the key comes from scrypt instead.
         default_hash: Whether to name no hash, which means SHA-1, instead of SHA-256.
 
     Returns:

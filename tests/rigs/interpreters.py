@@ -1,4 +1,4 @@
-"""Other Pythons on this machine, for tests of what another version runs."""
+"""Other Pythons on this machine, which tests of another version run."""
 
 from __future__ import annotations
 

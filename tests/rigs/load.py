@@ -164,7 +164,7 @@ async def load(
         address: The listener's.
         host: Server name and Host.
         connections: How many requests are under way at once.
-        keep: Whether a connection is used again and again; otherwise each request shakes hands anew.
+        keep: Whether a connection is used again and again; otherwise each request makes a new one.
     """
     script = folder / f"load-{address[1]}-{'kept' if keep else 'new'}.lua"
     script.write_text(_SCRIPT, encoding="utf-8")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
-from shared.function.intake import Notice, handle_notice, look_at, recheck
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice, look_at, recheck
 from shared.function.results import fold
 from shared.messages import (
     RECHECK_QUEUE,
@@ -22,15 +23,17 @@ from shared.messages import (
     decode,
     encode,
 )
-from shared.state.records import InstanceRecord, UploadRecord
 from tests.fakes.edges import FakeStorage, unhindered
 from tests.fakes.storage import START
 from tests.rigs.certificates import Authority, Issued, authority
+from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from shared.function.cloud import Cloud
+    from shared.state.records import UploadRecord
     from tests.fakes.edges import Step
 
 PASSWORD = "correct horse"
@@ -106,8 +109,7 @@ class Scene:
 
     async def edit(self, name: str, **changes: str | None) -> str:
         """Edit the metadata as Storage Explorer does: no event comes of it."""
-        version = await self.outside.uploads.version(name)
-        assert version is not None
+        version = some(await self.outside.uploads.version(name))
         metadata = {**version.metadata, **changes}
         kept = {key: value for key, value in metadata.items() if value is not None}
         return await self.outside.uploads.set_metadata(name, kept, etag=version.etag)
@@ -137,9 +139,7 @@ class Scene:
         return await self.outside.uploads.tags(name) or {}
 
     async def metadata(self, name: str) -> dict[str, str]:
-        version = await self.outside.uploads.version(name)
-        assert version is not None
-        return dict(version.metadata)
+        return dict(some(await self.outside.uploads.version(name)).metadata)
 
     async def row(self, host: str, *, role: str = ANY_ROLE, port: int = 443) -> DesiredBinding:
         found = await self.outside.state.bindings.get(BindingKey(role=role, host=host, port=port))
@@ -150,19 +150,8 @@ class Scene:
         """Register instances."""
         for name in names:
             await self.outside.queues.create(f"cert-agent-{name}")
-            instance = InstanceRecord(
-                id=name,
-                role=role,
-                host=name,
-                target_kind="fake",
-                target_version="1",
-                agent_version="1",
-                queue=f"cert-agent-{name}",
-                session=name,
-                started_at=self.storage.clock(),
-                last_seen=self.storage.clock(),
-            )
-            await self.outside.state.instances.update(name, lambda _, row=instance: row)  # type: ignore[misc]
+            record = registered(name, role=role, at=self.storage.clock())
+            await self.outside.state.instances.update(name, lambda _, row=record: row)  # type: ignore[misc]
 
     async def beat(self, *names: str, stopped: bool = False) -> None:
         """Heartbeats; written even where nothing changed, as a heartbeat is."""
@@ -186,9 +175,8 @@ class Scene:
         """Have instances take their messages and report what they did; the reports lie on the queue."""
         for name in names:
             keys = {(key.host, key.port) for key in await self.told(name)}
-            instance = await self.outside.state.instances.get(name)
-            assert instance is not None
-            rows = await desired_of(self.outside.state, instance.role, keys)
+            known = some(await self.outside.state.instances.get(name))
+            rows = await desired_of(self.outside.state, known.role, keys)
             await self.report(name, rows.values(), outcome=outcome, reason=reason)
 
     async def report(
@@ -207,18 +195,7 @@ class Scene:
         return report
 
     def outcome_of(self, row: DesiredBinding, outcome: InstallOutcome | None = None, reason: str = "") -> BindingReport:
-        usual = InstallOutcome.LIVE if row.present else InstallOutcome.REMOVED
-        return BindingReport(
-            role=row.role,
-            host=row.host,
-            port=row.port,
-            generation=row.generation,
-            source=row.source,
-            outcome=outcome or usual,
-            reason=reason,
-            fingerprint_sha256=row.fingerprint_sha256,
-            finished_at=self.storage.clock(),
-        )
+        return report_on(row, at=self.storage.clock(), outcome=outcome, reason=reason)
 
     async def reports(self) -> Sequence[InstallReport]:
         """Take what lies on the results queue."""
@@ -234,8 +211,15 @@ class Scene:
         for report in await self.reports():
             await fold(self.cloud, report)
 
-    async def everyone_obeys(self, *names: str) -> None:
-        await self.obey(*names)
+    async def everyone_obeys(self, *names: str, outcome: InstallOutcome | None = None, reason: str = "") -> None:
+        await self.obey(*names, outcome=outcome, reason=reason)
+        await self.fold()
+
+    async def proves(
+        self, name: str, host: str, *, role: str = ANY_ROLE, outcome: InstallOutcome | None = None
+    ) -> None:
+        """Have an instance report on a host as the row is now, told or not, and fold it in."""
+        await self.report(name, [await self.row(host, role=role)], outcome=outcome)
         await self.fold()
 
     async def rechecks(self) -> list[tuple[float, RecheckUpload]]:

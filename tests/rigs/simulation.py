@@ -14,7 +14,8 @@ from unittest import mock
 
 from instance_agent.agent import Agent
 from shared.bundle import bundle_id
-from shared.function.intake import Notice, handle_notice, recheck
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice, recheck
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
@@ -48,7 +49,7 @@ _PAGE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What somebody uploads.
+    """What is uploaded.
 
     Attributes:
         hosts: What it is for.

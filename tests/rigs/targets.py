@@ -7,8 +7,10 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-from instance_agent.installing.probe import ProbeError
+from instance_agent.installing.probe import ProbeError, name_to_probe
+from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install
+from shared.bounded import Delays
 from shared.bundle import CertificateBundle, bundle_id
 from tests.rigs.certificates import Authority, authority
 
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from instance_agent.installing.probe import Probe
-    from instance_agent.targets.base import BindingTarget, InstalledBinding
+    from instance_agent.targets.base import BindingTarget, InstalledBinding, Key
     from tests.rigs.certificates import Issued
 
 SETTLE_S = 20.0
 """How long a change may take to be seen on a busy machine; no test waits so long when all is well."""
+
+QUICK = Pace(settle_s=0.3, pauses=Delays((0.02, 0.04, 0.08)))
+"""How to look for what will not be seen."""
 
 
 class Rig(Protocol):
@@ -54,14 +59,22 @@ def root() -> Authority:
 
 def bind(issued: Issued, host: str, port: int) -> Install:
     """The change that serves a certificate for a host."""
-    bundle = issued.bundle()
-    return Install(host=host, port=port, bundle_id=bundle_id(bundle, os.urandom(8)), bundle=bundle, generation=1)
+    return change_to(issued.bundle(), host, port)
+
+
+def fresh(host: str, port: int) -> Install:
+    """The change that serves a new certificate for a host."""
+    return bind(root().issue(host), host, port)
 
 
 def unfit(host: str, port: int) -> Install:
     """A change no server may take: its key belongs to another certificate."""
     issued, other = root().issue(host), root().issue(host)
-    bundle = CertificateBundle(leaf=issued.certificate, chain=issued.chain, key=other.key)
+    return change_to(CertificateBundle(leaf=issued.certificate, chain=issued.chain, key=other.key), host, port)
+
+
+def change_to(bundle: CertificateBundle, host: str, port: int) -> Install:
+    """The change that serves a bundle for a host."""
     return Install(host=host, port=port, bundle_id=bundle_id(bundle, os.urandom(8)), bundle=bundle, generation=1)
 
 
@@ -90,11 +103,28 @@ async def eventually(rig: Rig, port: int, expected: Mapping[str, str | None]) ->
         await asyncio.sleep(0.05)
 
 
-async def expect(rig: Rig, port: int, expected: Mapping[str, str | None]) -> None:
-    """Fail unless this is what is served, by host."""
-    assert await eventually(rig, port, expected) == expected
+async def expect(rig: Rig, port: int, expected: Mapping[str, Install | str | None]) -> None:
+    """Fail unless this is what is served, by host: a change's certificate, or the one with a fingerprint."""
+    fingerprints = {host: _fingerprint(each) for host, each in expected.items()}
+    assert await eventually(rig, port, fingerprints) == fingerprints
 
 
-def owned(bindings: frozenset[InstalledBinding]) -> dict[tuple[str, int], str]:
+async def served(rig: Rig, *changes: Install) -> None:
+    """Apply installs in one batch, and see each certificate served for its host."""
+    await rig.target.apply(changes)
+    for port in {change.port for change in changes}:
+        await expect(rig, port, {name_to_probe(each.host): each for each in changes if each.port == port})
+
+
+def owned(bindings: frozenset[InstalledBinding]) -> dict[Key, str]:
     """What a target says it owns, as fingerprints by host and port."""
     return {binding.key: binding.fingerprint_sha256 for binding in bindings}
+
+
+def owned_after(*changes: Install) -> dict[Key, str]:
+    """What a target owns once only these are made."""
+    return owned(frozenset(change.bound for change in changes))
+
+
+def _fingerprint(each: Install | str | None) -> str | None:
+    return each.bundle.fingerprint_sha256 if isinstance(each, Install) else each

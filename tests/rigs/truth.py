@@ -1,4 +1,4 @@
-"""What must be true of a platform once the dust has settled, worked out from the container alone, not by certcast."""
+"""What must be true of a platform once the dust has settled, worked out from the container alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, DesiredBinding
-from shared.function.results import status_tags
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from tests.fakes.storage import START
 from tests.rigs.scenes import PASSWORD
 

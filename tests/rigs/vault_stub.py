@@ -39,7 +39,7 @@ _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(
 
 
 class Identity:
-    """Gives the same token to everybody who asks, and remembers for what it was asked."""
+    """Gives the same token to all who ask, and remembers what it was asked for."""
 
     def __init__(self, **chosen: Any) -> None:
         self.asked_for: list[str] = []
@@ -223,6 +223,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def answering(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Have a server answer, in a thread of its own, until the end of this context."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
 def vault_stub(folder: Path) -> Iterator[VaultStub]:
     """Run a stub on a free port."""
     root = authority()
@@ -236,13 +248,8 @@ def vault_stub(folder: Path) -> Iterator[VaultStub]:
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stub": stub})) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         stub.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with answering(server):
             yield stub
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def _encoded(value: bytes) -> str:

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, ClassVar
 
-from tests.rigs.vault_stub import VAULT, VaultStub
+from tests.rigs.vault_stub import VAULT, VaultStub, answering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,10 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         with socket.create_connection(("127.0.0.1", self.way.stub.port)) as vault:
             self.send_response(HTTPStatus.OK)
             self.end_headers()
-            answering = threading.Thread(target=_pass_on, args=(vault, self.connection))
-            answering.start()
+            back = threading.Thread(target=_pass_on, args=(vault, self.connection))
+            back.start()
             _pass_on(self.connection, vault)
-            answering.join()
+            back.join()
         self.close_connection = True
 
     def do_GET(self) -> None:
@@ -100,10 +100,5 @@ def vault_way(stub: VaultStub) -> Iterator[VaultWay]:
     way = VaultWay(stub)
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"way": way})) as server:
         way.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
+        with answering(server):
             yield way
-        finally:
-            server.shutdown()
-            thread.join()

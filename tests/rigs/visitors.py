@@ -1,4 +1,4 @@
-"""Clients of a web server under test: connections that stay open while certificates change; nothing is asserted."""
+"""Clients of a web server under test: connections that stay open while certificates change."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Visitor:
     """One open HTTPS connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str) -> None:
-        self._reader = reader
-        self._writer = writer
+        self.reader = reader
+        self.writer = writer
         self._host = host
 
     @property
     def tls(self) -> ssl.SSLObject:
-        connection = self._writer.get_extra_info("ssl_object")
+        connection = self.writer.get_extra_info("ssl_object")
         assert isinstance(connection, ssl.SSLObject)
         return connection
 
@@ -61,17 +61,17 @@ class Visitor:
     async def get(self, method: str = "GET", path: str = "/") -> Answer:
         """One request on this connection; raises where it was closed or the answer is broken."""
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            self.writer.write(f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             status, *lines = head.rstrip().split("\r\n")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
             length = 0 if method == "HEAD" else int(headers["content-length"])
-            return Answer(int(status.split()[1]), headers, await self._reader.readexactly(length))
+            return Answer(int(status.split()[1]), headers, await self.reader.readexactly(length))
 
     async def leave(self) -> None:
-        self._writer.transport.abort()
+        self.writer.transport.abort()
         with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+            await self.writer.wait_closed()
 
 
 @asynccontextmanager

@@ -16,20 +16,22 @@ from local_azure.functions_host.eventgrid import WEBHOOK_PATH
 from local_azure.platform import LocalPlatform
 from shared.azure.account import Account
 from shared.config import StorageAccess
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from local_azure.platform_settings import PlatformSettings
     from shared.state.records import UploadRecord
+    from tests.rigs.certificates import Issued
 
 T = TypeVar("T")
 
 PATIENCE_S = 40.0
 PASSWORD = "correct horse battery"
 
-CREATED = "Microsoft.Storage.BlobCreated"
-DELETED = "Microsoft.Storage.BlobDeleted"
+BLOB_CREATED = "Microsoft.Storage.BlobCreated"
+BLOB_DELETED = "Microsoft.Storage.BlobDeleted"
 
 
 class Witness:
@@ -64,9 +66,12 @@ class Witness:
             fits = record is not None and record.status == status and live in {None, record.live}
             return record if fits else None
 
-        record = await eventually(seen, f"{name} to become {status}")
-        assert record is not None
-        return record
+        return some(await eventually(seen, f"{name} to become {status}"))
+
+    async def goes_live(self, name: str, issued: Issued, *, live: int, **metadata: str) -> UploadRecord:
+        """Upload a certificate, and wait until so many instances have proved it."""
+        await self.upload(name, issued.pfx(PASSWORD), **metadata)
+        return await self.becomes(name, "live", live=live)
 
     async def tagged(self, name: str, **expected: str) -> None:
         """Wait for blob tags; they are written a moment after the row."""
@@ -111,10 +116,10 @@ class Witness:
         ):
             assert answer.status == 202, await answer.text()
 
-    async def post_event(self, name: str, *, etag: str = "", kind: str = CREATED) -> int:
+    async def post_event(self, name: str, *, etag: str = "", kind: str = BLOB_CREATED) -> int:
         """Deliver a blob's event to the Functions host as Event Grid does, and return the answer's status."""
         subject = f"/blobServices/default/containers/certificates/blobs/{name}"
-        data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == CREATED else {})
+        data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == BLOB_CREATED else {})
         return await self.deliver("on_blob_event", kind, subject, data)
 
     async def deliver(self, function: str, kind: str, subject: str, data: Mapping[str, object]) -> int:

@@ -1,4 +1,4 @@
-"""The HTTP server that Caddy asks for a certificate at each handshake; which one that is was decided elsewhere.
+"""The HTTP server that Caddy asks for a certificate at each handshake; which one it gets is decided elsewhere.
 
 Caddy's `get_certificate http` sends `GET <url>?server_name=…` and takes the answer's PEM
 (https://caddyserver.com/docs/caddyfile/directives/tls#http). The answers are private keys, so every question must carry
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 USER = "certcast"
 
 _IDLE_S = 120.0  # longer than Go's 90 s, so that Caddy is the one to close an idle connection
-_MAX_PORT_DIGITS = 5
 
 
 class Manager:
@@ -43,10 +42,10 @@ class Manager:
         """Answer at an address.
 
         Raises:
-            OSError: It cannot be had.
+            OSError: It cannot be listened on.
         """
         app = web.Application()
-        app.router.add_get("/{port}", self._respond)
+        app.router.add_get(r"/{port:[0-9]{1,5}}", self._respond)
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=_IDLE_S, shutdown_timeout=1.0)
         await runner.setup()
         try:
@@ -65,10 +64,7 @@ class Manager:
     async def _respond(self, request: web.Request) -> web.Response:
         if not self._is_caddy(request.headers.get("Authorization", "")):
             return web.Response(status=401, headers={"WWW-Authenticate": "Basic"})
-        text = request.match_info["port"]
-        if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_PORT_DIGITS):
-            return web.Response(status=404)
-        port = int(text)
+        port = int(request.match_info["port"])
         self.asked.add(port)
         name = request.query.get("server_name", "").lower().rstrip(".")
         # Header and body leave in one segment: apart, the second would wait for Caddy's delayed acknowledgement.

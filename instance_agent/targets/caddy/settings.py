@@ -1,10 +1,4 @@
-"""What a Caddy target needs to know, read from the agent's settings; nothing is opened here.
-
-`CERTCAST_CADDY_PASSWORD` (what Caddy must know), `CERTCAST_CADDY_LISTEN` (127.0.0.1:8485), `CERTCAST_CADDY_FOLDER`
-(/var/lib/certcast/caddy), `CERTCAST_CADDY_FALLBACK` (path of a PEM with key, leaf and intermediates; a self-signed one
-is made and kept where none is named), `CERTCAST_CADDY_ADDRESS` (127.0.0.1) and `CERTCAST_CADDY_PORT_OFFSET` (0): where
-the agent meets the listener of a PortNumber. The configuration that belongs to it is in docs/targets/caddy.md.
-"""
+"""The caddy target's settings from the environment; nothing is opened here. docs/targets/caddy.md explains each."""
 
 from __future__ import annotations
 
@@ -14,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from shared.config import number
+from instance_agent.targets.parts.endpoints import Endpoints
+from shared.binding import MAX_PORT
+from shared.config import text
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +20,6 @@ DEFAULT_LISTEN = "127.0.0.1:8485"
 
 _PASSWORD = re.compile(r"[A-Za-z0-9_-]{16,}\Z")  # as it stands in a URL
 _LISTEN = re.compile(r"\[?([0-9a-fA-F.:]+?)\]?:(\d{1,5})\Z")
-_MAX_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +31,14 @@ class CaddySettings:
         password: What Caddy must know to be answered.
         folder: Where what is bound is kept for the agent's next start.
         fallback: PEM served for an unknown or missing SNI; one of our own when None.
-        address: Where the agent meets Caddy's listeners.
-        port_offset: PortNumber p is met at p + this.
+        endpoints: Where the agent meets Caddy's listeners.
     """
 
     listen: tuple[str, int]
     password: str = field(repr=False)
     folder: Path
-    fallback: Path | None = None
-    address: str = "127.0.0.1"
-    port_offset: int = 0
+    fallback: Path | None
+    endpoints: Endpoints
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -54,32 +47,31 @@ class CaddySettings:
         Raises:
             ConfigurationError: One is missing or wrong.
         """
-        password = env.get("CERTCAST_CADDY_PASSWORD", "").strip()
+        password = text(env, "CERTCAST_CADDY_PASSWORD")
         if not _PASSWORD.match(password):
             raise ConfigurationError(
                 "CERTCAST_CADDY_PASSWORD must be 16 or more of A-Z a-z 0-9 _ -, the same as in Caddy's configuration: "
                 "`openssl rand -hex 24` makes one"
             )
-        fallback = env.get("CERTCAST_CADDY_FALLBACK", "").strip()
+        fallback = text(env, "CERTCAST_CADDY_FALLBACK")
         return cls(
-            listen=_listen(env.get("CERTCAST_CADDY_LISTEN", "").strip() or DEFAULT_LISTEN),
+            listen=_listen(text(env, "CERTCAST_CADDY_LISTEN", DEFAULT_LISTEN)),
             password=password,
-            folder=Path(env.get("CERTCAST_CADDY_FOLDER", "").strip() or "/var/lib/certcast/caddy"),
+            folder=Path(text(env, "CERTCAST_CADDY_FOLDER", "/var/lib/certcast/caddy")),
             fallback=Path(fallback) if fallback else None,
-            address=env.get("CERTCAST_CADDY_ADDRESS", "").strip() or "127.0.0.1",
-            port_offset=number(env, "CERTCAST_CADDY_PORT_OFFSET", default=0, least=0, most=65_000),
+            endpoints=Endpoints.from_env(env, "CADDY"),
         )
 
 
-def _listen(text: str) -> tuple[str, int]:
-    found = _LISTEN.match(text)
+def _listen(value: str) -> tuple[str, int]:
+    found = _LISTEN.match(value)
     try:
         is_loopback = found is not None and ipaddress.ip_address(found[1]).is_loopback
     except ValueError:
         is_loopback = False
-    if found is None or not is_loopback or not 0 < int(found[2]) <= _MAX_PORT:
+    if found is None or not is_loopback or not 0 < int(found[2]) <= MAX_PORT:
         raise ConfigurationError(
-            f"CERTCAST_CADDY_LISTEN must be a loopback address and a port, such as {DEFAULT_LISTEN}, not {text!r}: the "
-            "answers are private keys and travel unencrypted"
+            f"CERTCAST_CADDY_LISTEN must be a loopback address and a port, such as {DEFAULT_LISTEN}, not {value!r}: "
+            "the answers are private keys and travel unencrypted"
         )
     return found[1], int(found[2])

@@ -1,77 +1,55 @@
-"""The TLS listeners of one process: which certificate a connection gets, and how that changes while connections come.
-
-It serves in the agent's own process, or in each worker's; who tells it what to serve is not known here.
-"""
+"""The TLS listeners: which certificate a connection gets, and how that changes while connections come."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import logging
+import socket
 import ssl
-from collections import Counter
+import sys
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
-from instance_agent.targets.base import Install
-from instance_agent.targets.embedded.building import contexts_for, refuse_strangers_keys, spoken
-from instance_agent.targets.embedded.contexts import ContextStore, server_context
-from instance_agent.targets.embedded.http import HttpBounds, HttpServer
-from instance_agent.targets.embedded.page import answer_with_page
-from instance_agent.targets.embedded.ports import ListenerError, listener_trouble
-from instance_agent.targets.embedded.proxy import Patience, ReverseProxy
-from instance_agent.targets.embedded.served import Served
-from shared.bundle import CertificateBundle
+from instance_agent.targets.base import ApplyError, Install
+from instance_agent.targets.embedded.connections import Connections
+from instance_agent.targets.embedded.contexts import contexts_for, openssl_reason, server_context
+from instance_agent.targets.embedded.page import answer_requests, page
 from shared.errors import ConfigurationError
 from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.embedded.settings import EmbeddedSettings
+    from shared.bundle import CertificateBundle
 
 HTTPS_PORT = 443
 
 _BACKLOG = 1024
-_HANDSHAKE_TIMEOUT_S = 15.0
-_SHUTDOWN_TIMEOUT_S = 1.0  # for a client that does not answer our close_notify
+_CURES = {
+    errno.EADDRINUSE: "another program listens there: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
+    errno.EACCES: "this account may not: run as administrator, or set CERTCAST_EMBEDDED_PORT_OFFSET",
+    errno.EADDRNOTAVAIL: "CERTCAST_EMBEDDED_ADDRESS is not an address of this machine",
+    errno.EMFILE: "the agent has no file descriptors left: raise its limit (LimitNOFILE, ulimit -n)",
+}
 
-_log = logging.getLogger(__name__)
 
+class ListenerError(ApplyError):
+    """A port could not be listened on; the change can succeed once the port is free."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What a process that serves must know.
-
-    Attributes:
-        address: Address to listen on; empty means every one.
-        port_offset: PortNumber p is served at p + this.
-        fallback: Served for an unknown or missing server name.
-        max_contexts: TLS contexts kept built.
-        max_connections: Connections open at a time.
-        upstream: Where requests are passed to; None for the small page.
-        idle_s: Longest silence in a request passed on.
-        shares_ports: Whether other processes listen on the same ports.
-    """
-
-    address: str
-    port_offset: int
-    fallback: CertificateBundle
-    max_contexts: int
-    max_connections: int
-    upstream: str | None
-    idle_s: float
-    shares_ports: bool = False
+    retriable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bound:
     """What is served for one host and port."""
 
-    bundle: CertificateBundle
-    served: Served
+    context: ssl.SSLContext
+    fingerprint_sha256: str
 
 
 class Listeners:
@@ -80,25 +58,15 @@ class Listeners:
     A listener, once opened, stays open until `stop`, so that the fallback answers where the last binding was removed.
     """
 
-    def __init__(self, serving: Serving) -> None:
-        self.contexts = ContextStore(serving.max_contexts)
-        self._serving = serving
-        self._fallback = _served("", serving.fallback)
+    def __init__(self, settings: EmbeddedSettings, fallback: CertificateBundle) -> None:
+        self._settings = settings
+        self._fallback = fallback
         self._bound: dict[tuple[str, int], _Bound] = {}
-        self._uses: Counter[CertificateBundle] = Counter()
-        self._pending: Sequence[BindingChange] = ()
-        self._listeners: dict[int, asyncio.Server] = {}
-        self._doors: dict[int, ssl.SSLContext] = {}
-        self._opened: list[int] = []
-        self._served: WeakKeyDictionary[ssl.SSLObject, Served] = WeakKeyDictionary()
-        self._proxy = (
-            None if serving.upstream is None else ReverseProxy(serving.upstream, Patience(idle_s=serving.idle_s))
-        )
-        self._http = HttpServer(
-            answer_with_page if self._proxy is None else self._proxy,
-            lambda connection: self._served.get(connection, self._fallback),
-            HttpBounds(connections=serving.max_connections),
-        )
+        self._pages: WeakKeyDictionary[ssl.SSLObject, bytes] = WeakKeyDictionary()
+        self._fallbacks_page = page("", fallback.fingerprint_sha256)
+        self._quiet = ExitStack()
+        self._accepting: dict[int, tuple[socket.socket, asyncio.Task[None]]] = {}
+        self._connections = Connections(self._converse, most=settings.max_connections, handshake_s=settings.handshake_s)
 
     async def start(self) -> None:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
@@ -106,183 +74,108 @@ class Listeners:
         Raises:
             ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
         """
-        await self.open([HTTPS_PORT])
-
-    async def open(self, ports: Iterable[int]) -> None:
-        """Listen on these ports too.
-
-        Raises:
-            ConfigurationError: As for `start`.
-        """
-        for port in ports:
-            try:
-                await self._listen(port)
-            except ssl.SSLError as error:
-                raise ConfigurationError(
-                    f"the certificate named by CERTCAST_EMBEDDED_FALLBACK cannot be served: {spoken(error)}"
-                ) from error
-            except OSError as error:
-                raise ConfigurationError(
-                    listener_trouble(self._serving.address, port + self._serving.port_offset, error)
-                ) from error
+        try:
+            self._accept_from(HTTPS_PORT, *self._listen(HTTPS_PORT))
+        except ssl.SSLError as error:
+            raise ConfigurationError(
+                f"the certificate named by CERTCAST_EMBEDDED_FALLBACK cannot be served: {openssl_reason(error)}"
+            ) from error
+        except OSError as error:
+            raise ConfigurationError(self._trouble(HTTPS_PORT, error)) from error
+        self._quiet.enter_context(_quiet_about_server_names())
 
     async def stop(self) -> None:
-        """Close the listeners, finish the answers in hand, then close the connections."""
-        for listener in self._listeners.values():
-            listener.close()
-        if self._proxy is not None:
-            self._proxy.end_tunnels()
-        await self._http.finish()
-        for listener in self._listeners.values():
-            await listener.wait_closed()
-        self._listeners.clear()
-        if self._proxy is not None:
-            await self._proxy.close()
+        """Close the ports and the connections; an answer that was begun is sent."""
+        for _, task in self._accepting.values():
+            task.cancel()
+        await asyncio.gather(*(task for _, task in self._accepting.values()), return_exceptions=True)
+        for listening, _ in self._accepting.values():
+            listening.close()
+        self._accepting.clear()
+        await self._connections.end()
+        self._quiet.close()
 
     async def swap(self, changes: Sequence[BindingChange]) -> None:
-        """Make the changes, all or none.
+        """Make the changes, all or none: build what is new, open what is missing, then change the table at once.
 
         Raises:
-            ApplyError: As `prepare`.
+            ApplyError: A certificate cannot be served.
+            ListenerError: A port cannot be listened on.
         """
-        await self.prepare(changes)
-        self.commit()
-
-    async def prepare(self, changes: Sequence[BindingChange], *, listening: bool = True) -> None:
-        """Build what is new and open what is missing, so that `commit` cannot fail; `abort` takes it back.
-
-        Args:
-            changes: What is to change.
-            listening: Whether ports are opened; else `open` does it later.
-
-        Raises:
-            ApplyError: A certificate cannot be served; nothing is left of the try.
-            ListenerError: A port cannot be listened on; the same.
-        """
-        refuse_strangers_keys(changes)
         installs = [change for change in changes if isinstance(change, Install)]
-        known = {install.bundle for install in installs if install.bundle in self.contexts}
-        built = await asyncio.to_thread(contexts_for, installs, known)
-        if listening:
-            await self._open_for(installs)
-        for bundle, context in built.items():
-            self.contexts.put(bundle, context)
-        self._pending = changes
+        contexts = await asyncio.to_thread(contexts_for, installs)
+        self._open_for(installs)
+        for change in changes:  # handshakes ask on this event loop, so they see all of it or nothing
+            if isinstance(change, Install):
+                self._bound[change.key] = _Bound(
+                    context=contexts[change.key], fingerprint_sha256=change.bundle.fingerprint_sha256
+                )
+            else:
+                self._bound.pop(change.key, None)
 
-    def commit(self) -> None:
-        """Make what was prepared what is served.
+    def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
+        host = (name or "").lower().rstrip(".")
+        bound = self._bound.get((host, port)) or self._bound.get((wildcard_of(host) or "", port))
+        if bound is not None:
+            connection.context = bound.context
+            self._pages[connection] = page(host, bound.fingerprint_sha256)
 
-        In place, because copying the table would cost the more the more is bound: handshakes ask on the event loop, and
-        so see all of it or nothing.
-        """
-        changes, self._pending, self._opened = self._pending, (), []
-        before = [self._bound.pop(change.key) for change in changes if change.key in self._bound]
-        after = {
-            change.key: _Bound(bundle=change.bundle, served=_served(change.host, change.bundle))
-            for change in changes
-            if isinstance(change, Install)
-        }
-        self._bound |= after
-        self._uses.update(bound.bundle for bound in after.values())
-        self._uses.subtract(bound.bundle for bound in before)
-        self._forget_unused(bound.bundle for bound in before)
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)
+        await answer_requests(reader, writer, body, idle_s=self._settings.idle_s)
 
-    def abort(self) -> None:
-        """Take back what was prepared."""
-        changes, self._pending = self._pending, ()
-        self._close_opened()
-        self._forget_unused(change.bundle for change in changes if isinstance(change, Install))
-
-    def served(self) -> Iterable[tuple[str, int, str]]:
-        """Host, port and fingerprint of everything that new connections get."""
-        return [(host, port, bound.served.fingerprint_sha256) for (host, port), bound in self._bound.items()]
-
-    async def adopt(self, port: int, connected: socket.socket) -> None:
-        """Serve a connection that was not accepted here just as one that was.
-
-        Raises:
-            OSError: Its handshake failed, or nothing listens for the port.
-        """
-        door = self._doors.get(port)
-        if door is None or port not in self._listeners:
-            connected.close()
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"nothing listens for port {port}")
-        await asyncio.get_running_loop().connect_accepted_socket(
-            self._http,
-            connected,
-            ssl=door,
-            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S,
-            ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
-        )
-
-    def _choose(self, port: int, connection: ssl.SSLObject, name: str | None) -> int | None:
-        """Give a connection its certificate; the context it came with is the fallback's.
-
-        Called by OpenSSL in the middle of a handshake, where an exception would be printed and lost.
-
-        Returns:
-            None to go on, else the TLS alert to end the handshake with (RFC 8446, section 6).
-        """
-        try:
-            host = (name or "").lower().rstrip(".")
-            bound = self._bound.get((host, port)) or self._bound.get((wildcard_of(host) or "", port))
-            if bound is None:
-                self._served[connection] = self._fallback
-                return None
-            connection.context = self.contexts.get(bound.bundle)
-            self._served[connection] = Served(
-                host=host, fingerprint_sha256=bound.served.fingerprint_sha256, names=bound.served.names
-            )
-        except Exception:  # noqa: BLE001 - OpenSSL's callback is no place to raise from
-            _log.exception("a TLS handshake on port %d was ended: its certificate could not be loaded", port)
-            return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
-        return None
-
-    def _forget_unused(self, bundles: Iterable[CertificateBundle]) -> None:
-        for bundle in set(bundles):
-            if self._uses[bundle] == 0:
-                del self._uses[bundle]
-                self.contexts.discard(bundle)
-
-    async def _open_for(self, installs: Sequence[Install]) -> None:
-        """Open the listeners the installs need; when one cannot be opened, close those opened here."""
+    def _open_for(self, installs: Iterable[Install]) -> None:
+        """Open the listeners the installs need, or none of them."""
+        opened: dict[int, tuple[socket.socket, ssl.SSLContext]] = {}
         for install in installs:
-            if install.port in self._listeners:
+            if install.port in self._accepting or install.port in opened:
                 continue
             try:
-                await self._listen(install.port)
+                opened[install.port] = self._listen(install.port)
             except OSError as error:
-                self._close_opened()
-                raise ListenerError(
-                    listener_trouble(self._serving.address, install.port + self._serving.port_offset, error),
-                    culprit=install.key,
-                ) from error
-            self._opened.append(install.port)
+                for listening, _ in opened.values():
+                    listening.close()
+                raise ListenerError(self._trouble(install.port, error), culprit=install.key) from error
+        for port, (listening, context) in opened.items():
+            self._accept_from(port, listening, context)
 
-    def _close_opened(self) -> None:
-        for port in self._opened:
-            self._listeners.pop(port).close()
-        self._opened = []
-
-    async def _listen(self, port: int) -> None:
-        context = server_context(self._serving.fallback)
-
-        def choose(connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | None:
-            return self._choose(port, connection, name)
-
-        context.sni_callback = choose
-        self._doors[port] = context
-        self._listeners[port] = await asyncio.get_running_loop().create_server(
-            self._http,
-            self._serving.address or None,
-            port + self._serving.port_offset,
-            ssl=context,
+    def _listen(self, port: int) -> tuple[socket.socket, ssl.SSLContext]:
+        context = server_context(self._fallback)
+        context.sni_callback = partial(self._choose, port)
+        address = self._settings.endpoints.address
+        listening = socket.create_server(
+            (address, self._settings.endpoints.listened_on(port)),
+            family=socket.AF_INET6 if ":" in address else socket.AF_INET,
             backlog=_BACKLOG,
-            reuse_port=self._serving.shares_ports or None,
-            ssl_handshake_timeout=_HANDSHAKE_TIMEOUT_S,
-            ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT_S,
         )
+        listening.setblocking(False)
+        return listening, context
+
+    def _accept_from(self, port: int, listening: socket.socket, context: ssl.SSLContext) -> None:
+        task = asyncio.create_task(self._connections.accept(listening, context))
+        self._accepting[port] = listening, task
+
+    def _trouble(self, port: int, error: OSError) -> str:
+        cure = _CURES.get(
+            error.errno or 0, f"check CERTCAST_EMBEDDED_ADDRESS and CERTCAST_EMBEDDED_PORT_OFFSET ({error.strerror})"
+        )
+        where = self._settings.endpoints
+        return f"cannot listen on {where.address}, port {where.listened_on(port)}: {cure}"
 
 
-def _served(host: str, bundle: CertificateBundle) -> Served:
-    return Served(host=host, fingerprint_sha256=bundle.fingerprint_sha256, names=bundle.dns_names)
+@contextmanager
+def _quiet_about_server_names() -> Iterator[None]:
+    """Keep ssl from printing a stack trace where a server name is not ASCII; it ends that handshake too."""
+    outer = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not (isinstance(unraisable.exc_value, UnicodeDecodeError) and isinstance(unraisable.object, bytes)):
+            outer(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = outer

@@ -1,21 +1,15 @@
-"""The embedded target: TLS listeners of our own that swap certificates in memory; no other server is known here.
-
-Its settings are in `embedded_settings`. With one worker it serves in the agent's process, with more in processes of
-their own.
-"""
+"""The embedded target: TLS listeners in the agent itself that swap certificates in memory; not for production."""
 
 from __future__ import annotations
 
 import platform
 import ssl
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding
-from instance_agent.targets.embedded.listeners import HTTPS_PORT, Listeners, Serving
-from instance_agent.targets.embedded.ports import ListenerError
-from instance_agent.targets.embedded.settings import DEFAULT_MAX_CONTEXTS, EmbeddedSettings
-from instance_agent.targets.embedded.workers import WorkerPool
+from instance_agent.targets.embedded.listeners import HTTPS_PORT, ListenerError, Listeners
+from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.parts.fallback import self_made_fallback
 
 if TYPE_CHECKING:
@@ -23,22 +17,9 @@ if TYPE_CHECKING:
 
     from instance_agent.targets.base import BindingChange
 
-__all__ = ["DEFAULT_MAX_CONTEXTS", "HTTPS_PORT", "EmbeddedTarget", "ListenerError"]
+__all__ = ["HTTPS_PORT", "EmbeddedTarget", "ListenerError"]
 
-MAX_PORT = 65535
-
-_EVERY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised, not bound
 _USUAL_SETTINGS = EmbeddedSettings()
-
-
-class _Front(Protocol):
-    """What serves: listeners in this process, or a pool of workers that have some each."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def swap(self, changes: Sequence[BindingChange]) -> None: ...
 
 
 class EmbeddedTarget:
@@ -50,21 +31,10 @@ class EmbeddedTarget:
     kind: ClassVar[str] = "embedded"
 
     def __init__(self, settings: EmbeddedSettings = _USUAL_SETTINGS) -> None:
-        self._address = settings.address
-        self._port_offset = settings.port_offset
+        self._endpoints = settings.endpoints
         self.fallback = settings.fallback or self_made_fallback(datetime.now(UTC))
         self._bound: dict[tuple[str, int], InstalledBinding] = {}
-        serving = Serving(
-            address=settings.address,
-            port_offset=settings.port_offset,
-            fallback=self.fallback,
-            max_contexts=settings.max_contexts,
-            max_connections=settings.max_connections,
-            upstream=settings.upstream,
-            idle_s=settings.idle_s,
-            shares_ports=settings.workers > 1,
-        )
-        self.front: _Front = Listeners(serving) if settings.workers == 1 else WorkerPool(serving, settings.workers)
+        self.listeners = Listeners(settings, self.fallback)
 
     async def start(self) -> None:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
@@ -72,11 +42,11 @@ class EmbeddedTarget:
         Raises:
             ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
         """
-        await self.front.start()
+        await self.listeners.start()
 
     async def stop(self) -> None:
-        """Close the listeners, finish the answers in hand, then close the connections."""
-        await self.front.stop()
+        """Close the ports and the connections; an answer that was begun is sent."""
+        await self.listeners.stop()
 
     async def version(self) -> str:
         """Python's and OpenSSL's."""
@@ -94,12 +64,12 @@ class EmbeddedTarget:
         Raises:
             ApplyError: A certificate cannot be served.
             ListenerError: A port cannot be listened on.
-            ServerUnavailableError: A worker did not answer; it is started again.
+            ServerUnavailableError: There are no file descriptors left to hand a key to OpenSSL.
         """
         for change in changes:
             if isinstance(change, Install) and (reason := self.refusal(change)) is not None:
                 raise ApplyError(reason, culprit=change.key)
-        await self.front.swap(changes)
+        await self.listeners.swap(changes)
         for change in changes:
             if isinstance(change, Install):
                 self._bound[change.key] = change.bound
@@ -111,17 +81,11 @@ class EmbeddedTarget:
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """Our own listener, met over loopback where it listens on every address."""
-        return _EVERY_ADDRESS.get(self._address, self._address), port + self._port_offset
+        return self._endpoints.at(port)
 
     def refusal(self, change: Install) -> str | None:
         """A PortNumber that the offset carries to where there is no port."""
-        port = change.port + self._port_offset
-        if 0 < port <= MAX_PORT:
-            return None
-        return (
-            f"{change.host}:{change.port} would be served at port {port}, and ports are 1 to {MAX_PORT}: "
-            f"CERTCAST_EMBEDDED_PORT_OFFSET is {self._port_offset}"
-        )
+        return self._endpoints.refusal(change)
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Whether the fallback or another of our bindings answered."""
@@ -130,4 +94,5 @@ class EmbeddedTarget:
         for bound in self._bound.values():
             if bound.fingerprint_sha256 == seen_fingerprint_sha256:
                 return f"the certificate bound for {bound.host}:{bound.port} answered"
-        return f"a program other than this agent answered at {self.endpoint(port)[0]}:{self.endpoint(port)[1]}"
+        address, number = self.endpoint(port)
+        return f"a program other than this agent answered at {address}:{number}"

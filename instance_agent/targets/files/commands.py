@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.parts.commands import run
 from instance_agent.targets.parts.file_batch import PRIVATE, Access
-from instance_agent.targets.parts.tested_batch import Interval
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ class ServerCommands:
 
     def __init__(self, settings: FilesSettings) -> None:
         self._settings = settings
-        self.interval = Interval(settings.reload_interval_s if settings.reload else 0)
 
     async def check(self) -> str | None:
         """What the check command said against the files; None where it agrees or there is none."""
@@ -26,7 +24,6 @@ class ServerCommands:
 
     async def activate(self) -> str | None:
         """Reload once; why it failed, or None."""
-        self.interval.begin()
         return await self._run(self._settings.reload)
 
     async def _run(self, command: tuple[str, ...]) -> str | None:

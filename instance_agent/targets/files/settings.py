@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.parts.commands import argument_list
-from shared.config import number
+from instance_agent.targets.parts.endpoints import Endpoints
+from shared.config import number, text
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,23 +25,21 @@ class FilesSettings:
         check: Program and arguments that tell whether the server would take the files; empty for none.
         reload: Program and arguments that have the server take them; empty for a server that looks by itself.
         timeout_s: How long either may take.
-        group: Name of the group that may read what is written; empty for nobody but its owner.
+        group: Name of the group that may read what is written; empty for its owner alone.
         fallback: PEM for unknown names; None for a self-signed one in the folder.
-        address: Where a probe meets the server; empty for nowhere.
-        port_offset: The server serves PortNumber p at p + this.
+        endpoints: Where a probe meets the server; an empty address is nowhere.
         reload_interval_s: Least time between two reloads.
     """
 
     folder: Path
-    templates: Path | None = None
-    check: tuple[str, ...] = ()
-    reload: tuple[str, ...] = ()
-    timeout_s: int = 30
-    group: str = ""
-    fallback: Path | None = None
-    address: str = ""
-    port_offset: int = 0
-    reload_interval_s: int = 5
+    templates: Path | None
+    check: tuple[str, ...]
+    reload: tuple[str, ...]
+    timeout_s: int
+    group: str
+    fallback: Path | None
+    endpoints: Endpoints
+    reload_interval_s: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> FilesSettings:
@@ -55,16 +54,15 @@ class FilesSettings:
             check=argument_list(env, "CERTCAST_FILES_CHECK"),
             reload=argument_list(env, "CERTCAST_FILES_RELOAD"),
             timeout_s=number(env, "CERTCAST_FILES_TIMEOUT_S", default=30, least=1, most=3600),
-            group=env.get("CERTCAST_FILES_GROUP", "").strip(),
+            group=text(env, "CERTCAST_FILES_GROUP"),
             fallback=_path(env, "FALLBACK"),
-            address=env.get("CERTCAST_FILES_ADDRESS", "").strip(),
-            port_offset=number(env, "CERTCAST_FILES_PORT_OFFSET", default=0, least=0, most=65_000),
+            endpoints=Endpoints.from_env(env, "FILES", address=""),
             reload_interval_s=number(env, "CERTCAST_RELOAD_MIN_INTERVAL_S", default=5, least=0, most=3600),
         )
 
 
 def _path(env: Mapping[str, str], name: str) -> Path | None:
-    text = env.get(f"CERTCAST_FILES_{name}", "").strip()
-    if text and not Path(text).is_absolute():
-        raise ConfigurationError(f"CERTCAST_FILES_{name} must be an absolute path, not {text!r}")
-    return Path(text) if text else None
+    path = text(env, f"CERTCAST_FILES_{name}")
+    if path and not Path(path).is_absolute():
+        raise ConfigurationError(f"CERTCAST_FILES_{name} must be an absolute path, not {path!r}")
+    return Path(path) if path else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Install
-from instance_agent.targets.parts.pem_folder import file_name
+from instance_agent.targets.parts.pem_file import PEM_SUFFIX, file_name
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
 
@@ -56,7 +56,7 @@ class Rendered:
     pem: str
 
 
-def rendered(binding: Install | InstalledBinding, *, pem: Path, port_offset: int) -> Rendered:
+def rendered(binding: Install | InstalledBinding, *, pem: Path, listen_port: int) -> Rendered:
     """A binding's values for templates.
 
     Raises:
@@ -69,7 +69,7 @@ def rendered(binding: Install | InstalledBinding, *, pem: Path, port_offset: int
         wildcard=binding.host.startswith("*."),
         parent=binding.host.partition(".")[2],
         port=binding.port,
-        listen_port=binding.port + port_offset,
+        listen_port=listen_port,
         site=binding.site or "",
         bundle_id=binding.bundle_id,
         fingerprint_sha256=fingerprint,
@@ -80,17 +80,19 @@ def rendered(binding: Install | InstalledBinding, *, pem: Path, port_offset: int
 class FileTemplates:
     """All templates of the folder named in the settings."""
 
-    def __init__(self, folder: Path | None, rendered_folder: Path) -> None:
+    def __init__(self, folder: Path | None, rendered_folder: Path, *, fallback: Path) -> None:
         """Read them.
 
         Args:
             folder: Holds `each` and `all`; None for no templates.
             rendered_folder: Where the results belong.
+            fallback: The PEM for unknown names.
 
         Raises:
             ConfigurationError: One cannot be read, or its name is not usable.
         """
         self._folder = rendered_folder
+        self._fallback = str(fallback)
         self._each = {} if folder is None else _load(folder / "each", _SUFFIX)
         self._all = {} if folder is None else _load(folder / "all", _NAME)
         if folder is not None and not self._each and not self._all:
@@ -99,33 +101,32 @@ class FileTemplates:
     @property
     def longest_suffix(self) -> int:
         """Characters that the longest name of a binding's file has after its host."""
-        return max((len(suffix) + 1 for suffix in self._each), default=0)
+        return max([len(PEM_SUFFIX), *(len(suffix) + 1 for suffix in self._each)])
 
     def paths(self, host: str, port: int) -> list[Path]:
         """The files rendered for one binding."""
         return [self._folder / str(port) / f"{file_name(host)}.{suffix}" for suffix in self._each]
 
-    def each(self, binding: Rendered, pem: str, *, fallback: Path) -> dict[Path, str]:
+    def each(self, binding: Rendered, pem: bytes) -> dict[Path, bytes]:
         """One binding's files.
 
         Args:
             binding: Its values.
             pem: Content of its PEM file, tag included.
-            fallback: Path of the PEM for unknown names.
 
         Raises:
             ConfigurationError: A template is wrong.
         """
-        key_pem, mark, rest = pem.partition("\n")[2].partition(_FIRST_CERTIFICATE)
+        key_pem, mark, rest = pem.decode("ascii").partition("\n")[2].partition(_FIRST_CERTIFICATE)
         values = {name: getattr(binding, name) for name in Rendered.__slots__}
         return {
             self._folder / str(binding.port) / f"{binding.name}.{suffix}": template.render(
-                **values, key_pem=key_pem, chain_pem=mark + rest, fallback=str(fallback)
-            )
+                **values, key_pem=key_pem, chain_pem=mark + rest, fallback=self._fallback
+            ).encode()
             for suffix, template in self._each.items()
         }
 
-    def all(self, bindings: Iterable[Rendered], *, fallback: Path) -> dict[Path, str]:
+    def all(self, bindings: Iterable[Rendered]) -> dict[Path, bytes]:
         """The files about all bindings: exact hosts come first, then wildcards, those with more labels earlier.
 
         Raises:
@@ -133,7 +134,7 @@ class FileTemplates:
         """
         ordered = sorted(bindings, key=lambda each: (each.wildcard, -each.host.count("."), each.host, each.port))
         return {
-            self._folder / name: template.render(bindings=ordered, fallback=str(fallback))
+            self._folder / name: template.render(bindings=ordered, fallback=self._fallback).encode()
             for name, template in self._all.items()
         }
 

@@ -1,4 +1,4 @@
-"""One batch made in a running HAProxy, whole or not at all; files and reloads are dealt with elsewhere."""
+"""One batch made in a running HAProxy, whole or not at all; its files and reloads are elsewhere."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from shared.errors import BrokenMessageError, CertcastError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.base import BindingChange, Key
     from instance_agent.targets.haproxy.disk import Disk
     from instance_agent.targets.haproxy.mirror import Mirror
     from instance_agent.targets.haproxy.session import Session
 
     Step = Callable[[], Awaitable[None]]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class OversizedError(ApplyError):
@@ -39,7 +39,7 @@ class RuntimeBatch:
         before: What the files held before the batch, by host and port, for undoing renewals and removals.
     """
 
-    def __init__(self, session: Session, disk: Disk, mirror: Mirror, before: Mapping[tuple[str, int], bytes]) -> None:
+    def __init__(self, session: Session, disk: Disk, mirror: Mirror, before: Mapping[Key, bytes]) -> None:
         self._session = session
         self._disk = disk
         self._mirror = mirror
@@ -82,7 +82,7 @@ class RuntimeBatch:
             try:
                 await self._undo.pop()()
             except CertcastError as error:
-                _log.warning("a change that HAProxy had taken could not be taken back: %s", error)
+                log.warning("a change that HAProxy had taken could not be taken back: %s", error)
                 whole = False
         return whole
 

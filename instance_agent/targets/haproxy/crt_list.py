@@ -1,4 +1,4 @@
-"""One crt-list on the disk: which files it names and how lines come and go; whose they are is known elsewhere."""
+"""One crt-list on the disk: which files it names, and how lines come and go."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TWICE = -1
 
 
 class CrtList:
-    """A crt-list, read again only when somebody else wrote it: a change costs the same however long it is.
+    """A crt-list, read again only when something else wrote it: a change costs the same however long it is.
 
     Lines are appended; in a long list those that go are struck out where they are, by a `#` in place of their first
-    slash, and it is written anew once as many are struck as are left.
+    slash, and the whole list is written again once as many are struck as are left.
 
     Args:
         path: The list; one that is missing is empty.
@@ -67,7 +67,7 @@ class CrtList:
         return b"".join(line + b"\n" for line in (*kept, *(line.encode() for line in new.values())))
 
     def can_strike(self, gone: AbstractSet[str]) -> bool:
-        """Whether some files' lines are better struck than the list written anew."""
+        """Whether some files' lines are better struck than the whole list written again."""
         there = gone & self.files
         return (
             self._signature is not None
@@ -83,7 +83,7 @@ class CrtList:
             What makes them count again.
 
         Raises:
-            ServerUnavailableError: The disk did not take it, or somebody else writes the list.
+            ServerUnavailableError: The disk did not take it, or something else writes the list.
         """
         there = {file: self._lines[file] for file in gone & self.files}
         restore = partial(self._unstrike, list(there.values()))
@@ -91,7 +91,7 @@ class CrtList:
             descriptor = os.open(self.path, os.O_RDWR)
             try:
                 if any(os.pread(descriptor, len(file), at) != file.encode() for file, at in there.items()):
-                    raise ServerUnavailableError(f"{self.path} was changed by somebody else at the same moment")
+                    raise ServerUnavailableError(f"{self.path} was changed by another program at the same moment")
                 for at in there.values():
                     os.pwrite(descriptor, b"#", at)
                 os.fsync(descriptor)

@@ -9,6 +9,7 @@ Everything blocks on the disk: call it on a thread.
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -17,22 +18,21 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding
 from instance_agent.targets.haproxy.crt_list import CrtList
 from instance_agent.targets.haproxy.runtime import Leaf
-from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
-from instance_agent.targets.parts.pem_folder import TAG, PemFolder, tagged_pem
+from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pem
+from instance_agent.targets.parts.pem_folder import PemFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Iterable, Sequence
 
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.base import BindingChange, Key
+    from instance_agent.targets.parts.file_batch import FileBatch
 
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,34 +51,17 @@ class Stored:
 class Written:
     """One batch on the disk, which can be undone until it is closed."""
 
-    def __init__(self, files: FileBatch) -> None:
-        self._files = files
-        self._struck: list[Callable[[], None]] = []
-        self._appended: list[Callable[[], None]] = []
-
-    def strike(self, crt_list: CrtList, gone: AbstractSet[str]) -> None:
-        """Strike lines of a list."""
-        self._struck.append(crt_list.strike(gone))
-
-    def append(self, crt_list: CrtList, lines: Mapping[str, str]) -> None:
-        """Add lines to a list."""
-        self._appended.append(crt_list.append(lines))
+    def __init__(self, files: FileBatch, restoring: ExitStack) -> None:
+        self._restoring = restoring
+        self.close = files.close
 
     def undo(self) -> None:
-        """Put everything back.
+        """Put everything back, the latest first.
 
         Raises:
             OSError: Some of it is not.
         """
-        while self._appended:
-            self._appended.pop()()
-        self._files.undo()
-        while self._struck:
-            self._struck.pop()()
-
-    def close(self) -> None:
-        """Forget how it was before."""
-        self._files.close()
+        self._restoring.close()
 
 
 class Disk:
@@ -90,6 +73,7 @@ class Disk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own = OwnFolder(folder, "HAPROXY")
         self._pems = PemFolder(folder)
         self._lists: dict[int, CrtList] = {}
 
@@ -141,7 +125,7 @@ class Disk:
 
     def made_by_hand(self, files: Iterable[str]) -> set[str]:
         """Those of the files that are there and that certcast did not write."""
-        return {name for name in files if Path(name).is_file() and not _is_ours(Path(name).read_bytes())}
+        return {name for name in files if Path(name).is_file() and not is_tagged(Path(name).read_bytes())}
 
     def contents(self, changes: Iterable[BindingChange]) -> dict[Key, bytes]:
         """What the files of some hosts hold now; those that are not there are left out.
@@ -154,12 +138,8 @@ class Disk:
             path = Path(self.pem(*change.key))
             if path.is_file():
                 found[change.key] = content = path.read_bytes()
-                if not _is_ours(content):
-                    raise ApplyError(
-                        f"{path} is there and was made by hand: move it elsewhere, or HAProxy cannot be given one "
-                        f"for {change.host}:{change.port}",
-                        culprit=change.key,
-                    )
+                if not is_tagged(content):
+                    raise ApplyError(not_ours(path), culprit=change.key)
         return found
 
     def write(self, changes: Sequence[BindingChange]) -> Written:
@@ -168,9 +148,8 @@ class Disk:
         Raises:
             ServerUnavailableError: The disk did not take it; nothing was changed.
         """
-        staging = self.folder / ".staging"
-        clear_staging(staging)
-        files = FileBatch(staging)
+        self.own.clear()
+        files = self.own.batch()
         added: dict[int, dict[str, str]] = {}
         dropped: dict[int, set[str]] = {}
         for change in changes:
@@ -180,7 +159,6 @@ class Disk:
                 added.setdefault(change.port, {})[name] = f"{name} {change.host}"
             else:
                 dropped.setdefault(change.port, set()).add(name)
-        written = Written(files)
         appends: list[tuple[CrtList, dict[str, str]]] = []
         strikes: list[tuple[CrtList, set[str]]] = []
         for port in sorted(added.keys() | dropped.keys()):
@@ -192,20 +170,18 @@ class Disk:
                 appends.append((crt_list, new))
             else:
                 files.write(crt_list.path, crt_list.without(gone, new))
-        # Files go last, for HAProxy does not start on a list that names one which is not there, and come first.
+        # Files go last, since HAProxy does not start on a list that names one which is not there, and come first.
         for name in (name for names in dropped.values() for name in names):
             files.delete(Path(name))
-        try:
+        with ExitStack() as restoring:
+            restoring.callback(files.close)
             for crt_list, gone in filter(itemgetter(1), strikes):
-                written.strike(crt_list, gone)
+                restoring.callback(crt_list.strike(gone))
+            restoring.callback(files.undo)
             files.commit()
             for crt_list, new in filter(itemgetter(1), appends):
-                written.append(crt_list, new)
-        except (ServerUnavailableError, OSError):
-            written.undo()
-            written.close()
-            raise
-        return written
+                restoring.callback(crt_list.append(new))
+            return Written(files, restoring.pop_all())
 
     def delete(self, strays: Iterable[str]) -> None:
         """Delete files of ours that nothing needs, off the lists first.
@@ -214,7 +190,7 @@ class Disk:
             ServerUnavailableError: They are all left.
         """
         names = set(strays)
-        files = FileBatch(self.folder / ".staging")
+        files = self.own.batch()
         for port in {int(Path(name).parent.name) for name in names}:
             crt_list = self._list(port)
             files.write(crt_list.path, crt_list.without(names, {}))
@@ -227,7 +203,3 @@ class Disk:
         crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
         crt_list.refresh()
         return crt_list
-
-
-def _is_ours(content: bytes) -> bool:
-    return content.startswith(TAG.encode())

@@ -1,4 +1,4 @@
-"""What one HAProxy process serves of ours, read from it once and kept in step by batches; nothing is changed here."""
+"""What one HAProxy process serves of ours, read from it once and kept in step by batches."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Install, InstalledBinding
 from instance_agent.targets.haproxy import runtime
+from instance_agent.targets.parts.bindings import Bindings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.base import BindingChange, Key
     from instance_agent.targets.haproxy.disk import Disk, Stored
     from instance_agent.targets.haproxy.runtime import Leaf
     from instance_agent.targets.haproxy.session import Session
-
-Key = tuple[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,38 +33,12 @@ class Mirror:
 
     process: tuple[str, str]
     ports: frozenset[int]
-    bound: dict[Key, InstalledBinding]
+    bound: Bindings
     stray_files: set[str] = field(default_factory=set)
     stray_names: set[str] = field(default_factory=set)
-    _all: set[InstalledBinding] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._all = set(self.bound.values())
-
-    def owned(self, keys: Collection[Key] | None) -> frozenset[InstalledBinding]:
-        """The bindings for these keys, or every one; those from a set kept for it, for hashing thousands takes time."""
-        if keys is None:
-            return frozenset(self._all)
-        return frozenset(self.bound[key] for key in keys if key in self.bound)
-
-    def keep_in_step(self, changes: Iterable[BindingChange]) -> None:
-        """Take up changes that were made."""
-        for change in changes:
-            if (old := self.bound.pop(change.key, None)) is not None:
-                self._all.discard(old)
-            if isinstance(change, Install):
-                new = InstalledBinding(
-                    host=change.host,
-                    port=change.port,
-                    bundle_id=change.bundle_id,
-                    fingerprint_sha256=change.bundle.fingerprint_sha256,
-                    site=change.site,
-                )
-                self.bound[new.key] = new
-                self._all.add(new)
 
 
-async def read(session: Session, disk: Disk, process: tuple[str, str]) -> Mirror:
+async def read_mirror(session: Session, disk: Disk, process: tuple[str, str]) -> Mirror:
     """Ask HAProxy for all that is ours and compare it with what a restart would bring back.
 
     Raises:
@@ -90,11 +63,11 @@ async def read(session: Session, disk: Disk, process: tuple[str, str]) -> Mirror
     return Mirror(
         process=process,
         ports=frozenset(ports),
-        bound={
-            key: _binding(key, stored.get(file) if file in listed else None, served[file])
+        bound=Bindings(
+            _binding(key, stored.get(file) if file in listed else None, served[file])
             for file, key in keys.items()
             if file not in by_hand
-        },
+        ),
         stray_files=ours - keys.keys(),
         stray_names=(ours - keys.keys()) & set(await runtime.held(session)),
     )
@@ -108,9 +81,8 @@ def _binding(key: Key, stored: Stored | None, shown: Leaf | None) -> InstalledBi
 
 def differing(mirror: Mirror, changes: Iterable[BindingChange]) -> list[BindingChange]:
     """The changes that are not made."""
-    bound: Mapping[Key, InstalledBinding] = mirror.bound
-    return [
-        change
-        for change in changes
-        if not (change.is_done_by(bound.get(change.key)) if isinstance(change, Install) else change.key not in bound)
-    ]
+    return [change for change in changes if not _is_made(mirror.bound.get(change.key), change)]
+
+
+def _is_made(there: InstalledBinding | None, change: BindingChange) -> bool:
+    return change.is_done_by(there) if isinstance(change, Install) else there is None

@@ -1,4 +1,4 @@
-"""Having HAProxy read its files again, for what its socket cannot carry; what is in the files is known elsewhere."""
+"""HAProxy's reload, which reads what its socket cannot carry from files."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _SERIAL = re.compile(r"^Serial: ([0-9A-F]+)$", re.MULTILINE)
 _THUMBPRINT = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
 _ENTRY = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \[[^\]]*\])?(?P<names>(?: \S+)*)$")
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class RefusedError(CertcastError):
@@ -70,7 +70,7 @@ async def put(session: Session, file: str, bundle: CertificateBundle, *, new: bo
     Raises:
         RefusedError: HAProxy cannot use the certificate.
         TooLargeError: It does not fit through the socket.
-        ServerUnavailableError: HAProxy went away, or somebody else keeps interfering.
+        ServerUnavailableError: HAProxy went away, or another program keeps interfering.
     """
     if new:
         await _create(session, file)
@@ -81,7 +81,7 @@ async def put(session: Session, file: str, bundle: CertificateBundle, *, new: bo
         if await _stage(session, file, pem, leaf) and await _commit(session, file, leaf):
             return
     raise ServerUnavailableError(
-        f"somebody else keeps changing certificates through HAProxy's admin socket: {file} could not be set "
+        f"another program keeps changing certificates through HAProxy's admin socket: {file} could not be set "
         f"undisturbed in {_ATTEMPTS} attempts"
     )
 
@@ -98,7 +98,7 @@ async def bind(session: Session, crt_list: str, file: str, host: str) -> None:
 
 
 async def unbind(session: Session, crt_list: str, file: str) -> None:
-    """Serve a certificate on the listeners of a list no more; nothing happens where it is not bound.
+    """Stop serving a certificate on the listeners of a list; nothing happens where it is not bound.
 
     Raises:
         RefusedError: HAProxy keeps it.
@@ -159,7 +159,7 @@ async def _create(session: Session, file: str) -> None:
 
 
 async def _clear(session: Session, file: str) -> None:
-    """See that no transaction is pending; whoever began one that is meant to be finished has to begin it again.
+    """See that no transaction is pending; one that is meant to be finished has to be begun again.
 
     Aborting names the file, so asking to abort our own tells of another's at a cost that no number of files changes.
     """
@@ -173,11 +173,11 @@ async def _clear(session: Session, file: str) -> None:
                 f"HAProxy's socket does not let certificates be changed ({_spoken(reply)}): it needs `level admin`"
             )
         await _abort_foreign(session, foreign[1])
-    raise ServerUnavailableError("somebody else keeps beginning certificate transactions on HAProxy's admin socket")
+    raise ServerUnavailableError("another program keeps beginning certificate transactions on HAProxy's admin socket")
 
 
 async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf) -> bool:
-    """Begin a transaction that holds exactly this; False when somebody else's got in between."""
+    """Begin a transaction that holds exactly this; False when another one got in between."""
     asked_of = await session.identity()
     try:
         reply = await session.ask(f"set ssl cert {file}", pem)
@@ -202,7 +202,7 @@ async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf) -> bool:
 
 
 async def _commit(session: Session, file: str, leaf: Leaf) -> bool:
-    """Commit, and see that this is what the name stands for now; False when somebody else's got in between."""
+    """Commit, and see that this is what the name stands for now; False when another one got in between."""
     reply = await session.ask(f"commit ssl cert {file}")
     if not reply.endswith("Success!"):
         if "No ongoing transaction" in reply or _FOREIGN.search(reply):
@@ -214,9 +214,9 @@ async def _commit(session: Session, file: str, leaf: Leaf) -> bool:
 
 
 async def _abort_foreign(session: Session, file: str) -> None:
-    _log.warning(
-        "HAProxy had a certificate transaction for %s pending that this agent did not begin; it is aborted, for it "
-        "would have taken up the next certificate: begin it again if it was meant to be committed",
+    log.warning(
+        "HAProxy had a certificate transaction for %s pending that this agent did not begin; it is aborted, since "
+        "it would have taken up the next certificate: begin it again if it was meant to be committed",
         file,
     )
     await session.ask(f"abort ssl cert {escaped(file)}")

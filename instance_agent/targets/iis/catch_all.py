@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.iis.gateway import Binding, Operation, RemoveBinding, ReplaceBinding, Site
+from instance_agent.targets.iis.gateway import Operation, RemoveBinding, ReplaceBinding
 from shared.errors import ConfigurationError
 from shared.hostnames import normalise_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from instance_agent.targets.iis.bindings import Binding, Site
 
 _SETTING = "CERTCAST_IIS_CATCH_ALL"
 
@@ -84,36 +86,24 @@ def plan_catch_alls(
     operations: list[Operation] = []
     notices: list[str] = []
     for site, binding in _catch_alls(sites, touched):
-        thumbprint = ""
-        if policy.host is not None:
-            thumbprint = certificate_of(policy.host, binding.port) or ""
-            if not thumbprint:
-                notices.append(
-                    f"the catch-all binding {binding.information} of site {site.name} keeps its certificate: none is "
-                    f"installed for {policy.host}:{binding.port}, which {_SETTING} names"
-                )
-                continue
-            if binding.thumbprint == thumbprint and binding.store.lower() == store.lower():
-                continue
-        siblings = _siblings(sites, binding, leaving)
-        if siblings:
-            other, sibling = siblings[0]
-            notices.append(
-                f"the catch-all binding {binding.information} of site {site.name} is left as it is, though {_SETTING} "
-                f"is {policy.action}: the binding {sibling.information} of site {other.name} shares its certificate"
-            )
+        thumbprint = "" if policy.host is None else certificate_of(policy.host, binding.port) or None
+        if thumbprint and binding.thumbprint == thumbprint and binding.store.lower() == store.lower():
+            continue
+        what = f"the catch-all binding {binding.information} of site {site.name}"
+        if thumbprint is None:
+            missing = f"none is installed for {policy.host}:{binding.port}, which {_SETTING} names"
+            notices.append(f"{what} keeps its certificate: {missing}")
+        elif siblings := _siblings(sites, binding, leaving):
+            notices.append(f"{what} is left as it is, though {_SETTING} is {policy.action}: {siblings[0]}")
         elif thumbprint:
+            flags = binding.flags
             operations.append(
-                ReplaceBinding(
-                    key=None, site=site.name, old=binding, flags=binding.flags, thumbprint=thumbprint, store=store
-                )
+                ReplaceBinding(key=None, site=site.name, old=binding, flags=flags, thumbprint=thumbprint, store=store)
             )
         else:
             operations.append(RemoveBinding(key=None, site=site.name, old=binding))
-            notices.append(
-                f"removing the catch-all binding {binding.information} of site {site.name}: clients that send no "
-                f"server name get no certificate on port {binding.port} from now on"
-            )
+            effect = f"clients that send no server name get no certificate on port {binding.port} from now on"
+            notices.append(f"removing {what}: {effect}")
     return operations, notices
 
 
@@ -126,11 +116,10 @@ def _catch_alls(sites: Sequence[Site], touched: Collection[tuple[str, int]]) -> 
     ]
 
 
-def _siblings(
-    sites: Sequence[Site], catch_all: Binding, leaving: Collection[tuple[str, str]]
-) -> list[tuple[Site, Binding]]:
+def _siblings(sites: Sequence[Site], catch_all: Binding, leaving: Collection[tuple[str, str]]) -> list[str]:
+    """The bindings that stay and share a catch-all's certificate, each as a clause."""
     return [
-        (site, binding)
+        f"the binding {binding.information} of site {site.name} shares its certificate"
         for site in sites
         for binding in site.bindings
         if binding is not catch_all

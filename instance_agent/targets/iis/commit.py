@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from instance_agent.targets.base import ApplyError, ServerUnavailableError
-from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError, SiteState
-from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED, described
+from instance_agent.targets.iis.bindings import SiteState
+from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError
+from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from instance_agent.targets.iis.gateway import IisGateway, Scope, Site, SiteSession
+    from instance_agent.targets.iis.bindings import Scope, Site
+    from instance_agent.targets.iis.gateway import IisGateway, SiteSession
     from instance_agent.targets.iis.plan import Conflict, Plan
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
 _FIRST_PAUSE_S = 0.2
@@ -34,7 +37,7 @@ def carry_out(
 ) -> tuple[str, ...]:
     """Read, decide, change and commit once, or leave IIS alone if there is nothing to do.
 
-    Nothing is ever committed after an error: the session with the half-made change is let go of instead.
+    Nothing is ever committed after an error: the session with the half-made change is dropped instead.
 
     Args:
         gateway: IIS.
@@ -51,33 +54,43 @@ def carry_out(
         ServerUnavailableError: Others kept committing, or this process may not; the same batch can succeed later.
         GatewayError: IIS could not be read; IIS is as it was.
     """
-    prepared = False
+    prepare = cache(before_writing)
     for attempt in range(_ATTEMPTS):
         if attempt:
             pause(_FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         try:
-            with gateway.session() as session:
-                sites = session.sites(scope)
-                plan = decide(sites)
-                if plan.conflicts:
-                    _refuse(plan.conflicts[0])
-                if not prepared:
-                    before_writing()
-                    prepared = True
-                running: list[str] = []
-                if plan.operations:
-                    running = _running(session, [site.name for site in sites if site.web], pause)
-                    _perform(session, plan)
-                    _commit(session)
+            plan, running = _attempt(gateway, scope, decide, prepare, pause)
         except CommitConflictError:
-            _log.info("the IIS configuration was changed by somebody else; planning again")
+            log.info("the IIS configuration was changed by another program; planning again")
             continue
         for notice in plan.notices:
-            _log.warning("%s", notice)
+            log.warning("%s", notice)
         return _start_stopped(gateway, running, pause)
     raise ServerUnavailableError(
-        f"the IIS configuration was being changed by somebody else {_ATTEMPTS} times in a row; nothing was changed"
+        f"the IIS configuration was being changed by another program {_ATTEMPTS} times in a row; nothing was changed"
     )
+
+
+def _attempt(
+    gateway: IisGateway,
+    scope: Scope,
+    decide: Callable[[Sequence[Site]], Plan],
+    prepare: Callable[[], None],
+    pause: Callable[[float], None],
+) -> tuple[Plan, list[str]]:
+    """One reading with its commit: the plan, and the web sites that ran before it, where anything was committed."""
+    with gateway.session() as session:
+        sites = session.sites(scope)
+        plan = decide(sites)
+        if plan.conflicts:
+            _refuse(plan.conflicts[0])
+        prepare()
+        if not plan.operations:
+            return plan, []
+        running = _running(session, [site.name for site in sites if site.web], pause)
+        _perform(session, plan)
+        _commit(session)
+        return plan, running
 
 
 class NotYetError(ApplyError):
@@ -98,7 +111,7 @@ def _perform(session: SiteSession, plan: Plan) -> None:
             raise
         except GatewayError as error:
             raise ApplyError(
-                f"IIS refused a binding of site {operation.site}: {described(str(error), error.code)}",
+                f"IIS refused a binding of site {operation.site}: {error.described}",
                 culprit=operation.key,
             ) from error
 
@@ -110,7 +123,7 @@ def _commit(session: SiteSession) -> None:
         raise
     except GatewayError as error:
         kind = ServerUnavailableError if error.code in _SERVER_TROUBLE else ApplyError
-        raise kind(f"IIS refused the changes: {described(str(error), error.code)}") from error
+        raise kind(f"IIS refused the changes: {error.described}") from error
 
 
 def _running(session: SiteSession, names: Sequence[str], pause: Callable[[float], None]) -> list[str]:
@@ -135,11 +148,11 @@ def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[
                 states = session.states(left)
                 left = [name for name in left if name in states and not _runs(session, name, states)]
         except GatewayError as error:
-            _log.warning("the sites' state cannot be read: %s", described(str(error), error.code))
+            log.warning("the sites' state cannot be read: %s", error.described)
         if not left:
             return ()
     for name in left:
-        _log.error("the site %s ran before the bindings changed and stays stopped: see the System event log", name)
+        log.error("the site %s ran before the bindings changed and stays stopped: see the System event log", name)
     return tuple(left)
 
 
@@ -148,5 +161,5 @@ def _runs(session: SiteSession, name: str, states: Mapping[str, SiteState]) -> b
         return True
     if states[name] in {SiteState.UNKNOWN, SiteState.STARTING}:
         return False
-    _log.warning("the site %s stopped when its bindings changed; starting it", name)
+    log.warning("the site %s stopped when its bindings changed; starting it", name)
     return session.start_site(name) is SiteState.STARTED

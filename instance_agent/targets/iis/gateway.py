@@ -1,171 +1,51 @@
-"""What the IIS targets say to IIS and hear from it: values, errors and the gateway protocols; no .NET, no decisions."""
+"""What the IIS targets ask of IIS: operations, errors and the gateway protocols."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import IntFlag, StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from instance_agent.targets.base import Key, ServerUnavailableError
+from instance_agent.targets.iis.bindings import Binding, SslFlags
+from instance_agent.targets.iis.hresult import described
 from shared.errors import CertcastError
-from shared.hostnames import normalise_host
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
-ANY_ADDRESS = "*"
+    from instance_agent.targets.iis.bindings import Scope, Site, SiteState
 
-
-class SslFlags(IntFlag):
-    """`sslFlags` of a binding.
-
-    https://learn.microsoft.com/en-us/iis/configuration/system.applicationhost/sites/site/bindings/binding
-    """
-
-    NONE = 0
-    SNI = 1
-    CENTRAL_STORE = 2
-    DISABLE_HTTP2 = 4
-    DISABLE_OCSP_STAPLING = 8
-    DISABLE_QUIC = 16
-    DISABLE_TLS13 = 32
-    DISABLE_LEGACY_TLS = 64
-
-
-class SiteState(StrEnum):
-    """The run-time state of a site, `ObjectState` in Microsoft.Web.Administration."""
-
-    STARTING = "Starting"
-    STARTED = "Started"
-    STOPPING = "Stopping"
-    STOPPED = "Stopped"
-    UNKNOWN = "Unknown"
+FIRST_IIS_WITH_SNI = 8
+"""And with the Centralized Certificate Store."""
+FIRST_IIS_WITH_WILDCARDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
-    """One binding of a site.
+class _OnSite:
+    """What every operation names.
 
     Attributes:
-        protocol: `https`, `http`, `ftp` … in lower case.
-        information: `bindingInformation` exactly as IIS has it.
-        ip: Address in lower case, `*` for all.
-        port: TCP port.
-        host: Host header in A-label form, lower case; empty for every host.
-        flags: `sslFlags`.
-        thumbprint: Upper-case hex SHA-1 of the bound certificate; empty when IIS knows none.
-        store: LocalMachine store of that certificate.
+        key: Host and port of the change it serves; None for a catch-all.
+        site: Site name.
     """
 
-    protocol: str
-    information: str
-    ip: str
-    port: int
-    host: str
-    flags: SslFlags = SslFlags.NONE
-    thumbprint: str = ""
-    store: str = ""
-
-    @property
-    def sni(self) -> bool:
-        """Whether the certificate is chosen by the name in the ClientHello."""
-        return SslFlags.SNI in self.flags
-
-    @property
-    def central(self) -> bool:
-        """Whether the certificate comes from the Centralized Certificate Store."""
-        return SslFlags.CENTRAL_STORE in self.flags
-
-    @property
-    def endpoint(self) -> str:
-        """The certificate's http.sys record; SNI bindings of one name and port share it whatever their address."""
-        if self.central:
-            return f"central:{self.port}"
-        if self.sni:
-            return f"{self.host}:{self.port}"
-        return f"{self.ip}:{self.port}"
-
-
-def split_information(information: str) -> tuple[str, int, str] | None:
-    """Address, port and host of an http(s) binding, or None for bindings of another form (net.pipe, msmq …)."""
-    parts = information.rsplit(":", 2)
-    if len(parts) != 3 or not parts[1].isdigit():  # noqa: PLR2004 - address, port, host
-        return None
-    ip = parts[0].strip("[]").lower()
-    return (ANY_ADDRESS if ip in {"", "0.0.0.0"} else ip, int(parts[1]), _host(parts[2]))  # noqa: S104 - compared
-
-
-def _host(text: str) -> str:
-    if text.isascii():
-        return text.lower()
-    try:
-        return normalise_host(text)
-    except ValueError:
-        return text.lower()
+    key: Key | None
+    site: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """One site with the bindings that a `Scope` asked for.
-
-    Attributes:
-        name: Site name.
-        id: Site id.
-        web: Whether it has an http or https binding; an FTP site has none.
-        bindings: The bindings in scope, in IIS's order.
-    """
-
-    name: str
-    id: int
-    web: bool
-    bindings: tuple[Binding, ...] = ()
-
-
-_SNI = int(SslFlags.SNI)  # an enum's own arithmetic took most of the time where there are thousands of bindings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scope:
-    """Which bindings a reader needs, so that a change among thousands does not read them all.
-
-    Attributes:
-        keys: Host and port of wanted https bindings; None wants every one. Bindings without SNI are always wanted: they
-            share an http.sys record with others.
-    """
-
-    keys: frozenset[tuple[str, int]] | None
-
-    def select(self, protocol: str, information: str, flags: int) -> Binding | None:
-        """The binding without its certificate if it is wanted."""
-        if protocol.lower() != "https":
-            return None
-        parts = split_information(information)
-        if parts is None:
-            return None
-        ip, port, host = parts
-        if self.keys is not None and flags & _SNI and (host, port) not in self.keys:
-            return None
-        return Binding(protocol="https", information=information, ip=ip, port=port, host=host, flags=SslFlags(flags))
-
-
-EVERYTHING = Scope(keys=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddBinding:
+class AddBinding(_OnSite):
     """Add an https binding.
 
     Attributes:
-        key: Host and port of the change it serves.
-        site: Site name.
         information: `bindingInformation`.
         flags: `sslFlags`.
         thumbprint: Certificate; empty for a binding of the Centralized Certificate Store.
         store: LocalMachine store of the certificate.
     """
 
-    key: tuple[str, int]
-    site: str
     information: str
     flags: SslFlags
     thumbprint: str = ""
@@ -173,14 +53,12 @@ class AddBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceBinding:
+class ReplaceBinding(_OnSite):
     """Put a binding with another certificate in a binding's place; its other attributes stay.
 
     IIS mixes certificates up when a binding is edited in place (https://github.com/win-acme/win-acme/issues/371).
 
     Attributes:
-        key: Host and port of the change it serves; None for a catch-all.
-        site: Site name.
         old: The binding as it was read.
         flags: New `sslFlags`.
         thumbprint: New certificate.
@@ -188,8 +66,6 @@ class ReplaceBinding:
         config_only: Whether the http.sys record of `old` stays because other bindings live on it.
     """
 
-    key: tuple[str, int] | None
-    site: str
     old: Binding
     flags: SslFlags
     thumbprint: str
@@ -198,18 +74,9 @@ class ReplaceBinding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveBinding:
-    """Remove a binding.
+class RemoveBinding(_OnSite):
+    """Remove a binding; `old` and `config_only` are as in `ReplaceBinding`."""
 
-    Attributes:
-        key: Host and port of the change it serves; None for a catch-all.
-        site: Site name.
-        old: The binding as it was read.
-        config_only: Whether its http.sys record stays because other bindings live on it.
-    """
-
-    key: tuple[str, int] | None
-    site: str
     old: Binding
     config_only: bool = False
 
@@ -228,11 +95,25 @@ class GatewayError(CertcastError):
         super().__init__(message)
         self.code = code
 
+    @property
+    def described(self) -> str:
+        """The system's message with the code and, where it is known, the cure."""
+        return described(str(self), self.code)
+
 
 class CommitConflictError(GatewayError):
-    """Somebody else committed since the configuration was read; read again, plan again."""
+    """Another program committed since the configuration was read; read again, plan again."""
 
     retriable: ClassVar[bool] = True
+
+
+@contextmanager
+def as_unavailable() -> Iterator[None]:
+    """Raise trouble with IIS or the stores as such, which is no change's fault, as the installer knows it."""
+    try:
+        yield
+    except GatewayError as error:
+        raise ServerUnavailableError(error.described) from error
 
 
 class SiteSession(Protocol):
@@ -273,4 +154,4 @@ class IisGateway(Protocol):
         """Keep every other certcast process on this machine out. Raises `GatewayError` when one stays in."""
 
     def session(self) -> AbstractContextManager[SiteSession]:
-        """A fresh reading; let go of at the end in any case."""
+        """A fresh reading; dropped at the end in any case."""

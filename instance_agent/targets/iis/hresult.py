@@ -1,4 +1,4 @@
-"""The HRESULTs that IIS administrators meet, in words and with their cure; nothing is called here."""
+"""The HRESULTs that IIS administrators meet, in words and with their cure."""
 
 from __future__ import annotations
 

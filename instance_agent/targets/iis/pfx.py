@@ -1,4 +1,4 @@
-"""Prepares certificates for the machine's stores: the one-shot PFX, tags, intermediates; opens no store itself."""
+"""Certificates made ready for the machine's stores: the one-shot PFX, tags, intermediates."""
 
 from __future__ import annotations
 

@@ -1,48 +1,27 @@
-"""The values around the IIS planner: what is wanted, on what it depends, and the plan; nothing is decided here."""
+"""The values around the IIS planner: what is wanted, on what it depends, and the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from instance_agent.targets.base import HostPort, Key
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.gateway import Operation
 from instance_agent.targets.iis.tag import Tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
-    """Serve this certificate for the host and port.
+class Bind(HostPort):
+    """Serve the certificate of an install, as IIS names it.
 
     Attributes:
-        host: Host name in A-label form, lower case; may be a wildcard.
-        port: TCP port.
         thumbprint: Upper-case hex SHA-1 of the certificate.
         site: Site named by the upload; None is the first web site.
     """
 
-    host: str
-    port: int
     thumbprint: str
     site: str | None = None
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Host and port."""
-        return (self.host, self.port)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unbind:
-    """Serve no certificate of ours for the host and port."""
-
-    host: str
-    port: int
-
-    @property
-    def key(self) -> tuple[str, int]:
-        """Host and port."""
-        return (self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +56,7 @@ class Conflict:
         passing: Whether it may go away by itself, as when a site is still being made.
     """
 
-    key: tuple[str, int]
+    key: Key
     reason: str
     passing: bool = False
 

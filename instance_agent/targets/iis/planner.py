@@ -1,4 +1,4 @@
-"""Decides which bindings to add, replace and remove; pure: reads no IIS, changes nothing, imports no certificate."""
+"""Decides which bindings to add, replace and remove; pure."""
 
 from __future__ import annotations
 
@@ -6,30 +6,26 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.iis.bindings import ANY_ADDRESS, Binding, Scope, Site, SslFlags
 from instance_agent.targets.iis.catch_all import plan_catch_alls
 from instance_agent.targets.iis.gateway import (
-    ANY_ADDRESS,
+    FIRST_IIS_WITH_WILDCARDS,
     AddBinding,
-    Binding,
     Operation,
     RemoveBinding,
     ReplaceBinding,
-    Scope,
-    Site,
-    SslFlags,
 )
-from instance_agent.targets.iis.plan import Bind, Circumstances, Conflict, Plan, Unbind
+from instance_agent.targets.iis.plan import Bind, Circumstances, Conflict, Plan
 from instance_agent.targets.iis.tag import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from instance_agent.targets.base import Key, Remove
     from instance_agent.targets.iis.catch_all import CatchAllPolicy
 
-_FIRST_VERSION_WITH_WILDCARDS = 10
 
-
-def scope_of(changes: Sequence[Bind | Unbind], catch_all: CatchAllPolicy) -> Scope:
+def scope_of(changes: Sequence[Bind | Remove], catch_all: CatchAllPolicy) -> Scope:
     """Which bindings `plan` must see for these changes."""
     keys = {change.key for change in changes}
     if catch_all.host is not None:
@@ -42,7 +38,7 @@ def wildcard_refusal(host: str, iis_major: int) -> str | None:
 
     https://learn.microsoft.com/en-us/iis/get-started/whats-new-in-iis-10/wildcard-host-header-support
     """
-    if host.startswith("*.") and iis_major < _FIRST_VERSION_WITH_WILDCARDS:
+    if host.startswith("*.") and iis_major < FIRST_IIS_WITH_WILDCARDS:
         return (
             f"IIS {iis_major} has no wildcard host headers, which {host} needs: they exist from IIS 10 "
             "(Windows Server 2016) on; upload with HostHeader naming each host"
@@ -50,7 +46,7 @@ def wildcard_refusal(host: str, iis_major: int) -> str | None:
     return None
 
 
-def plan(sites: Sequence[Site], changes: Sequence[Bind | Unbind], circumstances: Circumstances) -> Plan:
+def plan(sites: Sequence[Site], changes: Sequence[Bind | Remove], circumstances: Circumstances) -> Plan:
     """Decide what to do so that IIS serves what the changes ask for; done and planned again, nothing is left to do.
 
     Args:
@@ -79,8 +75,8 @@ class _Planner:
         self.conflicts: list[Conflict] = []
         self.notices: list[str] = []
         self.operations: list[Operation] = []
-        self.by_key: dict[tuple[str, int], list[tuple[Site, Binding]]] = defaultdict(list)
-        self.certificates: dict[tuple[str, int], str] = {}
+        self.by_key: dict[Key, list[tuple[Site, Binding]]] = defaultdict(list)
+        self.certificates: dict[Key, str] = {}
         self.touched: set[tuple[str, int]] = set()
         for site in sites:
             for binding in site.bindings:
@@ -130,7 +126,7 @@ class _Planner:
         self.certificates[change.key] = change.thumbprint
         self.touched.add((site.name, change.port))
 
-    def unbind(self, change: Unbind) -> None:
+    def unbind(self, change: Remove) -> None:
         """Remove what is ours for the change's host and port."""
         for site, binding in self.by_key.get(change.key, []):
             if is_ours(binding, self.circumstances.tags):

@@ -1,8 +1,9 @@
-"""Which http.sys record answers a handshake, and why it was another than expected; pure, reads nothing."""
+"""Which http.sys record answers a handshake, and why it was another than expected; pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from shared.hostnames import wildcard_of
@@ -10,7 +11,7 @@ from shared.hostnames import wildcard_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from instance_agent.targets.iis.gateway import Site
+    from instance_agent.targets.iis.bindings import Site
 
 IIS_APPLICATION = "{4dc3e181-e14b-4a21-b022-59fc669b0914}"
 """The application id that IIS writes on its records."""
@@ -52,7 +53,7 @@ class SslRecord:
 def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host: str) -> list[SslRecord]:
     """The records that could answer a ClientHello for the host, the one that does first.
 
-    An exact address goes before the name, as administrators find to their cost
+    An exact address goes before the name, which often surprises administrators
     (https://github.com/win-acme/win-acme/issues/94, https://github.com/win-acme/win-acme/issues/1686); then the name,
     its wildcard, the Centralized Certificate Store, and the record for all addresses.
     """
@@ -70,11 +71,8 @@ def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host:
         return 2 if record.host == wildcard else None
 
     ranked = [(rank(record), record) for record in records if record.port == port]
-    return [record for position, record in sorted(_ranked(ranked), key=lambda pair: pair[0])]
-
-
-def _ranked(pairs: Sequence[tuple[int | None, SslRecord]]) -> list[tuple[int, SslRecord]]:
-    return [(position, record) for position, record in pairs if position is not None]
+    found = [(position, record) for position, record in ranked if position is not None]
+    return [record for _, record in sorted(found, key=itemgetter(0))]
 
 
 def owners_of(sites: Sequence[Site]) -> dict[str, str]:

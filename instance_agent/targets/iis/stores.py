@@ -1,4 +1,4 @@
-"""What the IIS target says to the machine's certificate stores and hears from them; no .NET, no decisions here."""
+"""The machine's certificate stores as the IIS target uses them."""
 
 from __future__ import annotations
 

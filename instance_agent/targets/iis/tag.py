@@ -1,4 +1,4 @@
-"""The friendly name that marks a certificate as ours, and when a binding is; nothing is read or written here."""
+"""The friendly name that marks a certificate as ours, and when a binding is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from instance_agent.targets.base import Install
-    from instance_agent.targets.iis.gateway import Binding
+    from instance_agent.targets.iis.bindings import Binding
     from instance_agent.targets.iis.stores import StoredCertificate
 
 _PREFIX = "certcast:"

@@ -1,41 +1,38 @@
-"""The target `iis`: certificates in the machine's store and SNI bindings in IIS; knows no .NET, only the gateways."""
+"""The target `iis`: certificates in the machine's store and SNI bindings in IIS."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.iis.batch import Batch
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
+from instance_agent.targets.iis.bindings import EVERYTHING, Scope
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.commit import carry_out
-from instance_agent.targets.iis.gateway import EVERYTHING, GatewayError, Scope
-from instance_agent.targets.iis.hresult import described
+from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, GatewayError, as_unavailable
+from instance_agent.targets.iis.needs import Needs
 from instance_agent.targets.iis.pfx import der_of, intermediates, new_certificate
-from instance_agent.targets.iis.plan import Circumstances, Plan
+from instance_agent.targets.iis.plan import Circumstances
 from instance_agent.targets.iis.planner import plan, scope_of, wildcard_refusal
 from instance_agent.targets.iis.shadow import explain, owners_of
 from instance_agent.targets.iis.stores import KNOWN_STORES
 from instance_agent.targets.iis.tag import is_ours, read_tag, tag_of, tags_by_thumbprint
+from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.iis.gateway import IisGateway, Site
+    from instance_agent.targets.iis.gateway import IisGateway
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores, StoredCertificate
 
-_log = logging.getLogger(__name__)
-
-_FIRST_VERSION_WITH_SNI = 8
+log = logging.getLogger(__name__)
 
 
-class IisTarget:
+class IisTarget(NothingHeld):
     """Binds certificates in IIS 8 and later.
 
     Args:
@@ -76,63 +73,33 @@ class IisTarget:
         self._fingerprints: dict[str, str] = {}
         self._stopped: tuple[str, ...] = ()
 
-    async def start(self) -> None:
+    @in_thread
+    def start(self) -> None:
         """Check that this IIS has SNI, and delete certificates of ours that an earlier run left unused."""
-        await asyncio.to_thread(self._start)
-
-    async def stop(self) -> None:
-        """Nothing is held between calls."""
-
-    async def version(self) -> str:
-        """IIS's version from the registry."""
-        return f"IIS {self._iis[0]}.{self._iis[1]}"
-
-    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
-        """The SNI bindings whose certificate carries our tag for their host."""
-        return await asyncio.to_thread(self._current, EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
-
-    async def apply(self, changes: Sequence[BindingChange]) -> None:
-        """Import the certificates and make all bindings in one commit."""
-        if changes:
-            await asyncio.to_thread(self._apply, changes)
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Delete the replaced certificates of ours that no site, no FTP site and no http.sys record uses."""
-        fingerprints = {binding.fingerprint_sha256 for binding in replaced}
-        if fingerprints:
-            await asyncio.to_thread(self._delete_unused, fingerprints)
-
-    def endpoint(self, port: int) -> tuple[str, int]:
-        """The probe address; bindings listen on every address."""
-        return (self._probe_address, port)
-
-    def refusal(self, change: Install) -> str | None:
-        """A wildcard on an IIS before 10 is refused."""
-        return wildcard_refusal(change.host, self._iis[0])
-
-    async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
-        """Name a stopped site, or the http.sys record that answered instead."""
-        return await asyncio.to_thread(self._explain, host, port, seen_fingerprint_sha256)
-
-    def _start(self) -> None:
         if self._store not in KNOWN_STORES:
             raise ConfigurationError(f"CERTCAST_IIS_STORE is {self._store!r}; it must be My or WebHosting")
-        with _translated():
+        with as_unavailable():
             self._iis = self._gateway.version()
-        if self._iis[0] < _FIRST_VERSION_WITH_SNI:
+        if self._iis[0] < FIRST_IIS_WITH_SNI:
             raise ConfigurationError(
                 f"IIS {self._iis[0]}.{self._iis[1]} has no SNI; Windows Server 2012 (IIS 8) or later is needed"
             )
         self._delete_unused(None)
 
-    def _current(self, scope: Scope) -> frozenset[InstalledBinding]:
-        with _translated():
+    async def version(self) -> str:
+        """IIS's version from the registry."""
+        return f"IIS {self._iis[0]}.{self._iis[1]}"
+
+    @in_thread
+    def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
+        """The SNI bindings whose certificate carries our tag for their host."""
+        with as_unavailable():
             listing = self._stores.listing()
             with self._gateway.session() as session:
-                sites = session.sites(scope)
+                sites = session.sites(EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
             tags = tags_by_thumbprint(listing)
             fingerprints = self._fingerprints_of(listing)
-        found: dict[tuple[str, int], InstalledBinding] = {}
+        found: dict[Key, InstalledBinding] = {}
         for site in sites:
             for binding in site.bindings:
                 if is_ours(binding, tags) and binding.thumbprint in fingerprints:
@@ -149,59 +116,89 @@ class IisTarget:
                     found.setdefault(installed.key, installed)
         return frozenset(found.values())
 
-    def _as_uploaded(self, site: str) -> str:
-        """The site's name as an upload's SiteName gives it, which is the same for every role instance."""
-        return site.removeprefix(f"{self._role_instance}_") if self._role_instance else site
-
-    def _apply(self, changes: Sequence[BindingChange]) -> None:
-        with _translated(), self._gateway.exclusive():
-            batch = Batch(changes, self._stores.listing(), self._store)
+    @in_thread
+    def apply(self, changes: Sequence[BindingChange]) -> None:
+        """Import the certificates and make all bindings in one commit."""
+        if not changes:
+            return
+        with as_unavailable(), self._gateway.exclusive():
+            needs = Needs(changes, self._stores.listing(), self._store)
             circumstances = Circumstances(
                 store=self._store,
-                tags=batch.tags,
-                fresh=frozenset(batch.missing),
+                tags=needs.tags,
+                fresh=frozenset(needs.missing),
                 catch_all=self._catch_all,
                 iis_major=self._iis[0],
                 role_instance=self._role_instance,
             )
-
-            def decide(sites: Sequence[Site]) -> Plan:
-                return plan(sites, batch.wanted, circumstances)
-
             try:
                 self._stopped = carry_out(
                     self._gateway,
-                    scope_of(batch.wanted, self._catch_all),
-                    decide,
-                    before_writing=lambda: self._import(batch),
+                    scope_of(needs.wanted, self._catch_all),
+                    lambda sites: plan(sites, needs.wanted, circumstances),
+                    before_writing=lambda: self._import(needs),
                     pause=self._pause,
                 )
             except (ApplyError, GatewayError):
-                self._discard(batch)
+                self._discard(needs)
                 raise
 
-    def _import(self, batch: Batch) -> None:
+    @in_thread
+    def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Delete the replaced certificates of ours that no site, no FTP site and no http.sys record uses."""
+        fingerprints = {binding.fingerprint_sha256 for binding in replaced}
+        if fingerprints:
+            self._delete_unused(fingerprints)
+
+    def endpoint(self, port: int) -> tuple[str, int]:
+        """The probe address; bindings listen on every address."""
+        return (self._probe_address, port)
+
+    def refusal(self, change: Install) -> str | None:
+        """A wildcard on an IIS before 10 is refused."""
+        return wildcard_refusal(change.host, self._iis[0])
+
+    @in_thread
+    def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
+        """Name a stopped site, or the http.sys record that answered instead."""
+        with as_unavailable():
+            records = self._http_sys()
+            near = {record.thumbprint for record in records if record.port == port}
+            fingerprints = self._stores.fingerprints(it for it in self._stores.listing() if it.thumbprint in near)
+            seen = [thumbprint for thumbprint, it in fingerprints.items() if it == seen_fingerprint_sha256]
+            with self._gateway.session() as session:
+                sites = session.sites(EVERYTHING)
+        for site in sites:
+            if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
+                return f"the site {site.name} stopped when its bindings changed and could not be started again"
+        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
+
+    def _as_uploaded(self, site: str) -> str:
+        """The site's name as an upload's SiteName gives it, which is the same for every role instance."""
+        return site.removeprefix(f"{self._role_instance}_") if self._role_instance else site
+
+    def _import(self, needs: Needs) -> None:
         """Put what is missing into the stores, and look with fresh eyes whether it can be used."""
-        for thumbprint, installs in batch.missing.items():
+        for thumbprint, installs in needs.missing.items():
             try:
                 self._stores.add(self._store, new_certificate(installs[0], tag_of(installs)))
             except ApplyError as error:
                 raise _import_error(installs[0], str(error)) from error
             except GatewayError as error:
-                raise _import_error(installs[0], described(str(error), error.code)) from error
-            _log.info("imported the certificate %s for %s", thumbprint, ", ".join(i.host for i in installs))
-        self._stores.add_intermediates(der_of([issuer for chain in batch.chains for issuer in intermediates(chain)]))
-        for certificate, tag in batch.retagged:
+                raise _import_error(installs[0], error.described) from error
+            log.info("imported the certificate %s for %s", thumbprint, ", ".join(i.host for i in installs))
+        self._stores.add_intermediates(der_of([issuer for chain in needs.chains for issuer in intermediates(chain)]))
+        for certificate, tag in needs.retagged:
             self._stores.rename(certificate, str(tag))
-        problems = self._stores.key_problems(self._store, batch.missing) if batch.missing else {}
+        problems = self._stores.key_problems(self._store, needs.missing) if needs.missing else {}
         for thumbprint, problem in problems.items():
-            raise _import_error(batch.missing[thumbprint][0], problem)
+            raise _import_error(needs.missing[thumbprint][0], problem)
 
-    def _discard(self, batch: Batch) -> None:
+    def _discard(self, needs: Needs) -> None:
         """Delete what a failed batch imported, so that the server is as it was."""
-        if batch.missing:
+        if needs.missing:
             self._delete_unused(
-                {installs[0].bundle.fingerprint_sha256 for installs in batch.missing.values()}, held=True
+                {installs[0].bundle.fingerprint_sha256 for installs in needs.missing.values()}, held=True
             )
 
     def _delete_unused(self, fingerprints: Collection[str] | None, *, held: bool = False) -> None:
@@ -213,9 +210,9 @@ class IisTarget:
                 with self._gateway.exclusive():
                     self._delete(fingerprints)
         except GatewayError as error:
-            _log.warning(
+            log.warning(
                 "certificates no longer used could not be deleted (tried again at the next start): %s",
-                described(str(error), error.code),
+                error.described,
             )
 
     def _delete(self, fingerprints: Collection[str] | None) -> None:
@@ -232,7 +229,7 @@ class IisTarget:
         for certificate in doomed:
             if certificate.thumbprint not in used:
                 self._stores.remove(certificate)
-                _log.info("deleted the certificate %s (%s)", certificate.thumbprint, certificate.friendly_name)
+                log.info("deleted the certificate %s (%s)", certificate.thumbprint, certificate.friendly_name)
 
     def _fingerprints_of(self, listing: Sequence[StoredCertificate]) -> dict[str, str]:
         """SHA-256 by thumbprint of the certificates of ours; each is read once in the agent's life."""
@@ -242,31 +239,9 @@ class IisTarget:
         self._fingerprints = {it.thumbprint: read[it.thumbprint] for it in ours if it.thumbprint in read}
         return self._fingerprints
 
-    def _explain(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
-        with _translated():
-            records = self._http_sys()
-            near = {record.thumbprint for record in records if record.port == port}
-            fingerprints = self._stores.fingerprints(it for it in self._stores.listing() if it.thumbprint in near)
-            seen = [thumbprint for thumbprint, it in fingerprints.items() if it == seen_fingerprint_sha256]
-            with self._gateway.session() as session:
-                sites = session.sites(EVERYTHING)
-        for site in sites:
-            if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
-                return f"the site {site.name} stopped when its bindings changed and could not be started again"
-        return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
-
 
 def _import_error(install: Install, problem: str) -> ApplyError:
     return ApplyError(
         f"the certificate for {install.host} ({install.bundle.thumbprint_sha1}) could not be imported: {problem}",
         culprit=install.key,
     )
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Trouble with IIS or the stores as such, which is no change's fault, as the installer knows it."""
-    try:
-        yield
-    except GatewayError as error:
-        raise ServerUnavailableError(described(str(error), error.code)) from error

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.base import ApplyError, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, Key, ServerUnavailableError
 from instance_agent.targets.nginx import config
-from instance_agent.targets.nginx.mode import checked, prepare_folder
-from instance_agent.targets.nginx.reload import Reload, bring_into_force, forget_socket, fresh_token, token_on_disk
+from instance_agent.targets.nginx.mode import prepare_folder
+from instance_agent.targets.nginx.reload import Reload, bring_into_force, forget_socket, fresh_token, include_on_disk
 from instance_agent.targets.parts.file_batch import grant
-from instance_agent.targets.parts.pem_folder import PEM_SUFFIX, TAG
-from instance_agent.targets.parts.tested_batch import Interval, carry_out
+from instance_agent.targets.parts.pem_file import PEM_SUFFIX, is_tagged, not_ours
+from instance_agent.targets.parts.tested_batch import Interval, put_in_force
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
 
-    from instance_agent.targets.base import BindingChange, Install, InstalledBinding
+    from instance_agent.targets.base import BindingChange, InstalledBinding
     from instance_agent.targets.nginx.mode import NginxParts
     from instance_agent.targets.parts.file_batch import FileBatch
 
 _BLOCK_SUFFIX = ".conf"
-
-Key = tuple[str, int]
 
 
 class NginxBlocks:
@@ -39,7 +38,7 @@ class NginxBlocks:
 
     def __init__(self, parts: NginxParts) -> None:
         self._parts = parts
-        self._reload = _PacedReload(parts)
+        self._interval = Interval(parts.settings.reload_interval_s)
 
     async def prepare(self) -> None:
         """Write the include and every block that is not as the template now has it, and reload where that is new.
@@ -69,12 +68,12 @@ class NginxBlocks:
             ApplyError: nginx does not take a change.
             ServerUnavailableError: nginx is not running, or its own configuration is broken.
         """
-        await self._reload.interval.wait()
         batch, paths = await asyncio.to_thread(self._batch, changes)
         if self._parts.nginx.master() is None:
             await asyncio.to_thread(forget_socket, self._parts)
             raise ServerUnavailableError("nginx is not running: start it")
-        await carry_out(batch, self._reload, lambda said: _named_in(said, paths))
+        blame = partial(_named_in, paths=paths)
+        await put_in_force(batch, Reload(self._parts), blame=blame, interval=self._interval)
 
     @property
     def _blocks(self) -> Path:
@@ -86,25 +85,21 @@ class NginxBlocks:
 
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
-        parts = self._parts
-        ready = checked(parts, changes)
-        batch = parts.batch()
+        parts, batch = self._parts, self._parts.folder.batch()
+        parts.pems.enter(changes, batch)
         paths: dict[str, Key] = {}
-        for change, pem in ready:
-            path, block = parts.pems.path(*change.key), self._block(change.key)
-            if block.exists() and not _is_ours(block):
-                raise ApplyError(f"{block} was not made by certcast: move it away", culprit=change.key)
-            batch.write(path, pem)
-            try:
-                text = self._text(change)
-            except ConfigurationError as error:
-                raise ApplyError(str(error), culprit=change.key) from error
-            batch.write(block, text.encode())
-            paths |= {str(path): change.key, str(block): change.key}
-        for key in {change.key for change in changes} - {change.key for change, _ in ready}:
-            if parts.pems.at(key) is not None:
-                batch.delete(parts.pems.path(*key))
-                batch.delete(self._block(key))
+        for change in changes:
+            if isinstance(change, Install):
+                block = self._block(change.key)
+                if block.exists() and not is_tagged(block.read_bytes()):
+                    raise ApplyError(not_ours(block), culprit=change.key)
+                try:
+                    batch.write(block, self._text(change).encode())
+                except ConfigurationError as error:
+                    raise ApplyError(str(error), culprit=change.key) from error
+                paths |= {str(parts.pems.path(*change.key)): change.key, str(block): change.key}
+            elif parts.pems.at(change.key) is not None:
+                batch.delete(self._block(change.key))
         batch.write(parts.main, self._include(fresh_token()).encode())
         return batch, paths
 
@@ -115,20 +110,12 @@ class NginxBlocks:
         ours = parts.pems.read()
         for key in ours:
             grant(parts.pems.path(*key), parts.access)  # the other mode lets the workers read
-        wanted = {self._block(key): self._text(binding) for key, binding in ours.items()}
-        there = {
-            path: path.read_text(encoding="utf-8", errors="replace")
-            for path in self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")
-        }
-        batch = parts.batch()
-        new = [path for path, text in wanted.items() if there.get(path) != text]
-        old = [path for path, text in there.items() if path not in wanted and text.startswith(TAG)]
-        for path in new:
-            batch.write(path, wanted[path].encode())
-        for path in old:
-            batch.delete(path)
-        now = parts.main.read_text(encoding="utf-8") if parts.main.exists() else ""
-        if not new and not old and now == self._include(token_on_disk(parts)):
+        wanted = {self._block(key): self._text(binding).encode() for key, binding in ours.items()}
+        blocks = self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")
+        batch = parts.folder.batch()
+        changed = batch.match(wanted, {path for path in blocks if path in wanted or is_tagged(path.read_bytes())})
+        include = include_on_disk(parts)
+        if not changed and include == self._include(config.token_of(include)):
             return None
         batch.write(parts.main, self._include(fresh_token()).encode())
         return batch
@@ -144,22 +131,6 @@ class NginxBlocks:
             parts.loaded.sets(f"server_names_hash_{each}_size", outside=parts.main) for each in ("max", "bucket")
         )
         return config.blocks_include(parts.settings, token, fallback=parts.fallback, hash_sizes=not sizes)
-
-
-class _PacedReload(Reload):
-    """A reload that remembers when it was."""
-
-    def __init__(self, parts: NginxParts) -> None:
-        super().__init__(parts)
-        self.interval = Interval(parts.settings.reload_interval_s)
-
-    async def activate(self) -> str | None:
-        self.interval.begin()
-        return await super().activate()
-
-
-def _is_ours(path: Path) -> bool:
-    return path.read_text(encoding="utf-8", errors="replace").startswith(TAG)
 
 
 def _named_in(said: str, paths: dict[str, Key]) -> Key | None:

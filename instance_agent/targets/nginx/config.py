@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.parts.pem_folder import file_name, tag
+from instance_agent.targets.parts.pem_file import file_name, tag
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
 
@@ -22,10 +22,10 @@ MAIN_NAME = "certcast.conf"
 LUA_NAME = "certcast.lua"
 LIVE_NAME = "live"
 BLOCKS_NAME = "blocks"
-FALLBACK_NAME = "fallback.pem"
 
 _TOKEN = re.compile(r"^# certcast ([0-9a-f]{16}): ")
 _HEAD = "# certcast {token}: written by the certcast agent, which overwrites it (docs/targets/nginx.md)\n"
+_STOCK_ANSWER = 'return 200 "certcast {token} 0\\n";'
 _DEFAULT_BODY = """ssl_protocols TLSv1.2 TLSv1.3;
 location / {
     default_type text/plain;
@@ -68,15 +68,14 @@ def dynamic_include(settings: NginxSettings, token: str, *, fallback: Path, temp
         f'local certcast = package.loaded["certcast"] or dofile("{folder / LUA_NAME}"); '
         'package.loaded["certcast"] = certcast;'
     )
-    choose = f'certcast.choose("{folder / LIVE_NAME}", {settings.port_offset})'
+    choose = f'certcast.choose("{folder / LIVE_NAME}", {settings.endpoints.port_offset})'
     body = server_body(template, ports=settings.ports)
+    answer = f'content_by_lua_block {{ {load} certcast.answer("{token}") }}'
     return (
         f"{_HEAD.format(token=token)}"
         "lua_shared_dict certcast 64k;\n\n"
-        f"server {{\n    listen unix:{_quoted(settings.socket)};\n    access_log off;\n"
-        "    location = /generation {\n        default_type text/plain;\n"
-        f'        content_by_lua_block {{ {load} certcast.answer("{token}") }}\n    }}\n}}\n\n'
-        f"server {{\n{_listens(settings, default=True)}    server_name _;\n{_certificate(fallback)}"
+        f"{_socket_block(settings, answer)}"
+        f"{_default_block(settings, fallback)}"
         f"    ssl_certificate_by_lua_block {{ {load} {choose} }}\n"
         f"{_indented(body)}}}\n"
     )
@@ -95,10 +94,8 @@ def blocks_include(settings: NginxSettings, token: str, *, fallback: Path, hash_
     return (
         f"{_HEAD.format(token=token)}"
         f"{sizes}"
-        f"server {{\n    listen unix:{_quoted(settings.socket)};\n    access_log off;\n"
-        "    location = /generation {\n        default_type text/plain;\n"
-        f'        return 200 "certcast {token} 0\\n";\n    }}\n}}\n\n'
-        f"server {{\n{_listens(settings, default=True)}    server_name _;\n{_certificate(fallback)}"
+        f"{_socket_block(settings, _STOCK_ANSWER.format(token=token))}"
+        f"{_default_block(settings, fallback)}"
         "    ssl_protocols TLSv1.2 TLSv1.3;\n"
         "    location / {\n        default_type text/plain;\n"
         '        return 421 "No certificate is installed for this name.\\n";\n    }\n}\n\n'
@@ -119,7 +116,7 @@ def host_block(
     body = server_body(template, host=binding.host, port=binding.port, site=binding.site or "")
     return (
         f"{tag(binding)}"
-        f"server {{\n    listen {settings.address}:{binding.port + settings.port_offset} ssl{_options(settings)};\n"
+        f"server {{\n{_listen(settings, binding.port)}"
         f"    server_name {_server_name(binding.host)};\n{_certificate(pem)}{_indented(body)}}}\n"
     )
 
@@ -162,16 +159,23 @@ def _server_name(host: str) -> str:
     return rf"~^[^.]+\.{re.escape(host[2:])}$" if host.startswith("*.") else host
 
 
-def _listens(settings: NginxSettings, *, default: bool) -> str:
-    tail = " default_server" if default else ""
-    return "".join(
-        f"    listen {settings.address}:{port + settings.port_offset} ssl{tail}{_options(settings)};\n"
-        for port in settings.ports
+def _socket_block(settings: NginxSettings, answer: str) -> str:
+    """The server block on the control socket; `answer` is the directive that tells the token."""
+    return (
+        f"server {{\n    listen unix:{_quoted(settings.socket)};\n    access_log off;\n"
+        f"    location = /generation {{\n        default_type text/plain;\n        {answer}\n    }}\n}}\n\n"
     )
 
 
-def _options(settings: NginxSettings) -> str:
-    return f" {settings.listen_options}" if settings.listen_options else ""
+def _default_block(settings: NginxSettings, fallback: Path) -> str:
+    """The beginning of the server block for every name that has none of its own."""
+    listens = "".join(_listen(settings, port, " default_server") for port in settings.ports)
+    return f"server {{\n{listens}    server_name _;\n{_certificate(fallback)}"
+
+
+def _listen(settings: NginxSettings, port: int, tail: str = "") -> str:
+    endpoints, options = settings.endpoints, f" {settings.listen_options}" if settings.listen_options else ""
+    return f"    listen {endpoints.address}:{endpoints.listened_on(port)} ssl{tail}{options};\n"
 
 
 def _certificate(pem: Path) -> str:

@@ -1,22 +1,21 @@
-"""Talking to nginx over the unix socket in our include: what it has loaded, and that files have changed."""
+"""The unix socket in our include: nginx tells there what it has loaded, and is told that files have changed."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import aiohttp
 
 from instance_agent.targets.base import ServerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-_TIMEOUT_S = 10.0
+_TIMEOUT = aiohttp.ClientTimeout(total=10.0)
 _POLL_S = 0.02
-_LONGEST_ANSWER = 65536
-_ANSWER = re.compile(rb"^HTTP/1\.[01] 200 .*\r\n\r\ncertcast ([0-9a-f]+) ([0-9]+)\n\Z", re.DOTALL)
+_ANSWER = re.compile(r"certcast ([0-9a-f]+) ([0-9]+)\n")
 
 
 class Control:
@@ -28,8 +27,7 @@ class Control:
     async def loaded(self) -> str | None:
         """The token of the include that nginx has loaded; None where nothing answers."""
         try:
-            async with self.line() as line:
-                return await line.ask("GET")
+            return await self.ask("GET")
         except ServerUnavailableError:
             return None
 
@@ -37,40 +35,11 @@ class Control:
         """Wait until nginx has loaded the include with this token; whether it has."""
         try:
             async with asyncio.timeout(timeout_s):
-                while await self.loaded() != token:  # noqa: ASYNC110 - nginx tells nobody
+                while await self.loaded() != token:  # noqa: ASYNC110 - nginx sends no word of it
                     await asyncio.sleep(_POLL_S)
         except TimeoutError:
             return False
         return True
-
-    @asynccontextmanager
-    async def line(self) -> AsyncIterator[Line]:
-        """An open connection, so that one knows nginx is there before anything is changed.
-
-        Raises:
-            ServerUnavailableError: Nothing listens on the socket.
-        """
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                reader, writer = await asyncio.open_unix_connection(str(self._socket))
-        except (OSError, TimeoutError) as error:
-            reason = error.strerror or "no answer"
-            raise ServerUnavailableError(
-                f"nginx does not answer on {self._socket} ({reason}): is it running, with certcast's include?"
-            ) from None
-        try:
-            yield Line(self._socket, reader, writer)
-        finally:
-            writer.transport.abort()
-
-
-class Line:
-    """One connection, for one question."""
-
-    def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._socket = socket
-        self._reader = reader
-        self._writer = writer
 
     async def ask(self, method: str) -> str:
         """Ask once: GET for what is loaded, POST to have files that changed since read again (dynamic mode).
@@ -81,17 +50,19 @@ class Line:
         Raises:
             ServerUnavailableError: There is no answer, or one that our include does not give.
         """
-        request = f"{method} /generation HTTP/1.0\r\nHost: certcast\r\nContent-Length: 0\r\n\r\n"
         try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                self._writer.write(request.encode())
-                answer = await self._reader.read(_LONGEST_ANSWER)
-                while more := await self._reader.read(_LONGEST_ANSWER):
-                    answer += more
-        except (OSError, TimeoutError):
-            raise ServerUnavailableError(f"nginx broke off on {self._socket}") from None
-        found = _ANSWER.match(answer)
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._socket)), timeout=_TIMEOUT) as session,
+                session.request(method, "http://certcast/generation") as answer,
+            ):
+                said = await answer.text(errors="replace")
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            reason = getattr(error, "strerror", None) or str(error) or "no answer"
+            raise ServerUnavailableError(
+                f"nginx does not answer on {self._socket} ({reason}): is it running, with certcast's include?"
+            ) from error
+        found = _ANSWER.fullmatch(said) if answer.ok else None
         if found is None:
-            said = answer.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").strip()[:200]
-            raise ServerUnavailableError(f"nginx answers {method} on {self._socket} unexpectedly: {said or 'nothing'}")
-        return found[1].decode()
+            shown = said.strip()[:200] or "nothing"
+            raise ServerUnavailableError(f"nginx answers {method} on {self._socket} unexpectedly: {shown}")
+        return found[1]

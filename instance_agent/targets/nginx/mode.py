@@ -1,28 +1,25 @@
-"""What both ways of using nginx share: their parts, the folder, the checks before a batch.
-
-Which certificate answers how is the modes' own: `nginx_dynamic` and `nginx_blocks`.
-"""
+"""What both ways of using nginx share: their parts and the folder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.process import Loaded, Nginx
 from instance_agent.targets.nginx.settings import NginxSettings
-from instance_agent.targets.parts.fallback_file import fallback_file
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, make_folder
-from instance_agent.targets.parts.own_folder import claim_folder
-from instance_agent.targets.parts.pem_folder import PemFolder, name_refusal, tagged_pem
-from instance_agent.targets.parts.templates import ConfigTemplate, site_refusal
+from instance_agent.targets.parts.file_batch import PRIVATE, Access, make_folder
+from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.pem_folder import PemFolder
+from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
+
+    from instance_agent.targets.base import BindingChange, InstalledBinding, Key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +28,7 @@ class NginxParts:
 
     Attributes:
         settings: The settings.
+        folder: Our own folder.
         nginx: The program.
         control: The unix socket.
         pems: Our PEM files.
@@ -40,6 +38,7 @@ class NginxParts:
     """
 
     settings: NginxSettings
+    folder: OwnFolder
     nginx: Nginx
     control: Control
     pems: PemFolder
@@ -58,23 +57,9 @@ class NginxParts:
         return str(self.main) in self.loaded.files
 
     @property
-    def staging(self) -> Path:
-        """Where batches are made ready."""
-        return staging_of(self.settings)
-
-    @property
     def fallback(self) -> Path:
         """The PEM that answers for unknown names."""
-        return self.settings.fallback or self.settings.folder / config.FALLBACK_NAME
-
-    def batch(self) -> FileBatch:
-        """An empty batch."""
-        return FileBatch(self.staging)
-
-
-def staging_of(settings: NginxSettings) -> Path:
-    """The folder for batches, beside the files that they change."""
-    return settings.folder / ".staging"
+        return self.folder.fallback_path(self.settings.fallback)
 
 
 class NginxMode(Protocol):
@@ -89,40 +74,11 @@ class NginxMode(Protocol):
             ConfigurationError: nginx does not take them.
         """
 
-    def served(self, keys: Collection[tuple[str, int]] | None = None) -> dict[tuple[str, int], InstalledBinding]:
+    def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What of our folder nginx serves, of these keys or of all; blocks."""
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """As `BindingTarget.apply`."""
-
-
-def refusal(settings: NginxSettings, change: Install) -> str | None:
-    """Why nginx can never take a change; None when it can."""
-    if (reason := name_refusal(change) or site_refusal(change)) is not None:
-        return reason
-    if change.port in settings.ports:
-        return None
-    return (
-        f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
-        f"({', '.join(map(str, settings.ports))})"
-    )
-
-
-def checked(parts: NginxParts, changes: Sequence[BindingChange]) -> list[tuple[Install, bytes]]:
-    """The installs of a batch with what their PEM files are to hold; reads the folder.
-
-    Raises:
-        ApplyError: One cannot be served, or its file is there and not ours.
-    """
-    installs = [change for change in changes if isinstance(change, Install)]
-    for change in installs:
-        if (reason := refusal(parts.settings, change)) is not None:
-            raise ApplyError(reason, culprit=change.key)
-    ready = [(change, tagged_pem(change)) for change in installs]
-    if (stranger := parts.pems.foreign(installs)) is not None:
-        path = parts.pems.path(*stranger.key)
-        raise ApplyError(f"{path} was not made by certcast: move it away, or remove the upload", culprit=stranger.key)
-    return ready
 
 
 def prepare_folder(parts: NginxParts) -> None:
@@ -133,18 +89,12 @@ def prepare_folder(parts: NginxParts) -> None:
     """
     settings = parts.settings
     try:
-        claim_folder(settings.folder, parts.access, setting="CERTCAST_NGINX_FOLDER")
+        parts.folder.claim(parts.access)
         _private_place(settings.socket.parent)
-        clear_staging(parts.staging)
+        parts.folder.clear()
         for folder in (parts.pems.folder, *(parts.pems.folder / str(port) for port in settings.ports)):
             make_folder(folder, parts.access)
-        fallback_file(
-            settings.fallback,
-            parts.fallback,
-            access=PRIVATE,
-            staging=parts.staging,
-            setting="CERTCAST_NGINX_FALLBACK",
-        )
+        parts.folder.fallback(settings.fallback)
     except OSError as error:
         raise ConfigurationError(
             f"{error.filename} cannot be made or read ({error.strerror}): run the agent as root, or set "

@@ -37,13 +37,11 @@ class Loaded:
     Attributes:
         has_lua: Whether the Lua module is there.
         worker_group: Numeric id of the group that worker processes belong to; None where they run as this user.
-        pid_file: Where the master's process id is written.
         files: Every file the configuration is made of, with its text.
     """
 
     has_lua: bool
     worker_group: int | None
-    pid_file: Path
     files: dict[str, str]
 
     def sets(self, directive: str, *, outside: Path) -> bool:
@@ -94,7 +92,6 @@ class Nginx:
         return Loaded(
             has_lua=bool(_LUA_LOADED.search(everything) or _LUA_BUILT_IN.search(built.output)),
             worker_group=_worker_group(everything, built.output),
-            pid_file=self._pid_file,
             files=files,
         )
 

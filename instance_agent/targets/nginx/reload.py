@@ -1,4 +1,4 @@
-"""Having nginx load what is on disk: test, one HUP, and the wait until a worker answers with it."""
+"""nginx's reload: test, one HUP, and the wait until a worker answers with what is on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.nginx import config
-from instance_agent.targets.parts.tested_batch import carry_out
+from instance_agent.targets.parts.tested_batch import put_in_force
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OLD_WORKERS_S = 5.0
 _POLL_S = 0.02
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def fresh_token() -> str:
@@ -28,12 +28,17 @@ def fresh_token() -> str:
     return secrets.token_hex(8)
 
 
-def token_on_disk(parts: NginxParts) -> str:
-    """The token of the include as it is on disk; empty when there is none. Blocks."""
+def include_on_disk(parts: NginxParts) -> str:
+    """Our include as it is on disk; empty when there is none. Blocks."""
     try:
-        return config.token_of(parts.main.read_text(encoding="utf-8"))
+        return parts.main.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def token_on_disk(parts: NginxParts) -> str:
+    """The token of the include as it is on disk; empty when there is none. Blocks."""
+    return config.token_of(include_on_disk(parts))
 
 
 class Reload:
@@ -47,7 +52,7 @@ class Reload:
         return await self._parts.nginx.test()
 
     async def activate(self) -> str | None:
-        """One HUP, then wait until workers answer with the include that is on disk, and those before them no more.
+        """One HUP, then wait until workers answer with the include that is on disk, and those before them no longer do.
 
         For a tenth of a second nginx has both accept connections (ngx_master_process_cycle), and which certificate
         is seen is chance.
@@ -103,14 +108,14 @@ async def bring_into_force(parts: NginxParts, batch: FileBatch | None) -> None:
     running = parts.nginx.master() is not None
     try:
         if batch is not None:
-            await carry_out(batch, reload if running else _Check(parts))
+            await put_in_force(batch, reload if running else _Check(parts))
         elif running and await parts.control.loaded() != await asyncio.to_thread(token_on_disk, parts):
             await reload.activate()
     except ApplyError as error:
         raise ConfigurationError(f"nginx cannot use {parts.main}: {error}") from None
     if not running:
         forget_socket(parts)
-        _log.warning("nginx is not running: what is installed is served once it is started")
+        log.warning("nginx is not running: what is installed is served once it is started")
 
 
 def forget_socket(parts: NginxParts) -> None:
@@ -121,7 +126,7 @@ def forget_socket(parts: NginxParts) -> None:
 
 
 class _Check(Reload):
-    """For an nginx that does not run: its files are tested alone."""
+    """An nginx that does not run: its files are tested alone."""
 
     async def activate(self) -> str | None:
         return None

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from instance_agent.targets.parts.commands import argument_list
-from shared.config import number
+from instance_agent.targets.parts.endpoints import Endpoints
+from shared.binding import MAX_PORT
+from shared.config import number, text
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9 ._/@+=,:~-]*\Z")
 _ADDRESS = re.compile(r"[0-9.]+\Z|\[[0-9A-Fa-f:.]+\]\Z|\*\Z")
 _OPTIONS = re.compile(r"[a-z0-9_=: ]*\Z")
 _LONGEST_SOCKET = 107  # sun_path in unix(7), without its final zero
-_MAX_PORT = 65535
-_EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "::1"}  # noqa: S104 - recognised, not bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,30 +36,24 @@ class NginxSettings:
         socket: Unix socket on which nginx tells what it has loaded.
         template: Body of the server block; None for the built-in one.
         fallback: PEM for unknown names; None for a self-signed one in the folder.
-        address: What nginx listens on, as in its `listen` directive.
-        port_offset: PortNumber p is listened for at p + this.
+        endpoints: What nginx listens on, the address as in its `listen` directive.
         ports: The values of PortNumber that nginx listens for.
         listen_options: Further options of `listen`, such as `http2`.
         reload_interval_s: Least time between two reloads.
         reload_timeout_s: Longest wait for a test or a reload.
     """
 
-    mode: Mode = "auto"
-    command: tuple[str, ...] = ("nginx",)
-    folder: Path = Path("/etc/nginx/certcast")
-    socket: Path = Path("/run/certcast-nginx/control.sock")
-    template: Path | None = None
-    fallback: Path | None = None
-    address: str = "*"
-    port_offset: int = 0
-    ports: tuple[int, ...] = (443,)
-    listen_options: str = ""
-    reload_interval_s: int = 5
-    reload_timeout_s: int = 120
-
-    def endpoint(self, port: int) -> tuple[str, int]:
-        """Where a probe meets nginx, over loopback where it listens on every address."""
-        return _EVERYWHERE.get(self.address, self.address.strip("[]")), port + self.port_offset
+    mode: Mode
+    command: tuple[str, ...]
+    folder: Path
+    socket: Path
+    template: Path | None
+    fallback: Path | None
+    endpoints: Endpoints
+    ports: tuple[int, ...]
+    listen_options: str
+    reload_interval_s: int
+    reload_timeout_s: int
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> NginxSettings:
@@ -68,24 +62,28 @@ class NginxSettings:
         Raises:
             ConfigurationError: One is wrong; the text names it and the cure.
         """
-        mode = _text(env, "MODE", "auto")
+        mode = text(env, "CERTCAST_NGINX_MODE", "auto")
         if mode not in {"auto", "dynamic", "blocks"}:
             raise ConfigurationError(f"CERTCAST_NGINX_MODE must be auto, dynamic or blocks, not {mode!r}")
-        template = _text(env, "TEMPLATE", "")
+        template = text(env, "CERTCAST_NGINX_TEMPLATE")
         settings = cls(
             mode=mode,  # type: ignore[arg-type]  # one of them, as was just seen
             command=argument_list(env, "CERTCAST_NGINX_COMMAND", default="nginx"),
             folder=_path(env, "FOLDER", "/etc/nginx/certcast"),
             socket=_path(env, "SOCKET", "/run/certcast-nginx/control.sock"),
             template=Path(template) if template else None,
-            fallback=_path(env, "FALLBACK", "/") if _text(env, "FALLBACK", "") else None,
-            address=_address(env),
-            port_offset=number(env, "CERTCAST_NGINX_PORT_OFFSET", default=0, least=0, most=65_000),
+            fallback=_path(env, "FALLBACK", "/") if text(env, "CERTCAST_NGINX_FALLBACK") else None,
+            endpoints=Endpoints.from_env(env, "NGINX", address="*"),
             ports=_ports(env),
-            listen_options=_text(env, "LISTEN_OPTIONS", ""),
+            listen_options=text(env, "CERTCAST_NGINX_LISTEN_OPTIONS"),
             reload_interval_s=number(env, "CERTCAST_RELOAD_MIN_INTERVAL_S", default=5, least=0, most=3600),
             reload_timeout_s=number(env, "CERTCAST_NGINX_TIMEOUT_S", default=120, least=1, most=3600),
         )
+        if not _ADDRESS.match(settings.endpoints.address):
+            raise ConfigurationError(
+                "CERTCAST_NGINX_ADDRESS must be an IP address as nginx writes it (192.0.2.1, [::]) or *, not "
+                f"{settings.endpoints.address!r}"
+            )
         if not _OPTIONS.match(settings.listen_options):
             raise ConfigurationError(
                 f"CERTCAST_NGINX_LISTEN_OPTIONS must be options of nginx's listen directive such as `http2`, "
@@ -95,37 +93,24 @@ class NginxSettings:
             raise ConfigurationError(
                 f"CERTCAST_NGINX_SOCKET has more than {_LONGEST_SOCKET} characters: {settings.socket}"
             )
-        if max(settings.ports) + settings.port_offset > _MAX_PORT:
+        if settings.endpoints.listened_on(max(settings.ports)) > MAX_PORT:
             raise ConfigurationError("CERTCAST_NGINX_PORT_OFFSET carries CERTCAST_NGINX_PORTS beyond the last port")
         return settings
 
 
-def _text(env: Mapping[str, str], name: str, default: str) -> str:
-    return env.get(f"CERTCAST_NGINX_{name}", "").strip() or default
-
-
 def _path(env: Mapping[str, str], name: str, default: str) -> Path:
-    text = _text(env, name, default)
-    if not _PLAIN_PATH.match(text):
+    path = text(env, f"CERTCAST_NGINX_{name}", default)
+    if not _PLAIN_PATH.match(path):
         raise ConfigurationError(
             f"CERTCAST_NGINX_{name} must be an absolute path of letters, digits, spaces and . _ / @ + = , : ~ -, "
-            f"not {text!r}: it becomes part of nginx's configuration"
+            f"not {path!r}: it becomes part of nginx's configuration"
         )
-    return Path(text)
-
-
-def _address(env: Mapping[str, str]) -> str:
-    text = _text(env, "ADDRESS", "*")
-    if not _ADDRESS.match(text):
-        raise ConfigurationError(
-            f"CERTCAST_NGINX_ADDRESS must be an IP address as nginx writes it (192.0.2.1, [::]) or *, not {text!r}"
-        )
-    return text
+    return Path(path)
 
 
 def _ports(env: Mapping[str, str]) -> tuple[int, ...]:
-    words = _text(env, "PORTS", "443").replace(",", " ").split()
-    ports = sorted({int(word) for word in words if word.isdecimal() and 0 < int(word) <= _MAX_PORT})
+    words = text(env, "CERTCAST_NGINX_PORTS", "443").replace(",", " ").split()
+    ports = sorted({int(word) for word in words if word.isdecimal() and 0 < int(word) <= MAX_PORT})
     if len(ports) != len(words):
         raise ConfigurationError(
             f"CERTCAST_NGINX_PORTS must be different ports such as `443, 8443`, not {' '.join(words)!r}"

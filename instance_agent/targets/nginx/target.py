@@ -1,7 +1,4 @@
-"""The nginx target: chooses between nginx's two modes by what the server has; how each works is in its own module.
-
-Settings are in `nginx_settings`, and explained in docs/targets/nginx.md.
-"""
+"""The nginx target: chooses between nginx's two modes by what the server has."""
 
 from __future__ import annotations
 
@@ -9,26 +6,30 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.base import NothingHeld, ServerUnavailableError
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.blocks import NginxBlocks
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.dynamic import NginxDynamic
-from instance_agent.targets.nginx.mode import NginxMode, NginxParts, refusal, staging_of
+from instance_agent.targets.nginx.mode import NginxMode, NginxParts
 from instance_agent.targets.nginx.process import Nginx
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, clear_staging
+from instance_agent.targets.parts.bindings import answering, installs_of
+from instance_agent.targets.parts.file_batch import PRIVATE, Access
+from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
+from instance_agent.targets.parts.templates import site_refusal
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from instance_agent.targets.base import BindingChange, Install, InstalledBinding
+    from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.nginx.settings import NginxSettings
 
 
-class NginxTarget:
+class NginxTarget(NothingHeld):
     """Serves from nginx on this machine. All state is in our folder, so that a restarted nginx serves the same."""
 
     kind: ClassVar[str] = "nginx"
@@ -41,6 +42,7 @@ class NginxTarget:
         """
         self._settings = settings
         self._nginx = Nginx(settings.command, timeout_s=settings.reload_timeout_s)
+        self._folder = OwnFolder(settings.folder, "NGINX")
         self._pems = PemFolder(settings.folder / config.LIVE_NAME)
         self._parts: NginxParts | None = None
         self._mode: NginxMode | None = None
@@ -57,7 +59,7 @@ class NginxTarget:
             ConfigurationError: nginx is missing, broken, lacks the include, or does not take ours.
         """
         if os.name == "nt":
-            raise ConfigurationError("CERTCAST_TARGET nginx needs Linux: on Windows use iis, iis_ccs or files")
+            raise ConfigurationError("CERTCAST_TARGET nginx needs Linux: on Windows use iis, iis-ccs or files")
         settings = self._settings
         await asyncio.to_thread(self._undo_trial)
         loaded = await self._nginx.load()
@@ -69,6 +71,7 @@ class NginxTarget:
         dynamic = settings.mode == "dynamic" or (settings.mode == "auto" and loaded.has_lua)
         self._parts = NginxParts(
             settings=settings,
+            folder=self._folder,
             nginx=self._nginx,
             control=Control(settings.socket),
             pems=self._pems,
@@ -80,24 +83,19 @@ class NginxTarget:
         self._mode = NginxDynamic(self._parts) if dynamic else NginxBlocks(self._parts)
         await self._mode.prepare()
 
-    async def stop(self) -> None:
-        """Nothing is held: nginx goes on serving."""
-
     async def version(self) -> str:
         """The version of nginx, and the mode."""
         version = await self._nginx.version()
         return f"{version} ({self.mode})" if version and self.mode else version
 
-    async def current(self, keys: Collection[tuple[str, int]] | None = None) -> frozenset[InstalledBinding]:
+    async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """What is ours in the folder.
 
         Raises:
             ServerUnavailableError: The folder cannot be read.
         """
-        try:
+        with self._folder.trouble():
             return frozenset((await asyncio.to_thread(self._started.served, keys)).values())
-        except OSError as error:
-            raise ServerUnavailableError(f"{error.filename} cannot be read: {error.strerror}") from error
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Make all changes or none, as the mode does it.
@@ -106,23 +104,25 @@ class NginxTarget:
             ApplyError: nginx does not take a change.
             ServerUnavailableError: nginx is not running, or the disk takes nothing.
         """
-        try:
+        installs_of(changes, self.refusal)
+        with self._folder.trouble():
             await self._started.apply(changes)
-        except OSError as error:
-            raise ServerUnavailableError(f"{error.filename} cannot be used: {error.strerror}") from error
-        except ConfigurationError as error:  # nginx was removed, or may not be signalled
-            raise ServerUnavailableError(str(error)) from error
-
-    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
-        """Nothing is left behind: a replaced file went with the batch."""
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """The listener of nginx, met over loopback where it listens on every address."""
-        return self._settings.endpoint(port)
+        return self._settings.endpoints.at(port)
 
     def refusal(self, change: Install) -> str | None:
         """A port that nginx does not listen on, and names that cannot be a file's or a configuration's."""
-        return refusal(self._settings, change)
+        if (reason := name_refusal(*change.key) or site_refusal(change)) is not None:
+            return reason
+        ports = self._settings.ports
+        if change.port in ports:
+            return None
+        return (
+            f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
+            f"({', '.join(map(str, ports))})"
+        )
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Whether the fallback, another binding of ours, or something else answered."""
@@ -133,11 +133,8 @@ class NginxTarget:
             return None
         if seen_fingerprint_sha256 == fallback:
             return f"nginx's certificate for unknown names answered for {host}:{port}: its error log may say why"
-        for binding in ours.values():
-            if binding.fingerprint_sha256 == seen_fingerprint_sha256:
-                return f"the certificate installed for {binding.host}:{binding.port} answered"
         address, actual = self.endpoint(port)
-        return (
+        return answering(ours.values(), seen_fingerprint_sha256) or (
             f"{address}:{actual} is answered by a server block of nginx, or by a program, that certcast did not "
             f"configure: look for `listen` and `server_name {host}` in `nginx -T`"
         )
@@ -145,7 +142,7 @@ class NginxTarget:
     def _undo_trial(self) -> None:
         """Before nginx is asked anything: files that it does not take would keep every agent from starting."""
         try:
-            clear_staging(staging_of(self._settings))
+            self._folder.clear()
         except OSError as error:
             raise ConfigurationError(
                 f"{error.filename} cannot be put back as it was ({error.strerror}): run the agent as root"

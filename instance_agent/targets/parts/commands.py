@@ -1,4 +1,4 @@
-"""Running a server's own programs: an argument list, a time limit, what they printed; there is never a shell."""
+"""Runs a server's own programs: an argument list, a time limit, what they printed; there is never a shell."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Files that are written and deleted together, each one atomically, and put back together; what is in them is unknown.
+"""Files that are written and deleted together, each one atomically, and put back together.
 
-Every file is private from its first byte and complete on disk before it takes its name, so that a server that starts at
-any moment reads whole files only. A batch that a server has yet to take is written down first: killed before it was
-proved, it is undone at the next start, and no file stays that nobody knows to be good.
+Every file is private from its first byte and complete on disk before it takes its name: a server that starts at any
+moment reads whole files only. A batch that a server has yet to take is written down first: killed before it was
+proved, it is undone at the next start, and no file stays that is not known to be good.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ServerUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _JOURNAL = "on-trial.json"
 
-_FEW = 8
-_WAITING_AT_ONCE = 8
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +35,7 @@ class Access:
     """Who may read what is written besides its owner.
 
     Attributes:
-        group: Numeric id of the one group that may; None for nobody.
+        group: Numeric id of the one group that may; None for no group.
     """
 
     group: int | None = None
@@ -109,6 +108,16 @@ class FileBatch:
         """Have a file be gone; one that is not there is fine."""
         self._changes.append(_Change(path=path, content=None, access=PRIVATE))
 
+    def match(self, wanted: Mapping[Path, bytes], there: Collection[Path], access: Access = PRIVATE) -> bool:
+        """Have the files that are there be those that are wanted; whether anything is to be written for it."""
+        new = [path for path, content in wanted.items() if path not in there or path.read_bytes() != content]
+        old = [path for path in there if path not in wanted]
+        for path in new:
+            self.write(path, wanted[path], access)
+        for path in old:
+            self.delete(path)
+        return bool(new or old)
+
     def commit(self, *, on_trial: bool = False) -> None:
         """Make every change, or none.
 
@@ -154,10 +163,10 @@ class FileBatch:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _stage_all(self) -> list[Path | None]:
-        if len(self._changes) < _FEW:
+        if len(self._changes) < _AT_ONCE:
             return [self._stage(number, change) for number, change in enumerate(self._changes)]
         # Each waits for the disk; what waits at the same time is written at once.
-        with ThreadPoolExecutor(_WAITING_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
             return list(threads.map(self._stage, range(len(self._changes)), self._changes))
 
     def _stage(self, number: int, change: _Change) -> Path | None:
@@ -212,7 +221,7 @@ def _undo_trial(journal: Path) -> None:
         entries = json.loads(journal.read_text(encoding="utf-8"))
     except ValueError:
         return  # cut short, so that nothing was changed yet
-    _log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
+    log.warning("an agent was killed while the server had yet to take %d file(s): they are put back", len(entries))
     for number, entry in reversed(list(enumerate(entries))):
         path, old, new = Path(entry["path"]), _old(work, number), _new(work, number)
         if old.exists():

@@ -1,4 +1,4 @@
-"""Handing a key and its chain to OpenSSL, which reads files only, without leaving a key on the disk."""
+"""Hands a key and its chain to OpenSSL, which reads files only, without leaving a key on the disk."""
 
 from __future__ import annotations
 

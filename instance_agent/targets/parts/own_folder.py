@@ -1,29 +1,96 @@
-"""A folder that is certcast's alone: an administrator's other files are neither hidden nor deleted by mistake."""
+"""A folder that is certcast's alone: files in it are changed in batches, and an administrator's own are left alone."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.parts.file_batch import make_folder
-from shared.errors import ConfigurationError
+from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.parts.fallback import self_made_fallback
+from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, grant, make_folder
+from shared.bundle import CertificateBundle
+from shared.errors import BrokenMessageError, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from instance_agent.targets.parts.file_batch import Access
 
 _MARK = ".certcast"
 
 
-def claim_folder(path: Path, access: Access, *, setting: str) -> None:
-    """Make a folder ours: what is in it will be given to `access`, and may be deleted.
+class OwnFolder:
+    """One target's folder.
 
-    Raises:
-        ConfigurationError: It holds what certcast did not make.
-        OSError: It cannot be made.
+    Args:
+        path: The folder.
+        server: The server's part in the names of its settings, such as `NGINX`.
     """
-    mark = path / _MARK
-    if path.is_dir() and not mark.exists() and any(path.iterdir()):
-        raise ConfigurationError(f"{path} holds files that certcast did not make: give {setting} a folder of its own")
-    make_folder(path, access)
-    mark.touch(mode=0o600)
+
+    def __init__(self, path: Path, server: str) -> None:
+        self.path = path
+        self._server = server
+        self._staging = path / ".staging"
+
+    def claim(self, access: Access) -> None:
+        """Make the folder ours: what is in it will be given to `access`, and may be deleted.
+
+        Raises:
+            ConfigurationError: It holds what certcast did not make.
+            OSError: It cannot be made.
+        """
+        mark = self.path / _MARK
+        if self.path.is_dir() and not mark.exists() and any(self.path.iterdir()):
+            raise ConfigurationError(
+                f"{self.path} holds files that certcast did not make: give CERTCAST_{self._server}_FOLDER a folder of "
+                "its own"
+            )
+        make_folder(self.path, access)
+        mark.touch(mode=0o600)
+
+    def batch(self) -> FileBatch:
+        """An empty batch of changes to files."""
+        return FileBatch(self._staging)
+
+    def clear(self) -> None:
+        """Put back and delete what the batches of a killed agent left."""
+        clear_staging(self._staging)
+
+    def fallback_path(self, named: Path | None) -> Path:
+        """The PEM that answers for unknown names: the administrator's, or our own."""
+        return named or self.path / "fallback.pem"
+
+    def fallback(self, named: Path | None, access: Access = PRIVATE) -> Path:
+        """The same, made where it is our own and missing.
+
+        Raises:
+            ConfigurationError: What was named holds no certificate with its key.
+            OSError: It cannot be read or written.
+        """
+        path = self.fallback_path(named)
+        if named is not None:
+            try:
+                CertificateBundle.from_pem(named.read_bytes())
+            except BrokenMessageError:
+                raise ConfigurationError(
+                    f"CERTCAST_{self._server}_FALLBACK: {named} must hold a PEM private key, its certificate and the "
+                    "intermediates"
+                ) from None
+            return path
+        if not path.exists():
+            batch = self.batch()
+            batch.write(path, self_made_fallback(datetime.now(UTC)).to_pem(), access)
+            batch.commit()
+            batch.close()
+        grant(path, access)
+        return path
+
+    @contextmanager
+    def trouble(self) -> Iterator[None]:
+        """Raise what the disk refuses or the machine lacks as the server's: the batch is tried again later."""
+        try:
+            yield
+        except OSError as error:
+            raise ServerUnavailableError(f"{error.filename or self.path} cannot be used: {error.strerror}") from error
+        except ConfigurationError as error:
+            raise ServerUnavailableError(str(error)) from error

@@ -1,42 +1,28 @@
-"""One PEM file for each host and port in a folder of ours: their names, their tags, reading them back.
+"""A folder of ours with a PEM file for each host and port, `<port>/<host>.pem`: reading it back, changing it.
 
-A file is `<folder>/<port>/<host>.pem`, `_.<parent>.pem` for a wildcard. Its first line is the tag, which PEM readers
-skip: what has none, or one for another host, was made by hand and is never touched. What a server does with the files
-is unknown here.
+What one file is called and holds is `pem_file`'s; what a server does with the files is unknown here.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import json
 import os
 import re
-import ssl
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.base import ApplyError, InstalledBinding, ServerUnavailableError
-from instance_agent.targets.parts.key_loading import load_bundle
-from shared.bundle import BUNDLE_ID
-from shared.hostnames import normalise_host
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
+from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch
+from instance_agent.targets.parts.pem_file import PEM_SUFFIX, decode, file_name, name_refusal, not_ours, tagged_pem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from instance_agent.targets.base import Install
+    from instance_agent.targets.base import BindingChange
 
-TAG = "# certcast "
-PEM_SUFFIX = ".pem"
-_LONGEST_NAME = 255  # NAME_MAX of every usual file system
-_ROOM_FOR_SUFFIX = 5
-_MAX_PORT = 65535
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
-_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 _FEW = 100
 """More files than these are not read one by one: going through what is known of all of them is quicker."""
@@ -44,70 +30,7 @@ _FEW = 100
 _LOOK_AGAIN_S = 60.0
 """A file that was edited in its place changes no name: it is noticed by then."""
 
-Key = tuple[str, int]
 _State = tuple[int, int, int]
-
-
-def file_name(host: str) -> str:
-    """The host as part of a file name.
-
-    Raises:
-        ValueError: It is not a normalised host name, so nothing may be called after it.
-    """
-    if normalise_host(host) != host:
-        raise ValueError(f"'{host}' is not in the form that certcast keeps host names in")
-    return f"_{host[1:]}" if host.startswith("*.") else host
-
-
-def name_refusal(change: Install) -> str | None:
-    """Why no file can be called after the change's host and port; None when one can."""
-    return _key_refusal(*change.key)
-
-
-def _key_refusal(host: str, port: int) -> str | None:
-    try:
-        name = file_name(host)
-    except ValueError as error:
-        return str(error)
-    if not 0 < port <= _MAX_PORT:
-        return f"{host}:{port} has no port: ports are 1 to {_MAX_PORT}"
-    if len(name) + _ROOM_FOR_SUFFIX > _LONGEST_NAME:
-        return f"{host} is too long for the name of a file on this machine"
-    return None
-
-
-def tag(binding: Install | InstalledBinding) -> str:
-    """The line that marks a file as ours and tells what the certificate alone does not."""
-    told = {"host": binding.host, "port": binding.port, "bundle": binding.bundle_id, "site": binding.site}
-    return f"{TAG}{json.dumps(told)}\n"
-
-
-def tagged_pem(change: Install) -> bytes:
-    """A file's whole content: tag, key, leaf, intermediates.
-
-    Raises:
-        ApplyError: OpenSSL does not serve it: the key is another's, or either is too weak. Said here because some
-            servers end, rather than go on, when they meet such a file at a reload.
-        ServerUnavailableError: It cannot be tried now.
-    """
-    bundle = change.bundle
-    trouble = ""
-    if bundle.leaf.public_key() != bundle.key.public_key():
-        trouble = "its private key does not belong to it"
-    else:
-        try:
-            load_bundle(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), bundle)
-        except ssl.SSLError as error:
-            trouble = (error.reason or "unknown reason").replace("_", " ").lower()
-        except OSError as error:
-            raise ServerUnavailableError(
-                f"the certificate for {change.host}:{change.port} cannot be tried now: {error.strerror}"
-            ) from error
-    if trouble:
-        raise ApplyError(
-            f"the certificate for {change.host}:{change.port} cannot be served: {trouble}", culprit=change.key
-        )
-    return tag(change).encode() + bundle.to_pem()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,16 +79,34 @@ class PemFolder:
 
     def at(self, key: Key) -> InstalledBinding | None:
         """What is tagged as ours for one host and port, read now."""
-        if _key_refusal(*key) is not None:
+        if name_refusal(*key) is not None:
             return None
         try:
             return self._parse(self.path(*key))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def foreign(self, changes: Iterable[Install]) -> Install | None:
-        """The first change whose file is there already, made by hand."""
-        return next((each for each in changes if self.path(*each.key).exists() and self.at(each.key) is None), None)
+    def enter(self, changes: Iterable[BindingChange], batch: FileBatch, access: Access = PRIVATE) -> dict[Key, bytes]:
+        """Have a batch of files make the changes: a file for each install, none for a removal of what is ours.
+
+        Returns:
+            What the new files will hold.
+
+        Raises:
+            ApplyError: A certificate cannot be served, or its file is there and not ours.
+        """
+        contents: dict[Key, bytes] = {}
+        for change in changes:
+            if not isinstance(change, Install):
+                if self.at(change.key) is not None:
+                    batch.delete(self.path(*change.key))
+                continue
+            path = self.path(*change.key)
+            if path.exists() and self.at(change.key) is None:
+                raise ApplyError(not_ours(path), culprit=change.key)
+            contents[change.key] = tagged_pem(change)
+            batch.write(path, contents[change.key], access)
+        return contents
 
     @contextmanager
     def changing(self, keys: Iterable[Key]) -> Iterator[None]:
@@ -207,27 +148,9 @@ class PemFolder:
         return _Port(changed_ns=changed_ns, looked=now, files=files)
 
     def _parse(self, path: Path) -> InstalledBinding | None:
-        """The binding a file holds; None for one that is not ours or not whole."""
-        content = path.read_bytes()
-        line, _, pem = content.partition(b"\n")
-        leaf = _LEAF.search(pem)
-        if not line.startswith(TAG.encode()) or leaf is None:
-            return None
-        try:
-            told = json.loads(line[len(TAG) :])
-            host, port, bundle_id, site = told["host"], told["port"], told["bundle"], told["site"]
-            der = base64.b64decode(leaf[1])
-            if self.path(host, port) != path:
-                return None
-        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
-            return None
-        return InstalledBinding(
-            host=host,
-            port=port,
-            bundle_id=bundle_id if isinstance(bundle_id, str) and BUNDLE_ID.match(bundle_id) else "",
-            fingerprint_sha256=hashlib.sha256(der).hexdigest(),
-            site=site if isinstance(site, str) else None,
-        )
+        """The binding a file tells of; None for one that is not ours or not whole."""
+        binding = decode(path.read_bytes())
+        return binding if binding is not None and self.path(*binding.key) == path else None
 
 
 def _state(there: os.stat_result) -> _State:

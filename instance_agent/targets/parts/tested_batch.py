@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from instance_agent.targets.base import ApplyError, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Key, ServerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,48 +31,6 @@ class Activation(Protocol):
         """
 
 
-async def carry_out(
-    batch: FileBatch, activation: Activation, blame: Callable[[str], tuple[str, int] | None] = lambda _: None
-) -> None:
-    """Commit the batch and have the server use it, or leave files and server as they were.
-
-    Args:
-        batch: Not committed yet.
-        activation: The server's check and reload.
-        blame: Finds in what the server said which host and port it is about.
-
-    Raises:
-        ApplyError: The server does not take these files, but takes those before them.
-        ServerUnavailableError: It takes neither, or is down.
-    """
-    await asyncio.to_thread(batch.commit, on_trial=True)
-    try:
-        await _accepted(batch, activation, blame)
-    except BaseException:
-        await asyncio.to_thread(batch.undo)
-        raise
-    finally:
-        await asyncio.to_thread(batch.close)
-
-
-async def _accepted(batch: FileBatch, activation: Activation, blame: Callable[[str], tuple[str, int] | None]) -> None:
-    trouble = await activation.check()
-    if trouble is not None:
-        await asyncio.to_thread(batch.undo)
-        culprit = blame(trouble)
-        if culprit is None and (still := await activation.check()) is not None:
-            raise ServerUnavailableError(f"the server's configuration is broken without certcast's part: {still}")
-        raise ApplyError(trouble, culprit=culprit)
-    await asyncio.to_thread(batch.proved)
-    trouble = await activation.activate()
-    if trouble is not None:
-        await asyncio.to_thread(batch.undo)
-        culprit = blame(trouble)
-        if (still := await activation.activate()) is not None:
-            raise ServerUnavailableError(f"the server cannot be reloaded, with its old files neither: {still}")
-        raise ApplyError(trouble, culprit=culprit)
-
-
 class Interval:
     """Keeps reloads apart: a busy fleet's changes gather while the server rests from the last one."""
 
@@ -88,3 +46,53 @@ class Interval:
     def begin(self) -> None:
         """A reload happens now."""
         self._last = time.monotonic()
+
+
+async def put_in_force(
+    batch: FileBatch,
+    activation: Activation,
+    *,
+    blame: Callable[[str], Key | None] = lambda _: None,
+    interval: Interval | None = None,
+) -> None:
+    """Commit the batch and have the server use it, or leave files and server as they were.
+
+    Args:
+        batch: Not committed yet.
+        activation: The server's check and reload.
+        blame: Finds in what the server said which host and port it is about.
+        interval: Between reloads; None for none.
+
+    Raises:
+        ApplyError: The server does not take these files, but takes those before them.
+        ServerUnavailableError: It takes neither, or is down.
+    """
+    interval = interval or Interval(0)
+    await interval.wait()
+    await asyncio.to_thread(batch.commit, on_trial=True)
+    try:
+        await _accepted(batch, activation, blame, interval)
+    except BaseException:
+        await asyncio.to_thread(batch.undo)
+        raise
+    finally:
+        await asyncio.to_thread(batch.close)
+
+
+async def _accepted(
+    batch: FileBatch, activation: Activation, blame: Callable[[str], Key | None], interval: Interval
+) -> None:
+    if (refused := await activation.check()) is not None:
+        await asyncio.to_thread(batch.undo)
+        culprit = blame(refused)
+        if culprit is None and (still := await activation.check()) is not None:
+            raise ServerUnavailableError(f"the server's configuration is broken without certcast's part: {still}")
+        raise ApplyError(refused, culprit=culprit)
+    await asyncio.to_thread(batch.proved)
+    interval.begin()
+    if (trouble := await activation.activate()) is not None:
+        await asyncio.to_thread(batch.undo)
+        interval.begin()
+        if (still := await activation.activate()) is not None:
+            raise ServerUnavailableError(f"the server cannot be reloaded, with its old files neither: {still}")
+        raise ApplyError(trouble, culprit=blame(trouble))

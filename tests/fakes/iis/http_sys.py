@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.embedded.contexts import server_context
-from instance_agent.targets.iis.gateway import SslFlags
+from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.shadow import SslRecord
 from local_azure.processes.listening import free_port
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.iis.bindings import Scope, Site, SiteState, SslFlags, split_information
 from instance_agent.targets.iis.gateway import (
     AddBinding,
     CommitConflictError,
@@ -14,11 +15,6 @@ from instance_agent.targets.iis.gateway import (
     Operation,
     RemoveBinding,
     ReplaceBinding,
-    Scope,
-    Site,
-    SiteState,
-    SslFlags,
-    split_information,
 )
 from instance_agent.targets.iis.hresult import (
     ALREADY_EXISTS,

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from instance_agent.targets.iis.gateway import SiteState
+from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.windows.dotnet import load_assembly, namespace
 from instance_agent.windows.sites import DotNetGateway
 from tests.fakes.iis.world import Row

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
-from instance_agent.targets.iis.gateway import GatewayError, SiteState
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import NO_LOGON_SESSION
 from instance_agent.targets.iis.pfx import der_of, new_certificate
 from instance_agent.targets.iis.tag import tag_of
@@ -21,7 +24,7 @@ from tests.fakes.iis.stores import MemoryStores
 from tests.rigs.certificates import authority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from tests.fakes.iis.world import Row
     from tests.rigs.certificates import Issued
@@ -29,6 +32,16 @@ if TYPE_CHECKING:
 ROOT = authority(key="rsa")  # Mono's store derives file names from the issuer's key, and knows RSA only
 INTERMEDIATE = ROOT.intermediate(key="rsa")
 CONTENT = "0" * 64
+
+
+def story(told: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    """Run an async case to its end: the Mono process calls plain functions."""
+
+    @wraps(told)
+    def run() -> None:
+        asyncio.run(told())
+
+    return run
 
 
 class Rig:
@@ -61,98 +74,84 @@ def install(issued: Issued, host: str) -> Install:
     )
 
 
-def installs_renews_and_removes_in_one_commit_each() -> None:
-    async def story() -> None:
-        rig = Rig()
-        await rig.target.start()
-        old, new = rig.install("shop.example.com"), rig.install("shop.example.com")
-        await rig.target.apply([old, rig.install("blog.example.com")])
-        assert [row.information for row in rig.https()] == ["*:443:shop.example.com", "*:443:blog.example.com"]
-        before = [it for it in await rig.target.current() if it.host == "shop.example.com"]
-        await rig.target.apply([new])
-        await rig.target.retire(before)
-        assert rig.world.records()["shop.example.com:443"] == (new.bundle.thumbprint_sha1, "My")
-        assert rig.stores.deleted_keys == [old.bundle.thumbprint_sha1]
-        await rig.target.apply([Remove(host="shop.example.com", port=443)])
-        assert [row.information for row in rig.https()] == ["*:443:blog.example.com"]
-        await rig.target.apply([Remove(host="shop.example.com", port=443)])
-        assert (rig.world.commits, rig.world.open_sessions) == (3, 0)
-
-    asyncio.run(story())
+@story
+async def installs_renews_and_removes_in_one_commit_each() -> None:
+    rig = Rig()
+    await rig.target.start()
+    old, new = rig.install("shop.example.com"), rig.install("shop.example.com")
+    await rig.target.apply([old, rig.install("blog.example.com")])
+    assert [row.information for row in rig.https()] == ["*:443:shop.example.com", "*:443:blog.example.com"]
+    before = [it for it in await rig.target.current() if it.host == "shop.example.com"]
+    await rig.target.apply([new])
+    await rig.target.retire(before)
+    assert rig.world.records()["shop.example.com:443"] == (new.bundle.thumbprint_sha1, "My")
+    assert rig.stores.deleted_keys == [old.bundle.thumbprint_sha1]
+    await rig.target.apply([Remove(host="shop.example.com", port=443)])
+    assert [row.information for row in rig.https()] == ["*:443:blog.example.com"]
+    await rig.target.apply([Remove(host="shop.example.com", port=443)])
+    assert (rig.world.commits, rig.world.open_sessions) == (3, 0)
 
 
-def plans_again_after_conflicts() -> None:
-    async def story() -> None:
-        rig = Rig()
-        rig.world.conflict(2, intruder=("Web", "*:443:intruder.example.com"))
+@story
+async def plans_again_after_conflicts() -> None:
+    rig = Rig()
+    rig.world.conflict(2, intruder=("Web", "*:443:intruder.example.com"))
+    await rig.target.apply([rig.install("shop.example.com")])
+    found = [row.information for row in rig.https()]
+    assert found == ["*:443:intruder.example.com", "*:443:shop.example.com"]
+    assert (rig.world.commits, rig.world.open_sessions, len(rig.pauses)) == (1, 0, 2)
+
+
+@story
+async def gives_up_when_conflicts_do_not_end() -> None:
+    rig = Rig()
+    rig.world.conflict(1000)
+    with pytest.raises(ServerUnavailableError):
         await rig.target.apply([rig.install("shop.example.com")])
-        found = [row.information for row in rig.https()]
-        assert found == ["*:443:intruder.example.com", "*:443:shop.example.com"]
-        assert (rig.world.commits, rig.world.open_sessions, len(rig.pauses)) == (1, 0, 2)
-
-    asyncio.run(story())
+    assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
 
 
-def gives_up_when_conflicts_do_not_end() -> None:
-    async def story() -> None:
-        rig = Rig()
-        rig.world.conflict(1000)
-        with pytest.raises(ServerUnavailableError):
-            await rig.target.apply([rig.install("shop.example.com")])
-        assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
-
-    asyncio.run(story())
-
-
-def says_what_an_unusable_private_key_means() -> None:
-    async def story() -> None:
-        rig = Rig()
-        rig.world.fail_commit(NO_LOGON_SESSION)
-        with pytest.raises(ApplyError, match=r"0x80070520.*private key") as caught:
-            await rig.target.apply([rig.install("shop.example.com")])
-        assert not caught.value.retriable
-        assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
-
-    asyncio.run(story())
-
-
-def names_the_binding_that_iis_refuses() -> None:
-    async def story() -> None:
-        rig = Rig()
-        rig.world.refuse("*:443:bad.example.com")
-        with pytest.raises(ApplyError, match="0x80070057") as caught:
-            await rig.target.apply([rig.install("good.example.com"), rig.install("bad.example.com")])
-        assert caught.value.culprit == ("bad.example.com", 443)
-        assert (rig.https(), rig.world.commits, rig.world.open_sessions) == ([], 0, 0)
-
-    asyncio.run(story())
-
-
-def starts_a_site_that_stopped_at_the_commit() -> None:
-    async def story() -> None:
-        rig = Rig()
-        rig.world.add_site("Off", site_id=2, started=False)
-        rig.world.add_binding("Off", "*:8080:", protocol="http", flags=0)
-        rig.world.stop_on_commit("Web")
-        rig.world.hide_state("Web", 1)
+@story
+async def says_what_an_unusable_private_key_means() -> None:
+    rig = Rig()
+    rig.world.fail_commit(NO_LOGON_SESSION)
+    with pytest.raises(ApplyError, match=r"0x80070520.*private key") as caught:
         await rig.target.apply([rig.install("shop.example.com")])
-        assert rig.world.starts == ["Web"]
-        assert rig.world.state("Web") is SiteState.STARTED
-        assert rig.world.state("Off") is SiteState.STOPPED
-
-    asyncio.run(story())
+    assert not caught.value.retriable
+    assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
 
 
-def removes_the_catch_all_in_the_same_commit() -> None:
-    async def story() -> None:
-        rig = Rig(catch_all="remove")
-        rig.world.add_binding("Web", "*:443:", flags=0, thumbprint="01" * 20)
-        await rig.target.apply([rig.install("shop.example.com")])
-        assert [row.information for row in rig.https()] == ["*:443:shop.example.com"]
-        assert list(rig.world.records()) == ["shop.example.com:443"]
-        assert rig.world.commits == 1
+@story
+async def names_the_binding_that_iis_refuses() -> None:
+    rig = Rig()
+    rig.world.refuse("*:443:bad.example.com")
+    with pytest.raises(ApplyError, match="0x80070057") as caught:
+        await rig.target.apply([rig.install("good.example.com"), rig.install("bad.example.com")])
+    assert caught.value.culprit == ("bad.example.com", 443)
+    assert (rig.https(), rig.world.commits, rig.world.open_sessions) == ([], 0, 0)
 
-    asyncio.run(story())
+
+@story
+async def starts_a_site_that_stopped_at_the_commit() -> None:
+    rig = Rig()
+    rig.world.add_site("Off", site_id=2, started=False)
+    rig.world.add_binding("Off", "*:8080:", protocol="http", flags=0)
+    rig.world.stop_on_commit("Web")
+    rig.world.hide_state("Web", 1)
+    await rig.target.apply([rig.install("shop.example.com")])
+    assert rig.world.starts == ["Web"]
+    assert rig.world.state("Web") is SiteState.STARTED
+    assert rig.world.state("Off") is SiteState.STOPPED
+
+
+@story
+async def removes_the_catch_all_in_the_same_commit() -> None:
+    rig = Rig(catch_all="remove")
+    rig.world.add_binding("Web", "*:443:", flags=0, thumbprint="01" * 20)
+    await rig.target.apply([rig.install("shop.example.com")])
+    assert [row.information for row in rig.https()] == ["*:443:shop.example.com"]
+    assert list(rig.world.records()) == ["shop.example.com:443"]
+    assert rig.world.commits == 1
 
 
 class NamelessStores(DotNetStores):
@@ -195,9 +194,7 @@ def a_file_with_another_certificate_is_refused() -> None:
     issued, other = INTERMEDIATE.issue("one.example.com"), INTERMEDIATE.issue("two.example.com")
     change = install(issued, "one.example.com")
     made = new_certificate(change, tag_of([change]))
-    wrong = type(made)(
-        thumbprint=other.thumbprint, friendly_name=made.friendly_name, pfx=made.pfx, password=made.password
-    )
+    wrong = replace(made, thumbprint=other.thumbprint)
     with pytest.raises(GatewayError, match=other.thumbprint):
         stores().add("My", wrong)
     assert stores().listing() == []
@@ -220,9 +217,7 @@ def a_password_is_in_no_error() -> None:
     issued = INTERMEDIATE.issue("shop.example.com")
     change = install(issued, "shop.example.com")
     made = new_certificate(change, tag_of([change]))
-    wrong = type(made)(
-        thumbprint=made.thumbprint, friendly_name=made.friendly_name, pfx=made.pfx, password="not-" + made.password
-    )
+    wrong = replace(made, password="not-" + made.password)
     with pytest.raises(GatewayError) as caught:
         stores().add("My", wrong)
     assert made.password not in str(caught.value)

@@ -29,8 +29,12 @@ class Machine:
         self.pauses: list[float] = []
         self.iis.usable = self.stores.has_usable
         if site is not None:
-            self.iis.add_site(site)
-            self.iis.add_binding(site, "*:80:", protocol="http", flags=0)
+            self.add_web_site(site, port=80, site_id=1)
+
+    def add_web_site(self, name: str, *, port: int = 81, site_id: int = 2) -> None:
+        """A site that is one by its http binding."""
+        self.iis.add_site(name, site_id=site_id)
+        self.iis.add_binding(name, f"*:{port}:", protocol="http", flags=0)
 
     def target(
         self,

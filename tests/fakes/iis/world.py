@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from instance_agent.targets.iis.gateway import SiteState
+    from instance_agent.targets.iis.bindings import SiteState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,20 +16,23 @@ from azure.storage import blob as blocking
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
-from shared.azure import account as account_module
-from shared.azure.account import Account
-from shared.azure.blobs import BUNDLES_CONTAINER, UPLOADS_CONTAINER, AzureUploads, SealedBundles
+from shared.azure.account import _TABLE_PATIENCE, Account
+from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
+from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
 from shared.azure.key_encryption import make_key_file
 from shared.azure.key_ring import open_keys
 from shared.azure.tables import AzureTable
-from shared.binding import BindingState, Claim, DesiredBinding
+from shared.binding import BindingState, DesiredBinding
 from shared.config import StorageAccess
 from shared.errors import ConfigurationError, ConflictError, MissingError, UnavailableError
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
+from tests.rigs.emulator import opened_account
+from tests.rigs.rows import claim
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,23 +41,16 @@ if TYPE_CHECKING:
     from tests.rigs.emulator import Emulator
 
 
-async def open_account(azurite: Emulator, key: Path) -> Account:
-    make_key_file(key)
-    access = StorageAccess(connection_string=azurite.connection_string)
-    return Account(access, key_encryption_key=f"file:{key}")
-
-
 @pytest.fixture
 async def account(azurite: Emulator, tmp_path: Path) -> AsyncIterator[Account]:
-    async with await open_account(azurite, tmp_path / "key") as opened:
-        await opened.create_all()
+    async with opened_account(azurite.connection_string, tmp_path / "key") as opened:
         yield opened
 
 
 @pytest.fixture
 async def edges(azurite: Emulator, account: Account, tmp_path: Path) -> AsyncIterator[Edges]:
     async with (
-        await open_account(azurite, tmp_path / "another key") as other,
+        opened_account(azurite.connection_string, tmp_path / "another key") as other,
         QueueServiceClient.from_connection_string(azurite.connection_string) as raw,
     ):
 
@@ -128,8 +124,7 @@ class TestReadingWhileOthersWrite:
                 meddled_with = True
                 await account.uploads.write(name, b"new content", {"HostHeader": "new"})
 
-        found = await self.meddled(account, overwrite).read(name, max_bytes=100)
-        assert found is not None
+        found = some(await self.meddled(account, overwrite).read(name, max_bytes=100))
         assert (found.content, found.version.metadata) == (b"new content", {"HostHeader": "new"})
 
     async def test_content_overwritten_again_and_again_is_put_off(self, account: Account) -> None:
@@ -174,17 +169,7 @@ class TestTypedRows:
 
     async def test_two_hundred_claims_fit_one_row(self, account: Account) -> None:
         claims = tuple(
-            Claim(
-                source=f"{number}/{'n' * 1000}.pfx",
-                revision=number,
-                source_etag=own(),
-                bundle_id=f"{own()}/{own()}",
-                fingerprint_sha256=own(),
-                thumbprint_sha1=own(),
-                not_before=START,
-                not_after=START,
-                uploaded_at=START,
-            )
+            claim(f"{number}/{'n' * 1000}.pfx", bundle=f"{own()}/{own()}", revision=number, source_etag=own())
             for number in range(200)
         )
         row = DesiredBinding(
@@ -227,9 +212,7 @@ class TestTypedRows:
             await account.state.uploads.update(name, count)
 
         await asyncio.gather(*(write() for _ in range(50)))
-        record = await account.state.uploads.get(name)
-        assert record is not None
-        assert record.revision == 50
+        assert some(await account.state.uploads.get(name)).revision == 50
 
 
 class TestSealing:
@@ -265,17 +248,17 @@ class TestSealing:
         with pytest.raises(Exception, match="cannot be opened"):
             await account.bundles.open(bundle_id)
 
-    async def test_a_bundle_that_is_sealed_anew_while_it_is_read_is_opened(
+    async def test_a_bundle_that_is_sealed_again_while_it_is_read_is_opened(
         self, azurite: Emulator, account: Account, tmp_path: Path
     ) -> None:
         bundle_id = f"{own('b')}/{own('c')}"
         await account.bundles.seal(bundle_id, b"pem")
         loop = asyncio.get_running_loop()
-        sealed_anew: list[str] = []
+        sealed_again: list[str] = []
 
         def meddle(response: Any) -> None:
-            if response.http_request.method == "HEAD" and not sealed_anew:
-                sealed_anew.append(bundle_id)
+            if response.http_request.method == "HEAD" and not sealed_again:
+                sealed_again.append(bundle_id)
                 asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
 
         keys = open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)
@@ -288,7 +271,7 @@ class TestSealing:
         ):
             reader = SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
             assert await reader.open(bundle_id) == b"pem"
-        assert sealed_anew
+        assert sealed_again
 
     async def test_many_bundles_are_opened_at_once(self, account: Account) -> None:
         ids = [f"{own('b')}/{own('c')}" for _ in range(40)]
@@ -311,7 +294,7 @@ class TestAnAccount:
         self, azurite: Emulator, monkeypatch: pytest.MonkeyPatch, off_s: int
     ) -> None:
         wrong = partial(ServiceClock, machine=lambda: time.time() + off_s)
-        monkeypatch.setattr(account_module, "ServiceClock", wrong)
+        monkeypatch.setattr("shared.azure.account.ServiceClock", wrong)
         async with Account(StorageAccess(connection_string=azurite.connection_string)) as opened:
             assert abs(opened.clock.now().timestamp() - time.time() - off_s) < 60
             await opened.state.uploads.get(own("none"))
@@ -332,12 +315,12 @@ class TestAnAccount:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         caplog.set_level(logging.INFO)
-        monkeypatch.setitem(account_module._TABLE_PATIENCE, "retry_total", 0)
-        nobody = "http://127.0.0.1:9/devstoreaccount1"
+        monkeypatch.setitem(_TABLE_PATIENCE, "retry_total", 0)
+        closed = "http://127.0.0.1:9/devstoreaccount1"
         key = "c2VjcmV0IG9mIHRoZSBhY2NvdW50"
         text = (
             f"DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;AccountKey={key};"
-            f"BlobEndpoint={nobody};QueueEndpoint={nobody};TableEndpoint={nobody};"
+            f"BlobEndpoint={closed};QueueEndpoint={closed};TableEndpoint={closed};"
         )
         make_key_file(tmp_path / "key")
         unreachable = Account(StorageAccess(connection_string=text), key_encryption_key=f"file:{tmp_path / 'key'}")
@@ -359,6 +342,4 @@ class TestAnAccount:
         name = own("a")
         async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
             await service.get_blob_client(UPLOADS_CONTAINER, name).upload_blob(b"x", metadata={"hostheader": "h"})
-        found = await account.uploads.read(name, max_bytes=10)
-        assert found is not None
-        assert found.version.metadata == {"hostheader": "h"}
+        assert some(await account.uploads.read(name, max_bytes=10)).version.metadata == {"hostheader": "h"}

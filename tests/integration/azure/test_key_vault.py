@@ -16,9 +16,8 @@ from azure.keyvault.secrets.aio import SecretClient
 from azure.storage.blob.aio import BlobServiceClient
 
 from shared.azure import key_ring
-from shared.azure import secrets as secrets_module
 from shared.azure.account import Account
-from shared.azure.blobs import BUNDLES_CONTAINER
+from shared.azure.bundles import BUNDLES_CONTAINER
 from shared.azure.key_encryption import VaultKey, make_key_file
 from shared.azure.secrets import VaultSecrets
 from shared.config import StorageAccess
@@ -51,7 +50,7 @@ class TestPasswords:
         self, vault: VaultStub, identity: AsyncIdentity, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[VaultSecrets]:
         here = partial(SecretClient, transport=vault.async_transport())
-        monkeypatch.setattr(secrets_module, "SecretClient", here)
+        monkeypatch.setattr("shared.azure.secrets.SecretClient", here)
         opened = VaultSecrets(frozenset({VAULT}), lambda: identity)
         yield opened
         await opened.close()

@@ -9,22 +9,20 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.azure.account import Account
-from shared.azure.key_encryption import make_key_file
-from shared.binding import BindingKey, BindingState, Claim, DesiredBinding
+from shared.binding import BindingKey, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
-from shared.config import StorageAccess
-from shared.function.cloud import Cloud
 from shared.function.sweep import sweep
 from shared.state.records import UploadRecord, UploadStatus
-from shared.validation.judge import Trust, ValidationPolicy
-from tests.rigs.emulator import emulator
+from tests.rigs.emulator import cloud_on, emulator, opened_account
+from tests.rigs.rows import claim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     import pytest
+
+    from shared.azure.account import Account
 
 UPLOADS = 300
 
@@ -34,26 +32,15 @@ def test_three_hundred_unchanged_uploads_cost_one_page_of_each_listing(
 ) -> None:
     # Of its own: a sweep acts on everything that is in an account.
     with emulator() as azurite:
-        access = StorageAccess(connection_string=azurite.connection_string)
-        asyncio.run(unchanged(access, tmp_path / "key", caplog))
+        asyncio.run(unchanged(azurite.connection_string, tmp_path / "key", caplog))
 
 
-async def unchanged(access: StorageAccess, key: Path, caplog: pytest.LogCaptureFixture) -> None:
-    make_key_file(key)
-    async with Account(access, key_encryption_key=f"file:{key}") as account:
-        await account.create_all()
+async def unchanged(connection_string: str, key: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened_account(connection_string, key) as account:
         await gather_bounded(served(account, number) for number in range(UPLOADS))
-        cloud = Cloud(
-            uploads=account.uploads,
-            bundles=account.bundles,
-            queues=account.queues,
-            state=account.state,
-            secrets=account.secrets,
-            policy=ValidationPolicy(trust=Trust.from_setting("off")),
-        )
         caplog.set_level(logging.INFO, "azure.core.pipeline.policies.http_logging_policy")
         caplog.clear()
-        report = await sweep(cloud)
+        report = await sweep(cloud_on(account))
     assert (report.looked_at, report.settled, report.problems) == ([], [], [])
     asked = Counter(requests(caplog.text))
     assert set(asked) == {
@@ -74,18 +61,7 @@ async def served(account: Account, number: int) -> None:
     etag = await account.uploads.write(name, b"pfx", {})
     version = await account.uploads.version(name)
     assert version is not None
-    start, end = version.created - timedelta(days=1), version.created + timedelta(days=90)
-    claim = Claim(
-        source=name,
-        revision=1,
-        source_etag=etag,
-        bundle_id="b/c",
-        fingerprint_sha256="f",
-        thumbprint_sha1="t",
-        not_before=start,
-        not_after=end,
-        uploaded_at=version.created,
-    )
+    mine = claim(name, not_before=version.created - timedelta(days=1), source_etag=etag)
     row = DesiredBinding(
         role="*",
         host=host,
@@ -93,13 +69,19 @@ async def served(account: Account, number: int) -> None:
         state=BindingState.PRESENT,
         generation=1,
         changed_at=version.created,
-        claims=(claim,),
-        bundle_id="b/c",
+        claims=(mine,),
+        bundle_id=mine.bundle_id,
         source=name,
-        not_after=end,
+        not_after=mine.not_after,
     )
     record = UploadRecord(
-        name=name, revision=1, status=UploadStatus.LIVE, etag=etag, hosts=(host,), claims=(key,), not_after=end
+        name=name,
+        revision=1,
+        status=UploadStatus.LIVE,
+        etag=etag,
+        hosts=(host,),
+        claims=(key,),
+        not_after=mine.not_after,
     )
     await account.state.bindings.write(key, row, None)
     await account.state.uploads.write(name, record, None)

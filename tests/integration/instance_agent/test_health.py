@@ -115,7 +115,7 @@ async def test_a_port_that_is_taken_is_said_with_the_cure() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         server = HealthServer(agent(Scene().storage), address="127.0.0.1", port=port)
-        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be had .*CERTCAST_HEALTH_PORT"):
+        with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on .*CERTCAST_HEALTH_PORT"):
             await server.start()
 
 

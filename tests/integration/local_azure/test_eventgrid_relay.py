@@ -23,7 +23,7 @@ from yarl import URL
 from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Faults, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
-from shared.delays import Delays
+from shared.bounded import Delays
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from local_azure.eventgrid.topic import ReceivedEvent, TopicReceiver
 from shared.azure.topic import Topic
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
-from shared.function.outgoing import EventType, OutgoingEvent
+from shared.messages import EventType, OutgoingEvent
 from tests.fakes.storage import START
 
 if TYPE_CHECKING:

@@ -18,24 +18,26 @@ import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME
-from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
-from shared.azure.key_encryption import make_key_file
-from shared.config import StorageAccess
+from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
-from shared.function.intake import Notice, look_at
+from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.messages import BindingReport, InstallOutcome, InstallReport
-from shared.state.records import InstanceRecord
-from shared.validation.judge import Trust, ValidationPolicy
+from shared.messages import InstallOutcome, InstallReport
+from shared.validation.judge import ValidationPolicy
+from shared.validation.trust import Trust
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.emulator import cloud_on, opened_account
+from tests.rigs.rows import registered, report_on
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from shared.binding import DesiredBinding
+    from shared.messages import BindingReport
     from tests.rigs.command_line import Ran
     from tests.rigs.emulator import Emulator
 
@@ -60,22 +62,8 @@ class Backstage:
 
     async def register(self) -> None:
         for name in self.instances:
-            queue = f"cert-agent-{name}"
-            await self.cloud.queues.create(queue)
-            now = utc_now()
-            record = InstanceRecord(
-                id=name,
-                role=self.role,
-                host="machine",
-                queue=queue,
-                session="s",
-                ready=True,
-                target_kind="none",
-                target_version="1",
-                agent_version="1",
-                started_at=now,
-                last_seen=now,
-            )
+            await self.cloud.queues.create(f"cert-agent-{name}")
+            record = registered(name, role=self.role, at=utc_now(), ready=True)
             await self.cloud.state.instances.update(name, lambda _, record=record: record)  # type: ignore[misc]
 
     async def play(self) -> None:
@@ -103,34 +91,15 @@ class Backstage:
                     await fold(self.cloud, InstallReport(instance=instance, reports=(self._report(row),)))
 
     def _report(self, row: DesiredBinding) -> BindingReport:
-        good = self.outcome is InstallOutcome.LIVE
-        return BindingReport(
-            role=row.role,
-            host=row.host,
-            port=row.port,
-            generation=row.generation,
-            source=row.source,
-            outcome=self.outcome if row.present else InstallOutcome.REMOVED,
-            reason="" if good else "the port is taken",
-            finished_at=utc_now(),
-        )
+        if self.outcome is InstallOutcome.LIVE or not row.present:
+            return report_on(row, at=utc_now())
+        return report_on(row, at=utc_now(), outcome=self.outcome, reason="the port is taken")
 
 
 @pytest.fixture
 async def backstage(azurite: Emulator, tmp_path: Path) -> AsyncIterator[Backstage]:
-    access = StorageAccess(connection_string=azurite.connection_string)
-    make_key_file(tmp_path / "key")
-    async with Account(access, key_encryption_key=f"file:{tmp_path / 'key'}") as account:
-        await account.create_all()
-        cloud = Cloud(
-            uploads=account.uploads,
-            bundles=account.bundles,
-            queues=account.queues,
-            state=account.state,
-            secrets=account.secrets,
-            policy=ValidationPolicy(trust=Trust.from_setting("off")),
-        )
-        stage = Backstage(cloud, f"cli-{uuid4().hex[:8]}")
+    async with opened_account(azurite.connection_string, tmp_path / "key") as account:
+        stage = Backstage(cloud_on(account), f"cli-{uuid4().hex[:8]}")
         await stage.register()
         yield stage
 
@@ -187,8 +156,7 @@ async def test_an_upload_is_waited_for_until_it_is_live_everywhere(desk: Desk, b
     assert ran.document["port"] == 8443
     assert ran.document["seconds_to_live"] >= 0
     assert "hunter2" not in ran.out + ran.err
-    version = await backstage.cloud.uploads.version(desk.name)
-    assert version is not None
+    version = some(await backstage.cloud.uploads.version(desk.name))
     assert "CertificatePassword" not in version.metadata
     assert version.metadata["HostHeader"] == desk.host
 
@@ -198,9 +166,7 @@ async def test_an_upload_without_a_password_is_sent_without_one(desk: Desk, back
         ran = await desk("upload", desk.pfx(password=None), "--role", desk.role)
     assert ran.code == 0, ran.err
     assert f"live: {desk.name} on {INSTANCES}/{INSTANCES} in " in ran.out
-    version = await backstage.cloud.uploads.version(desk.name)
-    assert version is not None
-    assert version.metadata.keys() == {"Role"}
+    assert some(await backstage.cloud.uploads.version(desk.name)).metadata.keys() == {"Role"}
 
 
 async def test_what_would_be_rejected_is_not_sent(desk: Desk, backstage: Backstage) -> None:
@@ -218,7 +184,7 @@ async def test_a_renewal_is_not_taken_for_live_because_the_certificate_before_is
         assert (await desk.upload(desk.pfx())).code == 0
     ran = await desk.upload(desk.pfx(), "--timeout", "1")
     assert ran.code == 3
-    assert "nobody has looked at it" in ran.document["error"]
+    assert "the Function has not looked at it" in ran.document["error"]
     async with playing(backstage):
         ran = await desk.upload(renewed := desk.pfx())
     assert ran.code == 0, ran.err
@@ -317,7 +283,7 @@ async def test_status_shows_uploads_and_instances(desk: Desk, backstage: Backsta
     assert "\x1b" not in tables.out
 
 
-async def test_a_removal_is_waited_for_until_nobody_serves_it(desk: Desk, backstage: Backstage) -> None:
+async def test_a_removal_is_waited_for_until_no_instance_serves_it(desk: Desk, backstage: Backstage) -> None:
     async with playing(backstage):
         assert (await desk.upload(desk.pfx())).code == 0
         backstage.silent = {backstage.instances[1]}
@@ -341,7 +307,7 @@ async def test_removing_what_is_not_there_fails_with_the_way_to_find_names(desk:
     assert "certcast status" in ran.document["error"]
 
 
-async def test_an_upload_that_nobody_ever_looked_at_is_removed_at_once(desk: Desk) -> None:
+async def test_an_upload_that_was_never_looked_at_is_removed_at_once(desk: Desk) -> None:
     assert (await desk.upload(desk.pfx(), "--no-wait")).code == 0
     ran = await desk("remove", desk.name)
     assert ran.code == 0, ran.err
@@ -385,8 +351,10 @@ async def test_a_wrong_connection_string_is_one_line_that_does_not_quote_it(
 
 
 async def test_an_account_without_certcast_is_told_to_be_so(desk: Desk, azurite: Emulator) -> None:
-    nobody = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
-    desk.using(CERTCAST_STORAGE=f"{nobody};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}")
+    account = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
+    desk.using(
+        CERTCAST_STORAGE=f"{account};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}"
+    )
     ran = await desk("status", "--json")
     assert ran.code == 1
     assert len(ran.err.strip().splitlines()) == 1

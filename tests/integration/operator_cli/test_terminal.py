@@ -54,7 +54,7 @@ def test_a_terminal_is_asked_for_the_password_and_does_not_show_it(tmp_path: Pat
     assert "hunter2" not in screen
 
 
-def test_nobody_is_asked_for_the_password_of_a_file_that_no_password_opens(tmp_path: Path) -> None:
+def test_the_password_of_a_file_that_none_opens_is_not_asked_for(tmp_path: Path) -> None:
     text = tmp_path / "shop.pfx"
     text.write_text("no certificate")
     code, screen = on_a_terminal("check", text, "--trust", "off", typed="hunter2", after="Password")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from shared.bundle import CertificateBundle, load_pfx
+from shared.bundle import CertificateBundle
 from tests.rigs.certificates import Issued, authority
+from tests.rigs.opened import load_pfx
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,13 +11,15 @@ import pytest
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.errors import AccessDeniedError, UnavailableError
-from shared.function.intake import Notice, handle_notice
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice
 from shared.function.sweep import sweep
-from shared.sources import key_vault as sources_key_vault
 from shared.sources.key_vault import KeyVaultCertificates, vault_upload
+from shared.upload import KEY_VAULT_SCHEME
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
+from tests.rigs.some import some
 from tests.rigs.vault_stub import VAULT, AsyncIdentity, VaultStub, vault_stub
 
 if TYPE_CHECKING:
@@ -39,16 +41,16 @@ def vault(tmp_path: Path) -> Iterator[VaultStub]:
 @pytest.fixture
 async def source(vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KeyVaultCertificates]:
     transport = vault.async_transport()
-    monkeypatch.setattr(sources_key_vault, "SecretClient", partial(SecretClient, transport=transport))
+    monkeypatch.setattr("shared.azure.secrets.SecretClient", partial(SecretClient, transport=transport))
     opened = KeyVaultCertificates(frozenset({VAULT}), AsyncIdentity)
     yield opened
     await opened.close()
-    await transport.close()  # also where nobody used it
+    await transport.close()  # also where it was not used
 
 
 @pytest.fixture
 def cloud(source: KeyVaultCertificates) -> Cloud:
-    return replace(FakeStorage().cloud(), sources={sources_key_vault.SCHEME: source})
+    return replace(FakeStorage().cloud(), sources={KEY_VAULT_SCHEME: source})
 
 
 def issue(host: str) -> Issued:
@@ -64,8 +66,7 @@ async def test_a_tagged_certificate_is_read_with_its_tags_as_metadata(
 ) -> None:
     pfx = issue("web.test").pfx(None)
     vault.put("web", base64.b64encode(pfx).decode(), HostHeader="web.test", PortNumber="8443")
-    found = await source.read(NAME, max_bytes=1_000_000)
-    assert found is not None
+    found = some(await source.read(NAME, max_bytes=1_000_000))
     assert found.content == pfx
     assert found.version.metadata == {"HostHeader": "web.test", "PortNumber": "8443"}
     assert [version.name async for version in source.each()] == [NAME]
@@ -95,9 +96,7 @@ async def test_a_new_version_and_an_edited_tag_change_the_version(
     seen = set()
     for issued, tag in ((issue("a.test"), "a.test"), (issue("a.test"), "a.test"), (issue("a.test"), "b.test")):
         vault.put("web", content(issued), HostHeader=tag)
-        version = await source.version(NAME)
-        assert version is not None
-        seen.add(version.etag)
+        seen.add(some(await source.version(NAME)).etag)
     assert len(seen) == 3
 
 
@@ -127,14 +126,10 @@ async def test_the_event_of_a_new_version_brings_it_through_the_same_intake(vaul
     vault.put("web", content(issued), HostHeader="web.test")
     name = vault_upload(CREATED, {"VaultName": "Shop", "ObjectName": "Web", "ObjectType": "Certificate"})
     assert name == NAME
-    record = await handle_notice(cloud, Notice(name=name))
-    assert record is not None
-    assert record.fingerprint_sha256 == issued.fingerprint
+    assert some(await handle_notice(cloud, Notice(name=name))).fingerprint_sha256 == issued.fingerprint
     renewed = issue("web.test")
     vault.put("web", content(renewed), HostHeader="web.test")
-    record = await handle_notice(cloud, Notice(name=name))
-    assert record is not None
-    assert record.fingerprint_sha256 == renewed.fingerprint
+    assert some(await handle_notice(cloud, Notice(name=name))).fingerprint_sha256 == renewed.fingerprint
 
 
 async def test_the_sweep_finds_what_no_event_told_of_and_what_is_gone(vault: VaultStub, cloud: Cloud) -> None:
@@ -143,9 +138,7 @@ async def test_the_sweep_finds_what_no_event_told_of_and_what_is_gone(vault: Vau
     assert (await sweep(cloud)).looked_at == []
     del vault.bundles["web"]
     assert (await sweep(cloud)).looked_at == [NAME]
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status == "removed"
+    assert some(await cloud.state.uploads.get(NAME)).status == "removed"
 
 
 async def test_a_vault_that_does_not_answer_removes_nothing(vault: VaultStub, cloud: Cloud) -> None:
@@ -155,9 +148,7 @@ async def test_a_vault_that_does_not_answer_removes_nothing(vault: VaultStub, cl
     report = await sweep(cloud)
     assert report.looked_at == []
     assert any("certificate source keyvault" in problem for problem in report.problems)
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status != "removed"
+    assert some(await cloud.state.uploads.get(NAME)).status != "removed"
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ from sqlalchemy.exc import OperationalError
 from local_azure.processes.listening import free_port
 from shared.errors import ConfigurationError, UnavailableError
 from shared.function.sweep import sweep
-from shared.sources.sql import CERTIFICATES, SCHEME, SqlCertificates
+from shared.sources.sql import CERTIFICATES, SqlCertificates
+from shared.upload import SQL_SCHEME
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
 from tests.rigs.programs import needs, path_of
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -121,7 +123,7 @@ async def source(url: str) -> AsyncIterator[SqlCertificates]:
 
 @pytest.fixture
 def cloud(source: SqlCertificates) -> Cloud:
-    return replace(FakeStorage().cloud(), sources={SCHEME: source})
+    return replace(FakeStorage().cloud(), sources={SQL_SCHEME: source})
 
 
 def issue(host: str) -> Issued:
@@ -143,8 +145,7 @@ async def test_a_row_is_read_with_its_columns_as_metadata(database: Engine, sour
     issued = issue("a.test")
     columns: dict[str, str | int] = {"host_header": "größe.test", "port_number": 8443, "role": "web"}
     add(database, issued, columns | {"site_name": "Shop", "certificate_subject": "CN=a.test"})
-    found = await source.read(NAME, max_bytes=1_000_000)
-    assert found is not None
+    found = some(await source.read(NAME, max_bytes=1_000_000))
     assert found.version.size == len(found.content)
     assert found.version.last_modified == START
     assert found.version.metadata == {
@@ -179,18 +180,14 @@ async def test_the_version_changes_with_every_column_that_matters(database: Engi
     ):
         if columns:
             change(database, **columns)
-        version = await source.version(NAME)
-        assert version is not None
-        seen.append(version.etag)
+        seen.append(some(await source.version(NAME)).etag)
     assert len(set(seen)) == len(seen)
 
 
 async def test_times_in_any_zone_are_the_same_moment(database: Engine, source: SqlCertificates) -> None:
     moment = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
     add(database, issue("a.test"), {"updated_at": moment})
-    version = await source.version(NAME)
-    assert version is not None
-    assert version.last_modified == moment
+    assert some(await source.version(NAME)).last_modified == moment
 
 
 async def test_sweeps_find_a_row_that_is_added_changed_and_deleted(database: Engine, cloud: Cloud) -> None:
@@ -198,20 +195,15 @@ async def test_sweeps_find_a_row_that_is_added_changed_and_deleted(database: Eng
     add(database, first)
     assert (await sweep(cloud)).looked_at == [NAME]
     assert (await sweep(cloud)).looked_at == []
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
+    record = some(await cloud.state.uploads.get(NAME))
     assert (record.fingerprint_sha256, record.status) == (first.fingerprint, "accepted")
     change(database, pfx=renewed.pfx(PASSWORD))
     assert (await sweep(cloud)).looked_at == [NAME]
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.fingerprint_sha256 == renewed.fingerprint
+    assert some(await cloud.state.uploads.get(NAME)).fingerprint_sha256 == renewed.fingerprint
     with database.begin() as connection:
         connection.execute(delete(CERTIFICATES))
     assert (await sweep(cloud)).looked_at == [NAME]
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status == "removed"
+    assert some(await cloud.state.uploads.get(NAME)).status == "removed"
 
 
 async def test_a_database_without_the_table_removes_nothing_and_says_no_password(
@@ -224,9 +216,7 @@ async def test_a_database_without_the_table_removes_nothing_and_says_no_password
     report = await sweep(cloud)
     assert any("table certificates of CERTCAST_SQL_URL cannot be read" in problem for problem in report.problems)
     assert "pg secret" not in str(report)
-    record = await cloud.state.uploads.get(NAME)
-    assert record is not None
-    assert record.status == "accepted"
+    assert some(await cloud.state.uploads.get(NAME)).status == "accepted"
     with pytest.raises(UnavailableError):
         await source.version(NAME)
 

@@ -11,7 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.key_encryption import KEY_BYTES, FileKey, make_key_file, read_key_file
-from shared.azure.key_ring import KeyRing, VaultKeyName, open_keys
+from shared.azure.key_ring import KeyRing, open_keys
+from shared.azure.vault_url import VaultObject
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 VAULT = "https://v.vault.azure.net"
 
 
-def nobody() -> TokenCredential:
+def no_identity() -> TokenCredential:
     raise AssertionError("no vault is asked, so no identity is needed")
 
 
 def opened(*parts: str) -> KeyRing:
-    return open_keys(";".join(parts), nobody)
+    return open_keys(";".join(parts), no_identity)
 
 
 def key_file(folder: Path, content: bytes = bytes(range(KEY_BYTES)), mode: int = 0o600) -> Path:
@@ -177,5 +178,5 @@ class TestTheSetting:
             opened(f"file:{key_file(tmp_path)}").named(f"{VAULT}/keys/k/v1")
 
     def test_vaults_and_keys_are_known_in_any_case(self) -> None:
-        name = VaultKeyName.of("https://V.vault.azure.net:443/keys/Certcast/0a1B/")
-        assert name == VaultKeyName(vault="v.vault.azure.net", key="certcast", version="0a1B")
+        name = VaultObject.of("https://V.vault.azure.net:443/keys/Certcast/0a1B/", "keys")
+        assert name == VaultObject(vault="v.vault.azure.net", name="certcast", version="0a1B")

@@ -11,7 +11,7 @@ from shared.bounded import gather_bounded
 from shared.errors import UnavailableError
 from shared.function.fanout import HINT_TTL_S, notify, recipients
 from shared.messages import BindingsChanged, decode
-from tests.fakes.processes import Mortal
+from tests.fakes.processes import Failing
 from tests.fakes.virtual_time import VirtualLoop, run
 from tests.rigs.scenes import Scene
 
@@ -74,7 +74,7 @@ class TestTelling:
             "cert-agent-all0": [BindingsChanged(bindings=(key("b"),), traceparent="trace")],
         }
 
-    async def test_a_hint_that_nobody_took_is_gone_after_an_hour(self) -> None:
+    async def test_a_hint_that_was_not_taken_is_gone_after_an_hour(self) -> None:
         scene = await platform()
         await notify(scene.cloud, await recipients(scene.cloud, [key("a")]), [key("a")], traceparent="")
         scene.storage.clock.advance(HINT_TTL_S)
@@ -89,16 +89,10 @@ class TestTelling:
 
     async def test_a_queue_that_does_not_answer_fails_it_after_all_others_were_told(self) -> None:
         scene = await platform()
-
-        class Deaf(Mortal):
-            async def __call__(self, what: str) -> None:
-                self.steps[what] += 1
-                if self.steps["queue send"] == 1:
-                    raise UnavailableError("the first queue does not answer")
-
+        deaf = scene.seen_by(Failing({"queue send": [UnavailableError("the first queue does not answer")]}))
         instances = await recipients(scene.cloud, [key("a")])
         with pytest.raises(UnavailableError):
-            await notify(scene.seen_by(Deaf()), instances, [key("a")], traceparent="")
+            await notify(deaf, instances, [key("a")], traceparent="")
         told = [await scene.told(instance.id) for instance in instances]
         assert sorted(map(len, told)) == [0, 1, 1, 1]
 

@@ -10,7 +10,8 @@ import pytest
 
 from shared.bundle import CertificateBundle, bundle_id
 from shared.errors import AccessDeniedError, MissingError, UnavailableError
-from shared.function.intake import Notice, handle_notice, look_at
+from shared.function.blob_event import Notice
+from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
 from shared.messages import InstallOutcome
 from shared.state.records import UploadStatus
@@ -19,6 +20,7 @@ from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
 from tests.rigs.scenes import PASSWORD, Scene, issued, pfx
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from shared.state.records import UploadRecord
@@ -31,8 +33,7 @@ def codes(record: UploadRecord) -> set[VerdictCode]:
 
 
 class TestAnUpload:
-    async def test_is_accepted_entered_for_its_hosts_and_told_to_every_instance(self) -> None:
-        scene = Scene()
+    async def test_is_accepted_entered_for_its_hosts_and_told_to_every_instance(self, scene: Scene) -> None:
         await scene.join("i0", "i1")
         record = await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         assert record.status is UploadStatus.ACCEPTED
@@ -46,21 +47,18 @@ class TestAnUpload:
         for name in ("i0", "i1"):
             assert [key.host for key in await scene.told(name)] == ["a.example.com", "b.example.com"]
 
-    async def test_is_traced_from_its_event_to_the_instances(self) -> None:
-        scene = Scene()
+    async def test_is_traced_from_its_event_to_the_instances(self, scene: Scene) -> None:
         record = await scene.accepted("a.pfx", "a.example.com")
         assert record.traceparent.startswith("00-")
         assert (await scene.row("a.example.com")).traceparent == record.traceparent
 
-    async def test_is_sealed_as_the_bundle_its_row_names(self) -> None:
-        scene = Scene()
+    async def test_is_sealed_as_the_bundle_its_row_names(self, scene: Scene) -> None:
         record = await scene.accepted("a.pfx", "a.example.com")
         sealed = CertificateBundle.from_pem(await scene.outside.bundles.open(record.bundle_id))
         assert sealed.leaf == issued("a.example.com").certificate
         assert record.bundle_id == bundle_id(sealed, pfx("a.example.com"))
 
-    async def test_is_served_where_the_metadata_say(self) -> None:
-        scene = Scene()
+    async def test_is_served_where_the_metadata_say(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         metadata = {
@@ -77,8 +75,7 @@ class TestAnUpload:
         assert await scene.told("web0") == [row.key]
         assert await scene.told("api0") == []
 
-    async def test_says_on_the_blob_how_far_it_is(self) -> None:
-        scene = Scene()
+    async def test_says_on_the_blob_how_far_it_is(self, scene: Scene) -> None:
         notice = await scene.upload("a.pfx", "a.example.com")
         await scene.looked_at(notice)
         tags = await scene.tags("a.pfx")
@@ -86,28 +83,24 @@ class TestAnUpload:
         assert tags["certcast_version"] == notice.etag
         assert "no running instance is registered" in tags["certcast_reason"]
 
-    async def test_is_counted_from_its_event_which_knows_the_time_better_than_the_blob(self) -> None:
-        scene = Scene()
+    async def test_is_counted_from_its_event_which_knows_the_time_better_than_the_blob(self, scene: Scene) -> None:
         record = await scene.accepted("a.pfx", "a.example.com")
         assert record.uploaded_at == record.counted_from == START
 
-    async def test_is_not_counted_from_an_event_about_another_version(self) -> None:
-        scene = Scene()
+    async def test_is_not_counted_from_an_event_about_another_version(self, scene: Scene) -> None:
         notice = await scene.upload("a.pfx", "a.example.com")
         scene.storage.clock.advance(60)
         await scene.upload("a.pfx", "a.example.com", serial=1)
         record = await scene.looked_at(notice)
         assert record.uploaded_at == (START + timedelta(seconds=60)).replace(microsecond=0)
 
-    async def test_of_the_largest_size_is_still_read_and_a_larger_one_refused_for_its_size(self) -> None:
-        scene = Scene()
+    async def test_of_the_largest_size_is_still_read_and_a_larger_one_refused_for_its_size(self, scene: Scene) -> None:
         record = await scene.looked_at(await scene.upload("a.pfx", content=bytes(2 * 1024 * 1024), metadata={}))
         assert codes(record) == {VerdictCode.TOO_LARGE}
 
 
 class TestARejection:
-    async def test_tells_every_reason_in_the_row_and_on_the_blob(self) -> None:
-        scene = Scene()
+    async def test_tells_every_reason_in_the_row_and_on_the_blob(self, scene: Scene) -> None:
         metadata = {"CertificatePassword": PASSWORD, "HostHeader": "other.example.com", "PortNumber": "0"}
         notice = await scene.upload("a.pfx", "a.example.com", metadata=metadata)
         record = await scene.looked_at(notice)
@@ -119,13 +112,11 @@ class TestARejection:
         assert tags["certcast_version"] == notice.etag
         assert record.etag == notice.etag
 
-    async def test_leaves_the_password_for_the_uploader_to_correct(self) -> None:
-        scene = Scene()
+    async def test_leaves_the_password_for_the_uploader_to_correct(self, scene: Scene) -> None:
         await scene.looked_at(await scene.upload("a.pfx", "a.example.com", metadata={"CertificatePassword": "wrong"}))
         assert await scene.metadata("a.pfx") == {"CertificatePassword": "wrong"}
 
-    async def test_of_an_overwrite_leaves_the_accepted_certificate_in_place(self) -> None:
-        scene = Scene()
+    async def test_of_an_overwrite_leaves_the_accepted_certificate_in_place(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com")
         before = await scene.row("a.example.com")
@@ -136,16 +127,14 @@ class TestARejection:
         assert await scene.row("a.example.com") == before
         assert await scene.told("i0") == []
 
-    async def test_is_over_when_the_metadata_are_corrected(self) -> None:
-        scene = Scene()
+    async def test_is_over_when_the_metadata_are_corrected(self, scene: Scene) -> None:
         metadata = {"CertificatePassword": PASSWORD, "HostHeader": "other.example.com"}
         await scene.looked_at(await scene.upload("a.pfx", "a.example.com", metadata=metadata))
         await scene.edit("a.pfx", HostHeader="a.example.com")
         record = await scene.looked_at("a.pfx")
         assert (record.status, record.violations) == (UploadStatus.ACCEPTED, ())
 
-    async def test_after_an_acceptance_is_followed_by_deletion_of_what_was_served(self) -> None:
-        scene = Scene()
+    async def test_after_an_acceptance_is_followed_by_deletion_of_what_was_served(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         await scene.looked_at(await scene.upload("a.pfx", content=b"damaged", metadata={"CertificatePassword": "p"}))
         record = await scene.looked_at(await scene.delete("a.pfx"))
@@ -154,8 +143,7 @@ class TestARejection:
 
 
 class TestThePassword:
-    async def test_is_replaced_by_the_sealed_bundles_name_once_accepted(self) -> None:
-        scene = Scene()
+    async def test_is_replaced_by_the_sealed_bundles_name_once_accepted(self, scene: Scene) -> None:
         metadata = {"certificatepassword": PASSWORD, "HostHeader": "a.example.com", "note": "kept"}
         record = await scene.looked_at(await scene.upload("a.pfx", "a.example.com", metadata=metadata))
         assert await scene.metadata("a.pfx") == {
@@ -163,9 +151,7 @@ class TestThePassword:
             "note": "kept",
             "certcast_bundle": record.bundle_id,
         }
-        version = await scene.outside.uploads.version("a.pfx")
-        assert version is not None
-        assert record.etag == version.etag != record.source_etag
+        assert record.etag == some(await scene.outside.uploads.version("a.pfx")).etag != record.source_etag
 
     async def test_stays_where_scrubbing_is_switched_off(self) -> None:
         scene = Scene(scrub_password=False)
@@ -203,8 +189,7 @@ class TestThePassword:
         assert await scene.recheck_due() == ["a.pfx"]
         assert "CertificatePassword" not in await scene.metadata("a.pfx")
 
-    async def test_edited_in_while_the_upload_was_installed_is_looked_at_soon(self) -> None:
-        scene = Scene()
+    async def test_edited_in_while_the_upload_was_installed_is_looked_at_soon(self, scene: Scene) -> None:
         notice = await scene.upload("a.pfx", "a.example.com", "b.example.com")
 
         class Editing(Mortal):
@@ -224,8 +209,7 @@ class TestThePassword:
 
 
 class TestAScrubbedBlob:
-    async def test_needs_no_password_for_another_host_header(self) -> None:
-        scene = Scene()
+    async def test_needs_no_password_for_another_host_header(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         await scene.edit("a.pfx", HostHeader="b.example.com")
@@ -235,8 +219,7 @@ class TestAScrubbedBlob:
         assert (await scene.row("b.example.com")).source == "a.pfx"
         assert {key.host for key in await scene.told("i0")} == {"a.example.com", "b.example.com"}
 
-    async def test_keeps_the_time_of_its_upload_in_elections_when_it_is_edited(self) -> None:
-        scene = Scene()
+    async def test_keeps_the_time_of_its_upload_in_elections_when_it_is_edited(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         scene.storage.clock.advance(60)
         await scene.accepted("later.pfx", "a.example.com", serial=1)
@@ -245,8 +228,7 @@ class TestAScrubbedBlob:
         await scene.looked_at("a.pfx")
         assert (await scene.row("a.example.com")).source == "later.pfx"
 
-    async def test_counts_the_seconds_to_live_of_an_edit_from_the_edit(self) -> None:
-        scene = Scene()
+    async def test_counts_the_seconds_to_live_of_an_edit_from_the_edit(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         await scene.everyone_obeys("i0")
@@ -261,8 +243,7 @@ class TestAScrubbedBlob:
         assert record.seconds_to_live is not None
         assert 3 <= record.seconds_to_live < 4.5
 
-    async def test_stays_live_when_an_edit_changes_nothing_that_is_served(self) -> None:
-        scene = Scene()
+    async def test_stays_live_when_an_edit_changes_nothing_that_is_served(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com")
         scene.storage.clock.advance(1)
@@ -276,8 +257,7 @@ class TestAScrubbedBlob:
         assert record.seconds_to_live == before.seconds_to_live
         assert (await scene.row("a.example.com")).generation == 1
 
-    async def test_with_other_content_and_the_old_marker_is_judged_as_new_content(self) -> None:
-        scene = Scene()
+    async def test_with_other_content_and_the_old_marker_is_judged_as_new_content(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         marked = await scene.metadata("a.pfx")
         notice = await scene.upload("a.pfx", content=pfx("a.example.com", serial=1), metadata=marked)
@@ -285,8 +265,7 @@ class TestAScrubbedBlob:
         assert record.status is UploadStatus.WAITING_FOR_METADATA
         assert (await scene.row("a.example.com")).fingerprint_sha256 == issued("a.example.com").fingerprint
 
-    async def test_with_other_content_that_needs_no_password_is_taken_as_that(self) -> None:
-        scene = Scene()
+    async def test_with_other_content_that_needs_no_password_is_taken_as_that(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         marked = await scene.metadata("a.pfx")
         open_file = pfx("a.example.com", serial=2, password=None)
@@ -294,24 +273,21 @@ class TestAScrubbedBlob:
         row = await scene.row("a.example.com")
         assert row.fingerprint_sha256 == issued("a.example.com", serial=2).fingerprint
 
-    async def test_under_another_name_brings_nothing_that_its_content_does_not(self) -> None:
-        """A marker copied to one's own upload opens nobody else's bundle."""
-        scene = Scene()
+    async def test_under_another_name_brings_nothing_that_its_content_does_not(self, scene: Scene) -> None:
+        """A marker copied to one's own upload opens no other upload's bundle."""
         await scene.accepted("a.pfx", "a.example.com")
         marked = await scene.metadata("a.pfx")
         record = await scene.looked_at(await scene.upload("thief.pfx", content=b"anything", metadata=marked))
         assert record.status is not UploadStatus.ACCEPTED
         assert record.bundle_id == ""
 
-    async def test_whose_bundle_is_gone_waits_for_its_password(self) -> None:
-        scene = Scene()
+    async def test_whose_bundle_is_gone_waits_for_its_password(self, scene: Scene) -> None:
         record = await scene.accepted("a.pfx", "a.example.com")
         del scene.storage.bundles[record.bundle_id]
         await scene.edit("a.pfx", note="edited")
         assert (await scene.looked_at("a.pfx")).status is UploadStatus.WAITING_FOR_METADATA
 
-    async def test_is_taken_up_again_with_a_new_password_in_place_of_the_marker(self) -> None:
-        scene = Scene()
+    async def test_is_taken_up_again_with_a_new_password_in_place_of_the_marker(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         await scene.edit("a.pfx", certcast_bundle=None, CertificatePassword=PASSWORD)
         record = await scene.looked_at("a.pfx")
@@ -320,8 +296,7 @@ class TestAScrubbedBlob:
 
 
 class TestAPasswordReference:
-    async def test_is_resolved_and_stays_on_the_blob(self) -> None:
-        scene = Scene()
+    async def test_is_resolved_and_stays_on_the_blob(self, scene: Scene) -> None:
         scene.storage.secrets["https://shop.vault.azure.net/secrets/p"] = PASSWORD
         record = await scene.looked_at(
             await scene.upload("a.pfx", "a.example.com", metadata={"CertificatePassword": REFERENCE})
@@ -329,8 +304,7 @@ class TestAPasswordReference:
         assert record.status is UploadStatus.ACCEPTED
         assert await scene.metadata("a.pfx") == {"CertificatePassword": REFERENCE}
 
-    async def test_that_cannot_be_resolved_is_the_reason_of_a_rejection(self) -> None:
-        scene = Scene()
+    async def test_that_cannot_be_resolved_is_the_reason_of_a_rejection(self, scene: Scene) -> None:
         record = await scene.looked_at(
             await scene.upload("a.pfx", "a.example.com", metadata={"CertificatePassword": REFERENCE})
         )
@@ -349,8 +323,7 @@ class TestAPasswordReference:
 
 
 class TestWaitingForMetadata:
-    async def test_an_upload_without_password_is_looked_at_again_in_growing_intervals(self) -> None:
-        scene = Scene()
+    async def test_an_upload_without_password_is_looked_at_again_in_growing_intervals(self, scene: Scene) -> None:
         content = pfx("a.example.com")
         await scene.handle(await scene.upload("a.pfx", content=content, metadata={}))
         assert (await scene.record("a.pfx")).status is UploadStatus.WAITING_FOR_METADATA
@@ -364,8 +337,7 @@ class TestWaitingForMetadata:
         assert delays[:5] == [2, 5, 10, 30, 30]
         assert RECHECK_FOR_S <= sum(delays) < RECHECK_FOR_S + 30
 
-    async def test_a_password_that_is_added_is_found_at_the_next_look(self) -> None:
-        scene = Scene()
+    async def test_a_password_that_is_added_is_found_at_the_next_look(self, scene: Scene) -> None:
         await scene.join("i0")
         content = pfx("a.example.com")
         await scene.handle(await scene.upload("a.pfx", content=content, metadata={}))
@@ -377,8 +349,7 @@ class TestWaitingForMetadata:
         assert await scene.told("i0")
         assert await scene.rechecks() == []
 
-    async def test_an_edit_without_a_password_starts_the_intervals_anew(self) -> None:
-        scene = Scene()
+    async def test_an_edit_without_a_password_starts_the_intervals_again(self, scene: Scene) -> None:
         await scene.handle(await scene.upload("a.pfx", content=pfx("a.example.com"), metadata={}))
         for delay_s in (2, 5):
             scene.storage.clock.advance(delay_s)
@@ -388,8 +359,7 @@ class TestWaitingForMetadata:
         await scene.recheck_due()
         assert [delay_s for delay_s, _ in await scene.rechecks()] == [2]
 
-    async def test_a_deleted_upload_is_not_waited_for(self) -> None:
-        scene = Scene()
+    async def test_a_deleted_upload_is_not_waited_for(self, scene: Scene) -> None:
         await scene.handle(await scene.upload("a.pfx", content=pfx("a.example.com"), metadata={}))
         await scene.delete("a.pfx")
         scene.storage.clock.advance(2)
@@ -397,8 +367,7 @@ class TestWaitingForMetadata:
         assert (await scene.record("a.pfx")).status is UploadStatus.REMOVED
         assert await scene.rechecks() == []
 
-    async def test_an_upload_that_needs_none_does_not_wait(self) -> None:
-        scene = Scene()
+    async def test_an_upload_that_needs_none_does_not_wait(self, scene: Scene) -> None:
         record = await scene.looked_at(await scene.upload("a.pfx", "a.example.com", password=None))
         assert record.status is UploadStatus.ACCEPTED
 
@@ -411,8 +380,7 @@ class TestWaitingForMetadata:
 
 
 class TestNotYetValid:
-    async def test_a_certificate_is_scheduled_and_taken_over_when_it_is_valid(self) -> None:
-        scene = Scene()
+    async def test_a_certificate_is_scheduled_and_taken_over_when_it_is_valid(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("old.pfx", "a.example.com")
         await scene.everyone_obeys("i0")
@@ -438,8 +406,7 @@ class TestNotYetValid:
         assert new.seconds_to_live < 5
         assert old.status is UploadStatus.SUPERSEDED
 
-    async def test_one_far_ahead_is_looked_at_on_the_way_and_stays_scheduled(self) -> None:
-        scene = Scene()
+    async def test_one_far_ahead_is_looked_at_on_the_way_and_stays_scheduled(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com", day=20)
         looks = 0
         while (await scene.record("a.pfx")).status is UploadStatus.SCHEDULED:
@@ -452,8 +419,7 @@ class TestNotYetValid:
         assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
         assert scene.storage.clock() - START < timedelta(days=20)
 
-    async def test_a_renewal_under_the_same_name_leaves_what_was_live_until_it_is_valid(self) -> None:
-        scene = Scene()
+    async def test_a_renewal_under_the_same_name_leaves_what_was_live_until_it_is_valid(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         before = await scene.row("a.example.com")
         record = await scene.accepted("a.pfx", "a.example.com", day=2)
@@ -464,8 +430,7 @@ class TestNotYetValid:
         assert record.status is UploadStatus.ACCEPTED
         assert (await scene.row("a.example.com")).fingerprint_sha256 == issued("a.example.com", day=2).fingerprint
 
-    async def test_one_that_is_deleted_before_it_is_valid_is_never_served(self) -> None:
-        scene = Scene()
+    async def test_one_that_is_deleted_before_it_is_valid_is_never_served(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com", day=2)
         await scene.delete("a.pfx")
         scene.storage.clock.advance(2 * 24 * 3600)
@@ -475,8 +440,7 @@ class TestNotYetValid:
 
 
 class TestTwoUploadsForOneHost:
-    async def test_the_older_certificate_is_superseded_and_its_uploader_told_why(self) -> None:
-        scene = Scene()
+    async def test_the_older_certificate_is_superseded_and_its_uploader_told_why(self, scene: Scene) -> None:
         await scene.accepted("new.pfx", "a.example.com", day=-1)
         record = await scene.accepted("old.pfx", "a.example.com", day=-9)
         assert (record.status, codes(record)) == (UploadStatus.SUPERSEDED, {VerdictCode.OLDER_THAN_LIVE})
@@ -485,16 +449,14 @@ class TestTwoUploadsForOneHost:
         assert (await scene.row("a.example.com")).source == "new.pfx"
         assert (await scene.tags("old.pfx"))["certcast_status"] == "superseded"
 
-    async def test_whichever_comes_first(self) -> None:
-        scene = Scene()
+    async def test_whichever_comes_first(self, scene: Scene) -> None:
         await scene.accepted("old.pfx", "a.example.com", day=-9)
         await scene.accepted("new.pfx", "a.example.com", day=-1)
         assert (await scene.record("old.pfx")).status is UploadStatus.SUPERSEDED
         assert (await scene.record("new.pfx")).status is UploadStatus.ACCEPTED
         assert (await scene.tags("old.pfx"))["certcast_status"] == "superseded"
 
-    async def test_the_older_takes_over_again_when_the_newer_is_deleted(self) -> None:
-        scene = Scene()
+    async def test_the_older_takes_over_again_when_the_newer_is_deleted(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("new.pfx", "a.example.com", day=-1)
         await scene.accepted("old.pfx", "a.example.com", day=-9)
@@ -512,8 +474,7 @@ class TestTwoUploadsForOneHost:
         removed = await scene.record("new.pfx")
         assert (removed.status, removed.live) == (UploadStatus.REMOVED, 0)
 
-    async def test_an_upload_that_keeps_one_of_its_hosts_is_not_superseded(self) -> None:
-        scene = Scene()
+    async def test_an_upload_that_keeps_one_of_its_hosts_is_not_superseded(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("both.pfx", "a.example.com", "b.example.com", day=-9)
         await scene.accepted("one.pfx", "a.example.com", day=-1)
@@ -521,8 +482,7 @@ class TestTwoUploadsForOneHost:
         assert (await scene.record("both.pfx")).status is UploadStatus.LIVE
         assert (await scene.row("b.example.com")).source == "both.pfx"
 
-    async def test_a_host_let_go_of_is_not_held_against_an_upload(self) -> None:
-        scene = Scene()
+    async def test_a_host_let_go_of_is_not_held_against_an_upload(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com", "b.example.com", day=-9)
         await scene.accepted("new.pfx", "b.example.com", day=-1)
         await scene.edit("a.pfx", HostHeader="a.example.com")
@@ -531,8 +491,7 @@ class TestTwoUploadsForOneHost:
 
 
 class TestDeletion:
-    async def test_releases_every_host_and_tells_every_instance(self) -> None:
-        scene = Scene()
+    async def test_releases_every_host_and_tells_every_instance(self, scene: Scene) -> None:
         await scene.join("i0", "i1")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         await scene.everyone_obeys("i0", "i1")
@@ -541,8 +500,7 @@ class TestDeletion:
         assert not (await scene.row("a.example.com")).present
         assert len(await scene.told("i0")) == 2
 
-    async def test_counts_down_as_instances_let_go(self) -> None:
-        scene = Scene()
+    async def test_counts_down_as_instances_let_go(self, scene: Scene) -> None:
         await scene.join("i0", "i1")
         await scene.accepted("a.pfx", "a.example.com")
         await scene.everyone_obeys("i0", "i1")
@@ -553,13 +511,11 @@ class TestDeletion:
             counts.append((await scene.record("a.pfx")).live)
         assert counts == [1, 0]
 
-    async def test_of_what_was_never_seen_is_nothing(self) -> None:
-        scene = Scene()
+    async def test_of_what_was_never_seen_is_nothing(self, scene: Scene) -> None:
         assert await look_at(scene.cloud, Notice(name="a.pfx", deletion=True)) is None
         assert scene.storage.tables["uploads"] == {}
 
-    async def test_followed_by_the_same_upload_again_is_an_upload(self) -> None:
-        scene = Scene()
+    async def test_followed_by_the_same_upload_again_is_an_upload(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         await scene.looked_at(await scene.delete("a.pfx"))
         scene.storage.clock.advance(60)
@@ -570,8 +526,7 @@ class TestDeletion:
 
 
 class TestEventsAsTheyCome:
-    async def test_a_doubled_event_does_nothing_the_second_time(self) -> None:
-        scene = Scene()
+    async def test_a_doubled_event_does_nothing_the_second_time(self, scene: Scene) -> None:
         await scene.join("i0")
         notice = await scene.upload("a.pfx", "a.example.com")
         await scene.looked_at(notice)
@@ -581,8 +536,7 @@ class TestEventsAsTheyCome:
         assert repr(scene.storage.tables) + repr(scene.storage.queues) == before
         assert watched.steps == {"uploads get": 1}
 
-    async def test_a_doubled_deletion_does_nothing_the_second_time(self) -> None:
-        scene = Scene()
+    async def test_a_doubled_deletion_does_nothing_the_second_time(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         notice = await scene.delete("a.pfx")
         await scene.looked_at(notice)
@@ -590,8 +544,7 @@ class TestEventsAsTheyCome:
         await scene.looked_at(notice)
         assert repr(scene.storage.tables) + repr(scene.storage.queues) == before
 
-    async def test_a_creation_that_comes_after_its_deletion_brings_nothing_back(self) -> None:
-        scene = Scene()
+    async def test_a_creation_that_comes_after_its_deletion_brings_nothing_back(self, scene: Scene) -> None:
         created = await scene.upload("a.pfx", "a.example.com")
         deleted = await scene.delete("a.pfx")
         await look_at(scene.cloud, deleted)
@@ -599,8 +552,7 @@ class TestEventsAsTheyCome:
         assert record.status is UploadStatus.REMOVED
         assert record.claims == ()
 
-    async def test_a_deletion_that_comes_after_the_next_upload_removes_nothing(self) -> None:
-        scene = Scene()
+    async def test_a_deletion_that_comes_after_the_next_upload_removes_nothing(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         deleted = await scene.delete("a.pfx")
         again = await scene.upload("a.pfx", "a.example.com", serial=1)
@@ -609,8 +561,7 @@ class TestEventsAsTheyCome:
         assert record.status is UploadStatus.ACCEPTED
         assert (await scene.row("a.example.com")).fingerprint_sha256 == issued("a.example.com", serial=1).fingerprint
 
-    async def test_an_event_about_a_version_overwritten_since_reads_the_new_one(self) -> None:
-        scene = Scene()
+    async def test_an_event_about_a_version_overwritten_since_reads_the_new_one(self, scene: Scene) -> None:
         first = await scene.upload("a.pfx", "a.example.com")
         second = await scene.upload("a.pfx", "a.example.com", serial=1)
         record = await scene.looked_at(first)
@@ -620,8 +571,7 @@ class TestEventsAsTheyCome:
         await look_at(scene.seen_by(watched), second)
         assert watched.steps == {"uploads get": 1}
 
-    async def test_events_in_the_wrong_order_end_at_the_blob_as_it_is(self) -> None:
-        scene = Scene()
+    async def test_events_in_the_wrong_order_end_at_the_blob_as_it_is(self, scene: Scene) -> None:
         notices = [await scene.upload("a.pfx", "a.example.com", serial=serial) for serial in range(3)]
         for notice in reversed(notices):
             await scene.looked_at(notice)
@@ -629,8 +579,7 @@ class TestEventsAsTheyCome:
         assert row.fingerprint_sha256 == issued("a.example.com", serial=2).fingerprint
         assert row.generation == 1
 
-    async def test_an_overwrite_with_other_hosts_releases_the_old_ones(self) -> None:
-        scene = Scene()
+    async def test_an_overwrite_with_other_hosts_releases_the_old_ones(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
         await scene.told("i0")
@@ -639,8 +588,7 @@ class TestEventsAsTheyCome:
         assert states == {"a.example.com": False, "b.example.com": True, "c.example.com": True}
         assert len(await scene.told("i0")) == 3
 
-    async def test_a_move_to_another_role_waits_for_the_instances_of_that_role_only(self) -> None:
-        scene = Scene()
+    async def test_a_move_to_another_role_waits_for_the_instances_of_that_role_only(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         metadata = {"CertificatePassword": PASSWORD, "Role": "web"}
@@ -669,7 +617,7 @@ class TestTrouble:
         await scene.recheck_due()
         assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
 
-    async def test_nobody_foresaw_is_put_off_too_with_its_stack(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_that_was_not_foreseen_is_put_off_too_with_its_stack(self, caplog: pytest.LogCaptureFixture) -> None:
         scene = Scene(step=Failing({"blob version": [ZeroDivisionError("a defect")]}))
         await scene.handle(await scene.upload("a.pfx", "a.example.com"))
         assert len(await scene.rechecks()) == 1
@@ -682,8 +630,7 @@ class TestTrouble:
         with pytest.raises(UnavailableError, match="no queue"):
             await scene.handle(notice)
 
-    async def test_with_one_instances_queue_does_not_hold_up_the_others(self) -> None:
-        scene = Scene()
+    async def test_with_one_instances_queue_does_not_hold_up_the_others(self, scene: Scene) -> None:
         await scene.join("i0", "i1", "i2")
         del scene.storage.queues["cert-agent-i1"]
         record = await scene.accepted("a.pfx", "a.example.com")
@@ -693,14 +640,12 @@ class TestTrouble:
         with pytest.raises(MissingError):
             await scene.told("i1")
 
-    async def test_with_tags_is_no_trouble_where_the_account_has_none(self) -> None:
-        scene = Scene()
+    async def test_with_tags_is_no_trouble_where_the_account_has_none(self, scene: Scene) -> None:
         scene.storage.has_tags = False
         assert (await scene.accepted("a.pfx", "a.example.com")).status is UploadStatus.ACCEPTED
 
-    async def test_of_a_certificate_with_an_endless_subject_is_none(self) -> None:
+    async def test_of_a_certificate_with_an_endless_subject_is_none(self, scene: Scene) -> None:
         """Nothing bounds a subject but the file; its row must fit the table all the same."""
-        scene = Scene()
         subject = ",".join(f"OU={'x' * 60}{number}" for number in range(700))
         content = authority().issue("a.example.com", subject=subject).pfx(None)
         scene.storage.clock.now = scene.storage.clock.now.replace(year=2027)
@@ -708,12 +653,10 @@ class TestTrouble:
         assert (await scene.record("a.pfx")).judged_at is not None
         assert await scene.rechecks() == []
 
-    async def test_of_an_instance_that_fails_is_not_the_uploads_rejection(self) -> None:
-        scene = Scene()
+    async def test_of_an_instance_that_fails_is_not_the_uploads_rejection(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="the disk is full")
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="the disk is full")
         record = await scene.record("a.pfx")
         assert (record.status, record.violations) == (UploadStatus.FAILED, ())
         assert "the disk is full" in record.reason

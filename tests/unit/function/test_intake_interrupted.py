@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
-from shared.function.intake import Notice, look_at
+from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.state.records import UploadStatus

@@ -21,8 +21,7 @@ def sealed_again(scene: Scene, record: UploadRecord) -> bool:
     return scene.storage.bundles[record.bundle_id].stored_at == scene.storage.clock().replace(microsecond=0)
 
 
-async def test_what_is_served_is_sealed_anew_and_told_again() -> None:
-    scene = Scene()
+async def test_what_is_served_is_sealed_and_told_again(scene: Scene) -> None:
     await scene.join("web-0")
     record = await scene.accepted("a.pfx", "a.test")
     await scene.everyone_obeys("web-0")
@@ -37,8 +36,7 @@ async def test_what_is_served_is_sealed_anew_and_told_again() -> None:
     assert scene.storage.bundles[record.bundle_id].pem == pem
 
 
-async def test_what_waits_behind_another_upload_is_sealed_anew_and_told_nobody() -> None:
-    scene = Scene()
+async def test_what_waits_behind_another_upload_is_sealed_again_and_told_to_no_instance(scene: Scene) -> None:
     await scene.join("web-0")
     behind = await scene.accepted("old.pfx", "a.test")
     ahead = await scene.accepted("new.pfx", "a.test", day=0.01)
@@ -50,8 +48,7 @@ async def test_what_waits_behind_another_upload_is_sealed_anew_and_told_nobody()
     assert not sealed_again(scene, ahead)
 
 
-async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_sealed_anew() -> None:
-    scene = Scene()
+async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_sealed_again(scene: Scene) -> None:
     now = await scene.accepted("a.pfx", "a.test")
     later = await scene.accepted("a.pfx", "a.test", day=10)
     assert later.status is UploadStatus.SCHEDULED
@@ -62,8 +59,7 @@ async def test_a_scheduled_renewal_and_the_certificate_it_will_replace_are_both_
     assert sealed_again(scene, later)
 
 
-async def test_the_certificate_behind_a_rejected_upload_is_sealed_anew() -> None:
-    scene = Scene()
+async def test_the_certificate_behind_a_rejected_upload_is_sealed_again(scene: Scene) -> None:
     accepted = await scene.accepted("a.pfx", "a.test")
     broken = pfx("a.test", password="another")
     await scene.looked_at(await scene.upload("a.pfx", content=broken, password=PASSWORD))
@@ -73,8 +69,7 @@ async def test_the_certificate_behind_a_rejected_upload_is_sealed_anew() -> None
     assert sealed_again(scene, accepted)
 
 
-async def test_a_bundle_that_is_gone_keeps_nobody_from_being_told() -> None:
-    scene = Scene()
+async def test_a_bundle_that_is_gone_keeps_no_instance_from_being_told(scene: Scene) -> None:
     await scene.join("web-0")
     record = await scene.accepted("a.pfx", "a.test")
     await scene.everyone_obeys("web-0")
@@ -84,8 +79,7 @@ async def test_a_bundle_that_is_gone_keeps_nobody_from_being_told() -> None:
     assert len(await scene.told("web-0")) == 1
 
 
-async def test_a_key_that_cannot_be_used_leaves_everything_as_it_was() -> None:
-    scene = Scene()
+async def test_a_key_that_cannot_be_used_leaves_everything_as_it_was(scene: Scene) -> None:
     await scene.accepted("a.pfx", "a.test")
     before = await scene.row("a.test")
     unable = scene.seen_by(Failing({"bundle seal": [UnavailableError("the vault is away")]}))
@@ -94,11 +88,10 @@ async def test_a_key_that_cannot_be_used_leaves_everything_as_it_was() -> None:
     assert await scene.row("a.test") == before
 
 
-async def test_a_removed_upload_is_not_sealed_anew() -> None:
-    scene = Scene()
+async def test_a_removed_upload_is_not_sealed_again(scene: Scene) -> None:
     record = await scene.accepted("a.pfx", "a.test")
     await scene.looked_at(await scene.delete("a.pfx"))
     scene.storage.clock.advance(timedelta(days=1).total_seconds())
     assert await redeploy(scene.cloud, "a.pfx") == ()
-    assert await redeploy(scene.cloud, "nobody.pfx") == ()
+    assert await redeploy(scene.cloud, "unknown.pfx") == ()
     assert not sealed_again(scene, record)

@@ -12,14 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
+from shared.function.announcing import tag
 from shared.function.intake import look_at
-from shared.function.results import SETTLING, fold, settle, status_tags, tag
+from shared.function.results import fold
+from shared.function.settling import SETTLING, settle
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
-from tests.fakes.processes import Mortal, ProcessDiedError
+from tests.fakes.processes import Failing, Mortal, ProcessDiedError
 from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
 from tests.rigs.effort import examples
 from tests.rigs.scenes import PASSWORD, Scene
@@ -56,22 +59,18 @@ class TestStatus:
         assert (await scene.record("a.pfx")).seconds_to_live == 3
         assert (await scene.tags("a.pfx"))["certcast_live"] == "3/3"
 
-    async def test_is_live_only_when_every_host_is_proved(self) -> None:
-        scene = Scene()
+    async def test_is_live_only_when_every_host_is_proved(self, scene: Scene) -> None:
         await scene.join("i0")
         await scene.accepted("a.pfx", "a.example.com", "b.example.com")
-        await scene.report("i0", [await scene.row("b.example.com")])
-        await scene.fold()
+        await scene.proves("i0", "b.example.com")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
-        await scene.report("i0", [await scene.row("a.example.com")])
-        await scene.fold()
+        await scene.proves("i0", "a.example.com")
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_is_partially_live_with_the_reason_when_some_fail(self) -> None:
         scene = await platform("i0", "i1")
         await scene.obey("i0")
-        await scene.obey("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
-        await scene.fold()
+        await scene.everyone_obeys("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
         assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
         reason = (await scene.record("a.pfx")).reason
         assert reason == "instance i1, a.example.com:443: the catch-all binding answers"
@@ -82,25 +81,21 @@ class TestStatus:
     @pytest.mark.parametrize("outcome", [InstallOutcome.FAILED, InstallOutcome.REFUSED, InstallOutcome.PROBE_MISMATCH])
     async def test_is_failed_with_the_reason_when_all_fail(self, outcome: InstallOutcome) -> None:
         scene = await platform("i0", "i1")
-        await scene.obey("i0", "i1", outcome=outcome)
-        await scene.fold()
+        await scene.everyone_obeys("i0", "i1", outcome=outcome)
         assert await counts(scene) == (UploadStatus.FAILED, 0, 2)
         assert outcome.value in (await scene.record("a.pfx")).reason
 
-    async def test_is_not_decided_while_somebody_is_still_at_work(self) -> None:
+    async def test_is_not_decided_while_an_instance_is_still_at_work(self) -> None:
         scene = await platform("i0", "i1")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="no room")
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="no room")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 2)
         assert "no room" in (await scene.record("a.pfx")).reason
 
     async def test_is_live_after_all_when_an_instance_succeeds_later(self) -> None:
         scene = await platform("i0")
-        await scene.obey("i0", outcome=InstallOutcome.FAILED)
-        await scene.fold()
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED)
         scene.storage.clock.advance(5)
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
         assert (await scene.record("a.pfx")).reason == ""
 
@@ -110,8 +105,7 @@ class TestStatus:
         await scene.everyone_obeys("i0")
         scene.storage.clock.advance(60)
         await scene.beat("i0")
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert (await scene.record("a.pfx")).seconds_to_live == 2
 
     async def test_without_instances_says_that_there_are_none(self) -> None:
@@ -129,8 +123,7 @@ class TestWhoIsWaitedFor:
         await scene.everyone_obeys("i0")
         assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
         scene.storage.clock.advance(SILENT_AFTER.total_seconds() / 2)
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_an_instance_that_was_stopped_is_not(self) -> None:
@@ -161,23 +154,20 @@ class TestWhoIsWaitedFor:
         await scene.everyone_obeys("i0")
         await scene.join("late")
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
-        await scene.report("late", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("late", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
 
     async def test_an_instance_that_joins_late_and_fails_does_not_take_the_status_back(self) -> None:
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await scene.join("late")
-        await scene.report("late", [await scene.row(HOST)], outcome=InstallOutcome.FAILED)
-        await scene.fold()
+        await scene.proves("late", HOST, outcome=InstallOutcome.FAILED)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_the_first_instance_ever_makes_it_live(self) -> None:
         scene = await platform()
         await scene.join("i0")
-        await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+        await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
     async def test_one_that_never_reports_is_given_up_in_the_end_and_named(self) -> None:
@@ -190,8 +180,7 @@ class TestWhoIsWaitedFor:
         assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
         assert "instance mute has reported nothing" in (await scene.record("a.pfx")).reason
 
-    async def test_an_instance_of_another_role_is_not(self) -> None:
-        scene = Scene()
+    async def test_an_instance_of_another_role_is_not(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         metadata = {"CertificatePassword": PASSWORD, "Role": "web"}
@@ -202,8 +191,7 @@ class TestWhoIsWaitedFor:
     async def test_an_instance_told_twice_reports_twice_and_counts_once(self) -> None:
         scene = await platform("i0", "i1")
         for _ in range(2):
-            await scene.report("i0", [await scene.row(HOST)])
-        await scene.fold()
+            await scene.proves("i0", HOST)
         assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
 
 
@@ -236,7 +224,7 @@ class TestReportsOutOfOrder:
         await scene.fold()
         assert await counts(scene) == (UploadStatus.ACCEPTED, 0, 1)
 
-    async def test_a_report_about_an_upload_nobody_knows_does_no_harm(self) -> None:
+    async def test_a_report_about_an_unknown_upload_does_no_harm(self) -> None:
         scene = await platform("i0")
         stranger = replace(await scene.row(HOST), source="stranger.pfx")
         await scene.report("i0", [stranger])
@@ -250,8 +238,7 @@ class TestRoles:
         metadata = {"CertificatePassword": PASSWORD, "Role": role}
         await look_at(scene.cloud, await scene.upload(name, *hosts, day=day, metadata=metadata))
 
-    async def test_a_row_of_an_instances_role_overrides_the_one_for_all(self) -> None:
-        scene = Scene()
+    async def test_a_row_of_an_instances_role_overrides_the_one_for_all(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         await self.upload_for(scene, "*", "all.pfx", HOST)
@@ -260,8 +247,7 @@ class TestRoles:
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self) -> None:
-        scene = Scene()
+    async def test_an_instance_that_turned_to_its_roles_row_is_no_longer_counted_for_all(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await scene.join("api0", role="api")
         await self.upload_for(scene, "*", "all.pfx", HOST)
@@ -272,21 +258,18 @@ class TestRoles:
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self) -> None:
+    async def test_a_role_row_that_is_new_is_not_live_before_it_is_proved(self, scene: Scene) -> None:
         """The instance's last report on that host is about the row for all: it proves nothing about the new one."""
-        scene = Scene()
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", "a.example.com", "b.example.com")
         await scene.everyone_obeys("web0")
         await self.upload_for(scene, "web", "web.pfx", "a.example.com", "b.example.com")
-        await scene.report("web0", [await scene.row("b.example.com", role="web")])
-        await scene.fold()
+        await scene.proves("web0", "b.example.com", role="web")
         assert await counts(scene, "web.pfx") == (UploadStatus.ACCEPTED, 0, 1)
         await scene.everyone_obeys("web0")
         assert await counts(scene, "web.pfx") == (UploadStatus.LIVE, 1, 1)
 
-    async def test_the_removal_of_a_role_row_hands_the_host_back(self) -> None:
-        scene = Scene()
+    async def test_the_removal_of_a_role_row_hands_the_host_back(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", HOST)
         await self.upload_for(scene, "web", "web.pfx", HOST)
@@ -297,8 +280,7 @@ class TestRoles:
         assert await counts(scene, "all.pfx") == (UploadStatus.LIVE, 1, 1)
 
     @pytest.mark.parametrize("order", [("web.pfx", "all.pfx"), ("all.pfx", "web.pfx")])
-    async def test_the_removal_of_both_is_seen_to_the_end(self, order: tuple[str, str]) -> None:
-        scene = Scene()
+    async def test_the_removal_of_both_is_seen_to_the_end(self, order: tuple[str, str], scene: Scene) -> None:
         await scene.join("web0", role="web")
         await self.upload_for(scene, "*", "all.pfx", HOST)
         await self.upload_for(scene, "web", "web.pfx", HOST)
@@ -317,8 +299,7 @@ class TestRemoval:
         await scene.everyone_obeys("i0", "i1")
         await look_at(scene.cloud, await scene.delete("a.pfx"))
         await scene.obey("i0", outcome=InstallOutcome.FAILED, reason="the file is locked")
-        await scene.obey("i1")
-        await scene.fold()
+        await scene.everyone_obeys("i1")
         record = await scene.record("a.pfx")
         assert (record.status, record.live) == (UploadStatus.REMOVED, 1)
         assert "the file is locked" in record.reason
@@ -332,7 +313,7 @@ class TestRemoval:
         await scene.everyone_obeys("i0")
         assert (await scene.record("a.pfx")).live == 0
 
-    async def test_is_seen_to_the_end_when_another_upload_took_its_place_before_anybody_reported(self) -> None:
+    async def test_is_seen_to_the_end_when_another_upload_took_its_place_before_any_report(self) -> None:
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await look_at(scene.cloud, await scene.delete("a.pfx"))
@@ -429,8 +410,7 @@ class TestManyReports:
 
         run(work)
 
-    async def test_of_many_hosts_each_settle_every_upload_once(self) -> None:
-        scene = Scene()
+    async def test_of_many_hosts_each_settle_every_upload_once(self, scene: Scene) -> None:
         await scene.join("i0")
         hosts = [f"h{number}.example.com" for number in range(40)]
         await scene.accepted("a.pfx", *hosts)
@@ -481,15 +461,9 @@ class TestInterruptions:
                 scene = await platform("i0")
                 await scene.obey("i0")
                 (report,) = await scene.reports()
-
-                class Nth(Mortal):
-                    async def __call__(self, what: str) -> None:
-                        self.steps[what] += 1
-                        if what == kind and self.steps[what] == nth + 1:  # noqa: B023 - used within the round
-                            raise UnavailableError(f"{what} was not answered")
-
+                failing = Failing({kind: [*[None] * nth, UnavailableError(f"{kind} was not answered")]})
                 try:
-                    await fold(scene.seen_by(Nth()), report)
+                    await fold(scene.seen_by(failing), report)
                 except UnavailableError:
                     scene.storage.clock.advance(5)
                     await fold(scene.cloud, report)
@@ -512,7 +486,7 @@ class TestInterruptions:
         assert (record.status, record.live, record.settling_until) == (UploadStatus.LIVE, 2, None)
 
     async def test_a_live_upload_whose_settling_died_is_settled_by_the_sweep(self) -> None:
-        """It lost its host to another: nobody will report on it any more."""
+        """It lost its host to another: no instance will report on it any more."""
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
         await scene.outside.state.uploads.update(

@@ -104,7 +104,7 @@ class Platform(RuleBasedStateMachine):
             self.simulation.let_pass(5)
 
     @rule(action=ACTIONS, script=SCRIPTS)
-    def somebody_acts(self, action: tuple[str, ...], script: Script) -> None:
+    def an_uploader_acts(self, action: tuple[str, ...], script: Script) -> None:
         what, *arguments = action
         getattr(self.simulation, what)(*arguments)
         self.simulation.play(script[:2])

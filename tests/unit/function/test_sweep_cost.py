@@ -11,14 +11,15 @@ import pytest
 from shared.binding import BindingKey
 from shared.codec import from_entity, to_entity
 from shared.function.sweep import sweep
-from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus, binding_key, upload_key
+from shared.state.keys import binding_key, upload_key
+from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
 from tests.fakes.processes import Mortal
-from tests.rigs.scenes import Scene
 
 if TYPE_CHECKING:
     from collections import Counter
 
     from shared.binding import DesiredBinding
+    from tests.rigs.scenes import Scene
 
 UPLOADS = 10_000
 ROWS_ON_A_PAGE = 1_000
@@ -58,8 +59,7 @@ async def live(scene: Scene) -> None:
     assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
 
-async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each() -> None:
-    scene = Scene()
+async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each(scene: Scene) -> None:
     await live(scene)
     await multiplied(scene, UPLOADS - 1)
     scene.storage.clock.advance(timedelta(days=2).total_seconds())  # every bundle is old enough to be looked after
@@ -78,8 +78,7 @@ async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each() 
 
 
 @pytest.mark.parametrize("what", ["rejected", "waiting_for_metadata", "scheduled", "superseded", "removed"])
-async def test_an_upload_that_is_not_served_costs_no_request_of_its_own(what: str) -> None:
-    scene = Scene()
+async def test_an_upload_that_is_not_served_costs_no_request_of_its_own(what: str, scene: Scene) -> None:
     await live(scene)
     few = await sweep_steps(scene)
     for number in range(10):

@@ -24,7 +24,8 @@ from tests.rigs.scenes import issued
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from instance_agent.acting import Actor, Attempt
+    from instance_agent.acting import Actor
+    from instance_agent.memory import Attempt
 
 
 class Machine:
@@ -66,9 +67,14 @@ class Machine:
     async def do(self, *rows: DesiredBinding, whole: bool = False) -> Sequence[Attempt]:
         """One round as the agent makes it; returns what it would report."""
         attempts = await self.actor.act(await self.actor.due(rows, whole=whole))
-        news = self.actor.unreported(attempts)
-        self.actor.remember(attempts, news)
+        news = self.actor.memory.unreported(attempts)
+        self.actor.memory.remember(attempts, news)
         return news
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
 
 
 def outcomes(attempts: Sequence[Attempt]) -> dict[str, InstallOutcome]:
@@ -79,8 +85,7 @@ HOST = "a.example.com"
 
 
 class TestActing:
-    async def test_a_row_is_installed_proved_and_told_with_its_stages(self) -> None:
-        machine = Machine()
+    async def test_a_row_is_installed_proved_and_told_with_its_stages(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         (attempt,) = await machine.do(row)
         report = attempt.report
@@ -98,29 +103,27 @@ class TestActing:
         assert len(machine.target.applies) == 1
         assert watched.steps["bundle open"] == 1
 
-    async def test_an_absent_row_is_taken_away_and_told(self) -> None:
-        machine = Machine()
+    async def test_an_absent_row_is_taken_away_and_told(self, machine: Machine) -> None:
         await machine.do(await machine.row(HOST))
         (attempt,) = await machine.do(await machine.row(HOST, generation=2, present=False))
         assert (attempt.report.outcome, attempt.report.source) == (InstallOutcome.REMOVED, "")
         assert served(machine.server) == {}
 
-    async def test_an_absent_row_of_what_was_never_here_is_told_without_touching_the_server(self) -> None:
-        machine = Machine()
+    async def test_an_absent_row_of_what_was_never_here_is_told_without_touching_the_server(
+        self, machine: Machine
+    ) -> None:
         (attempt,) = await machine.do(await machine.row(HOST, present=False))
         assert attempt.report.outcome is InstallOutcome.REMOVED
         assert machine.target.applies == []
 
-    async def test_a_bundle_that_does_not_cover_the_host_is_never_installed(self) -> None:
+    async def test_a_bundle_that_does_not_cover_the_host_is_never_installed(self, machine: Machine) -> None:
         """The Function checked it; the agent runs elevated and checks it again."""
-        machine = Machine()
         (attempt,) = await machine.do(await machine.row(HOST, covers="evil.example.net"))
         assert attempt.report.outcome is InstallOutcome.FAILED
         assert attempt.report.reason == "the certificate is for evil.example.net, not for a.example.com; not installed"
         assert machine.target.applies == []
 
-    async def test_a_wildcard_covers_one_label_and_its_own_binding(self) -> None:
-        machine = Machine()
+    async def test_a_wildcard_covers_one_label_and_its_own_binding(self, machine: Machine) -> None:
         rows = [
             await machine.row(host, covers="*.example.com")
             for host in ("*.example.com", "a.example.com", "b.a.example.com", "example.com")
@@ -133,8 +136,7 @@ class TestActing:
             "example.com": failed,
         }
 
-    async def test_one_bad_row_does_not_hold_up_the_others(self) -> None:
-        machine = Machine()
+    async def test_one_bad_row_does_not_hold_up_the_others(self, machine: Machine) -> None:
         good, bad = await machine.row("good.example.com"), await machine.row("bad.example.com")
         machine.target.breaks_on = {"bad.example.com"}
         gone = await machine.row("gone.example.com", sealed=False)
@@ -144,8 +146,7 @@ class TestActing:
             "gone.example.com": InstallOutcome.FAILED,
         }
 
-    async def test_a_refusal_is_told_with_the_servers_reason(self) -> None:
-        machine = Machine()
+    async def test_a_refusal_is_told_with_the_servers_reason(self, machine: Machine) -> None:
         machine.target.refuses = {HOST: "IIS before 10 takes no wildcards"}
         (attempt,) = await machine.do(await machine.row(HOST))
         assert (attempt.report.outcome, attempt.report.reason) == (
@@ -153,8 +154,7 @@ class TestActing:
             "IIS before 10 takes no wildcards",
         )
 
-    async def test_the_endless_words_of_a_server_are_cut_to_fit_a_report(self) -> None:
-        machine = Machine()
+    async def test_the_endless_words_of_a_server_are_cut_to_fit_a_report(self, machine: Machine) -> None:
         machine.target.refuses = {HOST: "no " * 50_000}
         (attempt,) = await machine.do(await machine.row(HOST))
         assert len(encode(InstallReport(instance="i0", reports=(attempt.report,))).encode()) < 40_000
@@ -174,30 +174,27 @@ class TestActing:
 
         run(work)
 
-    async def test_a_server_that_is_down_leaves_everything_to_be_tried_again(self) -> None:
-        machine = Machine()
+    async def test_a_server_that_is_down_leaves_everything_to_be_tried_again(self, machine: Machine) -> None:
         rows = [await machine.row(f"h{number}.example.com") for number in range(3)]
         due = await machine.actor.due(rows, whole=False)
         machine.server.down = True
         attempts = await machine.actor.act(due)
         assert all(attempt.again for attempt in attempts)
         assert set(outcomes(attempts).values()) == {InstallOutcome.FAILED}
-        machine.actor.remember(attempts, attempts)
+        machine.actor.memory.remember(attempts, attempts)
         machine.server.down = False
         assert set(outcomes(await machine.do(*rows)).values()) == {InstallOutcome.LIVE}
 
 
 class TestWhatIsDue:
-    async def test_what_is_as_it_should_be_is_not_done_again(self) -> None:
-        machine = Machine()
+    async def test_what_is_as_it_should_be_is_not_done_again(self, machine: Machine) -> None:
         rows = [await machine.row(f"h{number}.example.com") for number in range(3)]
         await machine.do(*rows)
         assert await machine.actor.due(rows, whole=True) == []
         assert await machine.do(*rows) == []
         assert len(machine.target.applies) == 1
 
-    async def test_a_new_generation_is_due_and_told_even_when_the_server_has_it_already(self) -> None:
-        machine = Machine()
+    async def test_a_new_generation_is_due_and_told_even_when_the_server_has_it_already(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         again = replace(row, generation=2)
@@ -205,16 +202,16 @@ class TestWhatIsDue:
         assert (attempt.report.generation, attempt.report.outcome) == (2, InstallOutcome.LIVE)
         assert len(machine.target.applies) == 1
 
-    async def test_a_binding_that_somebody_changed_behind_our_back_is_put_right_and_told(self) -> None:
-        machine = Machine()
+    async def test_a_binding_that_somebody_changed_behind_our_back_is_put_right_and_told(
+        self, machine: Machine
+    ) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         machine.server.bound.clear()
         await machine.do(row)
         assert served(machine.server) == {HOST: row.bundle_id}
 
-    async def test_after_a_restart_everything_is_looked_at_and_told_once_more(self) -> None:
-        machine = Machine()
+    async def test_after_a_restart_everything_is_looked_at_and_told_once_more(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         machine.actor = actor(machine.storage, machine.target)
@@ -222,16 +219,14 @@ class TestWhatIsDue:
         assert attempt.report.outcome is InstallOutcome.LIVE
         assert len(machine.target.applies) == 1
 
-    async def test_a_refusal_stands_until_the_row_changes(self) -> None:
-        machine = Machine()
+    async def test_a_refusal_stands_until_the_row_changes(self, machine: Machine) -> None:
         machine.target.refuses = {HOST: "never"}
         row = await machine.row(HOST)
         await machine.do(row)
         assert await machine.actor.due([row], whole=False) == []
         assert await machine.actor.due([replace(row, generation=2)], whole=False) != []
 
-    async def test_a_passing_failure_is_due_again_and_told_when_it_is_over(self) -> None:
-        machine = Machine()
+    async def test_a_passing_failure_is_due_again_and_told_when_it_is_over(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         machine.actor = actor(machine.storage, machine.target, Failing({"bundle open": [UnavailableError("busy")]}))
         (failed,) = await machine.do(row)
@@ -239,8 +234,7 @@ class TestWhatIsDue:
         (succeeded,) = await machine.do(row)
         assert succeeded.report.outcome is InstallOutcome.LIVE
 
-    async def test_the_same_failure_twice_is_told_once(self) -> None:
-        machine = Machine()
+    async def test_the_same_failure_twice_is_told_once(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         step = Failing({"bundle open": [UnavailableError("busy"), UnavailableError("busy")]})
         machine.actor = actor(machine.storage, machine.target, step)
@@ -248,50 +242,45 @@ class TestWhatIsDue:
         assert len(await machine.do(row)) == 0
         assert len(await machine.do(row)) == 1
 
-    async def test_what_was_not_reported_is_news_still(self) -> None:
-        machine = Machine()
+    async def test_what_was_not_reported_is_news_still(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert machine.actor.unreported(attempts)
+        assert machine.actor.memory.unreported(attempts)
         # The report was lost before `remember`: the same work comes again.
         again = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert outcomes(machine.actor.unreported(again)) == {HOST: InstallOutcome.LIVE}
+        assert outcomes(machine.actor.memory.unreported(again)) == {HOST: InstallOutcome.LIVE}
 
-    async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self) -> None:
+    async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self, machine: Machine) -> None:
         """The first report may be lost, and a hint that comes twice asks for one."""
-        machine = Machine()
         await machine.do(await machine.row(HOST), await machine.row("other.example.com"))
         asked = [(HOST, 443)]
         machine.storage.clock.advance(59)
-        assert machine.actor.unreported([], asked) == []
+        assert machine.actor.memory.unreported([], asked) == []
         machine.storage.clock.advance(1)
-        (again,) = machine.actor.unreported([], asked)
+        (again,) = machine.actor.memory.unreported([], asked)
         assert (again.report.host, again.report.outcome) == (HOST, InstallOutcome.LIVE)
         assert again.report.finished_at == machine.storage.clock()
-        machine.actor.remember([], [again])
-        assert machine.actor.unreported([], asked) == []
-        assert machine.actor.unreported([], [("unknown.example.com", 443)]) == []
+        machine.actor.memory.remember([], [again])
+        assert machine.actor.memory.unreported([], asked) == []
+        assert machine.actor.memory.unreported([], [("unknown.example.com", 443)]) == []
 
-    async def test_a_failure_that_goes_on_is_told_again_when_somebody_asks(self) -> None:
-        machine = Machine()
+    async def test_a_failure_that_goes_on_is_told_again_when_somebody_asks(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         step = Failing({"bundle open": [UnavailableError("busy"), UnavailableError("busy")]})
         machine.actor = actor(machine.storage, machine.target, step)
         await machine.do(row)
         machine.storage.clock.advance(60)
         attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
-        assert machine.actor.unreported(attempts) == []
-        assert outcomes(machine.actor.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
+        assert machine.actor.memory.unreported(attempts) == []
+        assert outcomes(machine.actor.memory.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
 
-    async def test_a_row_of_another_role_for_the_same_host_is_news(self) -> None:
-        machine = Machine()
+    async def test_a_row_of_another_role_for_the_same_host_is_news(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         (attempt,) = await machine.do(replace(row, role="web"))
         assert attempt.report.role == "web"
 
-    async def test_a_binding_without_a_row_is_removed_by_a_whole_look_and_by_no_other(self) -> None:
-        machine = Machine()
+    async def test_a_binding_without_a_row_is_removed_by_a_whole_look_and_by_no_other(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
         assert await machine.actor.due([kept], whole=False) == []
@@ -299,15 +288,13 @@ class TestWhatIsDue:
         assert set(served(machine.server)) == {"kept.example.com"}
         assert news == []
 
-    async def test_nothing_is_removed_when_there_are_no_rows_at_all(self) -> None:
+    async def test_nothing_is_removed_when_there_are_no_rows_at_all(self, machine: Machine) -> None:
         """An emptied table is likelier than a platform without tenants."""
-        machine = Machine()
         await machine.do(await machine.row(HOST))
         assert await machine.do(whole=True) == []
         assert set(served(machine.server)) == {HOST}
 
-    async def test_a_server_that_does_not_know_bundles_is_compared_by_the_leaf(self) -> None:
-        machine = Machine()
+    async def test_a_server_that_does_not_know_bundles_is_compared_by_the_leaf(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         key = (HOST, 443)
@@ -318,8 +305,9 @@ class TestWhatIsDue:
 
 
 class TestAsking:
-    async def test_a_hint_asks_the_server_about_its_own_hosts_alone_and_a_reconcile_about_all(self) -> None:
-        machine = Machine()
+    async def test_a_hint_asks_the_server_about_its_own_hosts_alone_and_a_reconcile_about_all(
+        self, machine: Machine
+    ) -> None:
         await machine.do(await machine.row("other.example.com"), await machine.row("blog.example.com"))
         machine.target.asked.clear()
         await machine.do(await machine.row(HOST))
@@ -328,8 +316,7 @@ class TestAsking:
         await machine.actor.due([await machine.row(HOST)], whole=True)
         assert machine.target.asked == [None]
 
-    async def test_a_hint_about_what_somebody_took_away_on_the_server_brings_it_back(self) -> None:
-        machine = Machine()
+    async def test_a_hint_about_what_somebody_took_away_on_the_server_brings_it_back(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         assert await machine.actor.due([row], whole=False) == []
@@ -338,18 +325,16 @@ class TestAsking:
 
 
 class TestCounting:
-    async def test_proved_and_failing_are_counted_by_how_each_ended_last(self) -> None:
-        machine = Machine()
+    async def test_proved_and_failing_are_counted_by_how_each_ended_last(self, machine: Machine) -> None:
         good, bad = await machine.row("good.example.com"), await machine.row("bad.example.com", sealed=False)
         await machine.do(good, bad)
-        assert (machine.actor.proved, machine.actor.failing) == (1, 1)
+        assert (machine.actor.memory.proved, machine.actor.memory.failing) == (1, 1)
         await machine.do(replace(good, generation=2, state=BindingState.ABSENT, bundle_id=""))
-        assert (machine.actor.proved, machine.actor.failing) == (0, 1)
+        assert (machine.actor.memory.proved, machine.actor.memory.failing) == (0, 1)
 
 
 class TestPreview:
-    async def test_says_what_would_be_done_and_does_nothing(self) -> None:
-        machine = Machine()
+    async def test_says_what_would_be_done_and_does_nothing(self, machine: Machine) -> None:
         kept, new = await machine.row("kept.example.com"), await machine.row("new.example.com")
         gone = await machine.row("gone.example.com")
         never = await machine.row("never.example.com", present=False)
@@ -365,8 +350,7 @@ class TestPreview:
         ]
         assert machine.server.bound == before
 
-    async def test_names_a_binding_that_has_no_row(self) -> None:
-        machine = Machine()
+    async def test_names_a_binding_that_has_no_row(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
         steps = await machine.actor.preview([kept])

@@ -12,9 +12,13 @@ from operator_cli.__main__ import main
 from tests.rigs.certificates import authority
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import TypeAlias
 
     from tests.rigs.certificates import Issued
+
+    Check: TypeAlias = Callable[..., tuple[int, dict[str, Any], str]]
 
 KEYS = {
     *("accepted", "violations", "hosts", "port", "subject"),
@@ -39,25 +43,33 @@ def issued() -> Issued:
     return CA.issue("www.example.com", "shop.example.com")
 
 
-@pytest.fixture
-def pfx(tmp_path: Path, issued: Issued) -> Path:
-    path = tmp_path / "shop.pfx"
-    path.write_bytes(issued.pfx(None))
+def written(folder: Path, issued: Issued, password: str | None = None) -> Path:
+    path = folder / "shop.pfx"
+    path.write_bytes(issued.pfx(password))
     return path
 
 
-def check(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any], str]:
-    code = main(["check", *map(str, arguments), "--json"])
-    printed = capsys.readouterr()
-    return code, json.loads(printed.out), printed.err
+@pytest.fixture
+def pfx(tmp_path: Path, issued: Issued) -> Path:
+    return written(tmp_path, issued)
+
+
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Check:
+    def checking(*arguments: object) -> tuple[int, dict[str, Any], str]:
+        code = main(["check", *map(str, arguments), "--json"])
+        printed = capsys.readouterr()
+        return code, json.loads(printed.out), printed.err
+
+    return checking
 
 
 def codes(document: dict[str, Any]) -> list[str]:
     return [violation["code"] for violation in document["violations"]]
 
 
-def test_a_sound_file_is_accepted_and_described(capsys: pytest.CaptureFixture[str], pfx: Path, issued: Issued) -> None:
-    code, document, _ = check(capsys, pfx)
+def test_a_sound_file_is_accepted_and_described(check: Check, pfx: Path, issued: Issued) -> None:
+    code, document, _ = check(pfx)
     assert code == 0
     assert document.keys() >= KEYS
     assert document["accepted"] is True
@@ -75,11 +87,10 @@ def test_a_sound_file_is_accepted_and_described(capsys: pytest.CaptureFixture[st
         assert datetime.fromisoformat(document[key]) == moment
 
 
-def test_every_reason_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "old.pfx"
+def test_every_reason_is_told_at_once(check: Check, tmp_path: Path) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    path.write_bytes(CA.issue("www.example.com", not_after=yesterday).pfx(None))
-    code, document, _ = check(capsys, path, "--host", "other.example.org", "--subject", "CN=else", "--port", "8443")
+    path = written(tmp_path, CA.issue("www.example.com", not_after=yesterday))
+    code, document, _ = check(path, "--host", "other.example.org", "--subject", "CN=else", "--port", "8443")
     assert code == 1
     assert document["accepted"] is False
     assert codes(document) == ["expired", "host_not_covered", "subject_mismatch"]
@@ -87,10 +98,10 @@ def test_every_reason_is_told_at_once(capsys: pytest.CaptureFixture[str], tmp_pa
     assert document["port"] == 8443
 
 
-def test_what_cannot_be_read_is_null(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_null(check: Check, tmp_path: Path) -> None:
     path = tmp_path / "text.pfx"
     path.write_text("no certificate")
-    code, document, _ = check(capsys, path)
+    code, document, _ = check(path)
     assert code == 1
     assert codes(document) == ["unreadable_bundle"]
     assert {document[key] for key in KEYS if key not in {"accepted", "violations", "hosts", "port"}} == {None}
@@ -98,47 +109,40 @@ def test_what_cannot_be_read_is_null(capsys: pytest.CaptureFixture[str], tmp_pat
 
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"", b"\nanother line\n"])
 def test_the_password_is_the_first_line_of_stdin_without_its_end(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued, ending: bytes
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued, ending: bytes
 ) -> None:
     password = " p\N{LATIN SMALL LETTER A WITH DIAERESIS}ss word\t "
-    path = tmp_path / "shop.pfx"
-    path.write_bytes(issued.pfx(password))
+    path = written(tmp_path, issued, password)
     give(monkeypatch, password.encode() + ending)
-    assert check(capsys, path, "--password-stdin")[0] == 0
+    assert check(path, "--password-stdin")[0] == 0
 
 
 def test_a_wrong_password_is_a_rejection_and_is_shown_nowhere(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued
+    check: Check, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, issued: Issued
 ) -> None:
-    path = tmp_path / "shop.pfx"
-    path.write_bytes(issued.pfx("right"))
+    path = written(tmp_path, issued, "right")
     give(monkeypatch, b"hunter2-is-wrong\n")
-    code, document, err = check(capsys, path, "--password-stdin")
+    code, document, err = check(path, "--password-stdin")
     assert code == 1
     assert codes(document) == ["unreadable_bundle"]
     assert "hunter2" not in json.dumps(document) + err
 
 
-def test_without_a_terminal_the_way_to_give_a_password_is_told(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, issued: Issued
-) -> None:
-    path = tmp_path / "shop.pfx"
-    path.write_bytes(issued.pfx("secret"))
-    code, _, err = check(capsys, path)
+def test_without_a_terminal_the_way_to_give_a_password_is_told(check: Check, tmp_path: Path, issued: Issued) -> None:
+    path = written(tmp_path, issued, "secret")
+    code, _, err = check(path)
     assert code == 1
     assert "--password-stdin" in err
 
 
-def test_a_chain_is_checked_against_the_roots_of_a_file(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, pfx: Path
-) -> None:
+def test_a_chain_is_checked_against_the_roots_of_a_file(check: Check, tmp_path: Path, pfx: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(CA.root_pem)
-    code, document, err = check(capsys, pfx, "--trust", roots)
+    code, document, err = check(pfx, "--trust", roots)
     assert (code, document["trust"]) == (0, str(roots))
     assert "not checked" not in err
     roots.write_bytes(authority("another CA").root_pem)
-    code, document, _ = check(capsys, pfx, "--trust", roots)
+    code, document, _ = check(pfx, "--trust", roots)
     assert code == 1
     assert codes(document) == ["incomplete_chain"]
 
@@ -156,7 +160,7 @@ def test_a_chain_is_checked_against_the_roots_of_a_file(
     ],
 )
 def test_public_roots_are_asked_for_unless_the_emulator_is_meant(
-    capsys: pytest.CaptureFixture[str],
+    check: Check,
     monkeypatch: pytest.MonkeyPatch,
     pfx: Path,
     settings: dict[str, str],
@@ -164,7 +168,7 @@ def test_public_roots_are_asked_for_unless_the_emulator_is_meant(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    _, document, err = check(capsys, pfx)
+    _, document, err = check(pfx)
     assert document["trust"] == trust
     assert ("not checked" in err) is (trust == "off")
 
@@ -210,10 +214,11 @@ def test_people_get_each_reason_with_its_code(capsys: pytest.CaptureFixture[str]
         assert part in printed
 
 
-def test_a_certificate_for_later_is_accepted_and_said_to_be(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "next.pfx"
-    path.write_bytes(CA.issue("www.example.com", not_before=datetime.now(UTC) + timedelta(days=3)).pfx(None))
+def test_a_certificate_for_later_is_accepted_and_said_to_be(
+    capsys: pytest.CaptureFixture[str], check: Check, tmp_path: Path
+) -> None:
+    path = written(tmp_path, CA.issue("www.example.com", not_before=datetime.now(UTC) + timedelta(days=3)))
     assert main(["check", str(path)]) == 0
     assert "once it is valid" in capsys.readouterr().out
-    code, document, _ = check(capsys, path)
+    code, document, _ = check(path)
     assert (code, document["scheduled"], codes(document)) == (0, True, ["not_yet_valid"])

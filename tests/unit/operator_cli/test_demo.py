@@ -8,30 +8,31 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
-from operator_cli.demo import steps as demo_steps
-from operator_cli.demo import watch as demo_watch
 from operator_cli.demo.backstage import Overheard
 from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.demo.report import Moment, Observation, StepReport
 from operator_cli.demo.steps import LATE, SHOP, SHOP_BLOB, Demo, Step
 from operator_cli.demo.watch import Watch
 from operator_cli.handshake import certificate_shown
-from shared.bundle import CertificateBundle, load_pfx
-from shared.function.intake import Notice, look_at
+from shared.bundle import CertificateBundle
+from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.function.sweep import sweep
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import self_signed
-from tests.rigs.scenes import Scene
+from tests.rigs.opened import load_pfx
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from operator_cli.demo.watch import Listeners
+    from operator_cli.demo.watch import Addresses
     from shared.function.cloud import Cloud
     from tests.rigs.certificates import Issued
+    from tests.rigs.scenes import Scene
 
 AGENT = "agent-0"
 NEWCOMER = "agent-1"
@@ -40,8 +41,8 @@ NOWHERE = ("127.0.0.1", 1)
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_watch, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(demo_steps, "METADATA_AFTER_S", 0.0)
+    monkeypatch.setattr("operator_cli.demo.watch.PATIENCE_S", 0.2)
+    monkeypatch.setattr("operator_cli.demo.steps.METADATA_AFTER_S", 0.0)
 
 
 @asynccontextmanager
@@ -126,9 +127,8 @@ async def test_tags_and_status_of_the_version_before_are_not_taken_for_this_ones
     ],
 )
 async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
-    metadata: dict[str, str], *, gone: bool
+    metadata: dict[str, str], cloud: Cloud, *, gone: bool
 ) -> None:
-    cloud = FakeStorage().cloud()
     await cloud.uploads.write(SHOP_BLOB, b"", metadata)
     looking = watch(cloud)
     await looking.password_gone(SHOP_BLOB)
@@ -138,7 +138,7 @@ async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
 class Stagehands:
     """A backstage where nothing happens, and instances come and go as they are told."""
 
-    def __init__(self, listeners: Listeners, *, joining: tuple[str, int] = NOWHERE) -> None:
+    def __init__(self, listeners: Addresses, *, joining: tuple[str, int] = NOWHERE) -> None:
         self.listeners = dict(listeners)
         self.events = 0
         self.sweeps = 0
@@ -171,8 +171,7 @@ async def missing_from(demo: Demo, name: str) -> str:
     return " ".join(played.missing())
 
 
-async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(tmp_path: Path, cloud: Cloud) -> None:
     async with server(self_signed("fallback.example"), tmp_path) as address:
         steps = [step async for step in demo_of(cloud, Stagehands({AGENT: address})).steps()]
     assert [step.name for step in steps] == ["upload"]
@@ -182,25 +181,21 @@ async def test_the_demo_stops_at_the_first_step_in_which_something_was_not_seen(
         assert what in missing
 
 
-async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_an_edit_that_no_sweep_finds_is_missed(tmp_path: Path, cloud: Cloud) -> None:
     await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
     async with server(self_signed("fallback.example"), tmp_path) as address:
         missing = await missing_from(demo_of(cloud, Stagehands({AGENT: address})), "metadata_edit")
     assert "the sweep says that it found something (instead: no sweep found anything)" in missing
     assert f"for the added host on {AGENT}" in missing
     assert "Event Grid" not in missing
-    version = await cloud.uploads.version(SHOP_BLOB)
-    assert version is not None
-    assert {key.lower() for key in version.metadata} == {"hostheader"}
+    assert {key.lower() for key in some(await cloud.uploads.version(SHOP_BLOB)).metadata} == {"hostheader"}
 
 
-async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_path: Path, cloud: Cloud) -> None:
     await cloud.uploads.write(SHOP_BLOB, b"", {"hostheader": SHOP})
 
     class Telling(Stagehands):
-        """A backstage where an event is posted as soon as anybody looks."""
+        """A backstage where an event is posted with every look."""
 
         asked = 0
 
@@ -218,8 +213,7 @@ async def test_an_edit_that_event_grid_told_of_shows_nothing_of_the_sweep(tmp_pa
     assert "Event Grid was given no event meanwhile (instead: it was given" in missing
 
 
-async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path) -> None:
-    cloud = FakeStorage().cloud()
+async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path, cloud: Cloud) -> None:
     async with server(self_signed("fallback.example"), tmp_path) as address:
         demo = demo_of(cloud, Stagehands({AGENT: address}, joining=address))
         for before in ("upload", "late_metadata"):
@@ -231,8 +225,7 @@ async def test_a_newcomer_that_serves_nothing_is_missed(tmp_path: Path) -> None:
     assert "tags say live 2/2" in missing
 
 
-async def test_an_instance_that_goes_on_after_it_was_stopped_is_missed(tmp_path: Path) -> None:
-    scene = Scene()
+async def test_an_instance_that_goes_on_after_it_was_stopped_is_missed(tmp_path: Path, scene: Scene) -> None:
     await scene.join(AGENT, NEWCOMER)
     async with server(self_signed("fallback.example"), tmp_path) as address:
         backstage = Stagehands({AGENT: address, NEWCOMER: address})
@@ -254,8 +247,7 @@ def test_a_sweep_is_counted_when_it_found_something_and_an_error_is_kept() -> No
     assert list(overheard.errors) == ["agent-0: ERROR instance agent-0: something"]
 
 
-async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.LogCaptureFixture) -> None:
-    scene = Scene()
+async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.LogCaptureFixture, scene: Scene) -> None:
     await scene.join(AGENT)
     await scene.upload(SHOP_BLOB, SHOP)
     overheard = Overheard()

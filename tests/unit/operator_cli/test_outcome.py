@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operator_cli.outcome import AnyWitness, Sent, TableWitness, TagWitness, outcome_of_tags
+from operator_cli.outcome import AnyOutcomes, Sent, TableOutcomes, TagOutcomes, outcome_of_tags
 from operator_cli.storage import Storage
 from shared.errors import AccessDeniedError, CertcastError
-from shared.function.intake import Notice, look_at
-from shared.function.results import status_tags
+from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import authority
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
-    from operator_cli.outcome import Witness
+    from operator_cli.outcome import Outcomes
 
 NAME = "shop.pfx"
 CA = authority()
@@ -29,9 +31,9 @@ def storage() -> FakeStorage:
 
 
 @pytest.fixture(params=["tables", "tags"])
-def witness(storage: FakeStorage, request: pytest.FixtureRequest) -> Witness:
+def outcomes(storage: FakeStorage, request: pytest.FixtureRequest) -> Outcomes:
     cloud = storage.cloud()
-    return TableWitness(cloud.state, cloud.uploads) if request.param == "tables" else TagWitness(cloud.uploads)
+    return TableOutcomes(cloud.state, cloud.uploads) if request.param == "tables" else TagOutcomes(cloud.uploads)
 
 
 async def upload(storage: FakeStorage, *hosts: str, password: str = "secret") -> Sent:
@@ -44,75 +46,68 @@ async def look(storage: FakeStorage, sent: Sent) -> None:
     await look_at(storage.cloud(), Notice(name=NAME, etag=sent.etag))
 
 
-async def test_nothing_is_known_before_anybody_looked(storage: FakeStorage, witness: Witness) -> None:
-    assert await witness.outcome(await upload(storage, "www.example.com")) is None
+async def test_nothing_is_known_before_the_function_looked(storage: FakeStorage, outcomes: Outcomes) -> None:
+    assert await outcomes.outcome(await upload(storage, "www.example.com")) is None
 
 
 async def test_an_accepted_version_is_told_though_scrubbing_changed_its_etag(
-    storage: FakeStorage, witness: Witness
+    storage: FakeStorage, outcomes: Outcomes
 ) -> None:
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
-    version = await storage.cloud().uploads.version(NAME)
-    assert version is not None
-    assert version.etag != sent.etag
-    outcome = await witness.outcome(sent)
-    assert outcome is not None
-    assert outcome.status is UploadStatus.ACCEPTED
+    assert some(await storage.cloud().uploads.version(NAME)).etag != sent.etag
+    assert some(await outcomes.outcome(sent)).status is UploadStatus.ACCEPTED
 
 
 async def test_what_became_of_the_version_before_is_not_taken_for_this_one(
-    storage: FakeStorage, witness: Witness
+    storage: FakeStorage, outcomes: Outcomes
 ) -> None:
     before = await upload(storage, "www.example.com")
     await look(storage, before)
     sent = await upload(storage, "www.example.com")
     # The worst case: a late report on the old version writes its tags on the new one.
-    record = await storage.cloud().state.uploads.get(NAME)
-    assert record is not None
-    await storage.cloud().uploads.set_tags(NAME, status_tags(record))
-    assert await witness.outcome(sent) is None
+    await storage.cloud().uploads.set_tags(NAME, status_tags(some(await storage.cloud().state.uploads.get(NAME))))
+    assert await outcomes.outcome(sent) is None
     await look(storage, sent)
-    assert await witness.outcome(sent) is not None
+    assert await outcomes.outcome(sent) is not None
 
 
-async def test_a_rejection_comes_with_its_codes(storage: FakeStorage, witness: Witness) -> None:
+async def test_a_rejection_comes_with_its_codes(storage: FakeStorage, outcomes: Outcomes) -> None:
     sent = await upload(storage, "www.example.com", password="wrong")
     await look(storage, sent)
-    outcome = await witness.outcome(sent)
-    assert outcome is not None
+    outcome = some(await outcomes.outcome(sent))
     assert outcome.status is UploadStatus.REJECTED
     assert [violation["code"] for violation in outcome.document["violations"]] == ["unreadable_bundle"]
     assert "password is wrong" in outcome.document["violations"][0]["detail"]
 
 
-async def test_a_version_that_somebody_replaced_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
+async def test_a_version_that_was_replaced_is_not_waited_for(storage: FakeStorage, outcomes: Outcomes) -> None:
     sent = await upload(storage, "www.example.com")
     later = await upload(storage, "www.example.com")
     with pytest.raises(CertcastError, match="uploaded or edited again"):
-        await witness.outcome(sent)
+        await outcomes.outcome(sent)
     await look(storage, later)
     with pytest.raises(CertcastError, match="uploaded or edited again"):
-        await witness.outcome(sent)
+        await outcomes.outcome(sent)
 
 
-async def test_scrubbing_the_password_is_not_taken_for_somebody_else(storage: FakeStorage, witness: Witness) -> None:
+async def test_scrubbing_the_password_is_not_taken_for_a_replacement(storage: FakeStorage, outcomes: Outcomes) -> None:
     sent = await upload(storage, "www.example.com")
 
     async def look_on(step: str) -> None:
         if step == "blob set_tags":
-            seen.append(await witness.outcome(sent))
+            seen.append(await outcomes.outcome(sent))
 
     seen: list[object] = []
     await look_at(storage.cloud(look_on), Notice(name=NAME, etag=sent.etag))
     assert seen
 
 
-async def test_a_version_that_somebody_deleted_is_not_waited_for(storage: FakeStorage, witness: Witness) -> None:
+async def test_a_version_that_was_deleted_is_not_waited_for(storage: FakeStorage, outcomes: Outcomes) -> None:
     sent = await upload(storage, "www.example.com")
     await storage.cloud().uploads.delete(NAME)
     with pytest.raises(CertcastError, match="deleted"):
-        await witness.outcome(sent)
+        await outcomes.outcome(sent)
 
 
 async def test_tags_serve_where_the_tables_may_not_be_read(storage: FakeStorage) -> None:
@@ -122,17 +117,15 @@ async def test_tags_serve_where_the_tables_may_not_be_read(storage: FakeStorage)
 
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
-    witness = AnyWitness(Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables)))
-    outcome = await witness.outcome(sent)
-    assert outcome is not None
-    assert outcome.document["hosts"] is None
+    outcomes = AnyOutcomes(Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables)))
+    assert some(await outcomes.outcome(sent)).document["hosts"] is None
 
 
 async def test_an_account_without_tags_is_named_as_the_reason(storage: FakeStorage) -> None:
     storage.has_tags = False
     sent = await upload(storage, "www.example.com")
     with pytest.raises(CertcastError, match="has no blob tags"):
-        await TagWitness(storage.cloud().uploads).outcome(sent)
+        await TagOutcomes(storage.cloud().uploads).outcome(sent)
 
 
 def test_several_codes_in_a_tag_become_several_violations() -> None:
@@ -147,7 +140,7 @@ def test_several_codes_in_a_tag_become_several_violations() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"certcast_status": "fine"}, {"certcast_live": "all"}, {"certcast_live": "1"}])
-def test_tags_that_somebody_else_changed_are_said_to_be_so(changed: dict[str, str]) -> None:
+def test_tags_that_were_changed_are_said_to_be_so(changed: dict[str, str]) -> None:
     tags = {"certcast_status": "live", "certcast_live": "1/1", **changed}
-    with pytest.raises(CertcastError, match="somebody else changed them"):
+    with pytest.raises(CertcastError, match="they were changed meanwhile"):
         outcome_of_tags(NAME, tags)

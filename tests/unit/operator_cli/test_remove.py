@@ -83,7 +83,7 @@ async def test_what_the_function_finds_gone_is_removed_as_soon_as_it_says_so() -
     assert last.revision > before.revision
 
 
-async def test_what_nobody_ever_noticed_is_removed_once_nobody_can_be_at_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_never_noticed_is_removed_once_no_look_can_be_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remove, "UNNOTICED_S", 0.2)
     scene = await removed_before()
     await scene.upload(NAME, HOST, serial=1)
@@ -92,7 +92,7 @@ async def test_what_nobody_ever_noticed_is_removed_once_nobody_can_be_at_it(monk
     assert await removal(scene, before) == (before, None)
 
 
-async def test_what_nobody_finished_is_not_said_to_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_not_finished_is_not_said_to_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remove, "UNNOTICED_S", 0.1)
     scene = await removed_before()
     before = await scene.record(NAME)
@@ -102,6 +102,6 @@ async def test_what_nobody_finished_is_not_said_to_be_removed(monkeypatch: pytes
     await scene.delete(NAME)
     _, late = await removal(scene, before, timeout_s=0.5)
     assert late is not None
-    assert "nobody has noticed" in str(late)
+    assert "the Function has not noticed" in str(late)
     still.go_on.set()
     await accepting

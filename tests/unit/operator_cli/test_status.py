@@ -14,13 +14,15 @@ from shared.binding import BindingKey
 from shared.errors import CertcastError
 from shared.messages import InstallOutcome
 from shared.state.document import status_document
-from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from shared.state.rows import Versioned
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
+from tests.rigs.rows import registered
 
 if TYPE_CHECKING:
     from shared.state.document import Document
+    from shared.state.records import InstanceRecord
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LIVE = UploadRecord(
@@ -35,20 +37,7 @@ LIVE = UploadRecord(
     counted_from=NOW - timedelta(seconds=1.2),
     live_at=NOW,
 )
-INSTANCE = InstanceRecord(
-    id="web-0",
-    role="web",
-    host="machine",
-    target_kind="embedded",
-    target_version="1",
-    agent_version="1",
-    queue="cert-agent-web-0",
-    session="s",
-    started_at=NOW - timedelta(hours=1),
-    last_seen=NOW - timedelta(seconds=3),
-    bindings=2,
-    ready=True,
-)
+INSTANCE = registered("web-0", role="web", bindings=2, ready=True, last_seen=NOW - timedelta(seconds=3))
 
 
 def seen(record: InstanceRecord, written_at: datetime = NOW) -> Versioned[InstanceRecord]:
@@ -64,7 +53,7 @@ def drawn(document: Document) -> str:
 
 def test_the_document_has_the_promised_keys_and_is_json() -> None:
     document = json.loads(json.dumps(status_document([LIVE], [seen(INSTANCE)], now=NOW)))
-    upload, instance = document["uploads"][0], document["instances"][0]
+    upload, listed = document["uploads"][0], document["instances"][0]
     assert (
         upload.items()
         >= {
@@ -78,8 +67,8 @@ def test_the_document_has_the_promised_keys_and_is_json() -> None:
             "not_after": "2030-02-01T03:04:05Z",
         }.items()
     )
-    assert instance.items() >= {"id": "web-0", "role": "web", "ready": True, "alive": True}.items()
-    assert instance["last_seen"] == "2030-01-02T03:04:02.000000Z"
+    assert listed.items() >= {"id": "web-0", "role": "web", "ready": True, "alive": True}.items()
+    assert listed["last_seen"] == "2030-01-02T03:04:02.000000Z"
 
 
 def test_reasons_are_told_with_code_and_detail() -> None:
@@ -92,7 +81,7 @@ def test_reasons_are_told_with_code_and_detail() -> None:
 
 
 @pytest.mark.parametrize(("live", "shown"), [(0, []), (1, ["shop.pfx"])])
-def test_a_removed_upload_is_shown_as_long_as_somebody_serves_it(live: int, shown: list[str]) -> None:
+def test_a_removed_upload_is_shown_as_long_as_an_instance_serves_it(live: int, shown: list[str]) -> None:
     removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=live)
     assert [upload["name"] for upload in status_document([removed], [], now=NOW)["uploads"]] == shown
     assert len(status_document([removed], [], now=NOW, removed=True)["uploads"]) == 1

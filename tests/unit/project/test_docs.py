@@ -1,4 +1,4 @@
-"""The words and the code say the same: links, settings, names, columns, limits and commands."""
+"""The pages and the code say the same: settings, names, columns, limits, commands and modules."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import importlib
 import re
 import shlex
-import tomllib
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -17,107 +16,65 @@ import pytest
 
 from devtools import commands as dev_commands
 from instance_agent import selection
-from instance_agent.config import DEFAULT_HEALTH_PORT, DEFAULT_POLL_MAX_MS
-from instance_agent.targets.embedded.http import DEFAULT_MAX_CONNECTIONS
-from instance_agent.targets.embedded.settings import DEFAULT_IDLE_S, DEFAULT_MAX_CONTEXTS
 from operator_cli.__main__ import certcast
 from shared.azure import account
 from shared.binding import DesiredBinding
-from shared.function.results import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.verdict import VerdictCode
 from tests.rigs.deployment import ROOT, repository_files
+from tests.rigs.pages import (
+    ARCHITECTURE,
+    CONTRIBUTING,
+    DEPLOY,
+    GLOSSARY,
+    PAGES,
+    README,
+    VERDICTS,
+    blocks,
+    prose_of,
+    rows,
+    section,
+    shell_lines,
+    text_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import timedelta
 
-PAGES = [path for path in repository_files() if path.suffix == ".md"]
-README = Path("README.md")
-ARCHITECTURE = Path("docs/architecture.md")
-DEPLOY = Path("docs/deploy.md")
+PACKAGES = {"shared", "instance_agent", "operator_cli", "local_azure"}
+CODE = [
+    path
+    for path in repository_files()
+    if path.suffix == ".py" and (path.parts[0] in PACKAGES or path.name == "function_app.py")
+]
 
 
 @cache
-def text_of(page: Path) -> str:
-    return (ROOT / page).read_text("utf-8")
-
-
-@cache
-def prose_of(page: Path) -> str:
-    """Without fenced code and HTML comments, in which nothing is a link or a heading."""
-    return re.sub(
-        r"<!--.*?-->", "", re.sub(r"^```.*?^```", "", text_of(page), flags=re.DOTALL | re.MULTILINE), flags=re.DOTALL
-    )
-
-
-def section(page: Path, heading: str) -> str:
-    """From a heading to the next one of its level or above."""
-    level = len(heading) - len(heading.lstrip("#"))
-    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{level}}} |\Z)", text_of(page), re.DOTALL | re.MULTILINE)
-    assert found is not None, f"{page} has no heading '{heading}'"
-    return found[1]
-
-
-def rows(text: str) -> Iterator[list[str]]:
-    """The cells of every table row that is no header."""
-    for line in text.splitlines():
-        if line.startswith("|") and not re.match(r"\|\s*-", line):
-            yield [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
-def shell_lines(page: Path) -> Iterator[str]:
-    """Every command line in its `sh` blocks, continued lines joined, comments cut off."""
-    for block in re.findall(r"^```sh\n(.*?)^```", text_of(page), re.DOTALL | re.MULTILINE):
-        for line in block.replace("\\\n", " ").splitlines():
-            if command := re.split(r"(?:^|\s)#\s", line)[0].strip():
-                yield command
-
-
-def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings."""
-    headings = re.findall(r"^#+ (.+)$", prose_of(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("page", PAGES, ids=str)
-def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    lost = []
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
-        if re.match(r"[a-z]+:", target):
-            continue
-        file, _, anchor = target.partition("#")
-        there = (ROOT / page).parent / file if file else ROOT / page
-        linked = there.resolve().relative_to(ROOT)
-        if not there.exists() or (anchor and anchor not in anchors(linked)):
-            lost.append(target)
-    assert not lost
-
-
-def code_files() -> list[Path]:
-    packages = {"shared", "instance_agent", "operator_cli", "local_azure"}
-    return [
-        path
-        for path in repository_files()
-        if path.suffix == ".py" and (path.parts[0] in packages or path.name == "function_app.py")
-    ]
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
 
 
 def settings_read() -> set[str]:
     """Texts in the code that are a setting's name and nothing else, or become one behind a prefix of their file."""
     found: set[str] = set()
-    for path in code_files():
+    for path in CODE:
         texts = {
             node.value
-            for node in ast.walk(ast.parse(text_of(path)))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         found |= {text for text in texts if re.fullmatch(r"CERTCAST_[A-Z_]*[A-Z]", text)}
         prefixes = {text for text in texts if re.fullmatch(r"CERTCAST_(?:[A-Z]+_)+", text)}
         found |= {
-            prefix + text for prefix in prefixes for text in texts if re.fullmatch(r"(?!CERTCAST_)[A-Z_]+[A-Z]", text)
+            prefix + text
+            for prefix in prefixes
+            for text in texts
+            if re.fullmatch(r"(?!CERTCAST_)[A-Z_]+[A-Z]", text) and prefix != f"CERTCAST_{text}_"
         }
+        for server in re.findall(r"""Endpoints\.from_env\(env, "([A-Z]+)\"""", text_of(path)):
+            found |= {f"CERTCAST_{server}_ADDRESS", f"CERTCAST_{server}_PORT_OFFSET"}
     return found
 
 
@@ -139,20 +96,30 @@ def test_every_documented_setting_is_read() -> None:
     assert not settings_documented() - settings_read()
 
 
+def constant(name: str) -> Any:
+    """The value of a constant of the Function or the agent, in whichever module it is."""
+    [path] = [
+        path
+        for path in CODE
+        if path.parts[0] in {"shared", "instance_agent"}
+        for node in tree_of(path).body
+        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == name for to in node.targets)
+    ]
+    return getattr(importlib.import_module(".".join(path.with_suffix("").parts)), name)
+
+
 @pytest.mark.parametrize(
     ("name", "default"),
     [
-        ("CERTCAST_POLL_MAX_MS", DEFAULT_POLL_MAX_MS),
-        ("CERTCAST_HEALTH_PORT", DEFAULT_HEALTH_PORT),
-        ("CERTCAST_EMBEDDED_CONTEXTS", DEFAULT_MAX_CONTEXTS),
-        ("CERTCAST_EMBEDDED_CONNECTIONS", DEFAULT_MAX_CONNECTIONS),
-        ("CERTCAST_EMBEDDED_IDLE_S", DEFAULT_IDLE_S),
+        ("CERTCAST_POLL_MAX_MS", "DEFAULT_POLL_MAX_MS"),
+        ("CERTCAST_HEALTH_PORT", "DEFAULT_HEALTH_PORT"),
+        ("CERTCAST_EMBEDDED_CONNECTIONS", "MAX_CONNECTIONS"),
     ],
 )
-def test_a_documented_default_is_the_real_one(name: str, default: int) -> None:
+def test_a_documented_default_is_the_real_one(name: str, default: str) -> None:
     tables = section(DEPLOY, "## 11. Settings") + text_of(Path("docs/targets/embedded.md"))
     [row] = [cells for cells in rows(tables) if f"`{name}`" in cells[0]]
-    assert str(default) in {cell.strip("`") for cell in row}
+    assert str(constant(default)) in {cell.strip("`") for cell in row}
 
 
 @pytest.mark.parametrize(
@@ -194,11 +161,10 @@ def test_every_status_and_outcome_is_listed(word: str) -> None:
     assert f"`{word}`" in section(ARCHITECTURE, "### Tables")
 
 
-def test_the_readme_helps_with_statuses_and_verdicts_that_exist() -> None:
-    words = {
-        word for cells in rows(section(README, "## When it is not served")) for word in re.findall(r"`(\w+)`", cells[0])
-    }
-    assert words >= {"unreadable_bundle", "waiting_for_metadata", "probe_mismatch"}
+def test_the_page_of_verdicts_helps_with_statuses_that_exist() -> None:
+    helped = section(VERDICTS, "## When it is not served")
+    words = {word for cells in rows(helped) for word in re.findall(r"`(\w+)`", cells[0])}
+    assert words >= {"rejected", "waiting_for_metadata", "probe_mismatch"}
     assert not words - {*VerdictCode, *UploadStatus, *InstallOutcome}
 
 
@@ -211,45 +177,24 @@ def in_words(value: int | timedelta) -> set[str]:
     return {f"{seconds // size} {unit}" for unit, size in units if seconds % size == 0}
 
 
-def limits() -> list[tuple[str, str, str]]:
-    """Module, constant and value as written, of every limit that names its constant."""
-    found = []
-    for cells in rows(section(ARCHITECTURE, "## Limits")):
-        module = ""
-        for words in re.findall(r"`([\w.]+)`", cells[-1]):
-            named, _, constant = words.rpartition(".")
-            module = named or module
-            if constant.isupper():
-                found.append((module, constant, cells[1]))
-    return found
+LIMITS = [
+    (name, cells[1]) for cells in rows(section(ARCHITECTURE, "## Limits")) for name in re.findall(r"`(\w+)`", cells[-1])
+]
 
 
-@pytest.mark.parametrize(("module", "constant", "told"), limits())
-def test_a_limit_is_the_one_in_the_code(module: str, constant: str, told: str) -> None:
-    [path] = [path for path in code_files() if path.stem == module and path.parts[0] in {"shared", "instance_agent"}]
-    value = getattr(importlib.import_module(".".join(path.with_suffix("").parts)), constant)
+@pytest.mark.parametrize(("name", "told"), LIMITS)
+def test_a_limit_is_the_one_in_the_code(name: str, told: str) -> None:
+    value = constant(name)
     assert any(re.search(rf"(?<![\d,]){re.escape(words)}(?![\d,])", told) for words in in_words(value)), (value, told)
 
 
 def test_the_limits_name_their_constants() -> None:
-    assert len(limits()) > 15
-
-
-def test_the_rings_are_those_that_the_import_rules_enforce() -> None:
-    contracts = tomllib.loads(text_of(Path("pyproject.toml")))["tool"]["importlinter"]["contracts"]
-    [enforced] = [contract["layers"] for contract in contracts if contract["id"] == "rings"]
-    rings = {
-        cells[0].partition(":")[0]: set(re.findall(r"`(\w+)`", cells[1]))
-        for cells in rows(section(ARCHITECTURE, "## Who may import whom"))
-    }
-    for ring, layer in zip(("use cases", "edges", "core"), enforced, strict=True):
-        existing = {name for name in re.findall(r"\((\w+)\)", layer) if (ROOT / "shared" / f"{name}.py").exists()}
-        assert rings[ring] == existing, ring
+    assert len(LIMITS) > 10
 
 
 def test_the_readme_names_every_target_that_can_be_chosen() -> None:
     named = {word for cells in rows(section(README, "## Web servers")) for word in re.findall(r"`([\w-]+)`", cells[0])}
-    assert not set(selection._TARGETS) - named
+    assert named == set(selection._TARGETS)
 
 
 def functions() -> set[str]:
@@ -262,20 +207,77 @@ def test_the_deployment_names_functions_that_exist() -> None:
     assert not {name for pair in named for name in pair if name} - functions()
 
 
+# Modules and what is in them
+
+
+@cache
+def names_in_the_code() -> dict[str, set[str]]:
+    """By the last part of a module's name, what is defined anywhere in it."""
+    found: dict[str, set[str]] = {}
+    for path in CODE:
+        definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        defined = {node.name for node in ast.walk(tree_of(path)) if isinstance(node, definitions)}
+        found.setdefault(path.stem, set()).update(defined)
+        # `Rows.update` names a class and what is in it.
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                within = {each.name for each in node.body if isinstance(each, definitions)}
+                found.setdefault(node.name, set()).update(within)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_file_and_folder_of_the_code_that_a_page_names_is_there(page: Path) -> None:
+    # A worked example puts new files there.
+    examples = set(re.findall(r"^`([\w/]+\.py)`:$", text_of(page), re.MULTILINE))
+    top = "|".join([*sorted(PACKAGES), "tests", "devtools", "bench", "infra", r"docs/\w+"])
+    named = set(re.findall(rf"`((?:{top})/[\w./-]*)(?:::[\w:]+)?`", prose_of(page)))
+    assert not [name for name in named - examples if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize(
+    "page", [ARCHITECTURE, GLOSSARY, *(p for p in PAGES if p.parts[:2] == ("docs", "decisions"))], ids=str
+)
+def test_every_function_and_class_that_a_page_names_is_there(page: Path) -> None:
+    for where, what in re.findall(r"`(\w+)\.(\w+)(?:\.\w+)?`", prose_of(page)):
+        if where not in {"Certcast", "Microsoft"} and what not in {"json", "pfx", "py", "toml"}:
+            assert what in names_in_the_code().get(where, set()), f"{where}.{what}"
+
+
+TERMS = list(rows(text_of(GLOSSARY)))[1:]
+
+
+def test_the_glossary_has_ten_to_twenty_words_each_once() -> None:
+    words = [cells[0] for cells in TERMS]
+    assert 10 <= len(words) <= 20
+    assert len(set(words)) == len(words)
+
+
+@pytest.mark.parametrize(("word", "module"), [(cells[0], cells[2].strip("`")) for cells in TERMS])
+def test_a_word_of_the_glossary_is_used_in_its_module(word: str, module: str) -> None:
+    stem = {"election": "elect", "fan-out": "fanout", "settle": "settl"}.get(word, word)
+    assert stem in module or stem in text_of(Path(module)).lower()
+
+
+# Commands
+
+
 def command_lines(program: str) -> list[tuple[Path, list[str]]]:
     """Every line of the pages that runs a program of ours, split into words."""
     found = []
     for page in PAGES:
         for line in shell_lines(page):
-            words = shlex.split(line.partition("<")[0].partition("|")[0])
-            if program in words[:2]:
-                found.append((page, words[words.index(program) + 1 :]))
+            for part in re.split(r"\|", line.partition("<")[0]):
+                words = shlex.split(part)
+                if program in words[:2]:
+                    found.append((page, words[words.index(program) + 1 :]))
     return found
 
 
 def test_the_readme_shows_both_programs() -> None:
     assert {words[0] for page, words in command_lines("dev.py") if page == README} >= {"demo", "test"}
     assert {words[0] for page, words in command_lines("certcast") if page == README} >= {
+        "up",
         "check",
         "upload",
         "status",
@@ -297,8 +299,34 @@ def test_certcast_has_the_commands_and_options_that_are_shown(page: Path, words:
     assert not {word for word in words if word.startswith("--")} - options, page
 
 
-def test_certcast_help_lists_every_command_that_the_readme_names() -> None:
+def test_certcast_help_lists_every_command_that_the_page_of_commands_has() -> None:
     help_text = certcast.get_help(click.Context(certcast, info_name="certcast"))
-    named = set(re.findall(r"\bcertcast (check|demo|remove|status|up|upload)\b", text_of(README)))
-    assert named >= {"up", "upload", "check", "status", "remove"}
-    assert not [name for name in named if not re.search(rf"^  {name}\b", help_text, re.MULTILINE)]
+    headings = re.findall(r"^## ([a-z]+)$", prose_of(Path("docs/commands.md")), re.MULTILINE)
+    assert headings == ["check", "upload", "status", "remove", "up", "demo"]
+    assert not [name for name in headings if not re.search(rf"^  {name}\b", help_text, re.MULTILINE)]
+
+
+def test_the_tests_that_contributing_runs_are_there() -> None:
+    examples = set(re.findall(r"^`([\w/]+\.py)`:$", text_of(CONTRIBUTING), re.MULTILINE))
+    words = {word for line in shell_lines(CONTRIBUTING) for word in line.split() if word.startswith("tests/")}
+    assert len(words) > 3
+    assert not [word for word in words - examples if not (ROOT / word).exists()]
+
+
+def test_the_demo_that_the_readme_shows_says_these_things() -> None:
+    [shown] = [block for block in blocks(text_of(README), "") if "All of it was seen" in block]
+    said = "\n".join(text_of(path) for path in CODE if path.parts[:2] == ("operator_cli", "demo"))
+    phrases = re.findall(r"^ +seen +([^:\n]+): ", shown, re.MULTILINE)
+    assert len(phrases) > 1
+    for phrase in [shown.splitlines()[0], *phrases]:
+        # The code puts a status into the sentence.
+        assert all(part in said for part in phrase.split(UploadStatus.REMOVED.value)), phrase
+
+
+def test_pre_commit_runs_what_ci_runs_before_the_tests() -> None:
+    hooks = text_of(Path(".pre-commit-config.yaml"))
+    assert re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE) == ["python3 dev.py lint"]
+    assert re.findall(r"^ +pass_filenames: (.+)$", hooks, re.MULTILINE) == ["false"]
+    assert "dev.py test" in text_of(Path(".ci/run"))
+    # `test` begins with the same checks as `lint`.
+    assert {"_failed_checks"} <= set(dev_commands._lint.__code__.co_names) & set(dev_commands._test.__code__.co_names)

@@ -14,6 +14,7 @@ from shared.config import (
     switch,
     vault_host,
 )
+from shared.config import text as text_of
 from shared.errors import ConfigurationError
 
 KEY = {"CERTCAST_KEY_ENCRYPTION_KEY": "file:/var/lib/certcast/key"}
@@ -125,7 +126,12 @@ class TestSettings:
         assert vault_host(name) == host
 
 
-class TestSwitchesAndNumbers:
+class TestTextSwitchesAndNumbers:
+    def test_text_is_taken_without_blanks_around_it_and_blanks_alone_are_the_default(self) -> None:
+        assert text_of({"X": " a b "}, "X", "c") == "a b"
+        assert text_of({"X": " "}, "X", "c") == text_of({}, "X", "c") == "c"
+        assert text_of({}, "X") == ""
+
     @pytest.mark.parametrize("text", ["1", "true", "Yes", " ON "])
     def test_yes_is_yes(self, text: str) -> None:
         assert switch({"X": text}, "X", default=False)

@@ -15,7 +15,6 @@ from shared.binding import BindingKey
 from shared.errors import BrokenMessageError
 from shared.messages import (
     MESSAGE_VERSION,
-    RESERVED_NAMES,
     BindingReport,
     BindingsChanged,
     InstallOutcome,
@@ -32,6 +31,11 @@ from tests.unit.shared.test_codec import INSTANTS, TEXT
 
 FITS_A_QUEUE = 48 * 1024
 """Bytes of text that are 64 KiB as base64."""
+
+# Properties of a queue message, over which the host lays a body's names (azure-functions-python-worker #1373).
+RESERVED_NAMES = frozenset(
+    {"id", "dequeuecount", "expirationtime", "insertiontime", "nextvisibletime", "popreceipt", "queuetrigger"}
+)
 
 KINDS = (BindingsChanged, RecheckUpload, InstallReport)
 

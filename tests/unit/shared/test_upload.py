@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.binding import ANY_ROLE
 from shared.upload import (
-    ANY_ROLE,
     SEALED_BUNDLE_KEY,
     UploadMetadata,
     is_certificate_name,

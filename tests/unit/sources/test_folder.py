@@ -10,6 +10,7 @@ import pytest
 from local_azure.folder_watch import certificate_files
 from shared.errors import UnavailableError
 from shared.sources.folder import FolderCertificates
+from tests.rigs.some import some
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,9 +25,7 @@ def source(tmp_path: Path) -> FolderCertificates:
 
 
 async def etag(source: FolderCertificates) -> str:
-    version = await source.version(NAME)
-    assert version is not None
-    return version.etag
+    return some(await source.version(NAME)).etag
 
 
 async def test_files_are_listed_without_what_is_no_pfx_and_without_subfolders(
@@ -41,15 +40,13 @@ async def test_files_are_listed_without_what_is_no_pfx_and_without_subfolders(
 
 async def test_the_json_beside_it_is_its_metadata_as_texts(source: FolderCertificates, tmp_path: Path) -> None:
     (tmp_path / "shop.json").write_text(json.dumps({"HostHeader": "größe.test", "PortNumber": 8443}), encoding="utf-8")
-    found = await source.read(NAME, max_bytes=100)
-    assert found is not None
+    found = some(await source.read(NAME, max_bytes=100))
     assert found.version.metadata == {"HostHeader": "größe.test", "PortNumber": "8443"}
     assert (found.content, found.version.size) == (b"pfx", 3)
 
 
 async def test_without_json_it_has_no_metadata(source: FolderCertificates) -> None:
-    found = await source.read(NAME, max_bytes=2)
-    assert found is not None
+    found = some(await source.read(NAME, max_bytes=2))
     assert (found.version.metadata, found.content, found.version.size) == ({}, b"pf", 3)
 
 
@@ -61,9 +58,7 @@ async def test_json_that_cannot_be_used_makes_the_upload_be_rejected_in_words(
     source: FolderCertificates, tmp_path: Path, text: bytes, said: str
 ) -> None:
     (tmp_path / "shop.json").write_bytes(text)
-    version = await source.version(NAME)
-    assert version is not None
-    assert said in version.metadata["PortNumber"]
+    assert said in some(await source.version(NAME)).metadata["PortNumber"]
 
 
 async def test_the_version_changes_with_content_and_metadata_and_with_nothing_else(

@@ -121,9 +121,9 @@ def test_a_chain_is_followed_as_far_as_any_verifier_does() -> None:
 @pytest.mark.timeout(60)
 def test_hundreds_of_namesakes_that_signed_each_other_cost_little() -> None:
     key = new_key()
-    subject = x509.Name.from_rfc4514_string("CN=everybody")
+    subject = x509.Name.from_rfc4514_string("CN=namesake")
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
     builder = builder.not_valid_before(NOW).not_valid_after(NOW + dt.timedelta(days=1))
-    everybody = [builder.serial_number(number).sign(key, hashes.SHA256()) for number in range(1, 250)]
-    leaf = authority("everybody", key=key).issue("www.example.com").certificate
-    assert best_path(leaf, everybody).root in everybody
+    namesakes = [builder.serial_number(number).sign(key, hashes.SHA256()) for number in range(1, 250)]
+    leaf = authority("namesake", key=key).issue("www.example.com").certificate
+    assert best_path(leaf, namesakes).root in namesakes

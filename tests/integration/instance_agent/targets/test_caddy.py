@@ -18,7 +18,6 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.installing.sighting import Pace
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.caddy.target import CaddyTarget
@@ -28,7 +27,7 @@ from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
-from tests.rigs.targets import bind, expect, root, seen, unfit
+from tests.rigs.targets import QUICK, expect, fresh, root, seen, unfit
 from tests.rigs.visitors import visiting
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
-
-QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
 class CaddyRig:
@@ -88,22 +85,19 @@ async def rig(tmp_path: Path) -> AsyncIterator[CaddyRig]:
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
-    @pytest.fixture
-    async def rig(self, tmp_path: Path) -> AsyncIterator[CaddyRig]:
-        async with serving(tmp_path) as rig:
-            yield rig
+    """With the module's rig."""
 
 
 class TestWhileOneOfThemIsAway:
     async def test_a_restarted_agent_answers_at_once_from_its_files(self, rig: CaddyRig) -> None:
-        issued = root().issue("a.example.com")
-        await rig.target.apply([bind(issued, "a.example.com", 443)])
+        change = fresh("a.example.com", 443)
+        await rig.target.apply([change])
         async with visiting(rig.target.endpoint(443), "a.example.com") as (visitor,):
             await rig.target.stop()
             assert await seen(rig, 443, "a.example.com") is None
             assert (await visitor.get()).status == 200, "an open connection needs no agent"
             await rig.restart_agent()
-            assert await seen(rig, 443, "a.example.com") == issued.fingerprint
+            assert await seen(rig, 443, "a.example.com") == change.bundle.fingerprint_sha256
             assert await seen(rig, 443, "unknown.example") == rig.fallback
 
     async def test_caddys_log_does_not_tell_the_password_when_no_agent_answers(self, rig: CaddyRig) -> None:
@@ -115,16 +109,16 @@ class TestWhileOneOfThemIsAway:
         await rig.restart_agent()
 
     async def test_a_restarted_server_serves_what_is_bound(self, rig: CaddyRig) -> None:
-        issued = root().issue("a.example.com")
-        await rig.target.apply([bind(issued, "a.example.com", 443)])
+        change = fresh("a.example.com", 443)
+        await rig.target.apply([change])
         await rig.server.stop()
         await rig.server.start()
-        await expect(rig, 443, {"a.example.com": issued.fingerprint, "unknown.example": rig.fallback})
+        await expect(rig, 443, {"a.example.com": change, "unknown.example": rig.fallback})
 
     async def test_while_the_server_is_down_a_change_is_reported_as_not_seen_and_lives_once_it_is_up(
         self, rig: CaddyRig
     ) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         await rig.server.stop()
         (result,) = await install(rig.target, [change], rig.probe, pace=QUICK)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
@@ -139,8 +133,8 @@ def basic(user: str, password: str) -> str:
 
 
 class TestTheManager:
-    async def test_nobody_without_the_password_gets_a_key(self, rig: CaddyRig) -> None:
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+    async def test_without_the_password_there_is_no_key(self, rig: CaddyRig) -> None:
+        await rig.target.apply([fresh("a.example.com", 443)])
         settings = rig.server.agent_environment
         url = f"http://{settings['CERTCAST_CADDY_LISTEN']}/443?server_name=a.example.com"
         password = settings["CERTCAST_CADDY_PASSWORD"]
@@ -178,7 +172,7 @@ class TestTheManager:
             await started(rig.server)
 
     async def test_the_installer_is_told_who_answered_instead(self, rig: CaddyRig) -> None:
-        mine = bind(root().issue("a.example.com"), "a.example.com", 443)
+        mine = fresh("a.example.com", 443)
         await rig.target.apply([mine])
         explain = rig.target.explain_mismatch
         assert "get_certificate" in (await explain("b.example.com", 443, "00" * 32) or "")
@@ -202,7 +196,7 @@ class TestTheManager:
 class TestTheDisk:
     async def test_keys_are_readable_by_their_owner_alone_and_go_with_the_binding(self, rig: CaddyRig) -> None:
         folder = rig.server.folder / "certcast"
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await rig.target.apply([fresh("a.example.com", 443)])
         paths = [folder, *folder.rglob("*")]
         assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()} == {0o600}
         assert {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_dir()} == {0o700}
@@ -214,8 +208,8 @@ class TestTheDisk:
         own.parent.mkdir(mode=0o700)
         own.write_bytes(root().issue("hand.example.com").bundle().to_pem())
         before = own.read_bytes()
-        with pytest.raises(ApplyError, match="made by hand") as caught:
-            await rig.target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
+        with pytest.raises(ApplyError, match="was not made by certcast") as caught:
+            await rig.target.apply([fresh("hand.example.com", 443)])
         assert caught.value.culprit == ("hand.example.com", 443)
         await rig.target.apply([Remove(host="hand.example.com", port=443)])
         await rig.restart_agent()
@@ -227,13 +221,13 @@ class TestTheDisk:
     ) -> None:
         (rig.server.folder / "certcast" / "443").write_text("a file where the folder belongs")
         with pytest.raises(ServerUnavailableError, match="443"):
-            await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+            await rig.target.apply([fresh("a.example.com", 443)])
         assert await rig.target.current() == frozenset()
         assert await seen(rig, 443, "a.example.com") == rig.fallback
 
     async def test_no_key_and_no_password_is_logged(self, rig: CaddyRig, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
-        changes = [bind(root().issue("a.example.com"), "a.example.com", 443), unfit("b.example.com", 443)]
+        changes = [fresh("a.example.com", 443), unfit("b.example.com", 443)]
         results = await install(rig.target, changes, rig.probe)
         told = caplog.text + repr(results) + repr(vars(rig.target)) + repr(rig.server)
         assert rig.server.agent_environment["CERTCAST_CADDY_PASSWORD"] not in told

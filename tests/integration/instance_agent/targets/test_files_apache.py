@@ -1,4 +1,4 @@
-"""The files target with a real Apache: the contract of all targets, and what a reload costs."""
+"""The files target with a real Apache: the contract of all targets, and what is its own."""
 
 from __future__ import annotations
 
@@ -9,24 +9,18 @@ import pytest
 from instance_agent.installing.installer import install
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import RestartContract, TlsContract
+from tests.contracts.targets import ReloadContract, RestartContract, TlsContract
 from tests.rigs.apache import serving_apache
-from tests.rigs.targets import bind, endpoint, expect, root
-from tests.rigs.visitors import Busy, visiting
+from tests.rigs.targets import expect, fresh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.rigs.apache import ApacheRig
-    from tests.rigs.targets import Rig
-    from tests.rigs.visitors import Visitor
 
 
-class TestTheContract(TlsContract, RestartContract):
-    @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
-        async with serving_apache() as rig:
-            yield rig
+class TestTheContract(TlsContract, ReloadContract, RestartContract):
+    """With the module's rig."""
 
 
 @pytest.fixture
@@ -35,46 +29,18 @@ async def rig() -> AsyncIterator[ApacheRig]:
         yield rig
 
 
-async def test_a_reload_closes_idle_connections_and_cuts_no_answer_short(rig: ApacheRig) -> None:
-    async with (
-        visiting(endpoint(rig, 443), "a.example", count=20) as idle,
-        visiting(endpoint(rig, 443), "a.example", count=4) as working,
-    ):
-        for visitor in idle:
-            await visitor.get()
-        busy = Busy(working)
-        await busy.answered(8)
-        issued = root().issue("b.example.com")
-        await rig.target.apply([bind(issued, "b.example.com", 443)])
-        await expect(rig, 443, {"b.example.com": issued.fingerprint})
-        await busy.stop()
-        for error in busy.errors:
-            assert not getattr(error, "partial", b""), "an answer was cut short"
-        for visitor in idle:
-            await until_closed(visitor)
-
-
-async def until_closed(visitor: Visitor) -> None:
-    """An old process may answer once more before it hears of the reload."""
-    while True:
-        try:
-            await visitor.get()
-        except (ConnectionError, EOFError):
-            return
-
-
 async def test_an_apache_that_is_down_is_reported_and_healed_by_the_same_batch(rig: ApacheRig) -> None:
-    old = root().issue("a.example.com")
-    await rig.target.apply([bind(old, "a.example.com", 443)])
+    old = fresh("a.example.com", 443)
+    await rig.target.apply([old])
     before = await rig.target.current()
     await rig.stop_server()
-    change = bind(root().issue("a.example.com"), "a.example.com", 443)
+    change = fresh("a.example.com", 443)
     (result,) = await install(rig.target, [change], rig.probe)
     assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
     assert "cannot be reloaded" in result.reason
     assert await rig.target.current() == before
     await rig.start_server()
-    await expect(rig, 443, {"a.example.com": old.fingerprint})
+    await expect(rig, 443, {"a.example.com": old})
     (result,) = await install(rig.target, [change], rig.probe)
     assert result.outcome is Outcome.LIVE
 
@@ -85,17 +51,17 @@ async def test_what_the_check_refuses_is_found_and_the_others_go_live(rig: Apach
     template.write_text(template.read_text() + broken)
     await rig.restart_agent()
     hosts = ("a.example.com", "b.example.com", "bad.example.com", "d.example.com")
-    results = await install(rig.target, [bind(root().issue(host), host, 443) for host in hosts], rig.probe)
+    results = await install(rig.target, [fresh(host, 443) for host in hosts], rig.probe)
     assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE, Outcome.FAILED, Outcome.LIVE]
     assert "Invalid command 'Nonsense'" in results[2].reason
 
 
 async def test_a_template_that_apache_refuses_ends_the_start_and_leaves_what_was_there(rig: ApacheRig) -> None:
-    issued = root().issue("a.example.com")
-    await rig.target.apply([bind(issued, "a.example.com", 443)])
+    change = fresh("a.example.com", 443)
+    await rig.target.apply([change])
     made = (rig.folder / "certcast" / "rendered" / "apache.conf").read_text()
     (rig.folder / "templates" / "all" / "apache.conf.j2").write_text("Nonsense on\n")
     with pytest.raises(ConfigurationError, match="Invalid command 'Nonsense'"):
         await rig.restart_agent()
     assert (rig.folder / "certcast" / "rendered" / "apache.conf").read_text() == made
-    await expect(rig, 443, {"a.example.com": issued.fingerprint})
+    await expect(rig, 443, {"a.example.com": change})

@@ -17,7 +17,7 @@ from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableErr
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.rigs.targets import bind, root
+from tests.rigs.targets import bind, fresh, root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ class TestTemplates:
         )
         target = made(folder)
         await target.start()
-        changes = [bind(root().issue(host), host, 443) for host in ("a.example.com", "b.example.com")]
+        changes = [fresh(host, 443) for host in ("a.example.com", "b.example.com")]
         results = await install(target, changes, served_fingerprint)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED]
         assert "not looked at" in results[0].reason
@@ -131,7 +131,7 @@ class TestPermissions:
         try:
             target = made(folder)
             await target.start()
-            await target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+            await target.apply([fresh("a.example.com", 443)])
         finally:
             os.umask(before)
         below = list((folder / "certcast").rglob("*"))
@@ -142,11 +142,11 @@ class TestPermissions:
         grp = pytest.importorskip("grp")
         target = made(folder)
         await target.start()
-        await target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await target.apply([fresh("a.example.com", 443)])
         group = grp.getgrgid(os.getgroups()[-1]) if os.geteuid() else grp.getgrnam("daemon")
         target = made(folder, CERTCAST_FILES_GROUP=group.gr_name)
         await target.start()
-        await target.apply([bind(root().issue("b.example.com"), "b.example.com", 443)])
+        await target.apply([fresh("b.example.com", 443)])
         for path in (folder / "certcast").rglob("*.*"):
             if path.is_file() and path.name != ".certcast":
                 assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o640, group.gr_gid), path
@@ -170,13 +170,13 @@ class TestCommands:
         target = made(folder, CERTCAST_FILES_CHECK=check, CERTCAST_FILES_RELOAD=reload)
         await target.start()
         log.write_text("")
-        await target.apply([bind(root().issue(f"h{i}.example.com"), f"h{i}.example.com", 443) for i in range(20)])
+        await target.apply([fresh(f"h{i}.example.com", 443) for i in range(20)])
         assert log.read_text() == "check 20\nreload 20\n"
 
     async def test_a_refused_check_puts_every_file_back_and_names_the_host_whose_file_it_named(
         self, folder: Path
     ) -> None:
-        good = bind(root().issue("a.example.com"), "a.example.com", 443)
+        good = fresh("a.example.com", 443)
         body = (
             "import pathlib, sys\n"
             f"bad = pathlib.Path({str(folder / 'certcast' / 'live' / '443' / 'bad.example.com.pem')!r})\n"
@@ -186,8 +186,8 @@ class TestCommands:
         await target.start()
         await target.apply([good])
         before = everything(folder)
-        renewal = bind(root().issue("a.example.com"), "a.example.com", 443)
-        bad = bind(root().issue("bad.example.com"), "bad.example.com", 443)
+        renewal = fresh("a.example.com", 443)
+        bad = fresh("bad.example.com", 443)
         with pytest.raises(ApplyError, match="not liked") as caught:
             await target.apply([renewal, bad])
         assert caught.value.culprit == bad.key
@@ -204,10 +204,10 @@ class TestCommands:
         )
         target = made(folder, CERTCAST_FILES_RELOAD=program(folder / "reload.py", body))
         await target.start()
-        await target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await target.apply([fresh("a.example.com", 443)])
         before = everything(folder)
         with pytest.raises(ApplyError, match="ended with exit code 3") as caught:
-            await target.apply([bind(root().issue("bad.example.com"), "bad.example.com", 443)])
+            await target.apply([fresh("bad.example.com", 443)])
         assert not isinstance(caught.value, ServerUnavailableError)
         assert everything(folder) == before
         assert marker.read_text() == "a.example.com.pem"
@@ -222,7 +222,7 @@ class TestCommands:
         before = everything(folder)
         flag.touch()
         with pytest.raises(ServerUnavailableError, match="did not end within 1 s"):
-            await target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+            await target.apply([fresh("a.example.com", 443)])
         assert everything(folder) == before
 
     async def test_no_shell_reads_the_commands_and_no_secret_reaches_them(
@@ -239,7 +239,7 @@ class TestCommands:
         command = program(folder / "reload.py", body) + " '$HOME' '; true' *"
         target = made(folder, CERTCAST_FILES_RELOAD=command)
         await target.start()
-        await target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await target.apply([fresh("a.example.com", 443)])
         told = seen.read_text()
         assert told.startswith("['$HOME', '; true', '*']")
         assert "PATH" in told
@@ -257,7 +257,7 @@ class TestCommands:
         hand.write_bytes(root().issue("hand.example.com").bundle().to_pem())
         before = hand.read_bytes()
         with pytest.raises(ApplyError, match="was not made by certcast") as caught:
-            await target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
+            await target.apply([fresh("hand.example.com", 443)])
         assert caught.value.culprit == ("hand.example.com", 443)
         await target.apply([Remove(host="hand.example.com", port=443)])
         assert hand.read_bytes() == before

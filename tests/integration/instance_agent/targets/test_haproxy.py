@@ -16,13 +16,12 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.installing.sighting import Pace
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.haproxy import disk as haproxy_disk
-from instance_agent.targets.haproxy import mirror as haproxy_mirror
-from instance_agent.targets.haproxy import runtime
+from instance_agent.targets.haproxy import disk, runtime
 from instance_agent.targets.haproxy.batch import RuntimeBatch
+from instance_agent.targets.haproxy.disk import Disk
+from instance_agent.targets.haproxy.mirror import read_mirror
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.haproxy.target import HAProxyTarget, NoListError, ReloadError
 from local_azure.processes.listening import port_offsets
@@ -31,19 +30,16 @@ from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.certificates import self_signed
-from tests.rigs.targets import bind, expect, owned, root, seen, unfit
+from tests.rigs.targets import QUICK, bind, expect, fresh, owned, owned_after, root, seen, served, unfit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from instance_agent.targets.base import BindingChange
-    from tests.rigs.certificates import Issued
 
 pytestmark = pytest.mark.skipif(
     shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None, reason="HAProxy is not installed"
 )
-
-QUICK = Pace(settle_s=0.3, first_pause_s=0.02)
 
 
 class HAProxyRig:
@@ -60,6 +56,10 @@ class HAProxyRig:
     async def restart_agent(self) -> None:
         await self.target.stop()
         self.target = await started(self.server)
+
+    async def restart_server(self) -> None:
+        await self.server.stop()
+        await self.server.start()
 
 
 async def started(server: HAProxyServer, *, reloading: bool = True) -> HAProxyTarget:
@@ -87,10 +87,7 @@ async def serving(extra_global: str = "") -> AsyncIterator[HAProxyRig]:
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
-    @pytest.fixture
-    async def rig(self) -> AsyncIterator[HAProxyRig]:
-        async with serving() as rig:
-            yield rig
+    """With the module's rig."""
 
 
 @pytest.fixture
@@ -105,9 +102,15 @@ def tree(server: HAProxyServer) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def long_chained(host: str, names: int = 500) -> Issued:
+def long_chained(host: str, names: int = 500) -> Install:
     """A certificate of more than HAProxy's usual buffer of 16 KB, as one for many hosts is."""
-    return root().intermediate().issue(host, *(f"a-rather-long-host-name-{i}.example.com" for i in range(names)))
+    issuer = root().intermediate()
+    return bind(issuer.issue(host, *(f"a-rather-long-host-name-{i}.example.com" for i in range(names))), host, 443)
+
+
+def pem(rig: HAProxyRig, host: str) -> str:
+    """What HAProxy calls a host's certificate."""
+    return str(rig.server.certificates / "443" / f"{host}.pem")
 
 
 async def ask(server: HAProxyServer, command: str, payload: bytes = b"") -> str:
@@ -116,84 +119,69 @@ async def ask(server: HAProxyServer, command: str, payload: bytes = b"") -> str:
         return await session.ask(command, payload)
 
 
-class TestSomebodyElsesTransaction:
+A, B = "a.example.com", "b.example.com"
+
+
+class TestAnotherProgramsTransaction:
     async def test_haproxy_itself_puts_one_hosts_certificate_on_another_that_has_a_transaction_pending(
         self, rig: HAProxyRig
     ) -> None:
         """The trap, as it was met: without it the tests below would prove nothing."""
-        issued = {host: root().issue(host) for host in ("a.example.com", "b.example.com")}
-        await rig.target.apply([bind(each, host, 443) for host, each in issued.items()])
-        a, b = (str(rig.server.certificates / "443" / f"{host}.pem") for host in issued)
-        renewed = root().issue("b.example.com")
-        await ask(rig.server, f"set ssl cert {a}", root().issue("a.example.com").bundle().to_pem())
-        assert f"Transaction updated for certificate {a}!" in await ask(
-            rig.server, f"set ssl cert {b}", renewed.bundle().to_pem()
-        )
+        await rig.target.apply([fresh(A, 443), fresh(B, 443)])
+        a, b = pem(rig, A), pem(rig, B)
+        renewed = fresh(B, 443)
+        await ask(rig.server, f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
+        reply = await ask(rig.server, f"set ssl cert {b}", renewed.bundle.to_pem())
+        assert f"Transaction updated for certificate {a}!" in reply
         await ask(rig.server, f"commit ssl cert {a}")
-        await expect(rig, 443, {"a.example.com": renewed.fingerprint})
+        await expect(rig, 443, {A: renewed})
 
     async def test_one_that_is_pending_is_aborted_and_named_and_takes_up_nothing_of_ours(
         self, rig: HAProxyRig, caplog: pytest.LogCaptureFixture
     ) -> None:
-        issued = {host: root().issue(host) for host in ("a.example.com", "b.example.com")}
-        await rig.target.apply([bind(each, host, 443) for host, each in issued.items()])
-        a = str(rig.server.certificates / "443" / "a.example.com.pem")
-        renewed, new = root().issue("b.example.com"), root().issue("new.example.com")
-        await ask(rig.server, f"set ssl cert {a}", root().issue("a.example.com").bundle().to_pem())
-        await rig.target.apply([bind(renewed, "b.example.com", 443), bind(new, "new.example.com", 443)])
-        await expect(
-            rig,
-            443,
-            {
-                "a.example.com": issued["a.example.com"].fingerprint,
-                "b.example.com": renewed.fingerprint,
-                "new.example.com": new.fingerprint,
-            },
-        )
+        kept, renewed, new = fresh(A, 443), fresh(B, 443), fresh("new.example.com", 443)
+        await rig.target.apply([kept, fresh(B, 443)])
+        a = pem(rig, A)
+        await ask(rig.server, f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
+        await rig.target.apply([renewed, new])
+        await expect(rig, 443, {A: kept, B: renewed, new.host: new})
         assert f"transaction for {a} pending" in caplog.text
         assert "No ongoing transaction" in await ask(rig.server, f"commit ssl cert {a}")
 
     async def test_one_that_was_begun_for_our_own_file_by_an_agent_that_died_is_begun_again(
         self, rig: HAProxyRig
     ) -> None:
-        old, wrong, new = (root().issue("a.example.com") for _ in range(3))
-        await rig.target.apply([bind(old, "a.example.com", 443)])
-        a = str(rig.server.certificates / "443" / "a.example.com.pem")
-        await ask(rig.server, f"set ssl cert {a}", wrong.bundle().to_pem())
+        await rig.target.apply([fresh(A, 443)])
+        await ask(rig.server, f"set ssl cert {pem(rig, A)}", fresh(A, 443).bundle.to_pem())
         await rig.restart_agent()
-        await rig.target.apply([bind(new, "a.example.com", 443)])
-        await expect(rig, 443, {"a.example.com": new.fingerprint})
+        await served(rig, fresh(A, 443))
 
     async def test_transactions_begun_in_the_middle_of_a_batch_end_up_on_no_host(self, rig: HAProxyRig) -> None:
-        victim, intruder = root().issue("victim.example.com"), root().issue("victim.example.com")
-        await rig.target.apply([bind(victim, "victim.example.com", 443)])
-        file = str(rig.server.certificates / "443" / "victim.example.com.pem")
+        victim, intruder = fresh("victim.example.com", 443), fresh("victim.example.com", 443)
+        await rig.target.apply([victim])
+        file = pem(rig, victim.host)
 
         async def interfere() -> None:
             async with Session(rig.server.socket) as session:
                 while True:
-                    await session.ask(f"set ssl cert {file}", intruder.bundle().to_pem())
+                    await session.ask(f"set ssl cert {file}", intruder.bundle.to_pem())
                     await asyncio.sleep(0.003)
 
-        issued = {f"h{i}.example.com": root().issue(f"h{i}.example.com") for i in range(40)}
+        changes = [fresh(f"h{i}.example.com", 443) for i in range(40)]
         intruding = asyncio.create_task(interfere())
         try:
-            results = await install(rig.target, [bind(each, host, 443) for host, each in issued.items()], rig.probe)
+            results = await install(rig.target, changes, rig.probe)
         finally:
             intruding.cancel()
             await asyncio.gather(intruding, return_exceptions=True)
         assert {result.outcome for result in results} <= {Outcome.LIVE, Outcome.FAILED}
-        served = {result.change.host: result.outcome is Outcome.LIVE for result in results}
-        await expect(
-            rig,
-            443,
-            {host: issued[host].fingerprint if live else rig.fallback for host, live in served.items()}
-            | {"victim.example.com": victim.fingerprint},
-        )
+        live = {result.change.host for result in results if result.outcome is Outcome.LIVE}
+        found = {change.host: change if change.host in live else rig.fallback for change in changes}
+        await expect(rig, 443, {**found, victim.host: victim})
 
 
 class HangingUp:
-    """Stands before an admin socket and hangs up when told, as HAProxy does on whoever is silent for too long.
+    """Stands before an admin socket and hangs up when told, as HAProxy does on a client that is silent for too long.
 
     HAProxy's own clock (`stats timeout`, 10 s unless set) runs after some commands and not after others.
     """
@@ -221,7 +209,7 @@ class HangingUp:
         for writer in self._near:
             writer.close()
         async with asyncio.timeout(60):
-            while not session.lost:  # noqa: ASYNC110 - nobody tells
+            while not session.lost:  # noqa: ASYNC110 - nothing tells
                 await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -239,48 +227,47 @@ class TestWritingLongerThanHAProxyWaits:
     """Thousands of files take longer to write than HAProxy keeps a silent connection."""
 
     async def test_the_conversation_is_taken_up_again(self, rig: HAProxyRig) -> None:
-        disk = haproxy_disk.Disk(rig.server.certificates)
-        issued = root().issue("a.example.com")
+        shared = Disk(rig.server.certificates)
+        change = fresh(A, 443)
         hanging_up = HangingUp(rig.server)
         async with hanging_up.before() as session:
-            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            mirror = await read_mirror(session, shared, (await session.identity()).process)
             await hanging_up.hang_up(session)
-            await RuntimeBatch(session, disk, mirror, {}).make([bind(issued, "a.example.com", 443)])
-        await expect(rig, 443, {"a.example.com": issued.fingerprint})
+            await RuntimeBatch(session, shared, mirror, {}).make([change])
+        await expect(rig, 443, {A: change})
 
     async def test_nothing_is_done_in_a_process_that_was_started_meanwhile(self, rig: HAProxyRig) -> None:
-        disk = haproxy_disk.Disk(rig.server.certificates)
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        shared = Disk(rig.server.certificates)
+        change = fresh(A, 443)
         hanging_up = HangingUp(rig.server)
         async with hanging_up.before() as session:
-            mirror = await haproxy_mirror.read(session, disk, (await session.identity()).process)
+            mirror = await read_mirror(session, shared, (await session.identity()).process)
             await rig.server.stop()
             await rig.server.start()
             await hanging_up.hang_up(session)
             with pytest.raises(ServerUnavailableError, match="restarted"):
-                await RuntimeBatch(session, disk, mirror, {}).make([change])
-        assert await seen(rig, 443, "a.example.com") == rig.fallback
+                await RuntimeBatch(session, shared, mirror, {}).make([change])
+        assert await seen(rig, 443, A) == rig.fallback
 
 
 class TestRestarts:
     async def test_a_restarted_server_serves_what_it_served_and_the_agent_notices(self, rig: HAProxyRig) -> None:
-        issued = {host: root().issue(host) for host in ("a.example.com", "*.example.net")}
-        await rig.target.apply([bind(each, host, port) for port in rig.ports for host, each in issued.items()])
-        await rig.target.apply([Remove(host="a.example.com", port=444)])
+        exact, wide, other = fresh(A, 443), fresh("*.example.net", 443), fresh("*.example.net", 444)
+        await rig.target.apply([exact, wide, other, fresh(A, 444)])
+        await rig.target.apply([Remove(host=A, port=444)])
         before = await rig.target.current()
-        await rig.server.stop()
-        await rig.server.start()
+        await rig.restart_server()
         assert await rig.target.current() == before
-        await expect(rig, 443, {"a.example.com": issued["a.example.com"].fingerprint, "b.example.com": rig.fallback})
-        await expect(rig, 444, {"x.example.net": issued["*.example.net"].fingerprint, "a.example.com": rig.fallback})
-        new = root().issue("new.example.com")
-        await rig.target.apply([bind(new, "new.example.com", 443), Remove(host="*.example.net", port=443)])
-        await expect(rig, 443, {"new.example.com": new.fingerprint, "x.example.net": rig.fallback})
+        await expect(rig, 443, {A: exact, "x.example.net": wide, B: rig.fallback})
+        await expect(rig, 444, {"x.example.net": other, A: rig.fallback})
+        new = fresh("new.example.com", 443)
+        await rig.target.apply([new, Remove(host="*.example.net", port=443)])
+        await expect(rig, 443, {"new.example.com": new, "x.example.net": rig.fallback})
 
     async def test_a_server_that_lost_its_files_is_seen_to_own_nothing_and_is_filled_again(
         self, rig: HAProxyRig
     ) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh(A, 443)
         await rig.target.apply([change])
         await rig.server.stop()
         (rig.server.certificates / "443.list").write_text("")
@@ -292,7 +279,7 @@ class TestRestarts:
     async def test_while_it_is_down_changes_fail_for_later_leave_no_file_and_are_made_once_it_is_up(
         self, rig: HAProxyRig
     ) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh(A, 443)
         await rig.server.stop()
         before = tree(rig.server)
         with pytest.raises(ServerUnavailableError, match="level admin") as caught:
@@ -317,42 +304,27 @@ class TestRestarts:
 
     async def test_what_an_interrupted_batch_left_comes_alive_at_no_restart(self, rig: HAProxyRig) -> None:
         """As after a kill between the files and the socket, and between the socket's two commands."""
-        written, held = root().issue("written.example.com"), root().issue("held.example.com")
-        await rig.target.apply(
-            [
-                bind(each, each_host, 443)
-                for each, each_host in ((written, "written.example.com"), (held, "held.example.com"))
-            ]
-        )
-        folder = rig.server.certificates / "443"
+        written, held, kept = "written.example.com", "held.example.com", fresh("kept.example.com", 443)
+        await rig.target.apply([fresh(written, 443), fresh(held, 443)])
         async with Session(rig.server.socket) as session:
-            for host in ("written.example.com", "held.example.com"):
-                await runtime.unbind(session, str(rig.server.certificates / "443.list"), str(folder / f"{host}.pem"))
-            await runtime.drop(session, str(folder / "written.example.com.pem"))
+            for host in (written, held):
+                await runtime.unbind(session, str(rig.server.certificates / "443.list"), pem(rig, host))
+            await runtime.drop(session, pem(rig, written))
         await rig.restart_agent()
         assert await rig.target.current() == frozenset()
-        kept = root().issue("kept.example.com")
-        await rig.target.apply([bind(kept, "kept.example.com", 443)])
+        await rig.target.apply([kept])
+        folder = rig.server.certificates / "443"
         assert {path.name for path in folder.iterdir()} == {"kept.example.com.pem"}
-        assert "held.example.com" not in await ask(rig.server, "show ssl cert")
-        await rig.server.stop()
-        await rig.server.start()
-        await expect(
-            rig,
-            443,
-            {
-                "kept.example.com": kept.fingerprint,
-                "written.example.com": rig.fallback,
-                "held.example.com": rig.fallback,
-            },
-        )
+        assert held not in await ask(rig.server, "show ssl cert")
+        await rig.restart_server()
+        await expect(rig, 443, {kept.host: kept, written: rig.fallback, held: rig.fallback})
 
     async def test_what_the_files_do_not_say_is_not_taken_for_installed(self, rig: HAProxyRig) -> None:
-        """A certificate that was changed by hand through the socket, and a line that somebody deleted from a list."""
-        changes = [bind(root().issue(host), host, 443) for host in ("changed.example.com", "unlisted.example.com")]
+        """A certificate that was changed by hand through the socket, and a line that was deleted from a list."""
+        changes = [fresh(host, 443) for host in ("changed.example.com", "unlisted.example.com")]
         await rig.target.apply(changes)
-        file = str(rig.server.certificates / "443" / "changed.example.com.pem")
-        await ask(rig.server, f"set ssl cert {file}", root().issue("changed.example.com").bundle().to_pem())
+        file = pem(rig, "changed.example.com")
+        await ask(rig.server, f"set ssl cert {file}", fresh("changed.example.com", 443).bundle.to_pem())
         await ask(rig.server, f"commit ssl cert {file}")
         crt_list = rig.server.certificates / "443.list"
         crt_list.write_text(
@@ -363,48 +335,45 @@ class TestRestarts:
         assert not any(change.is_done_by(each) for change in changes for each in current)
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
-        await rig.server.stop()
-        await rig.server.start()
-        await expect(rig, 443, {change.host: change.bundle.fingerprint_sha256 for change in changes})
+        await rig.restart_server()
+        await expect(rig, 443, {change.host: change for change in changes})
 
 
 class TestWhatIsNotOurs:
     async def test_an_administrators_certificate_in_our_list_and_folder_is_left_alone(self, rig: HAProxyRig) -> None:
-        by_hand = root().issue("hand.example.com")
+        by_hand = fresh("hand.example.com", 443)
         own = rig.server.certificates / "443" / "hand.example.com.pem"
         own.parent.mkdir()
-        own.write_bytes(by_hand.bundle().to_pem())
+        own.write_bytes(by_hand.bundle.to_pem())
         crt_list = rig.server.certificates / "443.list"
         crt_list.write_text(f"# by hand\n{own} [alpn http/1.1] hand.example.com\n")
-        await rig.server.stop()
-        await rig.server.start()
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
-        await rig.target.apply([Remove(host="a.example.com", port=443)])
-        assert own.read_bytes() == by_hand.bundle().to_pem()
+        await rig.restart_server()
+        await rig.target.apply([fresh(A, 443)])
+        await rig.target.apply([Remove(host=A, port=443)])
+        assert own.read_bytes() == by_hand.bundle.to_pem()
         assert crt_list.read_text().splitlines() == ["# by hand", f"{own} [alpn http/1.1] hand.example.com"]
-        await expect(rig, 443, {"hand.example.com": by_hand.fingerprint})
+        await expect(rig, 443, {by_hand.host: by_hand})
         assert await rig.target.current() == frozenset()
-        with pytest.raises(ApplyError, match="made by hand") as caught:
-            await rig.target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
-        assert caught.value.culprit == ("hand.example.com", 443)
-        await expect(rig, 443, {"hand.example.com": by_hand.fingerprint})
+        with pytest.raises(ApplyError, match="was not made by certcast") as caught:
+            await rig.target.apply([fresh(by_hand.host, 443)])
+        assert caught.value.culprit == by_hand.key
+        await expect(rig, 443, {by_hand.host: by_hand})
 
     async def test_an_entry_by_hand_for_the_same_host_is_named_when_it_answers_instead(self, rig: HAProxyRig) -> None:
-        by_hand = root().issue("a.example.com")
+        by_hand = fresh(A, 443)
         own = rig.server.folder / "own.pem"
-        own.write_bytes(by_hand.bundle().to_pem())
+        own.write_bytes(by_hand.bundle.to_pem())
         (rig.server.certificates / "443.list").write_text(f"{own} a.example.com\n")
-        await rig.server.stop()
-        await rig.server.start()
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        await rig.restart_server()
+        change = fresh(A, 443)
         (result,) = await install(rig.target, [change], rig.probe, pace=QUICK)
         assert result.outcome is Outcome.PROBE_MISMATCH
         assert str(own) in result.reason
-        await expect(rig, 443, {"a.example.com": by_hand.fingerprint})
+        await expect(rig, 443, {A: by_hand})
         assert await rig.target.current() == frozenset()
 
     async def test_the_installer_is_told_who_answered_instead(self, rig: HAProxyRig) -> None:
-        mine = bind(root().issue("a.example.com"), "a.example.com", 443)
+        mine = fresh(A, 443)
         await rig.target.apply([mine])
         explain = rig.target.explain_mismatch
         assert "a.example.com:443" in (await explain("b.example.com", 443, mine.bundle.fingerprint_sha256) or "")
@@ -415,28 +384,25 @@ class TestRefusals:
     async def test_what_haproxy_itself_refuses_is_named_in_its_words_and_all_is_as_it_was(
         self, rig: HAProxyRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        old, gone = root().issue("renewed.example.com"), root().issue("gone.example.com")
-        await rig.target.apply([bind(old, "renewed.example.com", 443), bind(gone, "gone.example.com", 443)])
+        old, gone, bad = (fresh(f"{what}.example.com", 443) for what in ("renewed", "gone", "bad"))
+        await rig.target.apply([old, gone])
         before, files = await rig.target.current(), tree(rig.server)
         # What OpenSSL does not serve never comes so far; what it does and HAProxy does not is not known to exist.
-        monkeypatch.setattr(haproxy_disk, "tagged_pem", lambda change: change.bundle.to_pem())
-        bad = unfit("bad.example.com", 443)
-        with pytest.raises(
-            ApplyError, match=r"change for bad\.example\.com:443: inconsistencies between .*key"
-        ) as caught:
-            await rig.target.apply(
-                [
-                    bind(root().issue("renewed.example.com"), "renewed.example.com", 443),
-                    bind(root().issue("new.example.com"), "new.example.com", 443),
-                    Remove(host="gone.example.com", port=443),
-                    bad,
-                ]
-            )
+        monkeypatch.setattr(disk, "tagged_pem", lambda change: change.bundle.to_pem())
+        changes: list[BindingChange] = [
+            fresh(old.host, 443),
+            fresh("new.example.com", 443),
+            Remove(host=gone.host, port=443),
+            unfit(bad.host, 443),
+        ]
+        refused = r"change for bad\.example\.com:443: inconsistencies between .*key"
+        with pytest.raises(ApplyError, match=refused) as caught:
+            await rig.target.apply(changes)
         assert caught.value.culprit == bad.key
         assert tree(rig.server) == files
         assert await rig.target.current() == before
-        names = {"renewed.example.com": old.fingerprint, "gone.example.com": gone.fingerprint}
-        await expect(rig, 443, {**names, "new.example.com": rig.fallback, "bad.example.com": rig.fallback})
+        unbound = {"new.example.com": rig.fallback, bad.host: rig.fallback}
+        await expect(rig, 443, {old.host: old, gone.host: gone, **unbound})
         held = await ask(rig.server, "show ssl cert")
         assert "new.example.com" not in held
         assert "transaction" not in held
@@ -444,8 +410,8 @@ class TestRefusals:
     async def test_a_removal_that_came_before_the_failure_is_taken_back(
         self, rig: HAProxyRig, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        gone, stays = root().issue("gone.example.com"), root().issue("stays.example.com")
-        await rig.target.apply([bind(gone, "gone.example.com", 443), bind(stays, "stays.example.com", 443)])
+        gone, stays = fresh("gone.example.com", 443), fresh("stays.example.com", 443)
+        await rig.target.apply([gone, stays])
         before, files = await rig.target.current(), tree(rig.server)
         unbind = runtime.unbind
 
@@ -457,10 +423,8 @@ class TestRefusals:
         with monkeypatch.context() as patched:
             patched.setattr(runtime, "unbind", refuse_one)
             with pytest.raises(ApplyError, match="in use"):
-                await rig.target.apply(
-                    [Remove(host=host, port=443) for host in ("gone.example.com", "stays.example.com")]
-                )
-        await expect(rig, 443, {"gone.example.com": gone.fingerprint, "stays.example.com": stays.fingerprint})
+                await rig.target.apply([Remove(host=each.host, port=443) for each in (gone, stays)])
+        await expect(rig, 443, {gone.host: gone, stays.host: stays})
         assert tree(rig.server) == files
         await rig.restart_agent()
         assert await rig.target.current() == before
@@ -468,26 +432,24 @@ class TestRefusals:
     async def test_a_port_without_a_list_is_named_with_the_line_to_add_and_tried_again_later(
         self, rig: HAProxyRig
     ) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 8443)
+        change = fresh(A, 8443)
         with pytest.raises(NoListError, match=re.escape(f"crt-list {rig.server.certificates}/8443.list")) as caught:
             await rig.target.apply([change])
         assert caught.value.culprit == change.key
-        other = bind(root().issue("a.example.com"), "a.example.com", 443)
+        other = fresh(A, 443)
         results = await install(rig.target, [change, other], rig.probe)
-        assert [(result.outcome, result.retriable) for result in results] == [
-            (Outcome.FAILED, True),
-            (Outcome.LIVE, False),
-        ]
+        assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
+        assert results[0].retriable
 
     @pytest.mark.parametrize("host", ["a.example.com\ndel ssl cert x", "../x.example.com", "a b.example.com", ""])
     async def test_a_host_that_is_no_host_reaches_neither_path_nor_socket(self, rig: HAProxyRig, host: str) -> None:
-        change = Install(host=host, port=443, bundle_id="", bundle=root().issue("a.example.com").bundle())
+        change = Install(host=host, port=443, bundle_id="", bundle=root().issue(A).bundle())
         assert rig.target.refusal(change) is not None
         with pytest.raises(ApplyError):
             await rig.target.apply([change])
 
     async def test_a_port_beyond_the_last_is_refused(self, rig: HAProxyRig) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 65535)
+        change = fresh(A, 65535)
         assert "CERTCAST_HAPROXY_PORT_OFFSET" in (rig.target.refusal(change) or "")
 
 
@@ -495,49 +457,29 @@ class TestChainsLargerThanTheBuffer:
     async def test_they_go_live_with_one_reload_whose_reason_is_logged(
         self, rig: HAProxyRig, caplog: pytest.LogCaptureFixture
     ) -> None:
-        small, large = root().issue("small.example.com"), long_chained("large.example.com")
-        gone = root().issue("gone.example.com")
-        await rig.target.apply([bind(gone, "gone.example.com", 443)])
+        small, large, gone = fresh("small.example.com", 443), long_chained("large.example.com"), fresh(A, 443)
+        await rig.target.apply([gone])
         pid = rig.server.process.pid
-        changes: list[BindingChange] = [
-            bind(small, "small.example.com", 443),
-            bind(large, "large.example.com", 443),
-            Remove(host="gone.example.com", port=443),
-        ]
-        await rig.target.apply(changes)
-        await expect(
-            rig,
-            443,
-            {
-                "small.example.com": small.fingerprint,
-                "large.example.com": large.fingerprint,
-                "gone.example.com": rig.fallback,
-            },
-        )
-        assert owned(await rig.target.current()) == {
-            ("small.example.com", 443): small.fingerprint,
-            ("large.example.com", 443): large.fingerprint,
-        }
-        reasons = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-        assert len(reasons) == 1
-        assert "large.example.com:443" in reasons[0]
-        assert "buffer" in reasons[0]
+        await rig.target.apply([small, large, Remove(host=gone.host, port=443)])
+        await expect(rig, 443, {small.host: small, large.host: large, gone.host: rig.fallback})
+        assert owned(await rig.target.current()) == owned_after(small, large)
+        (reason,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+        assert "large.example.com:443" in reason
+        assert "buffer" in reason
         assert rig.server.process.pid == pid
-        renewed = long_chained("large.example.com")
-        await rig.target.apply([bind(renewed, "large.example.com", 443)])
-        await expect(rig, 443, {"large.example.com": renewed.fingerprint})
+        await served(rig, long_chained("large.example.com"))
 
     async def test_without_a_reload_command_they_alone_are_refused_with_the_setting_to_change(
         self, rig: HAProxyRig
     ) -> None:
         target = await started(rig.server, reloading=False)
         before = tree(rig.server)
-        large = bind(long_chained("large.example.com"), "large.example.com", 443)
+        large = long_chained("large.example.com")
         with pytest.raises(ApplyError, match=r"tune\.bufsize 32768 .*CERTCAST_HAPROXY_RELOAD") as caught:
             await target.apply([large])
         assert caught.value.culprit == large.key
         assert tree(rig.server) == before
-        small = bind(root().issue("small.example.com"), "small.example.com", 443)
+        small = fresh("small.example.com", 443)
         results = await install(target, [large, small], rig.probe)
         assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
 
@@ -547,7 +489,7 @@ class TestChainsLargerThanTheBuffer:
         await target.start()
         before = tree(rig.server)
         with pytest.raises(ReloadError, match="`false` ended with exit code 1"):
-            await target.apply([bind(long_chained("large.example.com"), "large.example.com", 443)])
+            await target.apply([long_chained("large.example.com")])
         assert tree(rig.server) == before
         assert await target.current() == frozenset()
 
@@ -555,16 +497,14 @@ class TestChainsLargerThanTheBuffer:
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with serving("    tune.bufsize 65536\n") as rig:
-            large = long_chained("large.example.com")
-            await rig.target.apply([bind(large, "large.example.com", 443)])
-            await expect(rig, 443, {"large.example.com": large.fingerprint})
+            await served(rig, long_chained("large.example.com"))
             assert caplog.records == []
 
 
 class TestTheDisk:
     async def test_keys_are_readable_by_their_owner_alone(self, rig: HAProxyRig) -> None:
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await rig.target.apply([fresh(A, 443)])
+        await rig.target.apply([fresh(A, 443)])
         paths = list(rig.server.certificates.rglob("*"))
         modes = {stat.S_IMODE(path.stat().st_mode) for path in paths if path.is_file()}
         folders = {stat.S_IMODE(path.stat().st_mode) for path in (rig.server.certificates, *paths) if path.is_dir()}
@@ -573,7 +513,7 @@ class TestTheDisk:
 
     async def test_no_key_is_logged(self, rig: HAProxyRig, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
-        good = bind(root().issue("a.example.com"), "a.example.com", 443)
+        good = fresh(A, 443)
         weak = bind(self_signed("weak.example.com", key="rsa1024"), "weak.example.com", 443)
         results = await install(rig.target, [good, weak], rig.probe)
         told = caplog.text + "".join(result.reason for result in results) + repr(results)
@@ -586,8 +526,8 @@ class TestTheDisk:
     ) -> None:
         (rig.server.certificates / "443").write_text("a file where the folder belongs")
         with pytest.raises(ServerUnavailableError, match="443"):
-            await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
-        assert await seen(rig, 443, "a.example.com") == rig.fallback
+            await rig.target.apply([fresh(A, 443)])
+        assert await seen(rig, 443, A) == rig.fallback
 
     async def test_adding_says_and_hears_no_more_at_three_hundred_hosts_than_at_none(
         self, rig: HAProxyRig, monkeypatch: pytest.MonkeyPatch
@@ -619,15 +559,14 @@ class TestTheDisk:
 class TestStarting:
     async def test_a_folder_that_is_missing_is_named_with_the_commands_that_make_it(self, rig: HAProxyRig) -> None:
         missing = rig.server.folder / "missing"
-        target = HAProxyTarget(socket=rig.server.socket, folder=missing)
+        target = make_target("haproxy", rig.server.agent_environment | {"CERTCAST_HAPROXY_FOLDER": str(missing)})
         with pytest.raises(ConfigurationError, match=re.escape(f"install -d -m 700 {missing}")):
             await target.start()
 
     async def test_a_socket_that_only_shows_is_named_with_the_level_it_needs(self, rig: HAProxyRig) -> None:
         config = rig.server.folder / "haproxy.cfg"
         config.write_text(config.read_text().replace("level admin", "level operator"))
-        await rig.server.stop()
-        await rig.server.start()
+        await rig.restart_server()
         with pytest.raises(ConfigurationError, match="level admin"):
             await started(rig.server)
 

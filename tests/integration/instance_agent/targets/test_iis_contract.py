@@ -8,13 +8,13 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
-from instance_agent.targets.iis.ccs import IisCcsTarget
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.fakes.iis.central import PASSWORD, read_central
 from tests.fakes.iis.http_sys import free_ports
 from tests.fakes.iis.rig import Machine
-from tests.rigs.targets import bind, root
+from tests.rigs.targets import fresh
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,7 +95,7 @@ class TestIisCcsTarget(TlsContract, OpenConnectionsContract, RestartContract):
 
     async def test_the_same_host_on_two_ports_has_a_certificate_for_each(self, rig: Rig) -> None:
         """The store finds a certificate by its host alone, so a second port is refused."""
-        first, second = (bind(root().issue("shop.example.com"), "shop.example.com", port) for port in rig.ports)
+        first, second = (fresh("shop.example.com", port) for port in rig.ports)
         results = await install(rig.target, [first, second], rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.REFUSED]
         assert "PortNumber" in results[1].reason

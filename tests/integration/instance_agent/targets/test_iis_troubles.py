@@ -11,6 +11,7 @@ from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, Remove
 from instance_agent.windows.selftest import SelfTest
+from shared.bounded import Delays
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.iis.changes import install as install_change
 from tests.fakes.iis.changes import issue
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "127.0.0.2"  # as it were the role instance's own
 SHOP = "shop.example.com"
-QUICK = Pace(settle_s=0.3, confirm_s=0.1, first_pause_s=0.02)
+QUICK = Pace(settle_s=0.3, confirm_s=0.1, pauses=Delays((0.02, 0.04, 0.08)))
 
 
 @pytest.fixture

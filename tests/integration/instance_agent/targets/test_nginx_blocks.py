@@ -6,33 +6,29 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from instance_agent.installing.installer import install
-from instance_agent.targets.base import ApplyError, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import RestartContract, TlsContract
+from tests.contracts.targets import ReloadContract, RestartContract, TlsContract
 from tests.rigs.deployment import ROOT
 from tests.rigs.nginx import running_as_root, serving_nginx
-from tests.rigs.targets import bind, endpoint, expect, root, seen
-from tests.rigs.visitors import Busy, visiting
+from tests.rigs.targets import bind, endpoint, expect, fresh, owned, owned_after, root, seen, served
+from tests.rigs.visitors import visiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from tests.rigs.certificates import Issued
     from tests.rigs.nginx import NginxRig
-    from tests.rigs.targets import Rig
 
 
-class TestTheContract(TlsContract, RestartContract):
-    @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
-        async with serving_nginx(dynamic=False) as rig:
-            yield rig
+class TestTheContract(TlsContract, ReloadContract, RestartContract):
+    """With the module's rig."""
 
 
 @pytest.fixture
@@ -84,9 +80,9 @@ asyncio.run(main())
 """
 
 
-async def killed_before_its_test(rig: NginxRig, issued: Sequence[Issued], *, remove: str = "") -> None:
+async def killed_before_its_test(rig: NginxRig, installs: Sequence[Install], *, remove: str = "") -> None:
     """An agent that writes the files of a batch and is killed before nginx was asked about them."""
-    told = {"env": rig.env, "pems": [each.bundle().to_pem().decode() for each in issued], "remove": remove}
+    told = {"env": rig.env, "pems": [each.bundle.to_pem().decode() for each in installs], "remove": remove}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT
     )
@@ -105,36 +101,19 @@ async def killed_before_its_test(rig: NginxRig, issued: Sequence[Issued], *, rem
 class TestReloads:
     async def test_a_batch_is_one_reload_whatever_its_size(self, rig: NginxRig) -> None:
         before = reloads(rig)
-        await rig.target.apply([bind(root().issue(f"h{i}.example.com"), f"h{i}.example.com", 443) for i in range(50)])
+        await rig.target.apply([fresh(f"h{i}.example.com", 443) for i in range(50)])
         assert reloads(rig) == before + 1
-
-    async def test_a_reload_closes_idle_connections_and_cuts_no_answer_short(self, rig: NginxRig) -> None:
-        async with (
-            visiting(endpoint(rig, 443), "a.example", count=20) as idle,
-            visiting(endpoint(rig, 443), "a.example", count=4) as working,
-        ):
-            for visitor in idle:
-                await visitor.get()
-            busy = Busy(working)
-            await busy.answered(8)
-            await rig.target.apply([bind(root().issue("b.example.com"), "b.example.com", 443)])
-            await busy.stop()
-            for error in busy.errors:
-                assert not getattr(error, "partial", b""), "an answer was cut short"
-            for visitor in idle:
-                with pytest.raises((ConnectionError, EOFError)):
-                    await visitor.get()
 
     async def test_reloads_are_kept_apart(self) -> None:
         async with serving_nginx(dynamic=False, CERTCAST_RELOAD_MIN_INTERVAL_S="1") as rig:
             moments = []
             for host in ("a.example.com", "b.example.com", "c.example.com"):
-                await rig.target.apply([bind(root().issue(host), host, 443)])
+                await rig.target.apply([fresh(host, 443)])
                 moments.append(time.monotonic())
             assert moments[2] - moments[0] >= 1.5
 
     async def test_an_agent_started_again_reloads_nothing(self, rig: NginxRig) -> None:
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await rig.target.apply([fresh("a.example.com", 443)])
         before = reloads(rig)
         await rig.restart_agent()
         assert reloads(rig) == before
@@ -146,7 +125,7 @@ class TestTrouble:
         template.write_text("{% if host.startswith('bad') %}nonsense on;{% endif %}\nlocation / { return 204; }\n")
         async with serving_nginx(dynamic=False, CERTCAST_NGINX_TEMPLATE=str(template)) as rig:
             hosts = ("a.example.com", "bad.example.com", "c.example.com")
-            changes = [bind(root().issue(host), host, 443) for host in hosts]
+            changes = [fresh(host, 443) for host in hosts]
             before = reloads(rig)
             with pytest.raises(ApplyError, match=r'unknown directive "nonsense"') as caught:
                 await rig.target.apply(changes)
@@ -161,29 +140,28 @@ class TestTrouble:
     async def test_a_configuration_broken_by_others_is_reported_and_healed_by_the_same_batch(
         self, rig: NginxRig
     ) -> None:
-        old, new = root().issue("a.example.com"), root().issue("a.example.com")
-        await rig.target.apply([bind(old, "a.example.com", 443)])
+        old, change = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        await rig.target.apply([old])
         configuration = rig.server.folder / "nginx.conf"
         sound = configuration.read_text()
         configuration.write_text(sound + "nonsense;\n")
-        change = bind(new, "a.example.com", 443)
         with pytest.raises(ServerUnavailableError, match="nonsense"):
             await rig.target.apply([change])
-        assert {binding.fingerprint_sha256 for binding in await rig.target.current()} == {old.fingerprint}
-        assert await seen(rig, 443, "a.example.com") == old.fingerprint
+        assert owned(await rig.target.current()) == owned_after(old)
+        assert await seen(rig, 443, "a.example.com") == old.bundle.fingerprint_sha256
         configuration.write_text(sound)
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
 
     async def test_an_nginx_that_is_down_is_reported_and_comes_back_with_what_it_had(self, rig: NginxRig) -> None:
-        old = root().issue("a.example.com")
-        await rig.target.apply([bind(old, "a.example.com", 443)])
+        old = fresh("a.example.com", 443)
+        await rig.target.apply([old])
         await rig.server.process.kill()
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         (result,) = await install(rig.target, [change], rig.probe)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
         await rig.server.start()
-        await expect(rig, 443, {"a.example.com": old.fingerprint, "unknown.example": rig.fallback})
+        await expect(rig, 443, {"a.example.com": old, "unknown.example": rig.fallback})
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
 
@@ -205,9 +183,9 @@ class TestTrouble:
         template = tmp_path / "body.j2"
         template.write_text("{% if host.startswith('bad') %}nonsense on;{% endif %}\nlocation / { return 204; }\n")
         async with serving_nginx(dynamic=False, CERTCAST_NGINX_TEMPLATE=str(template)) as rig:
-            old, new = root().issue("a.example.com"), root().issue("a.example.com")
-            gone, bad = root().issue("gone.example.com"), root().issue("bad.example.com")
-            await rig.target.apply([bind(old, "a.example.com", 443), bind(gone, "gone.example.com", 443)])
+            old, new, gone = fresh("a.example.com", 443), fresh("a.example.com", 443), fresh("gone.example.com", 443)
+            bad = fresh("bad.example.com", 443)
+            await rig.target.apply([old, gone])
             before = contents(rig)
             await killed_before_its_test(rig, [new, bad], remove="gone.example.com")
             assert contents(rig) != before
@@ -215,25 +193,22 @@ class TestTrouble:
             await rig.restart_agent()
             assert contents(rig) == before
             assert await rig.target._nginx.test() is None
-            await expect(rig, 443, {"a.example.com": old.fingerprint, "gone.example.com": gone.fingerprint})
-            changes = [bind(new, "a.example.com", 443), bind(bad, "bad.example.com", 443)]
-            results = await install(rig.target, changes, rig.probe)
+            await expect(rig, 443, {"a.example.com": old, "gone.example.com": gone})
+            results = await install(rig.target, [new, bad], rig.probe)
             assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED]
 
     async def test_good_files_of_a_killed_agent_are_put_back_too_and_installed_again(self, rig: NginxRig) -> None:
-        old, new = root().issue("a.example.com"), root().issue("a.example.com")
-        await rig.target.apply([bind(old, "a.example.com", 443)])
+        old, new = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        await rig.target.apply([old])
         await killed_before_its_test(rig, [new])
         await rig.restart_agent()
-        assert {binding.fingerprint_sha256 for binding in await rig.target.current()} == {old.fingerprint}
-        (result,) = await install(rig.target, [bind(new, "a.example.com", 443)], rig.probe)
+        assert owned(await rig.target.current()) == owned_after(old)
+        (result,) = await install(rig.target, [new], rig.probe)
         assert result.outcome is Outcome.LIVE
 
-    async def test_long_names_are_served_where_nobody_else_set_the_room_for_them(self, rig: NginxRig) -> None:
+    async def test_long_names_are_served_where_no_one_else_set_the_room_for_them(self, rig: NginxRig) -> None:
         host = f"{'x' * 63}.{'y' * 63}.example.com"
-        issued = root().issue(host, subject="long")
-        await rig.target.apply([bind(issued, host, 443)])
-        await expect(rig, 443, {host: issued.fingerprint})
+        await served(rig, bind(root().issue(host, subject="long"), host, 443))
 
 
 class TestFiles:
@@ -242,25 +217,23 @@ class TestFiles:
     )
     async def test_nothing_is_readable_by_the_workers(self) -> None:
         async with serving_nginx(dynamic=False, worker_user="www-data") as rig:
-            issued = root().issue("shop.example.com")
-            await rig.target.apply([bind(issued, "shop.example.com", 443)])
-            await expect(rig, 443, {"shop.example.com": issued.fingerprint})
+            await served(rig, fresh("shop.example.com", 443))
             below = list(rig.server.certificates.rglob("*"))
             assert {path.stat().st_mode & 0o777 for path in below if path.is_file()} == {0o600}
             assert {path.stat().st_mode & 0o777 for path in below if path.is_dir()} == {0o700}
 
     async def test_a_block_made_by_hand_is_left_alone(self, rig: NginxRig) -> None:
-        await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+        await rig.target.apply([fresh("a.example.com", 443)])
         text = "# by hand\n"
         block(rig, "hand.example.com").write_text(text)
         with pytest.raises(ApplyError, match="was not made by certcast") as caught:
-            await rig.target.apply([bind(root().issue("hand.example.com"), "hand.example.com", 443)])
+            await rig.target.apply([fresh("hand.example.com", 443)])
         assert caught.value.culprit == ("hand.example.com", 443)
         await rig.restart_agent()
         assert block(rig, "hand.example.com").read_text() == text
 
     async def test_a_block_deleted_by_hand_is_no_longer_installed_and_comes_back(self, rig: NginxRig) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
+        change = fresh("a.example.com", 443)
         await rig.target.apply([change])
         block(rig, "a.example.com").unlink()
         assert await rig.target.current() == frozenset()
@@ -272,20 +245,17 @@ class TestFiles:
         self, rig: NginxRig, tmp_path: Path
     ) -> None:
         hosts = ("a.example.com", "b.example.com")
-        issued = {host: root().issue(host) for host in hosts}
-        await rig.target.apply([bind(each, host, 443) for host, each in issued.items()])
+        changes = {host: fresh(host, 443) for host in hosts}
+        await rig.target.apply(list(changes.values()))
         (tmp_path / "body.j2").write_text('location / { return 200 "{{ host }} of {{ site }}"; }\n')
         await rig.restart_agent(CERTCAST_NGINX_TEMPLATE=str(tmp_path / "body.j2"))
         for host in hosts:
-            await expect(rig, 443, {host: issued[host].fingerprint})
+            await expect(rig, 443, {host: changes[host]})
             async with visiting(endpoint(rig, 443), host) as (visitor,):
                 assert (await visitor.get()).body.decode() == f"{host} of "
 
     async def test_a_site_that_is_no_plain_word_never_reaches_a_template(self, rig: NginxRig) -> None:
-        change = bind(root().issue("a.example.com"), "a.example.com", 443)
-        hostile = type(change)(
-            host=change.host, port=443, bundle_id=change.bundle_id, bundle=change.bundle, site='x"; } nonsense {'
-        )
+        hostile = replace(fresh("a.example.com", 443), site='x"; } nonsense {')
         (result,) = await install(rig.target, [hostile], rig.probe)
         assert result.outcome is Outcome.REFUSED
         assert "SiteName" in result.reason

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.targets.base import Remove, ServerUnavailableError
-from instance_agent.targets.parts.pem_folder import TAG
+from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.nginx import beside_nginx, running_as_root, serving_nginx
-from tests.rigs.targets import bind, endpoint, expect, root, seen
+from tests.rigs.targets import bind, endpoint, expect, fresh, root, seen, served
 from tests.rigs.visitors import fingerprint_for_raw_name, trusting_nobody, visiting
 
 if TYPE_CHECKING:
@@ -27,14 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.rigs.nginx import NginxRig
-    from tests.rigs.targets import Rig
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
-    @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
-        async with serving_nginx(dynamic=True) as rig:
-            yield rig
+    """With the module's rig."""
 
 
 @pytest.fixture
@@ -129,9 +125,7 @@ class TestFiles:
     )
     async def test_the_workers_may_read_certificates_and_nothing_else_is_opened_to_them(self) -> None:
         async with serving_nginx(dynamic=True, worker_user="www-data") as rig:
-            issued = root().issue("shop.example.com")
-            await rig.target.apply([bind(issued, "shop.example.com", 443)])
-            assert await seen(rig, 443, "shop.example.com") == issued.fingerprint
+            await served(rig, fresh("shop.example.com", 443))
             pem, folder = rig.pem("shop.example.com"), rig.server.certificates
             assert (pem.stat().st_mode & 0o777, pem.owner(), pem.group()) == (0o640, "root", "www-data")
             for each in (folder, pem.parent, pem.parent.parent):
@@ -141,14 +135,14 @@ class TestFiles:
             assert (folder / ".staging").stat().st_mode & 0o777 == 0o700
 
     async def test_files_are_the_owners_alone_where_the_workers_are_the_same_user(self, rig: NginxRig) -> None:
-        await rig.target.apply([bind(root().issue("shop.example.com"), "shop.example.com", 443)])
+        await rig.target.apply([fresh("shop.example.com", 443)])
         modes = {path.stat().st_mode & 0o777 for path in rig.server.certificates.rglob("*") if path.is_file()}
         assert modes == {0o600}
 
     async def test_what_was_made_by_hand_is_served_reported_and_left_alone(self, rig: NginxRig) -> None:
         leaf = hand_made(rig.pem("hand.example.com"))
         before = rig.pem("hand.example.com").read_bytes()
-        changes = [bind(root().issue(host), host, 443) for host in ("a.example.com", "hand.example.com")]
+        changes = [fresh(host, 443) for host in ("a.example.com", "hand.example.com")]
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED]
         assert "was not made by certcast" in results[1].reason
@@ -157,7 +151,7 @@ class TestFiles:
         assert await seen(rig, 443, "hand.example.com") == hashlib.sha256(leaf).hexdigest()
         assert {binding.host for binding in await rig.target.current()} == {"a.example.com"}
 
-    async def test_a_tag_that_was_copied_to_another_host_makes_it_nobodys(self, rig: NginxRig) -> None:
+    async def test_a_tag_that_was_copied_to_another_host_makes_it_not_ours(self, rig: NginxRig) -> None:
         await rig.target.apply([bind(root().issue("*.example.com"), "a.example.com", 443)])
         rig.pem("b.example.com").write_bytes(rig.pem("a.example.com").read_bytes())
         assert {binding.host for binding in await rig.target.current()} == {"a.example.com"}
@@ -170,52 +164,41 @@ class TestFiles:
         edited = rig.server.folder / "edited"
         edited.write_text(f"{TAG}{{}}\nnonsense", encoding="utf-8")
         edited.replace(rig.pem("a.example.com"))
-        await rig.target.apply([bind(root().issue("b.example.com"), "b.example.com", 443)])
+        await rig.target.apply([fresh("b.example.com", 443)])
         assert await seen(rig, 443, "a.example.com") in {issued.fingerprint, rig.fallback}
         assert {binding.host for binding in await rig.target.current()} == {"b.example.com"}
 
 
 class TestRestarts:
     async def test_an_nginx_that_is_down_is_reported_and_healed_by_the_same_batch(self, rig: NginxRig) -> None:
-        old, new = root().issue("shop.example.com"), root().issue("shop.example.com")
-        await rig.target.apply([bind(old, "shop.example.com", 443)])
+        old, change = fresh("shop.example.com", 443), fresh("shop.example.com", 443)
+        await rig.target.apply([old])
         before = await rig.target.current()
         await rig.server.stop()
-        change = bind(new, "shop.example.com", 443)
         (result,) = await install(rig.target, [change], rig.probe)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
         assert "is it running" in result.reason
         assert await rig.target.current() == before
         await rig.server.start()
-        await expect(rig, 443, {"shop.example.com": old.fingerprint})
+        await expect(rig, 443, {"shop.example.com": old})
         (result,) = await install(rig.target, [change], rig.probe)
         assert result.outcome is Outcome.LIVE
 
     async def test_an_nginx_restarted_behind_our_back_serves_the_same(self, rig: NginxRig) -> None:
-        issued = {host: root().issue(host) for host in ("shop.example.com", "*.example.net")}
-        await rig.target.apply([bind(each, host, 443) for host, each in issued.items()])
+        exact, wide = fresh("shop.example.com", 443), fresh("*.example.net", 443)
+        await rig.target.apply([exact, wide])
         before = await rig.target.current()
         await rig.server.stop()
         await rig.server.start()
-        await expect(
-            rig,
-            443,
-            {
-                "shop.example.com": issued["shop.example.com"].fingerprint,
-                "x.example.net": issued["*.example.net"].fingerprint,
-                "unknown.example": rig.fallback,
-            },
-        )
+        await expect(rig, 443, {exact.host: exact, "x.example.net": wide, "unknown.example": rig.fallback})
         assert await rig.target.current() == before
-        renewed = root().issue("shop.example.com")
-        await rig.target.apply([bind(renewed, "shop.example.com", 443)])
-        assert await seen(rig, 443, "shop.example.com") == renewed.fingerprint
+        await served(rig, fresh("shop.example.com", 443))
 
     async def test_the_socket_of_a_killed_nginx_does_not_keep_the_next_one_from_starting(self, rig: NginxRig) -> None:
         await rig.server.process.kill()
         assert rig.server.socket.exists()
         with pytest.raises(ServerUnavailableError):
-            await rig.target.apply([bind(root().issue("a.example.com"), "a.example.com", 443)])
+            await rig.target.apply([fresh("a.example.com", 443)])
         assert not rig.server.socket.exists()
         await rig.server.start()
         assert await seen(rig, 443, "a.example.com") == rig.fallback
@@ -234,17 +217,15 @@ class TestRestarts:
                 await served_fingerprint(endpoint(rig, 443), None, timeout_s=5)
             await rig.server.start()
             await expect(rig, 443, {"unknown.example": rig.fallback})
-            issued = root().issue("shop.example.com")
-            await rig.target.apply([bind(issued, "shop.example.com", 443)])
-            assert await seen(rig, 443, "shop.example.com") == issued.fingerprint
+            await served(rig, fresh("shop.example.com", 443))
 
     async def test_a_folder_changes_from_one_mode_to_the_other_and_back(self, rig: NginxRig) -> None:
-        issued = root().issue("shop.example.com")
-        await rig.target.apply([bind(issued, "shop.example.com", 443)])
+        change = fresh("shop.example.com", 443)
+        await rig.target.apply([change])
         before = await rig.target.current()
         for mode in ("blocks", "dynamic"):
             await rig.restart_agent(CERTCAST_NGINX_MODE=mode)
             assert rig.target.mode == mode
             assert await rig.target.current() == before
-            await expect(rig, 443, {"shop.example.com": issued.fingerprint, "unknown.example": rig.fallback})
+            await expect(rig, 443, {"shop.example.com": change, "unknown.example": rig.fallback})
         assert not list(rig.server.certificates.glob("blocks/*/*.conf"))

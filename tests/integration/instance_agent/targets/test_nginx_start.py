@@ -13,7 +13,7 @@ from instance_agent.installing.installer import install
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.nginx import beside_nginx, serving_nginx
-from tests.rigs.targets import bind, endpoint, eventually, expect, root, seen
+from tests.rigs.targets import endpoint, expect, fresh, root, seen, served
 from tests.rigs.visitors import visiting
 
 
@@ -74,7 +74,7 @@ async def test_a_port_taken_by_another_program_ends_the_start_and_nginx_goes_on(
 
 async def test_a_port_nginx_does_not_listen_on_is_refused_with_the_setting() -> None:
     async with serving_nginx(dynamic=True) as rig:
-        (result,) = await install(rig.target, [bind(root().issue("a.example.com"), "a.example.com", 444)], rig.probe)
+        (result,) = await install(rig.target, [fresh("a.example.com", 444)], rig.probe)
         assert result.outcome is Outcome.REFUSED
         assert "CERTCAST_NGINX_PORTS" in result.reason
 
@@ -91,7 +91,7 @@ async def test_a_fallback_named_in_the_settings_is_the_one_served(dynamic: bool,
 
 async def test_the_installer_is_told_who_answered_instead() -> None:
     async with serving_nginx(dynamic=True) as rig:
-        mine = bind(root().issue("a.example.com"), "a.example.com", 443)
+        mine = fresh("a.example.com", 443)
         await rig.target.apply([mine])
         explain = rig.target.explain_mismatch
         assert "a.example.com:443" in (await explain("b.example.com", 443, mine.bundle.fingerprint_sha256) or "")
@@ -118,9 +118,7 @@ class TestTemplates:
             upstream,
             serving_nginx(dynamic=dynamic, CERTCAST_NGINX_TEMPLATE=str(tmp_path / "body.j2")) as rig,
         ):
-            issued = root().issue("shop.example.com")
-            await rig.target.apply([bind(issued, "shop.example.com", 443)])
-            await expect(rig, 443, {"shop.example.com": issued.fingerprint})
+            await served(rig, fresh("shop.example.com", 443))
             async with visiting(endpoint(rig, 443), "shop.example.com") as (visitor,):
                 assert (await visitor.get()).body == b"shop.example.com"
 
@@ -137,13 +135,13 @@ class TestTemplates:
         self, body: str, complaint: str, tmp_path: Path
     ) -> None:
         async with serving_nginx(dynamic=True) as rig:
-            issued = root().issue("shop.example.com")
-            await rig.target.apply([bind(issued, "shop.example.com", 443)])
+            change = fresh("shop.example.com", 443)
+            await rig.target.apply([change])
             include = (rig.server.certificates / "certcast.conf").read_text()
             (tmp_path / "body.j2").write_text(body)
             with pytest.raises(ConfigurationError, match=complaint):
                 await rig.restart_agent(CERTCAST_NGINX_TEMPLATE=str(tmp_path / "body.j2"))
             assert (rig.server.certificates / "certcast.conf").read_text() == include
-            assert await eventually(rig, 443, {"shop.example.com": issued.fingerprint})
+            await expect(rig, 443, {"shop.example.com": change})
             await rig.restart_agent(CERTCAST_NGINX_TEMPLATE="")
-            assert await seen(rig, 443, "shop.example.com") == issued.fingerprint
+            assert await seen(rig, 443, "shop.example.com") == change.bundle.fingerprint_sha256

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.installing.applying import apply_all
-from instance_agent.installing.batch import after_failure, plan
+from instance_agent.installing.batch import after_failure, triage
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove, ServerUnavailableError
 from tests.fakes.target import FakeTarget, binding
 
@@ -40,7 +40,7 @@ class TestPlanning:
         self, there: list[BindingChange], changes: list[BindingChange], refused: set[str]
     ) -> None:
         table = {each.key: each.bound for each in there if isinstance(each, Install)}
-        planned = plan(changes, table, lambda change: "never" if change.host in refused else None)
+        planned = triage(changes, table, lambda change: "never" if change.host in refused else None)
         everything = [change for change, _ in planned.refused]
         assert Counter([*everything, *planned.unchanged, *planned.absent, *planned.pending]) == Counter(changes)
         assert {change.host for change in everything} == {
@@ -53,7 +53,7 @@ class TestPlanning:
 
     def test_two_changes_for_one_host_and_port_are_a_mistake_of_the_caller(self) -> None:
         with pytest.raises(ValueError, match="same host and port"):
-            plan([binding("a.example.com"), Remove(host="a.example.com", port=443)], {}, lambda _: None)
+            triage([binding("a.example.com"), Remove(host="a.example.com", port=443)], {}, lambda _: None)
 
     @pytest.mark.parametrize(
         ("change", "done"),

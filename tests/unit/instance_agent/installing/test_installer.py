@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.installing.installer import Result, install
+from instance_agent.installing.installer import install
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove
+from shared.bounded import Delays
 from shared.errors import UnavailableError
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
@@ -18,10 +19,11 @@ from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from instance_agent.installing.result import Result
     from instance_agent.targets.base import BindingChange
     from shared.bundle import CertificateBundle
 
-QUICK = Pace(settle_s=0.2, confirm_s=0.02, first_pause_s=0.01, longest_pause_s=0.05)
+QUICK = Pace(settle_s=0.2, confirm_s=0.02, pauses=Delays((0.01, 0.02, 0.05)))
 OTHER = "07" * 32
 
 
@@ -291,14 +293,14 @@ class TestMismatch:
         target.retire_error = OSError("the store is locked")
         (result,) = await install_on(target, binding("a.example.com"))
         assert "taken away again" in result.reason
-        assert "cleaning up after 1 bindings that are no more failed" in caplog.text
+        assert "cleaning up after 1 bindings that are gone failed" in caplog.text
 
     async def test_the_new_certificate_stays_where_the_old_cannot_be_had(self) -> None:
         target = target_with(binding("a.example.com"))
         target.server.shadowed = {"a.example.com": OTHER}
         (result,) = await install_on(target, binding("a.example.com", "new"))
         assert result.outcome is Outcome.PROBE_MISMATCH
-        assert "could not be had" in result.reason
+        assert "could not be fetched" in result.reason
         assert target.server.bound["a.example.com", 443].bundle_id == "id of new"
         assert target.retired == []
 
@@ -307,7 +309,7 @@ class TestMismatch:
         target.server.shadowed = {"a.example.com": OTHER}
         impostor = replace(binding("a.example.com"), bundle=bundle("new"))
         (result,) = await install_on(target, binding("a.example.com", "new"), earlier=[impostor])
-        assert "could not be had" in result.reason
+        assert "could not be fetched" in result.reason
 
     async def test_a_store_that_cannot_be_asked_for_the_old_bundle_is_reported_as_a_mismatch_all_the_same(self) -> None:
         target = target_with(binding("a.example.com"))
@@ -319,7 +321,7 @@ class TestMismatch:
         changes = [binding("a.example.com", "new")]
         (result,) = await install(target, changes, target.server.probe, recall=recall, pace=QUICK)
         assert result.outcome is Outcome.PROBE_MISMATCH
-        assert "could not be had" in result.reason
+        assert "could not be fetched" in result.reason
 
     async def test_an_undo_that_the_server_does_not_take_is_told(self) -> None:
         old = binding("a.example.com")
@@ -327,12 +329,12 @@ class TestMismatch:
         target.server.shadowed = {"a.example.com": OTHER}
 
         async def recall(_: InstalledBinding) -> CertificateBundle | None:
-            target.apply_error = ApplyError("no more changes today")
+            target.apply_error = ApplyError("the disk is full")
             return old.bundle
 
         changes = [binding("a.example.com", "new")]
         (result,) = await install(target, changes, target.server.probe, recall=recall, pace=QUICK)
-        assert "undoing it failed: no more changes today" in result.reason
+        assert "undoing it failed: the disk is full" in result.reason
         assert target.retired == []
 
 

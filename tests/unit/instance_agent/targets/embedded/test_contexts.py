@@ -1,4 +1,4 @@
-"""TLS contexts made from bundles: what they offer, how the key reaches OpenSSL, how many are kept."""
+"""TLS contexts made from bundles: what they offer, how the key reaches OpenSSL, which bundles share one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from instance_agent.targets.embedded.contexts import (
-    ContextStore,
-    server_context,
-)
+from instance_agent.targets.base import ApplyError, Install
+from instance_agent.targets.embedded.contexts import contexts_for, server_context
 from instance_agent.targets.parts.fallback import self_made_fallback
 from instance_agent.targets.parts.key_loading import load_through_encrypted_file, load_through_memory_file
 from shared.bundle import CertificateBundle
@@ -132,7 +130,7 @@ def test_a_key_that_does_not_fit_or_is_too_weak_is_refused_when_the_context_is_b
         server_context(self_signed("shop.example.com", key="rsa1024").bundle())
 
 
-def test_the_self_made_fallback_is_valid_now_and_names_nobody() -> None:
+def test_the_self_made_fallback_is_valid_now_and_names_no_host() -> None:
     now = datetime.now(UTC)
     fallback = self_made_fallback(now)
     assert fallback.not_before < now < fallback.not_after
@@ -140,19 +138,25 @@ def test_the_self_made_fallback_is_valid_now_and_names_nobody() -> None:
     assert self_made_fallback(now).fingerprint_sha256 != fallback.fingerprint_sha256
 
 
-def test_the_context_not_used_for_the_longest_goes_first_and_is_built_again_when_asked_for() -> None:
-    a, b, c = (self_signed(f"{name}.example.com").bundle() for name in "abc")
-    store = ContextStore(2)
-    first = store.get(a)
-    store.get(b)
-    assert store.get(a) is first
-    store.get(c)
-    assert (a in store, b in store, c in store) == (True, False, True)
-    assert store.get(b) is not None
-    assert len(store) == 2
-    store.discard(b)
-    store.discard(b)
-    assert len(store) == 1
+def test_hosts_that_share_a_bundle_share_its_context() -> None:
+    bundle, other = (self_signed("shop.example.com").bundle() for _ in range(2))
+    installs = [
+        Install(host=host, port=443, bundle_id="", bundle=each)
+        for host, each in (("a.example", bundle), ("b.example", bundle), ("c.example", other))
+    ]
+    a, b, c = contexts_for(installs).values()
+    assert a is b
+    assert c is not a
+
+
+def test_the_same_certificate_with_a_strangers_key_is_refused_beside_the_right_one() -> None:
+    issued, other = self_signed("shop.example.com"), self_signed("shop.example.com")
+    strange = CertificateBundle(leaf=issued.certificate, chain=(), key=other.key)
+    good = Install(host="a.example", port=443, bundle_id="", bundle=issued.bundle())
+    bad = Install(host="b.example", port=443, bundle_id="", bundle=strange)
+    with pytest.raises(ApplyError, match=r"b\.example:443 cannot be served: key values mismatch") as caught:
+        contexts_for([good, bad])
+    assert caught.value.culprit == bad.key
 
 
 def open_descriptors() -> set[str]:

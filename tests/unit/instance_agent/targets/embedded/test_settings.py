@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from instance_agent.selection import make_target
-from instance_agent.targets.embedded.settings import EmbeddedSettings, can_share_ports
+from instance_agent.targets.embedded.settings import EmbeddedSettings
+from instance_agent.targets.parts.endpoints import Endpoints
 from shared.errors import ConfigurationError
+from tests.rigs.certificates import self_signed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PREFIX = "CERTCAST_EMBEDDED_"
 
@@ -17,61 +22,36 @@ def read(**settings: str) -> EmbeddedSettings:
     return EmbeddedSettings.from_env({f"{PREFIX}{name}": value for name, value in settings.items()})
 
 
-def test_without_any_it_is_one_process_with_a_page_on_loopback() -> None:
+def test_without_any_it_is_a_listener_on_loopback() -> None:
     assert read() == EmbeddedSettings()
-    assert (read().workers, read().upstream, read().address) == (1, None, "127.0.0.1")
+    assert (read().endpoints.at(443), read().fallback) == (("127.0.0.1", 443), None)
 
 
-@pytest.mark.parametrize("value", ["0", "65", "-1", "two", "1.5"])
-def test_a_number_of_workers_out_of_bounds_is_named(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_WORKERS"):
-        read(WORKERS=value)
-
-
-def test_several_workers_are_linuxs() -> None:
-    assert can_share_ports() == (sys.platform == "linux")
-
-
-def test_elsewhere_several_workers_are_refused_with_the_value_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert read(WORKERS="1").workers == 1
-    with pytest.raises(ConfigurationError, match=r"only Linux .*set it to 1"):
-        read(WORKERS="2")
+def test_each_is_taken(tmp_path: Path) -> None:
+    fallback = self_signed("platform.example").bundle()
+    (tmp_path / "fallback.pem").write_bytes(fallback.to_pem())
+    assert read(
+        ADDRESS="::", PORT_OFFSET="8000", CONNECTIONS="20", FALLBACK=str(tmp_path / "fallback.pem")
+    ) == EmbeddedSettings(
+        endpoints=Endpoints(server="EMBEDDED", address="::", port_offset=8000), max_connections=20, fallback=fallback
+    )
 
 
 @pytest.mark.parametrize(
-    ("text", "taken"),
-    [
-        ("", None),
-        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
-        ("http://app/", "http://app"),
-        ("https://app.internal:8443", "https://app.internal:8443"),
-        ("http://[::1]:8080", "http://[::1]:8080"),
-    ],
+    ("name", "value"),
+    [("CONNECTIONS", "0"), ("CONNECTIONS", "many"), ("PORT_OFFSET", "-1"), ("PORT_OFFSET", "65001")],
 )
-def test_an_upstream_is_a_scheme_a_host_and_a_port(text: str, taken: str | None) -> None:
-    assert read(UPSTREAM=text).upstream == taken
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("127.0.0.1:8080", "ftp://app", "http://", "http://app/path", "http://app?x=y", "http://app?", "http://app#x"),
-        *("http://user:hidden@app", "http://app:0", "http://app:99999", "http://app:x", "http://a b", "unix:/run/app"),
-    ],
-)
-def test_an_upstream_of_another_form_is_refused_and_not_repeated(text: str) -> None:
-    with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_UPSTREAM must be http://HOST:PORT") as caught:
-        read(UPSTREAM=text)
-    assert "hidden" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"), [("CONNECTIONS", "0"), ("IDLE_S", "0"), ("CONTEXTS", "0"), ("PORT_OFFSET", "-1")]
-)
-def test_other_numbers_have_bounds_too(name: str, value: str) -> None:
+def test_a_number_out_of_bounds_is_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"CERTCAST_EMBEDDED_{name}"):
         read(**{name: value})
+
+
+def test_a_fallback_that_is_not_there_or_no_bundle_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"CERTCAST_EMBEDDED_FALLBACK: .*gone\.pem cannot be read"):
+        read(FALLBACK=str(tmp_path / "gone.pem"))
+    (tmp_path / "text.pem").write_text("text")
+    with pytest.raises(ConfigurationError, match=r"CERTCAST_EMBEDDED_FALLBACK: .*text\.pem must hold a PEM"):
+        read(FALLBACK=str(tmp_path / "text.pem"))
 
 
 def test_the_target_is_made_of_them() -> None:

@@ -80,7 +80,7 @@ def test_in_a_long_list_lines_are_struck_in_their_place_and_come_back_when_undon
     assert crt_list.files == {"/etc/own.pem", *lines}
 
 
-def test_struck_lines_and_no_comments_are_gone_when_it_is_written_anew(path: Path) -> None:
+def test_struck_lines_and_no_comments_are_gone_when_the_whole_list_is_written(path: Path) -> None:
     lines = long_list(path)
     crt_list = opened(path)
     first, second, third = list(lines)[:3]
@@ -125,7 +125,7 @@ def test_nothing_is_struck_in_a_list_that_somebody_else_is_writing(path: Path) -
     crt_list = opened(path)
     content = "# new\n" + path.read_text()
     path.write_text(content)
-    with pytest.raises(ServerUnavailableError, match="somebody else"):
+    with pytest.raises(ServerUnavailableError, match="another program"):
         crt_list.strike({next(iter(lines))})
     assert path.read_text() == content
 

@@ -141,8 +141,7 @@ class TestReplace:
         await target.apply([new])
         assert machine.served("*:443") == new.bundle.thumbprint_sha1
 
-    async def test_uses_the_certificate_that_was_installed_earlier(self) -> None:
-        machine = Machine()
+    async def test_uses_the_certificate_that_was_installed_earlier(self, machine: Machine) -> None:
         target = machine.target(catch_all=f"replace:{SHOP}")
         fallback = install(SHOP)
         await target.apply([fallback])
@@ -165,8 +164,7 @@ class TestReplace:
         assert machine.served("*:443") == OLD
         assert "shares its certificate" in caplog.text
 
-    async def test_none_is_made_where_there_was_none(self) -> None:
-        machine = Machine()
+    async def test_none_is_made_where_there_was_none(self, machine: Machine) -> None:
         await machine.target(catch_all=f"replace:{SHOP}").apply([install(SHOP)])
         assert machine.bindings() == {f"*:443:{SHOP}": 1}
 

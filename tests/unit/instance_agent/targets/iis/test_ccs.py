@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import threading
@@ -14,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.iis.ccs import IisCcsTarget
-from instance_agent.targets.iis.ccs_files import file_name
-from instance_agent.targets.iis.ccs_lock import locked
+from instance_agent.targets.iis.ccs.lock import locked
+from instance_agent.targets.iis.ccs.notes import file_name
+from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.shadow import SslRecord
 from shared.bundle import CertificateBundle
@@ -46,6 +47,14 @@ def ccs(folder: Path, machine: Machine | None = None, *, site: str | None = None
         probe_address="10.0.0.4",
         pause=machine.pauses.append,
     )
+
+
+@pytest.fixture
+async def target(tmp_path: Path) -> IisCcsTarget:
+    """A started one that writes files only."""
+    made = ccs(tmp_path)
+    await made.start()
+    return made
 
 
 def files(folder: Path) -> set[str]:
@@ -101,9 +110,9 @@ class TestNames:
 
 
 class TestFiles:
-    async def test_a_host_is_a_pfx_under_the_common_password_with_its_chain(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_host_is_a_pfx_under_the_common_password_with_its_chain(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         issued = authority().intermediate("first").intermediate("second").issue("*.example.com")
         await target.apply([install("*.example.com", issued)])
         assert files(tmp_path) == {"_.example.com.pfx"}
@@ -111,16 +120,14 @@ class TestFiles:
         assert found.leaf == issued.certificate
         assert found.chain == issued.chain
 
-    async def test_no_file_can_be_read_by_others(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_no_file_can_be_read_by_others(self, target: IisCcsTarget, tmp_path: Path) -> None:
         await target.apply([install(SHOP)])
         for name in everything(tmp_path):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600, name
 
-    async def test_a_renewal_replaces_the_file_and_a_removal_deletes_it(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_renewal_replaces_the_file_and_a_removal_deletes_it(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         old, new = install(SHOP), install(SHOP)
         await target.apply([old])
         await target.apply([new])
@@ -132,10 +139,8 @@ class TestFiles:
         assert await target.current() == frozenset()
 
     async def test_some_hosts_are_read_as_they_are_now_without_listing_the_share(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, target: IisCcsTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        target = ccs(tmp_path)
-        await target.start()
         await target.apply([install(host) for host in (SHOP, BLOG, "gone.example.com", "edited.example.com")])
         keys = [(host, 443) for host in (SHOP, "gone.example.com", "edited.example.com")]
         assert {it.key for it in await target.current(keys)} == set(keys)
@@ -144,18 +149,16 @@ class TestFiles:
         monkeypatch.setattr(os, "scandir", None)
         assert {it.host for it in await target.current(keys)} == {SHOP}
 
-    async def test_the_same_change_again_writes_nothing(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_the_same_change_again_writes_nothing(self, target: IisCcsTarget, tmp_path: Path) -> None:
         change = install(SHOP)
         await target.apply([change])
         before = everything(tmp_path)
         await target.apply([change])
         assert everything(tmp_path) == before
 
-    async def test_another_port_is_refused_and_its_removal_touches_nothing(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_another_port_is_refused_and_its_removal_touches_nothing(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         await target.apply([install(SHOP)])
         assert "443 only" in (target.refusal(install(SHOP, port=8443)) or "")
         with pytest.raises(ApplyError) as caught:
@@ -176,18 +179,18 @@ class TestFiles:
 
 
 class TestOtherPeoplesFiles:
-    async def test_a_file_that_somebody_else_put_there_is_not_overwritten(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_file_that_somebody_else_put_there_is_not_overwritten(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         (tmp_path / f"{SHOP}.pfx").write_bytes(b"the only copy of a key")
         with pytest.raises(ApplyError, match="move it away") as caught:
             await target.apply([install(BLOG), install(SHOP)])
         assert caught.value.culprit == (SHOP, 443)
         assert everything(tmp_path) == {f"{SHOP}.pfx": b"the only copy of a key"}
 
-    async def test_a_file_of_ours_that_somebody_changed_is_ours_no_more(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_file_of_ours_that_somebody_changed_is_ours_no_more(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         await target.apply([install(SHOP)])
         (tmp_path / f"{SHOP}.pfx").write_bytes(b"by hand")
         assert await target.current() == frozenset()
@@ -233,10 +236,8 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 class TestCrashes:
     @pytest.mark.parametrize("step", range(1, 7))
     async def test_in_the_middle_of_a_batch_leaves_whole_files_that_the_next_run_goes_on_from(
-        self, tmp_path: Path, step: int
+        self, target: IisCcsTarget, tmp_path: Path, step: int
     ) -> None:
-        target = ccs(tmp_path)
-        await target.start()
         old, removed = install(SHOP), install("gone.example.com")
         await target.apply([old, removed])
         new, added = install(SHOP), install(BLOG)
@@ -262,10 +263,8 @@ class TestCrashes:
 
     @pytest.mark.parametrize("step", range(1, 7))
     async def test_an_error_in_the_middle_puts_everything_back(
-        self, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+        self, target: IisCcsTarget, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        target = ccs(tmp_path)
-        await target.start()
         await target.apply([install(SHOP), install("gone.example.com")])
         before = everything(tmp_path)
         renamed = Path.replace
@@ -290,9 +289,7 @@ class TestCrashes:
         monkeypatch.undo()
         assert everything(tmp_path) == before
 
-    async def test_a_note_that_cannot_be_read_marks_nothing_as_ours(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_note_that_cannot_be_read_marks_nothing_as_ours(self, target: IisCcsTarget, tmp_path: Path) -> None:
         await target.apply([install(SHOP), install(BLOG)])
         (tmp_path / ".certcast" / f"{SHOP}.pfx.json").write_text('{"host": 1}')
         assert {it.host for it in await target.current()} == {BLOG}
@@ -309,7 +306,7 @@ class TestSharedFolder:
 
         def work(server: IisCcsTarget) -> None:
             for _ in range(3):
-                server._apply(changes)
+                asyncio.run(server.apply(changes))
 
         threads = [threading.Thread(target=work, args=(server,)) for server in servers]
         for thread in threads:
@@ -332,8 +329,7 @@ class TestSharedFolder:
 
 
 class TestBinding:
-    async def test_one_binding_is_made_for_all_hosts_and_kept(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_one_binding_is_made_for_all_hosts_and_kept(self, machine: Machine, tmp_path: Path) -> None:
         target = ccs(tmp_path, machine)
         await target.start()
         await target.apply([install(SHOP), install(BLOG)])
@@ -345,30 +341,29 @@ class TestBinding:
         assert await target.version() == "IIS 10.0"
 
     @pytest.mark.parametrize("flags", [2, 3, 7])
-    async def test_a_central_binding_that_somebody_made_will_do(self, tmp_path: Path, flags: int) -> None:
-        machine = Machine()
+    async def test_a_central_binding_that_somebody_made_will_do(
+        self, machine: Machine, tmp_path: Path, flags: int
+    ) -> None:
         machine.iis.add_binding(WEB, "*:443:", flags=flags)
         await ccs(tmp_path, machine).apply([install(SHOP)])
         assert (machine.bindings(), machine.iis.commits) == ({"*:443:": flags}, 0)
 
-    async def test_it_is_made_on_the_site_that_is_set(self, tmp_path: Path) -> None:
-        machine = Machine()
-        machine.iis.add_site("Second", site_id=2)
-        machine.iis.add_binding("Second", "*:81:", protocol="http", flags=0)
+    async def test_it_is_made_on_the_site_that_is_set(self, machine: Machine, tmp_path: Path) -> None:
+        machine.add_web_site("Second")
         await ccs(tmp_path, machine, site="second").apply([install(SHOP)])
         assert machine.bindings("Second") == {"*:443:": 3}
         with pytest.raises(ServerUnavailableError, match="CERTCAST_IIS_CCS_SITE"):
             await ccs(tmp_path, machine, site="third").apply([install(BLOG)])
 
-    async def test_other_bindings_stay(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_other_bindings_stay(self, machine: Machine, tmp_path: Path) -> None:
         machine.iis.add_binding(WEB, f"*:443:{SHOP}", thumbprint="01" * 20)
         machine.iis.add_binding(WEB, "10.0.0.4:443:", flags=0, thumbprint="02" * 20)
         await ccs(tmp_path, machine).apply([install(SHOP)])
         assert machine.bindings() == {f"*:443:{SHOP}": 1, "10.0.0.4:443:": 0, "*:443:": 3}
 
-    async def test_a_catch_all_in_its_place_is_reported_and_the_files_are_taken_back(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_a_catch_all_in_its_place_is_reported_and_the_files_are_taken_back(
+        self, machine: Machine, tmp_path: Path
+    ) -> None:
         machine.iis.add_binding(WEB, "*:443:", flags=0, thumbprint="01" * 20)
         target = ccs(tmp_path, machine)
         await target.start()
@@ -376,8 +371,7 @@ class TestBinding:
             await target.apply([install(SHOP)])
         assert (everything(tmp_path), machine.iis.commits) == ({}, 0)
 
-    async def test_a_commit_that_fails_takes_the_files_back(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_a_commit_that_fails_takes_the_files_back(self, machine: Machine, tmp_path: Path) -> None:
         target = ccs(tmp_path, machine)
         await target.start()
         machine.iis.fail_commit(0x80070005)
@@ -385,13 +379,11 @@ class TestBinding:
             await target.apply([install(SHOP)])
         assert everything(tmp_path) == {}
 
-    async def test_intermediates_go_to_this_machines_store(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_intermediates_go_to_this_machines_store(self, machine: Machine, tmp_path: Path) -> None:
         await ccs(tmp_path, machine).apply([install(SHOP)])
         assert len(machine.stores.intermediates) == 1
 
-    async def test_a_record_that_goes_before_the_store_is_named(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_a_record_that_goes_before_the_store_is_named(self, machine: Machine, tmp_path: Path) -> None:
         machine.iis.add_binding(WEB, "10.0.0.4:443:", flags=0, thumbprint="01" * 20)
         target = ccs(tmp_path, machine)
         await target.apply([install(SHOP)])
@@ -399,25 +391,25 @@ class TestBinding:
         assert text is not None
         assert "10.0.0.4:443: of site Web" in text
 
-    async def test_the_store_itself_answering_otherwise_points_to_its_configuration(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_the_store_itself_answering_otherwise_points_to_its_configuration(
+        self, machine: Machine, tmp_path: Path
+    ) -> None:
         machine.foreign_records.append(SslRecord(port=443))
         text = await ccs(tmp_path, machine).explain_mismatch(SHOP, 443, "0" * 64)
         assert text is not None
         assert f"{SHOP}.pfx" in text
         assert "same password" in text
 
-    async def test_without_an_iis_there_are_files_only(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_without_an_iis_there_are_files_only(self, target: IisCcsTarget) -> None:
         assert target.endpoint(443) is None
         assert await target.version() == ""
         assert await target.explain_mismatch(SHOP, 443, "0" * 64) is None
         await target.retire([])
         await target.stop()
 
-    async def test_a_session_that_cannot_be_opened_is_the_servers_trouble(self, tmp_path: Path) -> None:
-        machine = Machine()
+    async def test_a_session_that_cannot_be_opened_is_the_servers_trouble(
+        self, machine: Machine, tmp_path: Path
+    ) -> None:
         target = ccs(tmp_path, machine)
         machine.iis.version = refuse  # type: ignore[method-assign]
         with pytest.raises(ServerUnavailableError, match="0x80040154"):
@@ -444,9 +436,9 @@ class TestStart:
         with pytest.raises(ConfigurationError, match="Windows Server 2012"):
             await ccs(tmp_path, Machine(version=(7, 5))).start()
 
-    async def test_a_key_that_is_not_the_certificates_is_refused_by_name(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_a_key_that_is_not_the_certificates_is_refused_by_name(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
         issued, other = issue(BLOG), issue(BLOG)
         bad: Install = replace(
             install(BLOG, issued), bundle=CertificateBundle(leaf=issued.certificate, chain=(), key=other.key)
@@ -456,8 +448,6 @@ class TestStart:
         assert caught.value.culprit == (BLOG, 443)
         assert everything(tmp_path) == {}
 
-    async def test_the_folder_of_notes_is_not_where_iis_looks(self, tmp_path: Path) -> None:
-        target = ccs(tmp_path)
-        await target.start()
+    async def test_the_folder_of_notes_is_not_where_iis_looks(self, target: IisCcsTarget, tmp_path: Path) -> None:
         await target.apply([install(SHOP)])
         assert not [name for name in os.listdir(tmp_path / ".certcast") if name.endswith(".pfx")]  # noqa: PTH208

@@ -17,11 +17,11 @@ from instance_agent.targets.iis.tag import Mark, Tag, read_tag, tag_of
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
-from tests.fakes.iis.rig import Machine
 from tests.rigs.certificates import authority, self_signed
 
 if TYPE_CHECKING:
     from instance_agent.targets.iis.target import IisTarget
+    from tests.fakes.iis.rig import Machine
 
 SHOP = "shop.example.com"
 
@@ -52,21 +52,18 @@ async def retire(target: IisTarget, *changes: Install) -> None:
 
 
 class TestImport:
-    async def test_the_certificate_is_in_the_store_before_it_is_bound(self) -> None:
-        machine = Machine()
+    async def test_the_certificate_is_in_the_store_before_it_is_bound(self, machine: Machine) -> None:
         assert machine.iis.usable == machine.stores.has_usable  # the commit fails otherwise, as IIS's does
         await machine.target().apply([install(SHOP)])
         assert machine.iis.commits == 1
 
-    async def test_the_friendly_name_tells_host_and_generation(self) -> None:
-        machine = Machine()
+    async def test_the_friendly_name_tells_host_and_generation(self, machine: Machine) -> None:
         change = install(SHOP, generation=7)
         await machine.target().apply([change])
         name = machine.stores.friendly_name(change.bundle.thumbprint_sha1)
         assert name.startswith(f"certcast:{SHOP}:7")
 
-    async def test_intermediates_go_to_their_store_and_a_root_nowhere(self) -> None:
-        machine = Machine()
+    async def test_intermediates_go_to_their_store_and_a_root_nowhere(self, machine: Machine) -> None:
         root = authority()
         below = root.intermediate("first").intermediate("second")
         issued = below.issue(SHOP)
@@ -76,15 +73,14 @@ class TestImport:
         assert found == {"CN=first", "CN=second"}
         assert machine.stores.thumbprints() == {issued.thumbprint}
 
-    async def test_a_self_signed_certificate_is_a_leaf_all_the_same(self) -> None:
-        machine = Machine()
+    async def test_a_self_signed_certificate_is_a_leaf_all_the_same(self, machine: Machine) -> None:
         issued = self_signed(SHOP)
         await machine.target().apply([install(SHOP, issued)])
         assert machine.served(f"{SHOP}:443") == issued.thumbprint
 
-    async def test_a_renewal_with_another_chain_alone_brings_its_intermediates(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_a_renewal_with_another_chain_alone_brings_its_intermediates(
+        self, machine: Machine, target: IisTarget
+    ) -> None:
         issued = issue(SHOP)
         bare = CertificateBundle(leaf=issued.certificate, chain=(), key=issued.key)
         await target.apply([replace(install(SHOP, issued), bundle=bare, bundle_id=f"{issued.fingerprint}/{'1' * 64}")])
@@ -93,27 +89,22 @@ class TestImport:
         assert len(machine.stores.intermediates) == 1
         assert machine.iis.commits == 1
 
-    async def test_a_certificate_that_is_there_is_not_imported_again(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_a_certificate_that_is_there_is_not_imported_again(self, machine: Machine, target: IisTarget) -> None:
         issued = issue(SHOP, "blog.example.com")
         await target.apply([install(SHOP, issued)])
         await target.apply([install("blog.example.com", issued)])
         assert machine.stores.imports == [issued.thumbprint]
         assert {it.host for it in await target.current()} == {SHOP, "blog.example.com"}
 
-    async def test_a_certificate_that_is_there_without_its_key_is_imported(self) -> None:
-        machine = Machine()
+    async def test_a_certificate_that_is_there_without_its_key_is_imported(self, machine: Machine) -> None:
         issued = issue(SHOP)
         machine.stores.put(issued, with_key=False)
         await machine.target().apply([install(SHOP, issued)])
         assert machine.stores.has_usable(issued.thumbprint)
 
     async def test_a_certificate_imported_by_hand_is_bound_but_never_ours(
-        self, caplog: pytest.LogCaptureFixture
+        self, machine: Machine, target: IisTarget, caplog: pytest.LogCaptureFixture
     ) -> None:
-        machine = Machine()
-        target = machine.target()
         issued = issue(SHOP)
         machine.stores.put(issued, friendly_name="by hand")
         await target.apply([install(SHOP, issued)])
@@ -126,8 +117,7 @@ class TestImport:
         await target.start()
         assert issued.thumbprint in machine.stores.thumbprints()
 
-    async def test_a_key_that_is_not_the_certificates_is_refused_by_name(self) -> None:
-        machine = Machine()
+    async def test_a_key_that_is_not_the_certificates_is_refused_by_name(self, machine: Machine) -> None:
         issued, other = issue("bad.example.com"), issue("bad.example.com")
         bundle = CertificateBundle(leaf=issued.certificate, chain=(), key=other.key)
         with pytest.raises(ApplyError, match="does not belong") as caught:
@@ -137,8 +127,7 @@ class TestImport:
         assert caught.value.culprit == ("bad.example.com", 443)
         assert (machine.stores.entries, machine.iis.commits) == ({}, 0)
 
-    async def test_no_password_is_used_twice_or_shown(self, caplog: pytest.LogCaptureFixture) -> None:
-        machine = Machine()
+    async def test_no_password_is_used_twice_or_shown(self, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level("DEBUG")
         await machine.target().apply([install(SHOP), install("blog.example.com")])
         assert len(set(machine.stores.passwords)) == 2
@@ -146,8 +135,7 @@ class TestImport:
 
 
 class TestFailedBatches:
-    async def test_an_import_that_windows_refuses_names_the_change_and_leaves_no_trace(self) -> None:
-        machine = Machine()
+    async def test_an_import_that_windows_refuses_names_the_change_and_leaves_no_trace(self, machine: Machine) -> None:
         good, bad = install(SHOP), install("bad.example.com")
         machine.stores.refused[bad.bundle.thumbprint_sha1] = ACCESS_DENIED
         with pytest.raises(ApplyError, match=r"0x80070005.*elevated") as caught:
@@ -155,8 +143,7 @@ class TestFailedBatches:
         assert caught.value.culprit == bad.key
         assert (machine.stores.entries, machine.iis.commits, machine.iis.open_sessions) == ({}, 0, 0)
 
-    async def test_a_key_that_windows_cannot_use_is_found_before_the_commit(self) -> None:
-        machine = Machine()
+    async def test_a_key_that_windows_cannot_use_is_found_before_the_commit(self, machine: Machine) -> None:
         bad = install("bad.example.com")
         machine.stores.unusable.add(bad.bundle.thumbprint_sha1)
         with pytest.raises(ApplyError, match="private key") as caught:
@@ -164,9 +151,9 @@ class TestFailedBatches:
         assert caught.value.culprit == bad.key
         assert (machine.stores.entries, machine.bindings()) == ({}, {})
 
-    async def test_a_commit_that_fails_takes_its_imports_with_it_and_spares_the_rest(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_a_commit_that_fails_takes_its_imports_with_it_and_spares_the_rest(
+        self, machine: Machine, target: IisTarget
+    ) -> None:
         old, new = install(SHOP), install(SHOP)
         await target.apply([old])
         machine.iis.fail_commit(NO_LOGON_SESSION)
@@ -176,8 +163,9 @@ class TestFailedBatches:
         assert machine.served(f"{SHOP}:443") == old.bundle.thumbprint_sha1
         assert machine.iis.commits == 1
 
-    async def test_stores_that_cannot_be_read_are_the_servers_trouble(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        machine = Machine()
+    async def test_stores_that_cannot_be_read_are_the_servers_trouble(
+        self, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
 
         def refuse() -> None:
             raise GatewayError("The store cannot be opened", code=ACCESS_DENIED)
@@ -189,9 +177,7 @@ class TestFailedBatches:
 
 
 class TestRetire:
-    async def test_the_replaced_certificate_and_its_key_are_deleted(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_the_replaced_certificate_and_its_key_are_deleted(self, machine: Machine, target: IisTarget) -> None:
         old, new = await renewed(machine, target)
         assert machine.stores.thumbprints() == {old.bundle.thumbprint_sha1, new.bundle.thumbprint_sha1}
         await retire(target, old)
@@ -199,9 +185,9 @@ class TestRetire:
         assert machine.stores.deleted_keys == [old.bundle.thumbprint_sha1]
 
     @pytest.mark.parametrize("started", [True, False])
-    async def test_not_while_another_site_uses_it_be_it_stopped(self, started: bool) -> None:  # noqa: FBT001
-        machine = Machine()
-        target = machine.target()
+    async def test_not_while_another_site_uses_it_even_a_stopped_one(
+        self, machine: Machine, target: IisTarget, *, started: bool
+    ) -> None:
         machine.iis.add_site("Other", site_id=2, started=started)
         old, _ = await renewed(machine, target)
         machine.iis.add_binding("Other", "*:444:", flags=0, thumbprint=old.bundle.thumbprint_sha1)
@@ -209,9 +195,7 @@ class TestRetire:
         assert old.bundle.thumbprint_sha1 in machine.stores.thumbprints()
 
     @pytest.mark.parametrize("where", ["site", "defaults"])
-    async def test_not_while_an_ftp_site_uses_it(self, where: str) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_not_while_an_ftp_site_uses_it(self, machine: Machine, target: IisTarget, where: str) -> None:
         old, _ = await renewed(machine, target)
         if where == "site":
             machine.iis.add_site("Files", site_id=2, ftp=old.bundle.thumbprint_sha1.lower())
@@ -221,17 +205,13 @@ class TestRetire:
         await retire(target, old)
         assert old.bundle.thumbprint_sha1 in machine.stores.thumbprints()
 
-    async def test_not_while_another_program_uses_it_in_http_sys(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_not_while_another_program_uses_it_in_http_sys(self, machine: Machine, target: IisTarget) -> None:
         old, _ = await renewed(machine, target)
         machine.foreign_records.append(SslRecord(ip="0.0.0.0", port=5986, thumbprint=old.bundle.thumbprint_sha1))  # noqa: S104
         await retire(target, old)
         assert old.bundle.thumbprint_sha1 in machine.stores.thumbprints()
 
-    async def test_a_certificate_that_serves_other_hosts_still_stays(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_a_certificate_that_serves_other_hosts_still_stays(self, machine: Machine, target: IisTarget) -> None:
         issued = issue("one.example.com", "two.example.com")
         await target.apply([install("one.example.com", issued), install("two.example.com", issued)])
         before = [it for it in await target.current() if it.host == "one.example.com"]
@@ -240,18 +220,14 @@ class TestRetire:
         assert machine.stores.thumbprints() == {issued.thumbprint}
         assert {it.host for it in await target.current()} == {"two.example.com"}
 
-    async def test_what_others_imported_is_never_deleted(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_what_others_imported_is_never_deleted(self, machine: Machine, target: IisTarget) -> None:
         by_hand = issue(SHOP)
         machine.stores.put(by_hand, friendly_name="certcast")
         await retire(target, install(SHOP, by_hand))
         await target.start()
         assert machine.stores.thumbprints() == {by_hand.thumbprint}
 
-    async def test_only_what_was_replaced_is_deleted(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_only_what_was_replaced_is_deleted(self, machine: Machine, target: IisTarget) -> None:
         old, _ = await renewed(machine, target)
         await target.apply([Remove(host=SHOP, port=443)])
         await target.apply([install("blog.example.com")])
@@ -261,9 +237,9 @@ class TestRetire:
         await target.retire([replace(it, fingerprint_sha256=old.bundle.fingerprint_sha256) for it in before])
         assert len(machine.stores.entries) == 2
 
-    async def test_a_deletion_that_fails_is_no_failure_of_the_batch(self, caplog: pytest.LogCaptureFixture) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_a_deletion_that_fails_is_no_failure_of_the_batch(
+        self, machine: Machine, target: IisTarget, caplog: pytest.LogCaptureFixture
+    ) -> None:
         old, _ = await renewed(machine, target)
         machine.iis.lock.acquire()
         machine.iis.lock_timeout_s = 0.01
@@ -275,7 +251,7 @@ class TestRetire:
 
 
 class TestAnInstallThatWasUndone:
-    """Another certificate was seen, so what was bound is bound no more."""
+    """Another certificate was seen, so what was bound is no longer bound."""
 
     @staticmethod
     async def undone(target: IisTarget, change: Install, *earlier: Install) -> None:
@@ -290,35 +266,30 @@ class TestAnInstallThatWasUndone:
         (result,) = await install_changes(target, [change], something_else, recall=recall, pace=pace)
         assert result.outcome is InstallOutcome.PROBE_MISMATCH
 
-    async def test_leaves_no_certificate_where_there_was_none(self) -> None:
-        machine = Machine()
+    async def test_leaves_no_certificate_where_there_was_none(self, machine: Machine) -> None:
         new = install(SHOP)
         await self.undone(machine.target(), new)
         assert machine.bindings() == {}
         assert machine.stores.thumbprints() == set()
         assert machine.stores.deleted_keys == [new.bundle.thumbprint_sha1]
 
-    async def test_leaves_the_certificate_before_it_alone(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_leaves_the_certificate_before_it_alone(self, machine: Machine, target: IisTarget) -> None:
         old, new = install(SHOP), install(SHOP)
         await target.apply([old])
         await self.undone(target, new, old)
         assert machine.stores.thumbprints() == {old.bundle.thumbprint_sha1}
         assert machine.served(f"{SHOP}:443") == old.bundle.thumbprint_sha1
 
-    async def test_keeps_the_certificate_that_serves_another_host(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_keeps_the_certificate_that_serves_another_host(self, machine: Machine, target: IisTarget) -> None:
         issued = issue(SHOP, "blog.example.com")
         await target.apply([install("blog.example.com", issued)])
         await self.undone(target, install(SHOP, issued))
         assert machine.stores.thumbprints() == {issued.thumbprint}
         assert set(machine.bindings()) == {"*:443:blog.example.com"}
 
-    async def test_keeps_the_certificate_that_stays_bound_for_want_of_the_one_before(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_keeps_the_certificate_that_stays_bound_for_want_of_the_one_before(
+        self, machine: Machine, target: IisTarget
+    ) -> None:
         old, new = install(SHOP), install(SHOP)
         await target.apply([old])
         await self.undone(target, new)
@@ -327,8 +298,7 @@ class TestAnInstallThatWasUndone:
 
 
 class TestStart:
-    async def test_what_a_crash_between_import_and_commit_left_is_deleted(self) -> None:
-        machine = Machine()
+    async def test_what_a_crash_between_import_and_commit_left_is_deleted(self, machine: Machine) -> None:
         orphan, bound = issue(SHOP), install("blog.example.com")
         await machine.target().apply([bound])
         machine.stores.put(orphan, friendly_name=f"certcast:{SHOP}:1")
@@ -336,8 +306,7 @@ class TestStart:
         await machine.target().start()
         assert set(machine.stores.entries) == {("My", bound.bundle.thumbprint_sha1)}
 
-    async def test_another_process_inside_is_the_servers_trouble(self) -> None:
-        machine = Machine()
+    async def test_another_process_inside_is_the_servers_trouble(self, machine: Machine) -> None:
         machine.iis.lock_timeout_s = 0.01
         with machine.iis.lock, pytest.raises(ServerUnavailableError, match="mutex"):
             await machine.target().apply([install(SHOP)])
@@ -380,9 +349,7 @@ class TestTag:
         assert read_tag(str(tag)) == tag
         assert {mark.content for mark in tag.marks.values()} == {"1" * 64, "2" * 64}
 
-    async def test_of_a_certificate_from_two_uploads_is_reported_for_each(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_of_a_certificate_from_two_uploads_is_reported_for_each(self, target: IisTarget) -> None:
         issued = issue("one.example.com", "two.example.com")
         changes = [
             replace(install(host, issued), bundle_id=f"{issued.fingerprint}/{digit * 64}")

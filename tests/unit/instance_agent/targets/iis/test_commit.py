@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableError
-from instance_agent.targets.iis.gateway import SiteState
+from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED, cure, described
 from tests.fakes.iis.changes import install
 from tests.fakes.iis.rig import WEB, Machine
+
+if TYPE_CHECKING:
+    from instance_agent.targets.iis.target import IisTarget
 
 SHOP = "shop.example.com"
 
 
 class TestConflicts:
-    async def test_a_batch_is_planned_again_on_what_somebody_else_committed(self) -> None:
-        machine = Machine()
+    async def test_a_batch_is_planned_again_on_what_somebody_else_committed(self, machine: Machine) -> None:
         machine.iis.conflict(1, intruder=(WEB, f"10.0.0.4:443:{SHOP}"))
         change = install(SHOP)
         await machine.target().apply([change])
@@ -23,8 +27,7 @@ class TestConflicts:
         assert machine.served(f"{SHOP}:443") == change.bundle.thumbprint_sha1
         assert (machine.iis.commits, machine.iis.open_sessions) == (1, 0)
 
-    async def test_the_certificate_is_imported_once_however_often_it_is_planned(self) -> None:
-        machine = Machine()
+    async def test_the_certificate_is_imported_once_however_often_it_is_planned(self, machine: Machine) -> None:
         machine.iis.conflict(3)
         change = install(SHOP)
         await machine.target().apply([change])
@@ -42,8 +45,9 @@ class TestConflicts:
         assert first[0] < first[3]
         assert first != second
 
-    async def test_a_name_that_another_site_took_meanwhile_is_an_error_that_leaves_no_import(self) -> None:
-        machine = Machine()
+    async def test_a_name_that_another_site_took_meanwhile_is_an_error_that_leaves_no_import(
+        self, machine: Machine
+    ) -> None:
         machine.iis.add_site("Other", site_id=2)
         machine.iis.conflict(1, intruder=("Other", f"*:443:{SHOP}"))
         with pytest.raises(ApplyError, match="Other") as caught:
@@ -51,24 +55,21 @@ class TestConflicts:
         assert caught.value.culprit == (SHOP, 443)
         assert (machine.iis.commits, machine.stores.entries, machine.bindings()) == (0, {}, {})
 
-    async def test_a_sharing_violation_is_tried_again(self) -> None:
-        machine = Machine()
+    async def test_a_sharing_violation_is_tried_again(self, machine: Machine) -> None:
         machine.iis.share_violation(2)
         await machine.target().apply([install(SHOP)])
         assert machine.iis.commits == 1
 
-    async def test_conflicts_without_end_are_the_servers_trouble(self) -> None:
-        machine = Machine()
+    async def test_conflicts_without_end_are_the_servers_trouble(self, machine: Machine) -> None:
         machine.iis.conflict(1000)
-        with pytest.raises(ServerUnavailableError, match="somebody else") as caught:
+        with pytest.raises(ServerUnavailableError, match="another program") as caught:
             await machine.target().apply([install(SHOP)])
         assert caught.value.retriable
         assert (machine.iis.commits, machine.stores.entries, machine.iis.open_sessions) == (0, {}, 0)
 
 
 class TestErrors:
-    async def test_a_binding_that_iis_refuses_names_its_change_and_nothing_is_committed(self) -> None:
-        machine = Machine()
+    async def test_a_binding_that_iis_refuses_names_its_change_and_nothing_is_committed(self, machine: Machine) -> None:
         machine.iis.refuse("*:443:bad.example.com")
         with pytest.raises(ApplyError, match="0x80070057") as caught:
             await machine.target().apply(
@@ -78,14 +79,12 @@ class TestErrors:
         assert (machine.iis.commits, machine.iis.open_sessions, machine.bindings()) == (0, 0, {})
 
     @pytest.mark.parametrize("code", [ACCESS_DENIED, CLASS_NOT_REGISTERED])
-    async def test_what_no_change_can_help_is_the_servers_trouble(self, code: int) -> None:
-        machine = Machine()
+    async def test_what_no_change_can_help_is_the_servers_trouble(self, machine: Machine, code: int) -> None:
         machine.iis.fail_commit(code)
         with pytest.raises(ServerUnavailableError):
             await machine.target().apply([install(SHOP)])
 
-    async def test_another_error_of_the_commit_is_the_batchs(self) -> None:
-        machine = Machine()
+    async def test_another_error_of_the_commit_is_the_batchs(self, machine: Machine) -> None:
         machine.iis.fail_commit(0x8007000D)
         with pytest.raises(ApplyError, match="0x8007000D") as caught:
             await machine.target().apply([install(SHOP)])
@@ -104,24 +103,22 @@ class TestErrors:
 
 
 class TestStoppedSites:
-    async def test_a_site_that_stopped_at_the_commit_is_started_again(self, caplog: pytest.LogCaptureFixture) -> None:
-        machine = Machine()
+    async def test_a_site_that_stopped_at_the_commit_is_started_again(
+        self, machine: Machine, caplog: pytest.LogCaptureFixture
+    ) -> None:
         machine.iis.stop_on_commit(WEB)
         await machine.target().apply([install(SHOP)])
         assert machine.iis.starts == [WEB]
         assert machine.iis.state(WEB) is SiteState.STARTED
         assert "stopped when its bindings changed" in caplog.text
 
-    async def test_a_site_that_was_stopped_before_stays_stopped(self) -> None:
-        machine = Machine()
+    async def test_a_site_that_was_stopped_before_stays_stopped(self, machine: Machine) -> None:
         machine.iis.states[WEB] = SiteState.STOPPED
         await machine.target().apply([install(SHOP)])
         assert machine.iis.starts == []
 
-    async def test_another_web_site_that_stopped_is_started_but_no_ftp_site(self) -> None:
-        machine = Machine()
-        machine.iis.add_site("Other", site_id=2)
-        machine.iis.add_binding("Other", "*:81:", protocol="http", flags=0)
+    async def test_another_web_site_that_stopped_is_started_but_no_ftp_site(self, machine: Machine) -> None:
+        machine.add_web_site("Other")
         machine.iis.add_site("Files", site_id=3)
         machine.iis.add_binding("Files", "*:21:", protocol="ftp", flags=0)
         machine.iis.stop_on_commit("Other")
@@ -129,8 +126,9 @@ class TestStoppedSites:
         await machine.target().apply([install(SHOP)])
         assert machine.iis.starts == ["Other"]
 
-    async def test_a_site_that_stays_stopped_is_reported(self, caplog: pytest.LogCaptureFixture) -> None:
-        machine = Machine()
+    async def test_a_site_that_stays_stopped_is_reported(
+        self, machine: Machine, caplog: pytest.LogCaptureFixture
+    ) -> None:
         machine.iis.stop_on_commit(WEB, stays=True)
         target = machine.target()
         await target.apply([install(SHOP)])
@@ -140,8 +138,7 @@ class TestStoppedSites:
         assert explanation is not None
         assert f"the site {WEB} stopped" in explanation
 
-    async def test_a_state_that_cannot_be_read_is_read_again(self) -> None:
-        machine = Machine()
+    async def test_a_state_that_cannot_be_read_is_read_again(self, machine: Machine) -> None:
         machine.iis.stop_on_commit(WEB)
         machine.iis.hide_state(WEB, 1)
         target = machine.target()
@@ -150,19 +147,15 @@ class TestStoppedSites:
         await target.apply([install("blog.example.com")])
         assert machine.iis.starts == [WEB, WEB]
 
-    async def test_nothing_is_started_when_nothing_was_committed(self) -> None:
-        machine = Machine()
-        target = machine.target()
+    async def test_nothing_is_started_when_nothing_was_committed(self, machine: Machine, target: IisTarget) -> None:
         change = install(SHOP)
         await target.apply([change])
         machine.iis.states[WEB] = SiteState.STOPPED
         await target.apply([change])
         assert machine.iis.starts == []
 
-    async def test_a_site_deleted_meanwhile_is_forgotten(self) -> None:
-        machine = Machine()
-        machine.iis.add_site("Other", site_id=2)
-        machine.iis.add_binding("Other", "*:81:", protocol="http", flags=0)
+    async def test_a_site_deleted_meanwhile_is_forgotten(self, machine: Machine) -> None:
+        machine.add_web_site("Other")
         target = machine.target()
         await target.apply([install(SHOP)])
         machine.iis.sites = [site for site in machine.iis.sites if site.name != "Other"]

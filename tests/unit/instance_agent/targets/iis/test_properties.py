@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instance_agent.targets.base import Remove
+from instance_agent.targets.iis.bindings import EVERYTHING, Site
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
-from instance_agent.targets.iis.gateway import EVERYTHING, AddBinding, ReplaceBinding, Site
-from instance_agent.targets.iis.plan import Bind, Circumstances, Plan, Unbind
+from instance_agent.targets.iis.gateway import AddBinding, ReplaceBinding
+from instance_agent.targets.iis.plan import Bind, Circumstances, Plan
 from instance_agent.targets.iis.planner import plan, scope_of
 from instance_agent.targets.iis.tag import Mark, Tag, is_ours
 from tests.fakes.iis.memory import MemoryIis
@@ -40,7 +42,7 @@ changes = st.dictionaries(
     keys, st.one_of(st.none(), st.tuples(st.sampled_from(NEW), st.sampled_from([None, *SITES]))), min_size=1
 ).map(
     lambda wanted: [
-        Unbind(host=host, port=port) if what is None else Bind(host=host, port=port, thumbprint=what[0], site=what[1])
+        Remove(host=host, port=port) if what is None else Bind(host=host, port=port, thumbprint=what[0], site=what[1])
         for (host, port), what in wanted.items()
     ]
 )
@@ -65,13 +67,13 @@ def read(iis: MemoryIis) -> tuple[Site, ...]:
         return session.sites(EVERYTHING)
 
 
-def decide(iis: MemoryIis, wanted: Sequence[Bind | Unbind], policy: CatchAllPolicy) -> Plan:
+def decide(iis: MemoryIis, wanted: Sequence[Bind | Remove], policy: CatchAllPolicy) -> Plan:
     circumstances = Circumstances(store="My", tags=with_new(wanted), catch_all=policy)
     with iis.session() as session:
         return plan(session.sites(scope_of(wanted, policy)), wanted, circumstances)
 
 
-def with_new(wanted: Sequence[Bind | Unbind]) -> dict[str, Tag]:
+def with_new(wanted: Sequence[Bind | Remove]) -> dict[str, Tag]:
     tags = dict(OURS)
     for change in wanted:
         if isinstance(change, Bind):
@@ -89,14 +91,14 @@ def carry_out(iis: MemoryIis, decided: Plan) -> None:
 
 
 @given(machines(), changes, policies)
-def test_planning_twice_changes_nothing(iis: MemoryIis, wanted: list[Bind | Unbind], policy: CatchAllPolicy) -> None:
+def test_planning_twice_changes_nothing(iis: MemoryIis, wanted: list[Bind | Remove], policy: CatchAllPolicy) -> None:
     carry_out(iis, decide(iis, wanted, policy))
     assert decide(iis, wanted, policy).operations == ()
 
 
 @given(machines(), changes, policies)
 def test_nothing_that_is_not_ours_is_touched(
-    iis: MemoryIis, wanted: list[Bind | Unbind], policy: CatchAllPolicy
+    iis: MemoryIis, wanted: list[Bind | Remove], policy: CatchAllPolicy
 ) -> None:
     before = read(iis)
     decided = decide(iis, wanted, policy)
@@ -125,7 +127,7 @@ def test_nothing_that_is_not_ours_is_touched(
 
 @given(machines(), changes, policies)
 def test_every_wanted_host_is_bound_once_and_every_unwanted_one_of_ours_is_gone(
-    iis: MemoryIis, wanted: list[Bind | Unbind], policy: CatchAllPolicy
+    iis: MemoryIis, wanted: list[Bind | Remove], policy: CatchAllPolicy
 ) -> None:
     decided = decide(iis, wanted, policy)
     if decided.conflicts:
@@ -136,7 +138,7 @@ def test_every_wanted_host_is_bound_once_and_every_unwanted_one_of_ours_is_gone(
     found = [(site.name, binding) for site in read(iis) for binding in site.bindings]
     for change in wanted:
         here = [(site, it) for site, it in found if (it.host, it.port) == change.key and not it.central]
-        if isinstance(change, Unbind):
+        if isinstance(change, Remove):
             assert not [it for _, it in here if is_ours(it, OURS)]
             continue
         assert {site for site, _ in here} == {change.site or SITES[0]}
@@ -146,7 +148,7 @@ def test_every_wanted_host_is_bound_once_and_every_unwanted_one_of_ours_is_gone(
 
 @given(machines(), changes, policies)
 def test_no_record_that_a_remaining_binding_lives_on_is_deleted(
-    iis: MemoryIis, wanted: list[Bind | Unbind], policy: CatchAllPolicy
+    iis: MemoryIis, wanted: list[Bind | Remove], policy: CatchAllPolicy
 ) -> None:
     alive = {binding.endpoint for site in read(iis) for binding in site.bindings if binding.thumbprint}
     carry_out(iis, decide(iis, wanted, policy))
@@ -157,7 +159,7 @@ def test_no_record_that_a_remaining_binding_lives_on_is_deleted(
 
 
 @given(machines(), changes, policies)
-def test_flags_are_only_ever_added_to(iis: MemoryIis, wanted: list[Bind | Unbind], policy: CatchAllPolicy) -> None:
+def test_flags_are_only_ever_added_to(iis: MemoryIis, wanted: list[Bind | Remove], policy: CatchAllPolicy) -> None:
     for operation in decide(iis, wanted, policy).operations:
         if isinstance(operation, ReplaceBinding):
             assert operation.flags in {operation.old.flags, operation.old.flags | 1}

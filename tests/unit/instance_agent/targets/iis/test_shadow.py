@@ -179,8 +179,7 @@ class TestExplain:
         assert text == "nothing is explained"
 
 
-async def test_the_target_names_the_shadowing_binding_of_the_address_it_probes() -> None:
-    machine = Machine()
+async def test_the_target_names_the_shadowing_binding_of_the_address_it_probes(machine: Machine) -> None:
     fabric = issue("fabric.cloudapp.net")
     machine.stores.put(fabric)
     machine.iis.add_binding(WEB, "10.0.0.4:443:", flags=0, thumbprint=fabric.thumbprint)

@@ -1,0 +1,90 @@
+"""The instance's queue: hints taken from it, and messages put aside that cannot be read or never get done."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.base import Key
+from shared.errors import BrokenMessageError
+from shared.messages import BindingsChanged, decode
+from shared.ports import ReceivedMessage
+
+if TYPE_CHECKING:
+    from instance_agent.config import AgentSettings
+    from shared.ports import Queues
+
+log = logging.getLogger(__name__)
+
+DRAIN = 32
+"""Most messages one request can take (learn.microsoft.com, "Get Messages")."""
+HIDE_S = 300
+"""How long a taken message stays hidden: longer than any batch takes; a crash needs no message, a start reconciles."""
+MAX_DEQUEUE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hints:
+    """What was taken at once.
+
+    Attributes:
+        taken: How many messages, those included that were put aside.
+        keys: The hosts and ports that the readable ones name.
+        traceparent: The first one's W3C trace context; empty where none has one.
+        messages: The readable ones, to be deleted once they are acted on.
+    """
+
+    taken: int
+    keys: frozenset[Key] = frozenset()
+    traceparent: str = ""
+    messages: tuple[ReceivedMessage, ...] = ()
+
+
+class Inbox:
+    """One instance's queue.
+
+    Attributes:
+        received: Messages taken so far.
+        poisoned: Messages put aside so far.
+    """
+
+    def __init__(self, queues: Queues, settings: AgentSettings) -> None:
+        self.received = 0
+        self.poisoned = 0
+        self._queues = queues
+        self._settings = settings
+
+    async def take(self) -> Hints:
+        """Take the messages there are, and put aside those that are no hints."""
+        taken = await self._queues.receive(self._settings.queue, limit=DRAIN, visibility_s=HIDE_S)
+        self.received += len(taken)
+        read = [(message, hint) for message in taken if (hint := await self._read(message)) is not None]
+        return Hints(
+            taken=len(taken),
+            keys=frozenset((binding.host, binding.port) for _, hint in read for binding in hint.bindings),
+            traceparent=next((hint.traceparent for _, hint in read if hint.traceparent), ""),
+            messages=tuple(message for message, _ in read),
+        )
+
+    async def done(self, hints: Hints) -> None:
+        """Delete what was acted on."""
+        await asyncio.gather(*(self._queues.done(self._settings.queue, message) for message in hints.messages))
+
+    async def _read(self, message: ReceivedMessage) -> BindingsChanged | None:
+        """The hint a message carries; one that cannot be read, or never gets done, is put aside."""
+        settings = self._settings
+        reason = f"taken {message.dequeue_count} times without being finished"
+        if message.body is None:
+            reason = "it is not base64 text"
+        elif message.dequeue_count <= MAX_DEQUEUE:
+            try:
+                return decode(BindingsChanged, message.body)
+            except BrokenMessageError as error:
+                reason = str(error)
+        log.error("instance %s: a message is put on %s: %s", settings.instance, settings.poison_queue, reason)
+        self.poisoned += 1
+        await self._queues.send(settings.poison_queue, message.body or "")
+        await self._queues.done(settings.queue, message)
+        return None

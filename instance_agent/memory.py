@@ -1,0 +1,109 @@
+"""How each desired row ended and what was reported of it, in this process's life."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.binding import DesiredBinding
+from shared.messages import BindingReport, InstallOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import datetime
+
+    from instance_agent.targets.base import Key
+
+REPEAT_AFTER = timedelta(seconds=60)
+"""A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, it is a doubled hint."""
+
+DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
+"""Outcomes of rows that are as they should be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What came of one desired row.
+
+    Attributes:
+        row: The row.
+        report: What is to be told about it.
+        again: Whether trying the same again later may succeed.
+    """
+
+    row: DesiredBinding
+    report: BindingReport
+    again: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The row's host and port."""
+        return (self.row.host, self.row.port)
+
+    def says_the_same_as(self, other: Attempt | None) -> bool:
+        """Whether a report of this one would bring nothing new after the other's."""
+        return other is not None and _essence(self.report) == _essence(other.report)
+
+
+class Memory:
+    """What the agent did last with each host and port.
+
+    Args:
+        now: The clock.
+    """
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._last: dict[Key, Attempt] = {}
+        self._told_at: dict[Key, datetime] = {}
+        self._ended: Counter[InstallOutcome] = Counter()
+
+    @property
+    def proved(self) -> int:
+        """Bindings seen served."""
+        return self._ended[InstallOutcome.LIVE]
+
+    @property
+    def failing(self) -> int:
+        """Desired rows that are not as they should be."""
+        return sum(number for outcome, number in self._ended.items() if outcome not in DONE)
+
+    def last(self, row: DesiredBinding) -> Attempt | None:
+        """What came of this very row: of its role and generation."""
+        last = self._last.get((row.host, row.port))
+        if last is None or (last.row.role, last.row.generation) != (row.role, row.generation):
+            return None
+        return last
+
+    def unreported(self, attempts: Iterable[Attempt], asked: Iterable[Key] = ()) -> list[Attempt]:
+        """Choose what is to be told.
+
+        Args:
+            attempts: What was done now; those that say something new are told. Rows that exist only on the server are
+                reported to no one.
+            asked: Hosts and ports that a hint asks about, whose rows were read just now; what was told of them long
+                ago is told again.
+        """
+        made = {attempt.key: attempt for attempt in attempts if attempt.row.generation > 0}
+        news = {key: attempt for key, attempt in made.items() if not attempt.says_the_same_as(self._last.get(key))}
+        now = self._now()
+        for key in asked:
+            known = made.get(key) or self._last.get(key)
+            if known is not None and key not in news and now - self._told_at.get(key, now) >= REPEAT_AFTER:
+                news[key] = replace(known, report=replace(known.report, finished_at=now))
+        return list(news.values())
+
+    def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
+        """Keep how each row ended and what was told; to be called once that was reported."""
+        for attempt in (*attempts, *told):
+            if (before := self._last.get(attempt.key)) is not None:
+                self._ended[before.report.outcome] -= 1
+            self._last[attempt.key] = attempt
+            self._ended[attempt.report.outcome] += 1
+        self._told_at |= {attempt.key: self._now() for attempt in told}
+
+
+def _essence(report: BindingReport) -> tuple[object, ...]:
+    return (report.role, report.generation, report.outcome, report.reason, report.fingerprint_sha256)

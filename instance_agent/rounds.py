@@ -1,0 +1,65 @@
+"""Steps that the daemon takes again and again until it is stopped, and the waits between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from instance_agent.registration import SupersededError
+from shared.bounded import Delays
+from shared.errors import CertcastError, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = logging.getLogger(__name__)
+
+TROUBLES = Delays((2, 4, 8, 16, 30))
+"""Waits before an agent that cannot reach the account tries again."""
+
+
+class Rounds:
+    """The steps of one agent.
+
+    Args:
+        instance: Its id, for log lines.
+        on_trouble: Called after each step that failed for a passing reason.
+    """
+
+    def __init__(self, instance: str, *, on_trouble: Callable[[], None]) -> None:
+        self._instance = instance
+        self._on_trouble = on_trouble
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no further step, and wait no longer."""
+        self._stopping.set()
+
+    async def repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take one step after the other; what fails for a passing reason is said, waited out, and done again."""
+        failures = 0
+        while not self._stopping.is_set():
+            try:
+                await step()
+            except (ConfigurationError, SupersededError):
+                raise
+            except Exception as error:
+                self._on_trouble()
+                if isinstance(error, CertcastError):
+                    log.warning("instance %s: %s; trying again", self._instance, error)
+                else:
+                    log.exception("instance %s: unexpected trouble; trying again", self._instance)
+                await self.pause(TROUBLES[failures])
+                failures += 1
+            else:
+                failures = 0
+
+    async def pause(self, seconds: float, *, wake: asyncio.Event | None = None) -> None:
+        """Wait, but not beyond `stop` nor beyond the moment when `wake` is set."""
+        waits = [asyncio.ensure_future(event.wait()) for event in (self._stopping, wake) if event is not None]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

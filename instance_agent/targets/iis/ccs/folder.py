@@ -1,0 +1,209 @@
+"""The files of a Centralized Certificate Store and the notes on those of ours, changed atomically; knows no IIS."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from instance_agent.targets.base import ApplyError
+from instance_agent.targets.iis.ccs.notes import LONGEST_NAME, NOTE_SUFFIX, Content, Note, file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+NOTES_FOLDER = ".certcast"
+"""Beside the certificates; IIS reads `*.pfx` of the folder itself only."""
+
+_TEMPORARY = ".certcast-tmp"
+
+_FEW = 100
+"""More files than these are not read one by one: one listing of the folder tells which were changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Put a certificate file in place.
+
+    Attributes:
+        note: What to note about it; `before` is filled in.
+        pfx: The file.
+    """
+
+    note: Note
+    pfx: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Take the certificate file of a host away, if it is ours."""
+
+    host: str
+
+
+class CentralFolder:
+    """The certificate files in one folder, which may be a share that several servers write to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notes_folder = folder / NOTES_FOLDER
+        self._cache: dict[str, tuple[tuple[int, ...], tuple[Note, Content] | None]] = {}
+
+    def prepare(self) -> None:
+        """Make the folder of notes and clear away what a crash left half-written. The caller holds the lock."""
+        self.notes_folder.mkdir(exist_ok=True)
+        for folder in (self.folder, self.notes_folder):
+            for left in folder.glob(f"*{_TEMPORARY}"):
+                left.unlink(missing_ok=True)
+
+    def ours(self, hosts: Collection[str] | None = None) -> Iterator[tuple[Note, Content]]:
+        """The files of ours with what they hold; of a listing, those that did not change since are not read again.
+
+        Args:
+            hosts: The only ones that need to be among them; None for all.
+        """
+        if hosts is not None and len(hosts) <= _FEW:
+            yield from (held for host in hosts if (held := self._held(host)) is not None)
+            return
+        sizes = _stats(self.folder)
+        seen: dict[str, tuple[tuple[int, ...], tuple[Note, Content] | None]] = {}
+        for name, note_stat in _stats(self.notes_folder).items():
+            pfx = name.removesuffix(NOTE_SUFFIX)
+            if name.endswith(f".pfx{NOTE_SUFFIX}") and pfx in sizes:
+                stamp = (*note_stat, *sizes[pfx])
+                known = self._cache.get(pfx)
+                seen[pfx] = known if known and known[0] == stamp else (stamp, self._kept(pfx))
+        self._cache = seen
+        yield from (kept for _, kept in seen.values() if kept is not None)
+
+    def holds(self, host: str, bundle_id: str) -> bool:
+        """Whether the host's file is ours and holds this bundle."""
+        held = self._held(host)
+        return held is not None and held[1].bundle_id == bundle_id
+
+    def apply(self, changes: Sequence[Write | Delete]) -> Callable[[], None]:
+        """Make all changes or none. The caller holds the lock.
+
+        Returns:
+            What puts everything back as it was.
+
+        Raises:
+            ApplyError: A file that is not ours has the name; nothing was changed.
+            OSError: The folder cannot be written; nothing was changed.
+        """
+        for change in changes:
+            self._refuse_foreign(change)
+        earlier: list[tuple[str, bytes | None, bytes | None]] = []
+
+        def undo() -> None:
+            for name, pfx, note in reversed(earlier):
+                try:
+                    _restore(self.folder / name, pfx)
+                    _restore(self._note_of(name), note)
+                except OSError as error:
+                    log.error("%s could not be put back as it was: %s", self.folder / name, error)
+
+        try:
+            for change in changes:
+                name = file_name(change.note.host if isinstance(change, Write) else change.host)
+                earlier.append((name, _read(self.folder / name), _read(self._note_of(name))))
+                if isinstance(change, Write):
+                    self._write(name, change)
+                else:
+                    self._delete(name)
+        except BaseException:
+            undo()
+            raise
+        return undo
+
+    def _refuse_foreign(self, change: Write | Delete) -> None:
+        if isinstance(change, Delete):
+            return
+        path = self.folder / file_name(change.note.host)
+        if path.exists() and self._kept(path.name) is None:
+            raise ApplyError(
+                f"{path} was not written by certcast, or was changed since; move it away, since it may hold the only "
+                "copy of a key",
+                culprit=(change.note.host, change.note.port),
+            )
+
+    def _write(self, name: str, change: Write) -> None:
+        kept = self._kept(name)
+        before = None if kept is None else kept[1]
+        if before is not None and before.bundle_id == change.note.now.bundle_id:
+            return  # another server on the share was faster
+        _replace(self._note_of(name), replace(change.note, before=before).encode())
+        _replace(self.folder / name, change.pfx)
+
+    def _delete(self, name: str) -> None:
+        """The file first: a note without a file is harmless, a file without a note would not count as ours."""
+        path, note = self.folder / name, self._note_of(name)
+        if (path.exists() and self._kept(name) is None) or not note.exists():
+            return
+        path.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
+
+    def _held(self, host: str) -> tuple[Note, Content] | None:
+        """The host's file if it is ours, read now."""
+        try:
+            name = file_name(host)
+        except ValueError:
+            return None
+        return None if len(name) + len(NOTE_SUFFIX) > LONGEST_NAME else self._kept(name)
+
+    def _kept(self, name: str) -> tuple[Note, Content] | None:
+        """The note on a file, and which of the two contents it tells of the file has; None for a file not ours."""
+        noted, pfx = _read(self._note_of(name)), _read(self.folder / name)
+        note = None if noted is None else Note.decode(noted)
+        if note is None or pfx is None:
+            return None
+        content = note.holding(hashlib.sha256(pfx).hexdigest())
+        return None if content is None else (note, content)
+
+    def _note_of(self, name: str) -> Path:
+        return self.notes_folder / f"{name}{NOTE_SUFFIX}"
+
+
+def _stats(folder: Path) -> dict[str, tuple[int, ...]]:
+    with os.scandir(folder) as entries:
+        return {it.name: (it.stat().st_mtime_ns, it.stat().st_size, it.stat().st_ino) for it in entries}
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write beside the file and rename over it, so that a reader sees the old or the new one whole.
+
+    Beside it, because on Windows a renamed file keeps the access rights of the folder it was made in.
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        _replace(path, content)

@@ -1,0 +1,137 @@
+"""The election for a host and port: claims are entered and withdrawn, and the winner stands in the desired row.
+
+Pure: no clock, table or certificate is read. Every change of a desired row is one of these functions, so that it can be
+applied under the row's ETag without knowing what else happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.binding import BindingKey, BindingState, Claim, DesiredBinding
+from shared.errors import CertcastError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from datetime import datetime
+
+WITHDRAWN_KEEP = timedelta(days=1)
+"""How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
+
+MAX_CLAIMS = 200
+"""Claims kept per host and port; beyond it those that would be elected last are forgotten."""
+
+
+class StaleRevisionError(CertcastError):
+    """A newer look at the same upload has already been written, and finishes the work."""
+
+
+def elect(claims: Iterable[Claim]) -> Claim | None:
+    """Choose the claim that is served; the order in which the claims came makes no difference."""
+    return max((claim for claim in claims if claim.withdrawn_at is None), key=lambda claim: claim.rank, default=None)
+
+
+def with_claim(
+    row: DesiredBinding | None, key: BindingKey, claim: Claim, *, now: datetime, traceparent: str = ""
+) -> DesiredBinding:
+    """Enter (or, for a claim marked withdrawn, take out) one upload's claim and elect again.
+
+    Raises:
+        StaleRevisionError: The row already holds a later look at the same upload.
+    """
+    before = row or _absent(key, changed_at=now)
+    known = before.claim_of(claim.source)
+    if known is not None and known.revision > claim.revision:
+        raise StaleRevisionError(f"{claim.source} was looked at again meanwhile, for {key.host_port}")
+    others = [other for other in before.claims if other.source != claim.source]
+    return _elected(before, (*others, claim), now=now, traceparent=traceparent)
+
+
+def without_claim(
+    row: DesiredBinding | None, key: BindingKey, source: str, revision: int, *, now: datetime, traceparent: str = ""
+) -> DesiredBinding:
+    """Withdraw an upload's claim and elect again.
+
+    The withdrawal is written down even where no claim was entered: a look that began earlier may be about to enter it.
+
+    Raises:
+        StaleRevisionError: The row already holds a later look at the same upload.
+    """
+    known = row.claim_of(source) if row else None
+    if row and known and known.withdrawn_at is not None and known.revision == revision:
+        return row
+    if known is None:
+        known = _no_claim(source, revision, now)
+    elif known.revision <= revision:
+        known = replace(known, revision=revision)
+    else:
+        raise StaleRevisionError(f"{source} was looked at again meanwhile, for {key.host_port}")
+    return with_claim(row, key, replace(known, withdrawn_at=now), now=now, traceparent=traceparent)
+
+
+def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> DesiredBinding:
+    """Ask every instance to install and prove the same certificate once more."""
+    return replace(row, generation=row.generation + 1, changed_at=now, traceparent=traceparent)
+
+
+def _no_claim(source: str, revision: int, now: datetime) -> Claim:
+    return Claim(
+        source=source,
+        revision=revision,
+        source_etag="",
+        bundle_id="",
+        fingerprint_sha256="",
+        thumbprint_sha1="",
+        not_before=now,
+        not_after=now,
+        uploaded_at=now,
+    )
+
+
+def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime, traceparent: str) -> DesiredBinding:
+    after = _absent(before.key, changed_at=before.changed_at, generation=before.generation)
+    after = replace(after, claims=_bounded(claims, now), traceparent=before.traceparent)
+    if (winner := elect(claims)) is not None:
+        after = replace(
+            after,
+            state=BindingState.PRESENT,
+            bundle_id=winner.bundle_id,
+            fingerprint_sha256=winner.fingerprint_sha256,
+            thumbprint_sha1=winner.thumbprint_sha1,
+            source=winner.source,
+            source_etag=winner.source_etag,
+            not_after=winner.not_after,
+            accepted_at=before.accepted_at if before.source == winner.source else now,
+            site=winner.site,
+        )
+    if _served(after) == _served(before) and before.generation > 0:
+        return after
+    return replace(after, generation=before.generation + 1, changed_at=now, traceparent=traceparent)
+
+
+def _absent(key: BindingKey, *, changed_at: datetime, generation: int = 0) -> DesiredBinding:
+    return DesiredBinding(
+        role=key.role,
+        host=key.host,
+        port=key.port,
+        state=BindingState.ABSENT,
+        generation=generation,
+        changed_at=changed_at,
+    )
+
+
+def _served(row: DesiredBinding) -> tuple[BindingState, str, str | None, str]:
+    """What an instance acts on; claims that were not elected make no difference to it."""
+    return (row.state, row.bundle_id, row.site, row.source)
+
+
+def _bounded(claims: Collection[Claim], now: datetime) -> tuple[Claim, ...]:
+    live = sorted((c for c in claims if c.withdrawn_at is None), key=lambda c: c.rank, reverse=True)[:MAX_CLAIMS]
+    tombs = sorted(
+        (c for c in claims if c.withdrawn_at is not None and now - c.withdrawn_at < WITHDRAWN_KEEP),
+        key=lambda c: (c.withdrawn_at or now, c.source),
+        reverse=True,
+    )[:MAX_CLAIMS]
+    return tuple(sorted((*live, *tombs), key=lambda c: c.source))

@@ -1,0 +1,80 @@
+"""Forgetting what nothing needs any more: marks of removals, rows of removed uploads, bundles that no row names.
+
+Each function yields, for everything it found, whether that was deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.errors import ConflictError
+from shared.state.keys import installation_partition
+from shared.state.records import DELETED, UploadStatus
+from shared.upload import SEALED_BUNDLE_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from shared.function.cloud import Cloud
+
+ABSENT_KEEP = timedelta(days=30)
+"""How long a removed binding is remembered, so that an instance that was off learns of it."""
+BUNDLE_KEEP = timedelta(days=1)
+"""A bundle sealed more recently may belong to an upload whose rows are being written."""
+
+
+async def unless_changed(deletion: Awaitable[None]) -> bool:
+    """Delete what was listed; False where it was written since."""
+    try:
+        await deletion
+    except ConflictError:
+        return False  # it is in use again; the next sweep sees it as it is then
+    return True
+
+
+async def forget_bindings(cloud: Cloud) -> AsyncIterator[bool]:
+    """Delete removal marks older than 30 days, with what the instances reported about them."""
+    now = cloud.now()
+    async for known in cloud.state.bindings.all():
+        row = known.value
+        if row.present or now - row.changed_at < ABSENT_KEEP:
+            continue
+        async for entry in cloud.state.installations.all(installation_partition(row.host, row.port)):
+            if entry.value.role == row.role:
+                key = (row.host, row.port, entry.value.instance)
+                await unless_changed(cloud.state.installations.remove(key, entry))
+        yield await unless_changed(cloud.state.bindings.remove(row.key, known))
+
+
+async def forget_uploads(cloud: Cloud) -> AsyncIterator[bool]:
+    """Delete the rows of uploads that were removed more than 30 days ago."""
+    now = cloud.now()
+    async for known in cloud.state.uploads.all():
+        record = known.value
+        over = record.status is UploadStatus.REMOVED and record.etag == DELETED
+        if over and now - (record.fanned_out_at or now) >= ABSENT_KEEP:
+            yield await unless_changed(cloud.state.uploads.remove(record.name, known))
+
+
+async def forget_bundles(cloud: Cloud) -> AsyncIterator[bool]:
+    """Delete bundles that no claim and no upload names, and that were not sealed within the last day."""
+    now = cloud.now()
+    # Listed before what refers to them is read: a bundle that is claimed in between is either younger or sealed again.
+    old = [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]
+    if not old:
+        return
+    named: set[str] = set()
+    async for known in cloud.state.bindings.all():
+        row = known.value
+        named |= {claim.bundle_id for claim in row.claims}
+        named.add(row.bundle_id)
+    async for upload in cloud.state.uploads.all():
+        if upload.value.status is not UploadStatus.REMOVED:
+            named.add(upload.value.bundle_id)
+    async for blob in cloud.uploads.each():
+        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
+        named |= {value for key, value in blob.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+    for bundle in old:
+        if bundle.bundle_id not in named:
+            yield await unless_changed(cloud.bundles.delete(bundle))

@@ -1,0 +1,57 @@
+"""Keys of the four tables: where each kind of row is placed, and how any name becomes a key."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from shared.upload import scheme_of
+
+if TYPE_CHECKING:
+    from shared.binding import BindingKey
+
+MAX_KEY_CHARS = 512
+"""Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
+
+
+def upload_key(name: str) -> tuple[str, str]:
+    """Place an upload's row: one partition per kind of source; a name too long for a key is placed by its hash."""
+    return (_short_enough(encode_key(scheme_of(name))), _short_enough(encode_key(name)))
+
+
+def _short_enough(key: str) -> str:
+    # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
+    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def binding_key(key: BindingKey) -> tuple[str, str]:
+    """Place a desired row: partition = role, row = `host:port`."""
+    return (encode_key(key.role), encode_key(key.host_port))
+
+
+def instance_key(instance: str) -> tuple[str, str]:
+    """Place an instance's row."""
+    return ("instance", encode_key(instance))
+
+
+def installation_partition(host: str, port: int) -> str:
+    """Name the partition that holds every instance's report on one host and port."""
+    return encode_key(f"{host}:{port}")
+
+
+def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
+    """Place a report: partition = `host:port`, row = instance."""
+    host, port, instance = key
+    return (installation_partition(host, port), encode_key(instance))
+
+
+def encode_key(name: str) -> str:
+    r"""Write any text as a table key, reversibly: UTF-8 bytes other than letters, digits and `.-_*:` become `=XX`.
+
+    Keys may not hold `/ \ # ?` or control characters (learn.microsoft.com, "Understanding the Table service data
+    model").
+    """
+    return "".join(
+        chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
+        for byte in name.encode()
+    )

@@ -1,0 +1,28 @@
+"""Fixtures of the unit tests: an account in memory, what acts on it, and a scene played there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.edges import FakeStorage
+from tests.rigs.scenes import Scene
+
+if TYPE_CHECKING:
+    from shared.function.cloud import Cloud
+
+
+@pytest.fixture
+def storage() -> FakeStorage:
+    return FakeStorage()
+
+
+@pytest.fixture
+def cloud(storage: FakeStorage) -> Cloud:
+    return storage.cloud()
+
+
+@pytest.fixture
+def scene(storage: FakeStorage) -> Scene:
+    return Scene(storage)
