@@ -1,7 +1,6 @@
-"""Azurite, the storage emulator, as a child process; and the well-known account it serves.
+"""Azurite, the storage emulator, as a child process, and the well-known account it serves.
 
-Knows where Node and Azurite are found and when the emulator is ready. No event is made here: Azurite emits none
-(https://github.com/Azure/Azurite/issues/1174), which is what the relay is for.
+It emits no events (https://github.com/Azure/Azurite/issues/1174): the relay in front of it does.
 """
 
 from __future__ import annotations
@@ -84,7 +83,7 @@ class Azurite:
 
     Attributes:
         endpoints: Its three services.
-        process: The child process; `stop` is the ordinary way to end it.
+        process: The child process.
     """
 
     endpoints: Endpoints

@@ -1,4 +1,4 @@
-"""Watches a folder of PFX files and has the Function look at each that changes; what is in them is the Function's."""
+"""Watches a folder of PFX files, and has the Function look at each that changes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FolderWatch:
 
     Args:
         folder: The folder; its subfolders do not count.
-        queues: Where the Function is told.
+        queues: Where the messages to the Function go.
     """
 
     def __init__(self, folder: Path, queues: Queues) -> None:

@@ -1,6 +1,6 @@
 """The instances of the local cloud: an agent each, and the web server it installs on; they may join late and leave.
 
-How an agent is started is handed in; nothing of storage or Functions is known here.
+How an agent is started is handed in.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Instance:
-    """One machine of the platform, as it were.
+    """What stands for one machine of the platform.
 
     Attributes:
         name: Its id.
@@ -81,7 +81,7 @@ class Instances:
             state: Its data folder.
             begin_agent: Starts an agent by name, with settings of its own, and returns once it is ready.
             on_line: Called with a server's name and each line of its output.
-            lost: Called when an agent or a server ends though nobody stopped it.
+            lost: Called when an agent or a server ends though it was not stopped.
 
         Raises:
             ConfigurationError: There are no ports.

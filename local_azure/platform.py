@@ -1,21 +1,16 @@
 """The whole cloud on one machine: Azurite, the Event Grid relay, the Functions host and N agents, which end together.
 
-`async with LocalPlatform(settings) as cloud:` is all of it; tests stop, kill and start its parts one by one. How each
-part works is known to the part's own module.
+`async with LocalPlatform(settings) as cloud:` is all of it; tests stop, kill and start its parts one by one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import shutil
-import tempfile
 from contextlib import AsyncExitStack
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urlencode
 
 from azure.storage.queue.aio import QueueClient
 
@@ -25,18 +20,15 @@ from local_azure.eventgrid.delivery import EventDelivery, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
-from local_azure.functions_host.eventgrid import WEBHOOK_PATH
-from local_azure.functions_host.keys import keys_in
-from local_azure.functions_process import start_core_tools, start_own_host
+from local_azure.functions_process import FunctionsProcess
 from local_azure.instances import Instances
 from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
 from local_azure.processes.component import Component
-from local_azure.processes.listening import LOOPBACK
 from local_azure.processes.log_lines import LogFiles, captured
+from local_azure.state_folder import HOST_KEYS, LOGS, STORAGE, child_environment, state_folder
 from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
-from shared.azure.key_encryption import FILE_PREFIX, make_key_file
-from shared.config import STORAGE_SETTING, StorageAccess
+from shared.config import StorageAccess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,20 +65,17 @@ class LocalPlatform:
         self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
         self._storage = Endpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
-        self._functions_port = settings.ports.functions
         self._state = settings.state or Path()
         self._instances: Instances | None = None
-        self._keys: HostKeys | None = None
+        self._host: FunctionsProcess | None = None
         self._relay: EventGridRelay | None = None
         self._account: Account | None = None
 
     async def __aenter__(self) -> Self:
-        """Start everything."""
         await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop everything."""
         await self.stop()
 
     @property
@@ -97,9 +86,7 @@ class LocalPlatform:
     @property
     def endpoints(self) -> Endpoints:
         """The storage account as its clients see it: the blob service through the relay."""
-        return Endpoints(
-            blob_port=self.relay.port, queue_port=self._storage.queue_port, table_port=self._storage.table_port
-        )
+        return replace(self._storage, blob_port=self.relay.port)
 
     @property
     def connection_string(self) -> str:
@@ -109,12 +96,12 @@ class LocalPlatform:
     @property
     def functions_url(self) -> str:
         """Address of the Functions host."""
-        return f"http://{LOOPBACK}:{self._functions_port}"
+        return _started(self._host).url
 
     @property
     def keys(self) -> HostKeys:
         """The keys of the Functions host."""
-        return _started(self._keys)
+        return _started(self._host).keys
 
     @property
     def relay(self) -> EventGridRelay:
@@ -141,7 +128,7 @@ class LocalPlatform:
         return await _started(self._instances).add()
 
     async def remove_instance(self, name: str) -> None:
-        """Have an instance leave in good order, its web server too; nobody waits for it from then on."""
+        """Have an instance leave in good order, its web server too; no upload waits for it from then on."""
         await _started(self._instances).remove(name)
 
     def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
@@ -149,13 +136,13 @@ class LocalPlatform:
         return self.instances[agent].address(port)
 
     async def messages_on(self, queue: str) -> int:
-        """Count a queue's messages, those not due yet and those in somebody's hands included."""
+        """Count a queue's messages, those not due yet and those in hand included."""
         async with QueueClient.from_connection_string(self.connection_string, queue) as client:
             return (await client.get_queue_properties()).approximate_message_count or 0
 
     def log_of(self, component: str) -> Path:
         """The log file of `azurite`, `functions`, `events`, `topic`, `agent-0`, `nginx-0` or another of these."""
-        return self._state / "logs" / f"{component}.log"
+        return self._state / LOGS / f"{component}.log"
 
     async def start(self) -> None:
         """Start everything and return once uploads would be served; leaves nothing behind when that fails.
@@ -202,12 +189,17 @@ class LocalPlatform:
     async def _start_functions(self) -> None:
         """Start the Functions host, and then the relay, whose events go to it."""
         await self.functions.start()
-        self._relay = await EventGridRelay(self._storage, self._delivery()).start(self.settings.ports.blob)
+        subscription = Subscription(
+            endpoint=_started(self._host).webhook(BLOB_EVENT_FUNCTION),
+            subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
+        )
+        delivery = EventDelivery(subscription, faults=self.settings.faults)
+        self._relay = await EventGridRelay(self._storage, delivery).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
-        await self._relay.delivery.validated()
+        await delivery.validated()
 
     async def failure(self) -> ChildEndedError:
-        """Wait until a part ends that nobody stopped or killed through this object, and tell which."""
+        """Wait until a part ends by itself, not stopped or killed through this object; answers which and why."""
         return await asyncio.shield(self._failure)
 
     def _lose(self, error: ChildEndedError) -> None:
@@ -215,17 +207,9 @@ class LocalPlatform:
             self._failure.set_result(error)
 
     def _prepare_state(self) -> None:
-        if self.settings.state is None:
-            self._state = Path(tempfile.mkdtemp(prefix="certcast-"))
-            self._stack.callback(shutil.rmtree, self._state, ignore_errors=True)
-        else:
-            self._state = self.settings.state.resolve()
-            self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in ("logs", "storage"):
-            (self._state / folder).mkdir(mode=0o700, exist_ok=True)
-        make_key_file(self._key_file)
-        self._keys = keys_in(self._keys_file)
-        self._logs = self._stack.enter_context(LogFiles(self._state / "logs", self.settings.on_line))
+        self._state = self._stack.enter_context(state_folder(self.settings.state))
+        self._host = FunctionsProcess(self.settings, self._state / HOST_KEYS)
+        self._logs = self._stack.enter_context(LogFiles(self._state / LOGS, self.settings.on_line))
         for logger, name in _LOGGERS.items():
             self._stack.enter_context(captured(logger, name, self._logs))
         self._instances = Instances(
@@ -233,68 +217,33 @@ class LocalPlatform:
         )
         self._stack.callback(self._instances.release)
 
-    def _delivery(self) -> EventDelivery:
-        query = urlencode({"functionName": BLOB_EVENT_FUNCTION, "code": self.keys.eventgrid_extension})
-        subscription = Subscription(
-            endpoint=f"{self.functions_url}{WEBHOOK_PATH}?{query}",
-            subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
-        )
-        return EventDelivery(subscription, faults=self.settings.faults)
-
     async def _begin_azurite(self) -> ChildProcess:
-        azurite = await start_azurite(self._storage, location=self._state / "storage", on_line=self._logs)
+        azurite = await start_azurite(self._storage, location=self._state / STORAGE, on_line=self._logs)
         self._storage = azurite.endpoints
         return azurite.process
 
     async def _begin_functions(self) -> ChildProcess:
-        ours = {
+        environment = child_environment(self._state, self._storage.connection_string) | {
             "AzureWebJobsStorage": self._storage.connection_string,
             "CERTCAST_EVENTGRID_TOPIC": self.topic.endpoint,
             "CERTCAST_EVENTGRID_KEY": self.topic.key,
         }
         if self.settings.folder is not None:
-            ours["CERTCAST_FOLDER"] = str(self.settings.folder.resolve())
-        begin = start_core_tools if self.settings.host == "func" else partial(start_own_host, keys_file=self._keys_file)
-        process, self._functions_port = await begin(
-            self.settings.root,
-            port=self._functions_port,
-            environment=self._environment(ours, self.settings.function_environment),
-            on_line=self._logs,
-        )
-        return process
+            environment["CERTCAST_FOLDER"] = str(self.settings.folder.resolve())
+        return await _started(self._host).begin({**environment, **self.settings.function_environment}, self._logs)
 
     async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
+        environment = child_environment(self._state, self._storage.connection_string)
         return await start_agent(
             name,
             folder=self.settings.root,
             account=_started(self._account),
-            environment=self._environment({"CERTCAST_HEALTH_PORT": "0"}, settings),
+            environment={**environment, "CERTCAST_HEALTH_PORT": "0", **settings},
             on_line=self._logs,
         )
 
     async def _stop_instances(self) -> None:
         await asyncio.gather(*(instance.stop() for instance in self.instances))
-
-    @property
-    def _key_file(self) -> Path:
-        return self._state / "key-encryption.key"
-
-    @property
-    def _keys_file(self) -> Path:
-        return self._state / "functions-keys.json"
-
-    def _environment(self, ours: Mapping[str, str], asked_for: Mapping[str, str]) -> dict[str, str]:
-        """A child's environment: this process's own without its storage account, then ours, then what was asked for."""
-        # Functions and agents go to Azurite directly: what they write makes no event that anybody wants.
-        elsewhere = (STORAGE_SETTING, f"AzureWebJobs{STORAGE_SETTING}")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(elsewhere)}
-        inherited.setdefault("CERTCAST_TRUST", "off")
-        common = {
-            STORAGE_SETTING: self._storage.connection_string,
-            "CERTCAST_KEY_ENCRYPTION_KEY": f"{FILE_PREFIX}{self._key_file}",
-            "PYTHONUNBUFFERED": "1",
-        }
-        return {**inherited, **common, **ours, **asked_for}
 
 
 def _started(part: _Part | None) -> _Part:

@@ -1,4 +1,4 @@
-"""How the local cloud is to be set up: ports, folders, number of agents. Nothing is started here."""
+"""How the local cloud is to be set up: ports, folders, number of agents."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Ports:
     agent_offset: int | None = 8000
 
     def check(self, agents: int) -> None:
-        """See that the ports that were chosen can be had, before anything is started.
+        """Check that the chosen ports are free, before anything is started.
 
         Raises:
-            ConfigurationError: One cannot; the text names it and the cure.
+            ConfigurationError: One is not; the text names it and the cure.
         """
         chosen = {
             self.blob: "the blob service",
@@ -55,7 +55,7 @@ class Ports:
             last = self.agent_offset + OFFSET_STEP * agents
             if self.agent_offset < 0 or last > _LAST_OFFSET:
                 raise ConfigurationError(
-                    f"the agents' port offset must be from 0 to {_LAST_OFFSET}, for the last of them too"
+                    f"the agents' port offset must be from 0 to {_LAST_OFFSET}, that of the last agent included"
                 )
             for number in range(agents):
                 port = self.agent_offset + OFFSET_STEP * number + HTTPS_PORT
@@ -122,10 +122,10 @@ class PlatformSettings:
     on_event: Callable[[ReceivedEvent], None] | None = None
 
     def check(self) -> None:
-        """See that ports and web servers can be had, before anything is started.
+        """Check that ports are free and web servers installed, before anything is started.
 
         Raises:
-            ConfigurationError: One cannot; the text names it and the cure.
+            ConfigurationError: One is not; the text names it and the cure.
         """
         self.ports.check(self.agents)
         check_targets(self.targets, self.state)

@@ -1,4 +1,4 @@
-"""What a request to the Blob REST API would change: which blob, by which operation. Nothing is sent or read here.
+"""What a request to the Blob REST API would change: which blob, by which operation.
 
 The operations and their headers: https://learn.microsoft.com/rest/api/storageservices/operations-on-blobs; which of
 them make an event: https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage.
@@ -50,7 +50,7 @@ class BlobChange:
 
 
 def blob_change(method: str, target: str, host: str, headers: Mapping[str, str]) -> BlobChange | None:
-    """Tell which blob a request would create, replace or delete.
+    """The blob that a request would create, replace or delete.
 
     Args:
         method: HTTP method.

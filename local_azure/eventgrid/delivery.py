@@ -1,8 +1,7 @@
 """One Event Grid subscription: filter, validation handshake, delivery with retries, and faults on demand.
 
-What a request to storage means and what an event looks like is decided elsewhere. Events wait in memory: they live as
-long as this process, and what is lost with it is for the application's own sweep to find, as it is in Azure after an
-event has expired. https://learn.microsoft.com/azure/event-grid/delivery-and-retry
+Events wait in memory and are lost with this process: the application's own sweep finds what they were about, as it does
+in Azure after an event has expired. https://learn.microsoft.com/azure/event-grid/delivery-and-retry
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Subscription:
     event_types: frozenset[str] = frozenset({BLOB_CREATED, BLOB_DELETED})
 
     def wants(self, event_type: str, subject: str) -> bool:
-        """Whether an event passes the filter; subjects are compared without regard to case, as Event Grid does."""
+        """Whether an event passes the filter; case does not matter in subjects, as in Event Grid."""
         return event_type in self.event_types and subject.lower().startswith(self.subject_begins_with.lower())
 
 

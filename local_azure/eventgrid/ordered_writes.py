@@ -1,7 +1,7 @@
-"""Turns at writing a blob, so that the order in which events are numbered is the order in which storage changed.
+"""Slots for writing a blob, so that the order in which events are numbered is the order in which storage changed.
 
-Nothing is sent here. A turn is taken just before the last byte of a request goes out, so that a client that stalls in
-the middle of an upload keeps nobody waiting.
+A slot is taken just before the last byte of a request goes out, so that a client that stalls in the middle of an upload
+keeps no other waiting.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
 
-class Turn:
+class Slot:
     """The right to write some blobs, once it has been taken and until it ends."""
 
     def __init__(self, locks: Iterable[asyncio.Lock]) -> None:
@@ -24,7 +24,7 @@ class Turn:
         self._over = False
 
     async def take(self) -> None:
-        """Wait until nobody else is writing any of the blobs; does nothing once the turn is over."""
+        """Wait until no other is writing any of the blobs; does nothing once the slot has ended."""
         while self._locks and not self._over:
             lock = self._locks.pop(0)
             await lock.acquire()
@@ -33,7 +33,7 @@ class Turn:
             self.end()
 
     def end(self) -> None:
-        """Let the next writer in; may be called again, and before the turn was taken."""
+        """Let the next writer in; may be called again, and before the slot was taken."""
         self._over = True
         while self._held:
             self._held.pop().release()
@@ -46,11 +46,11 @@ class WriteOrder:
         self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
 
     @contextmanager
-    def turn(self, blobs: Iterable[tuple[str, str]]) -> Iterator[Turn]:
-        """A turn at some blobs, named by container and name; it ends with the block at the latest."""
+    def slot(self, blobs: Iterable[tuple[str, str]]) -> Iterator[Slot]:
+        """A slot for some blobs, named by container and name; it ends with the block at the latest."""
         # Sorted, so that two writers of the same blobs never wait for each other.
-        turn = Turn([self._locks.setdefault(blob, asyncio.Lock()) for blob in sorted(set(blobs))])
+        slot = Slot([self._locks.setdefault(blob, asyncio.Lock()) for blob in sorted(set(blobs))])
         try:
-            yield turn
+            yield slot
         finally:
-            turn.end()
+            slot.end()

@@ -1,4 +1,4 @@
-"""An HTTP pass-through: sends a request on as it came and the answer back as it is. It looks into neither.
+"""An HTTP pass-through: sends a request on as it came and the answer back as it is.
 
 Path, query, headers and bodies stay byte for byte what they were, because the signatures of Azure Storage cover them.
 Only the headers that belong to one connection (RFC 9110, section 7.6.1) are each side's own, and the case of well-known

@@ -101,20 +101,20 @@ class EventGridRelay:
             return web.Response(status=503, headers={"x-ms-error-code": "ServerBusy"}, text="Azurite does not answer.")
 
     async def _change(self, request: web.Request, change: BlobChange) -> web.StreamResponse:
-        with self._order.turn([(change.container, change.blob)]) as turn:
+        with self._order.slot([(change.container, change.blob)]) as slot:
             facts = BlobFacts()
             if change.operation is Operation.DELETE_BLOB:
-                await turn.take()
+                await slot.take()
                 facts = await self._facts(change)
             elif not request.can_read_body:
-                await turn.take()
-            body = body_of(request, turn.take) if request.can_read_body else None
+                await slot.take()
+            body = body_of(request, slot.take) if request.can_read_body else None
             async with self._passthrough.send(request, body) as answer:
                 if answer.status in _HTTP_SUCCESS:
                     if change.operation is not Operation.DELETE_BLOB:
                         facts = _put_facts(change, request, answer) or await self._facts(change, answer)
                     self._post(change, facts, answer.headers.get("x-ms-request-id", ""), request)
-                turn.end()
+                slot.end()
                 return await self._passthrough.answer(request, answer)
 
     async def _batch(self, request: web.Request) -> web.StreamResponse:
@@ -126,19 +126,19 @@ class EventGridRelay:
             ).items()
             if self.delivery.subscription.wants(event_type(change), change.subject)
         }
-        with self._order.turn((change.container, change.blob) for change in asked.values()) as turn:
-            await turn.take()
+        with self._order.slot((change.container, change.blob) for change in asked.values()) as slot:
+            await slot.take()
             facts = {content_id: await self._facts(change) for content_id, change in asked.items()}
             async with self._passthrough.send(request, body) as answer:
                 said = await answer.read()
                 done = batch_successes(answer.headers.get(hdrs.CONTENT_TYPE, ""), said)
                 for content_id in asked.keys() & done.keys():
                     self._post(asked[content_id], facts[content_id], done[content_id], request)
-                turn.end()
+                slot.end()
                 return await self._passthrough.answer(request, answer, said)
 
     async def _facts(self, change: BlobChange, answer: aiohttp.ClientResponse | None = None) -> BlobFacts:
-        """Look the blob up, as its event tells more than request and answer do; all the lookups come in its turn."""
+        """Look the blob up in the request's slot: its event says more than request and answer do."""
         try:
             blob = await self._blobs.get_blob_client(change.container, change.blob).get_blob_properties()
         except AzureError:
@@ -164,7 +164,7 @@ class EventGridRelay:
 
 
 def _put_facts(change: BlobChange, request: web.Request, answer: aiohttp.ClientResponse) -> BlobFacts | None:
-    """What the request itself tells of the blob it put; None where it does not tell everything."""
+    """The facts in the request that put a blob; None where it does not hold all of them."""
     blob_type = request.headers.get("x-ms-blob-type", "")
     if change.operation is not Operation.PUT_BLOB or request.content_length is None or blob_type == "PageBlob":
         return None

@@ -1,4 +1,4 @@
-"""The event Azure Storage emits for a changed blob, in the Event Grid schema. Nothing is sent or delivered here.
+"""The event Azure Storage emits for a changed blob, in the Event Grid schema.
 
 https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage
 """
@@ -50,7 +50,7 @@ class Sequencer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobFacts:
-    """What an event tells about the blob itself.
+    """What an event says about the blob itself.
 
     Attributes:
         etag: As the service answered it, or without quotes; both occur in Azure. None for a deletion.

@@ -1,4 +1,4 @@
-"""A local Event Grid topic: takes CloudEvents as the service does, and hands each over; what becomes of it is not its.
+"""A local Event Grid topic: takes CloudEvents as the service does, and hands each over.
 
 learn.microsoft.com, "Publish events to Azure Event Grid custom topics using access keys", and "CloudEvents v1.0 schema
 with Azure Event Grid". As with the service, a batch is taken whole or not at all.

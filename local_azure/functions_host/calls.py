@@ -1,7 +1,4 @@
-"""Invoking a function: the trigger's value as the library's own object, the call, and one log line about how it went.
-
-When a function is invoked is the business of the trigger modules.
-"""
+"""Invoking a function: the trigger's value as the library's own object, the call, and one log line about it."""
 
 from __future__ import annotations
 
@@ -106,7 +103,7 @@ class Invoker:
         return value
 
     def _context(self, function: Function, trace_parent: str) -> SimpleNamespace:
-        """What an azure.functions.Context tells of an invocation."""
+        """What an azure.functions.Context says of an invocation."""
         return SimpleNamespace(
             invocation_id=str(uuid.uuid4()),
             function_name=function.name,

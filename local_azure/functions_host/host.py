@@ -1,7 +1,6 @@
 """The local Functions host: loads a function app from a folder and drives its functions as the cloud's host would.
 
-`python -m local_azure.functions_host --root FOLDER` runs it. Here is only what joins the parts: each trigger's rules
-are in a module of its own, as is the loading of the app.
+`python -m local_azure.functions_host --root FOLDER` runs it. Each trigger's rules are in a module of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _BAD_SETTING, _FAILED = 2, 1
 
 
 class FunctionsHost:
-    """One host, for the functions of one app."""
+    """A host of one app's functions."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Loads function_app.py as the cloud's worker does, and tells which functions it declares. Nothing is invoked here.
+"""The functions that function_app.py declares, loaded as the cloud's worker does it.
 
 The rules are the Python worker's: `function_app` is a top-level module, it makes one `FunctionApp`, names are unique,
 and a function's parameters are exactly its bindings. One function that breaks a rule fails the whole app.
@@ -93,7 +93,7 @@ def functions_of(module: ModuleType) -> list[Function]:
     if len(apps) != 1:
         raise ConfigurationError(f"{module.__name__} must make one FunctionApp, and it makes {len(apps)}")
     (app,) = apps.values()
-    # The library warns that a key level has no effect in an app without HTTP functions; nobody asked for one.
+    # The library warns that a key level has no effect in an app without HTTP functions, and the app asks for none.
     previously_disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

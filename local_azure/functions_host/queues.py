@@ -43,7 +43,7 @@ class Backoff:
         self._empty = 0
 
     def found_something(self) -> None:
-        """Begin anew."""
+        """Begin with the shortest wait again."""
         self._empty = 0
 
     def next_s(self) -> float:

@@ -1,6 +1,8 @@
 """Route templates of HTTP triggers, such as `items/{id:int}/{*rest}`, as paths of aiohttp's router.
 
-https://learn.microsoft.com/aspnet/core/fundamentals/routing#route-templates; default values are not known here.
+https://learn.microsoft.com/aspnet/core/fundamentals/routing#route-templates
+
+Unlike the cloud's host, this one knows no default values.
 """
 
 from __future__ import annotations

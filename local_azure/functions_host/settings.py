@@ -1,4 +1,4 @@
-"""The Functions host's settings: host.json, local.settings.json, `%NAME%` and connections. Nothing is run here.
+"""The Functions host's settings: host.json, local.settings.json, `%NAME%` and connections.
 
 https://learn.microsoft.com/azure/azure-functions/functions-host-json
 """
@@ -30,7 +30,7 @@ class QueueSettings:
 
     Attributes:
         batch_size: Messages asked for at a time, 1 to 32.
-        new_batch_threshold: So many messages in hand or fewer, and the next batch is asked for.
+        new_batch_threshold: With this many messages in hand or fewer, the next batch is asked for.
         max_polling_interval_s: Longest wait between two looks at an empty queue.
         visibility_timeout_s: Wait before a message whose function failed is tried again.
         max_dequeue_count: Tries before a message goes to the poison queue.
@@ -143,7 +143,7 @@ def resolve(text: str, settings: Mapping[str, str], purpose: str) -> str:
 def connection(name: str, settings: Mapping[str, str], purpose: str) -> Connection:
     """Find the connection a trigger names, where the host looks for it.
 
-    That is a setting of that name, or of `AzureWebJobs` and the name; or, for an identity, one such as
+    That is a setting of that name, or of `AzureWebJobs` and the name; with an identity one such as
     `name__queueServiceUri`.
 
     Raises:

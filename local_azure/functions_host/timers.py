@@ -76,7 +76,7 @@ class TimerListener:
 
 
 def timer_datum(schedule: str | None, *, last: datetime | None, now: datetime) -> Datum:
-    """A timer trigger's value as the host hands it over; without a schedule for a run that was asked for by hand."""
+    """A timer trigger's value as the host hands it over; without a schedule where the run was asked for by hand."""
     following = next_after(schedule, now) if schedule else None
     status = {
         "Last": (last or datetime.min.replace(tzinfo=UTC)).isoformat(),

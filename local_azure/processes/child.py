@@ -97,6 +97,10 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """Wait until the child and everything it started are gone; answers its exit code."""
         return await asyncio.shield(self._ended)
 
+    def call_when_gone(self, callback: Callable[[ChildProcess], None]) -> None:
+        """Have something called once the child and everything it started are gone."""
+        self._ended.add_done_callback(lambda _ended: callback(self))
+
     async def stop(self) -> int:
         """Ask the child to end, kill it after its grace period, and wait until everything is gone."""
         self._orders.close()

@@ -1,8 +1,7 @@
-"""One part of the local cloud: started, stopped or killed by whoever owns it, and missed when it ends by itself."""
+"""One part of the local cloud that runs as a process: started, stopped, killed, and missed when it ends by itself."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -49,13 +48,13 @@ class Component:
         Args:
             name: As in the attributes.
             begin: Starts the process and returns once it is ready; leaves nothing running when it fails.
-            lost: Called when the process ends though nobody stopped it.
+            lost: Called when the process ends though it was not stopped.
         """
         self.name = name
         self._begin = begin
         self._lost = lost
         self._process: ChildProcess | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._wanted = False
 
     @property
     def running(self) -> bool:
@@ -71,29 +70,22 @@ class Component:
         """Start it and wait until it is ready; does nothing when it runs already."""
         if self.running:
             return
-        await self._release()
         self._process = await self._begin()
-        self._watch = asyncio.create_task(self._miss(self._process), name=f"watching {self.name}")
+        self._wanted = True
+        self._process.call_when_gone(self._miss)
 
     async def stop(self) -> None:
         """Have it end in good order, and wait until it and all it started are gone."""
-        await self._release()
+        self._wanted = False
         if self._process is not None:
             await self._process.stop()
 
     async def kill(self) -> None:
         """End it as a power failure would, and wait until it and all it started are gone."""
-        await self._release()
+        self._wanted = False
         if self._process is not None:
             await self._process.kill()
 
-    async def _release(self) -> None:
-        """Stop watching, so that its end is no surprise."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
-
-    async def _miss(self, process: ChildProcess) -> None:
-        await process.wait()
-        self._lost(process.ended_error())
+    def _miss(self, process: ChildProcess) -> None:
+        if self._wanted:
+            self._lost(process.ended_error())

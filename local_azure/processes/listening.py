@@ -1,4 +1,4 @@
-"""Ports on the loopback interface: listening, what to say when one cannot be had, and how free ones are found."""
+"""Ports on the loopback interface: listening on them, finding free ones, and what to say of one that is not."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOW_PORTS = range(2_000, _FIRST_OFFSET)
 
 
 def port_error(code: int | None, port: int, purpose: str) -> ConfigurationError | None:
-    """What to say of a port that cannot be had; None where the system's error code is about something else."""
+    """What to say of a port that is not free; None where the system's error code is about something else."""
     if code == errno.EADDRINUSE:
         return ConfigurationError(
             f"port {port} for {purpose} is taken by another program (perhaps another `certcast up`):"
@@ -44,7 +44,7 @@ def port_error(code: int | None, port: int, purpose: str) -> ConfigurationError 
 
 
 def ensure_free(port: int, purpose: str) -> None:
-    """See that a port can be listened on.
+    """Check that a port can be listened on.
 
     Raises:
         ConfigurationError: It is taken, forbidden or no port.

@@ -1,8 +1,8 @@
 """The small program between certcast and each of its child processes: it ends the child when certcast is gone.
 
 It is run by path (`python -I -S tether.py GRACE_S COMMAND…`) and uses the standard library alone. Its standard input is
-a pipe whose other end only certcast holds, so the pipe closes whenever certcast ends, SIGKILL included. What starts
-and watches a tethered child lives in `child.py`, never here.
+a pipe whose other end only certcast holds, so the pipe closes whenever certcast ends, SIGKILL included. `child.py`
+starts it and watches it.
 
 Orders on standard input: end of file means stop (a polite signal, then a kill after GRACE_S); `k` means kill at once.
 """
@@ -103,7 +103,7 @@ def _start(command: list[str]) -> subprocess.Popen[bytes]:
 
 
 def _introduce() -> None:
-    """Between fork and exec: tell the process id, and have the kernel kill the child should the tether be killed."""
+    """Between fork and exec: print the process id, and have the kernel kill the child when the tether is killed."""
     os.write(1, b"%s%d\n" % (PID_MARK, os.getpid()))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _KILL, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""A web server on loopback ports, configured for an agent beside it; certificates are the agent's matter."""
+"""A web server on loopback ports, configured for an agent beside it, which brings the certificates."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class NginxServer(WebServer):
 
     Attributes:
         dynamic: Whether to load the Lua module; where it is installed when None.
-        worker_user: Whom the workers run as, where nginx is started by root.
+        worker_user: The user of the workers, where nginx is started by root.
         workers: How many there are.
         extra_http: Further lines for the `http` block.
         socket: The agent's socket.

@@ -1,4 +1,4 @@
-"""What the instances of the local cloud can install on, and whether it can be had here."""
+"""What the instances of the local cloud can install on, and whether it is installed here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TARGETS = (EMBEDDED, *SERVERS)
 
 
 def check_targets(targets: Iterable[str], folder: Path | None) -> None:
-    """See that every server can be started here, before anything is.
+    """Check that every server can be started here, before anything is.
 
     Args:
         targets: Names out of `TARGETS`.

@@ -92,7 +92,7 @@ class Bench:
         await self.relay.delivery.idle()
         return self.subscriber.events
 
-    async def told(self) -> list[tuple[str, str]]:
+    async def changes(self) -> list[tuple[str, str]]:
         """The API and the blob name of each event, in the order of their sequencers."""
         ordered = sorted(await self.events(), key=lambda event: str(event["data"]["sequencer"]))
         return [(event["data"]["api"], event["subject"].partition("/blobs/")[2]) for event in ordered]
@@ -154,7 +154,7 @@ async def test_a_copy_whose_source_is_named_through_the_relay_makes_an_event(rel
     await source.upload_blob(b"content")
     await relayed.container.get_blob_client("copy.pfx").start_copy_from_url(source.url)
     await relayed.container.get_blob_client("sync.pfx").start_copy_from_url(source.url, requires_sync=True)
-    assert await relayed.told() == [("PutBlob", "a b/ü%.pfx"), ("CopyBlob", "copy.pfx"), ("CopyBlob", "sync.pfx")]
+    assert await relayed.changes() == [("PutBlob", "a b/ü%.pfx"), ("CopyBlob", "copy.pfx"), ("CopyBlob", "sync.pfx")]
     assert {event["data"]["contentLength"] for event in await relayed.events()} == {7}
 
 
@@ -163,7 +163,7 @@ async def test_a_deletion_tells_the_type_of_what_was_deleted(relayed: Bench) -> 
     await blob.create_append_blob()
     await blob.append_block(b"line")
     await blob.delete_blob()
-    assert await relayed.told() == [("PutBlob", "log.txt"), ("DeleteBlob", "log.txt")]
+    assert await relayed.changes() == [("PutBlob", "log.txt"), ("DeleteBlob", "log.txt")]
     deleted = next(event for event in await relayed.events() if event["data"]["api"] == "DeleteBlob")
     assert deleted["eventType"] == "Microsoft.Storage.BlobDeleted"
     assert deleted["data"]["blobType"] == "AppendBlob"
@@ -197,7 +197,7 @@ async def test_a_write_that_fails_makes_no_event(relayed: Bench) -> None:
     await blob.upload_blob(b"content")
     with pytest.raises(ResourceModifiedError):
         await blob.upload_blob(b"x", overwrite=True, etag='"0x1"', match_condition=MatchConditions.IfNotModified)
-    assert await relayed.told() == [("PutBlob", "a.pfx")]
+    assert await relayed.changes() == [("PutBlob", "a.pfx")]
 
 
 async def test_other_containers_are_not_subscribed_to(relayed: Bench) -> None:
@@ -251,7 +251,7 @@ async def test_a_shared_access_signature_is_as_good_as_the_key(relayed: Bench) -
     url = f"http://127.0.0.1:{relayed.relay.port}/{ACCOUNT_NAME}"
     async with BlobServiceClient(url, credential=account_sas()) as service:
         await service.get_container_client(relayed.container.container_name).upload_blob("sas name.pfx", b"content")
-    assert await relayed.told() == [("PutBlob", "sas name.pfx")]
+    assert await relayed.changes() == [("PutBlob", "sas name.pfx")]
 
 
 async def test_a_chunked_upload_that_asks_first_passes(relayed: Bench) -> None:
@@ -272,7 +272,7 @@ async def test_a_chunked_upload_that_asks_first_passes(relayed: Bench) -> None:
         assert answer.headers["Server"].startswith("Azurite-Blob/")
 
 
-async def test_a_client_that_hangs_up_in_the_middle_makes_no_event_and_blocks_nobody(relayed: Bench) -> None:
+async def test_a_client_that_hangs_up_in_the_middle_makes_no_event_and_blocks_no_other(relayed: Bench) -> None:
     target = f"/{ACCOUNT_NAME}/{relayed.container.container_name}/half.pfx?{account_sas()}"
     head = (
         f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{relayed.relay.port}\r\nContent-Length: 1000000\r\n"
@@ -286,7 +286,7 @@ async def test_a_client_that_hangs_up_in_the_middle_makes_no_event_and_blocks_no
     await writer.wait_closed()
     blob = relayed.container.get_blob_client("half.pfx")
     assert await (await blob.download_blob()).readall() == b"whole"
-    assert await relayed.told() == [("PutBlob", "half.pfx")]
+    assert await relayed.changes() == [("PutBlob", "half.pfx")]
 
 
 async def test_a_batch_makes_one_event_for_each_blob_it_deleted(relayed: Bench) -> None:
@@ -306,7 +306,7 @@ async def test_a_batch_makes_one_event_for_each_blob_it_deleted(relayed: Bench) 
     ):
         assert answer.status == 202
         assert (await answer.text()).count("HTTP/1.1 202") == 2
-    assert sorted((await relayed.told())[2:]) == [("DeleteBlob", "a b.pfx"), ("DeleteBlob", "c.pfx")]
+    assert sorted((await relayed.changes())[2:]) == [("DeleteBlob", "a b.pfx"), ("DeleteBlob", "c.pfx")]
 
 
 async def test_the_last_event_by_sequencer_is_the_version_that_storage_holds(relayed: Bench) -> None:
@@ -334,10 +334,10 @@ async def test_a_subscriber_that_starts_later_gets_what_happened_before(azurite:
     async with bench(azurite, subscriber) as made:
         await made.container.upload_blob("a.pfx", b"content")
         async with listening(subscriber, port):
-            assert await made.told() == [("PutBlob", "a.pfx")]
+            assert await made.changes() == [("PutBlob", "a.pfx")]
         await made.container.upload_blob("b.pfx", b"content")
         async with listening(subscriber, port):
-            assert await made.told() == [("PutBlob", "a.pfx"), ("PutBlob", "b.pfx")]
+            assert await made.changes() == [("PutBlob", "a.pfx"), ("PutBlob", "b.pfx")]
 
 
 async def test_a_failed_delivery_is_repeated_until_it_succeeds(azurite: Emulator) -> None:
@@ -374,7 +374,7 @@ async def test_an_event_that_is_too_old_is_given_up(azurite: Emulator) -> None:
         assert made.relay.delivery.counts["dropped"] == 1
 
 
-async def test_faults_lose_double_and_disorder_events_as_they_are_told_to(azurite: Emulator) -> None:
+async def test_faults_lose_double_and_disorder_events_on_demand(azurite: Emulator) -> None:
     faults = Faults(drop=0.5, duplicate=0.5, max_delay_s=0.3, seed=7)
     async with listening(Subscriber()) as subscriber, bench(azurite, subscriber, faults=faults) as made:
         for number in range(40):
@@ -392,7 +392,7 @@ async def test_faults_lose_double_and_disorder_events_as_they_are_told_to(azurit
         assert len(await made.events()) == len(names)
 
 
-async def test_a_client_is_told_to_come_back_when_azurite_is_gone(azurite: Emulator) -> None:
+async def test_a_client_is_asked_to_come_back_when_azurite_is_gone(azurite: Emulator) -> None:
     gone = Endpoints(blob_port=1, queue_port=1, table_port=1)
     async with listening(Subscriber()) as subscriber:
         relay = await EventGridRelay(gone, EventDelivery(Subscription(endpoint=subscriber.url))).start()

@@ -223,7 +223,7 @@ class Queues:
 
     async def emptied(self) -> None:
         async with asyncio.timeout(20):
-            while await self.length():  # noqa: ASYNC110 - a queue tells nobody
+            while await self.length():  # noqa: ASYNC110 - a queue has no event
                 await asyncio.sleep(0.02)
 
 
@@ -548,7 +548,7 @@ async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answe
 
         @app.function_name(name)
         @app.route(route)
-        async def told(req: func.HttpRequest, context: func.Context) -> str:
+        async def answered(req: func.HttpRequest, context: func.Context) -> str:
             return f"{context.function_name} {json.dumps(dict(req.route_params))}"
 
     async with hosted(app) as host, host.client.get(URL(f"{host.url}{path}", encoded=True)) as said:
@@ -564,12 +564,12 @@ async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
 
         @app.function_name(route.partition("/")[0].partition("{")[0])
         @app.route(route, methods=["GET"])
-        async def told(req: func.HttpRequest) -> str:
+        async def answered(req: func.HttpRequest) -> str:
             raise AssertionError(req.url)
 
     async with hosted(app) as host:
         assert await host.get(path) == (404, "")
-        assert await host.post("/api/items") == (404, ""), "nor with another method"
+        assert await host.post("/api/items") == (404, ""), "with another method either"
 
 
 async def test_cookies_and_the_route_prefix_are_the_apps_own() -> None:

@@ -136,7 +136,7 @@ async def test_a_chunked_body_stays_chunked(line: Line) -> None:
     assert line.server.body == b"3\r\nabc\r\n0\r\n\r\n"
 
 
-async def test_whoever_asks_before_sending_is_told_to_go_on(line: Line) -> None:
+async def test_a_client_that_asks_before_it_sends_is_asked_to_go_on(line: Line) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", line.port)
     writer.write(
         b"PUT /a/c/b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"

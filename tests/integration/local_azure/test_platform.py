@@ -53,7 +53,7 @@ class Cloud:
     async def serving(self, host: str, issued: Issued, *agents: int) -> None:
         async with asyncio.timeout(60):
             for agent in agents or range(len(self.platform.agents)):
-                while await self.served(agent, host) != issued.fingerprint:  # noqa: ASYNC110 - a port tells nobody
+                while await self.served(agent, host) != issued.fingerprint:  # noqa: ASYNC110 - a port has no event
                     await asyncio.sleep(0.05)
 
 

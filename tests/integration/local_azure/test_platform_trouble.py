@@ -108,7 +108,7 @@ async def failure_of(settings: PlatformSettings) -> str:
         ("functions", "the Functions host"),
     ],
 )
-async def test_a_taken_port_is_told_before_anything_is_started(part: str, purpose: str) -> None:
+async def test_a_taken_port_is_named_before_anything_is_started(part: str, purpose: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = replace(FREE_PORTS, **{part: port})
@@ -116,7 +116,7 @@ async def test_a_taken_port_is_told_before_anything_is_started(part: str, purpos
     assert said.startswith(f"port {port} for {purpose} is taken by another program")
 
 
-async def test_a_taken_port_of_an_agent_is_told_too() -> None:
+async def test_a_taken_port_of_an_agent_is_named_too() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = replace(FREE_PORTS, agent_offset=port - 443 - 100)
@@ -137,14 +137,14 @@ async def test_a_port_that_makes_no_sense_is_one_line(ports: Ports, reason: str)
     assert reason in await failure_of(PlatformSettings(agents=1, ports=ports))
 
 
-async def test_what_an_agent_says_about_a_wrong_setting_is_told(tmp_path: Path) -> None:
+async def test_what_an_agent_says_about_a_wrong_setting_is_reported(tmp_path: Path) -> None:
     settings = PlatformSettings(
         agents=1, ports=FREE_PORTS, state=tmp_path, agent_environment={"CERTCAST_TARGET": "abacus"}
     )
     assert "CERTCAST_TARGET must be one of" in await failure_of(settings)
 
 
-async def test_what_the_functions_host_says_about_a_wrong_setting_is_told(tmp_path: Path) -> None:
+async def test_what_the_functions_host_says_about_a_wrong_setting_is_reported(tmp_path: Path) -> None:
     assert "host.json cannot be read" in await failure_of(PlatformSettings(agents=0, ports=FREE_PORTS, root=tmp_path))
 
 
@@ -171,14 +171,14 @@ async def test_a_missing_web_server_is_one_line_with_the_cure_before_anything_is
     assert not (tmp_path / "state").exists()
 
 
-async def test_a_target_that_the_local_cloud_does_not_have_is_told() -> None:
+async def test_a_target_that_the_local_cloud_does_not_have_is_refused() -> None:
     said = await failure_of(PlatformSettings(targets=("embedded", "abacus"), ports=FREE_PORTS))
     assert said == "there is no target 'abacus': choose embedded, nginx, haproxy, caddy"
 
 
 @pytest.mark.parametrize(("target", "name"), [("haproxy", "with space"), ("nginx", "it's"), ("haproxy", "größe")])
 @needs("nginx", "haproxy")
-async def test_a_data_folder_that_a_server_cannot_be_given_is_told(tmp_path: Path, target: str, name: str) -> None:
+async def test_a_data_folder_that_a_server_cannot_be_given_is_refused(tmp_path: Path, target: str, name: str) -> None:
     settings = PlatformSettings(targets=(target,), ports=FREE_PORTS, state=tmp_path / name)
     assert await failure_of(settings) == (
         f"{target} cannot be configured with files in {tmp_path / name}, because of characters in that path: "

@@ -42,12 +42,12 @@ async def receiver() -> AsyncIterator[TopicReceiver]:
     await running.stop()
 
 
-def nobody() -> AsyncTokenCredential:
+def no_identity() -> AsyncTokenCredential:
     raise AssertionError("a key was given")
 
 
 def topic(receiver: TopicReceiver, key: str = "the-key") -> Topic:
-    return Topic(receiver.endpoint, key=key, credential=nobody)
+    return Topic(receiver.endpoint, key=key, credential=no_identity)
 
 
 async def post(receiver: TopicReceiver, body: Any, content_type: str) -> int:

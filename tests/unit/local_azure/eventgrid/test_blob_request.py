@@ -37,7 +37,7 @@ def change(method: str, target: str, headers: dict[str, str] | None = None, host
         ("DELETE", "", {"x-ms-delete-snapshots": "include"}, Operation.DELETE_BLOB),
     ],
 )
-def test_what_creates_replaces_or_deletes_a_blob_is_told(
+def test_what_creates_replaces_or_deletes_a_blob_is_recognised(
     method: str, query: str, headers: dict[str, str], operation: Operation
 ) -> None:
     assert change(method, f"{ACCOUNT}/certificates/a.pfx{query}", headers) == BlobChange(

@@ -23,17 +23,17 @@ def event(operation: Operation, facts: BlobFacts, blob: str = "a.pfx", client_re
     )
 
 
-def test_a_created_blob_is_told_with_all_that_azure_tells() -> None:
+def test_a_created_blob_is_made_with_all_that_azure_tells() -> None:
     facts = BlobFacts(etag="0x8D", content_type="application/x-pkcs12", content_length=3, blob_type="BlockBlob")
-    told = event(Operation.PUT_BLOB, facts)
-    assert set(told) == {
+    made = event(Operation.PUT_BLOB, facts)
+    assert set(made) == {
         *("topic", "subject", "eventType", "id", "data", "dataVersion", "metadataVersion", "eventTime"),
     }
-    assert told["eventType"] == "Microsoft.Storage.BlobCreated"
-    assert told["subject"] == "/blobServices/default/containers/certificates/blobs/a.pfx"
-    assert told["topic"].endswith("/Microsoft.Storage/storageAccounts/devstoreaccount1")
-    assert told["eventTime"] == "2026-03-04T05:06:07.0000890Z"
-    data = told["data"]
+    assert made["eventType"] == "Microsoft.Storage.BlobCreated"
+    assert made["subject"] == "/blobServices/default/containers/certificates/blobs/a.pfx"
+    assert made["topic"].endswith("/Microsoft.Storage/storageAccounts/devstoreaccount1")
+    assert made["eventTime"] == "2026-03-04T05:06:07.0000890Z"
+    data = made["data"]
     assert data.pop("storageDiagnostics").keys() == {"batchId"}
     assert data == {
         "api": "PutBlob",
@@ -49,16 +49,16 @@ def test_a_created_blob_is_told_with_all_that_azure_tells() -> None:
 
 
 def test_a_deleted_blob_has_neither_etag_nor_length() -> None:
-    told = event(Operation.DELETE_BLOB, BlobFacts(), client_request_id=None)
-    assert told["eventType"] == "Microsoft.Storage.BlobDeleted"
-    assert told["data"]["api"] == "DeleteBlob"
-    assert told["data"].keys().isdisjoint({"eTag", "contentLength", "clientRequestId"})
+    made = event(Operation.DELETE_BLOB, BlobFacts(), client_request_id=None)
+    assert made["eventType"] == "Microsoft.Storage.BlobDeleted"
+    assert made["data"]["api"] == "DeleteBlob"
+    assert made["data"].keys().isdisjoint({"eTag", "contentLength", "clientRequestId"})
 
 
 def test_the_subject_holds_the_name_as_it_is_and_the_url_holds_it_quoted() -> None:
-    told = event(Operation.COPY_BLOB, BlobFacts(), blob="shop/ü 100%#1.pfx")
-    assert told["subject"].endswith("/blobs/shop/ü 100%#1.pfx")
-    assert told["data"]["url"].endswith("/certificates/shop/%C3%BC%20100%25%231.pfx")
+    made = event(Operation.COPY_BLOB, BlobFacts(), blob="shop/ü 100%#1.pfx")
+    assert made["subject"].endswith("/blobs/shop/ü 100%#1.pfx")
+    assert made["data"]["url"].endswith("/certificates/shop/%C3%BC%20100%25%231.pfx")
 
 
 @given(clock=st.lists(st.integers(min_value=0, max_value=2**63), min_size=2, max_size=50))

@@ -53,7 +53,7 @@ async def test_an_asynchronous_function_runs_on_the_loop_with_the_librarys_own_o
     assert seen == [("1", "s", {"a": 1}, "t", threading.current_thread())]
 
 
-async def test_a_synchronous_function_runs_on_a_thread_and_blocks_nobody(invoker: Invoker) -> None:
+async def test_a_synchronous_function_runs_on_a_thread_and_blocks_no_other(invoker: Invoker) -> None:
     app, release, threads = func.FunctionApp(), threading.Event(), []
     loop, began = asyncio.get_running_loop(), asyncio.Event()
 
@@ -132,7 +132,7 @@ async def test_a_function_that_runs_too_long_is_cancelled_and_has_failed() -> No
     assert cancelled.is_set()
 
 
-async def test_a_timeout_of_the_functions_own_is_told_as_its_own(invoker: Invoker) -> None:
+async def test_a_timeout_of_the_functions_own_is_reported_as_its_own(invoker: Invoker) -> None:
     app = func.FunctionApp()
 
     @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")

@@ -27,7 +27,7 @@ def only(app: func.FunctionApp) -> Function:
     return function
 
 
-def test_a_decorated_function_is_told_with_its_trigger() -> None:
+def test_a_decorated_function_is_found_with_its_trigger() -> None:
     app = func.FunctionApp()
 
     @app.function_name("take")

@@ -29,7 +29,7 @@ def test_what_a_logger_says_is_lines_of_a_part_until_the_block_ends() -> None:
     log = logging.getLogger("certcast.test")
     with captured("certcast.test", "part", lambda name, line: seen.append((name, line))):
         log.info("%d events", 3)
-        log.debug("not this")
-    log.warning("nor this")
+        log.debug("too much")
+    log.warning("too late")
     assert seen == [("part", "INFO 3 events")]
     assert (log.level, log.handlers) == (logging.NOTSET, [])
