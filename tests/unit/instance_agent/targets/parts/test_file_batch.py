@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from instance_agent.targets.base import ServerUnavailableError
-from instance_agent.targets.parts.file_batch import Access, FileBatch, clear_staging
+from instance_agent.targets.parts.access import Access
+from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
