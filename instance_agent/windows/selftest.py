@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import platform
 import secrets
 import socket
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.stores import CertificateStores
 
 _HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: no one's
-_DAY = dt.timedelta(days=1)
+_DAY = timedelta(days=1)
 _USUAL_PACE = Pace()
 
 
@@ -163,7 +163,7 @@ class SelfTest:
         self._say(f"{'ok  ' if sound else 'FAIL'} {line}")
 
     def _install(self, host: str) -> Install:
-        bundle = self_signed(host, dt.datetime.now(dt.UTC), _DAY)
+        bundle = self_signed(host, datetime.now(UTC), _DAY)
         change = Install(
             host=host,
             port=self._port,

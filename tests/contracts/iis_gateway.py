@@ -198,7 +198,7 @@ def a_certificate_that_is_not_in_the_store_is_refused_at_the_commit(gateway: Iis
     assert (world.rows("Web"), world.commits, world.open_sessions) == ([], 0, 0)
 
 
-def a_commit_over_somebody_elses_is_a_conflict(gateway: IisGateway, world: World) -> None:
+def a_commit_over_another_is_a_conflict(gateway: IisGateway, world: World) -> None:
     world.add_site("Web")
     with gateway.session() as first:
         first.perform(add("*:443:one.example.com"))

@@ -50,7 +50,7 @@ class BindingContract:
     after its reload command has returned, and Apache ends where one is gone.
     """
 
-    async def test_a_fresh_server_owns_nothing_and_answers_as_nobody(self, rig: Rig) -> None:
+    async def test_a_fresh_server_owns_nothing_and_answers_with_the_fallback(self, rig: Rig) -> None:
         assert await rig.target.current() == frozenset()
         assert await seen(rig, rig.ports[0], "unknown.example") == rig.fallback
         assert await seen(rig, rig.ports[0], None) == rig.fallback
@@ -80,7 +80,7 @@ class BindingContract:
         (binding,) = await rig.target.current()
         assert second.is_done_by(binding)
 
-    async def test_a_removed_host_is_served_no_more(self, rig: Rig) -> None:
+    async def test_a_removed_host_is_no_longer_served(self, rig: Rig) -> None:
         port = rig.ports[0]
         kept, gone = fresh("kept.example.com", port), fresh("gone.example.com", port)
         await served(rig, kept, gone)
@@ -242,7 +242,7 @@ class TlsContract(BindingContract):
     @pytest.mark.parametrize(
         "name", [b"x/../shop.example.com", b"/etc/passwd", b"*.example.com", b"a b;c\"d'{e}", b"x" * 255]
     )
-    async def test_a_hostile_server_name_gets_nothing_that_is_bound_and_harms_nobody(
+    async def test_a_hostile_server_name_gets_nothing_that_is_bound_and_harms_no_one(
         self, rig: Rig, name: bytes
     ) -> None:
         change = fresh(SHOP, rig.ports[0])

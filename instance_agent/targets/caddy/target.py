@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from instance_agent.targets.base import NothingHeld
 from instance_agent.targets.caddy.manager import Manager
 from instance_agent.targets.parts import commands
+from instance_agent.targets.parts.access import make_folder
 from instance_agent.targets.parts.bindings import Bindings, answering, installs_of
-from instance_agent.targets.parts.file_batch import make_folder
 from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder

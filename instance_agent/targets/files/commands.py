@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.parts.access import PRIVATE, Access
 from instance_agent.targets.parts.commands import run
-from instance_agent.targets.parts.file_batch import PRIVATE, Access
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:

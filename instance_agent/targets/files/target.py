@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
 from instance_agent.targets.files.commands import ServerCommands, access_of_group
 from instance_agent.targets.files.templates import FileTemplates, Rendered, rendered
+from instance_agent.targets.parts.access import PRIVATE, grant, make_folder
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.file_batch import PRIVATE, grant, make_folder
 from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder

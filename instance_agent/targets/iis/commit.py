@@ -11,6 +11,7 @@ from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED
+from shared.bounded import Delays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 6
-_FIRST_PAUSE_S = 0.2
+_PAUSES = Delays((0.2, 0.4, 0.8, 1.6, 3.2))
 _START_ATTEMPTS = 4
 _SERVER_TROUBLE = frozenset({ACCESS_DENIED, CLASS_NOT_REGISTERED})
 
@@ -57,7 +58,7 @@ def carry_out(
     prepare = cache(before_writing)
     for attempt in range(_ATTEMPTS):
         if attempt:
-            pause(_FIRST_PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause(_PAUSES[attempt - 1] * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         try:
             plan, running = _attempt(gateway, scope, decide, prepare, pause)
         except CommitConflictError:
@@ -130,7 +131,7 @@ def _running(session: SiteSession, names: Sequence[str], pause: Callable[[float]
     """Which of the sites run; asked a second time if IIS could not tell at first."""
     states = session.states(names)
     if SiteState.UNKNOWN in states.values():
-        pause(_FIRST_PAUSE_S)
+        pause(_PAUSES[0])
         states = session.states(names)
     return [name for name, state in states.items() if state is SiteState.STARTED]
 
@@ -142,7 +143,7 @@ def _start_stopped(gateway: IisGateway, running: Sequence[str], pause: Callable[
         return ()
     for attempt in range(_START_ATTEMPTS):
         if attempt:
-            pause(_FIRST_PAUSE_S * 2**attempt)
+            pause(_PAUSES[attempt])
         try:
             with gateway.session() as session:
                 states = session.states(left)

@@ -15,7 +15,7 @@ from instance_agent.targets.base import ApplyError, Install, Key, ServerUnavaila
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.mode import prepare_folder
 from instance_agent.targets.nginx.reload import Reload, bring_into_force, forget_socket, fresh_token, include_on_disk
-from instance_agent.targets.parts.file_batch import grant
+from instance_agent.targets.parts.access import grant
 from instance_agent.targets.parts.pem_file import PEM_SUFFIX, is_tagged, not_ours
 from instance_agent.targets.parts.tested_batch import Interval, put_in_force
 from shared.errors import ConfigurationError

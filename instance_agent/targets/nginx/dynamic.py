@@ -15,7 +15,7 @@ from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.mode import prepare_folder
 from instance_agent.targets.nginx.reload import bring_into_force, forget_socket, fresh_token, include_on_disk
-from instance_agent.targets.parts.file_batch import grant
+from instance_agent.targets.parts.access import grant
 from instance_agent.targets.parts.pem_file import is_tagged
 
 if TYPE_CHECKING:

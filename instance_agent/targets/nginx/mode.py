@@ -9,7 +9,7 @@ from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.process import Loaded, Nginx
 from instance_agent.targets.nginx.settings import NginxSettings
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, make_folder
+from instance_agent.targets.parts.access import PRIVATE, Access, make_folder
 from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import ConfigTemplate

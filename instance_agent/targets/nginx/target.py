@@ -13,8 +13,8 @@ from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.dynamic import NginxDynamic
 from instance_agent.targets.nginx.mode import NginxMode, NginxParts
 from instance_agent.targets.nginx.process import Nginx
+from instance_agent.targets.parts.access import PRIVATE, Access
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.file_batch import PRIVATE, Access
 from instance_agent.targets.parts.own_folder import OwnFolder
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder

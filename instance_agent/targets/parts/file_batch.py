@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.parts.access import PRIVATE, Access, grant, make_folder, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,51 +29,6 @@ log = logging.getLogger(__name__)
 _JOURNAL = "on-trial.json"
 
 _AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
-    """Who may read what is written besides its owner.
-
-    Attributes:
-        group: Numeric id of the one group that may; None for no group.
-    """
-
-    group: int | None = None
-
-    @property
-    def file_mode(self) -> int:
-        """Permissions of a file."""
-        return 0o600 if self.group is None else 0o640
-
-    @property
-    def folder_mode(self) -> int:
-        """Permissions of a folder."""
-        return 0o700 if self.group is None else 0o750
-
-
-PRIVATE = Access()
-
-
-def make_folder(path: Path, access: Access = PRIVATE) -> None:
-    """Make a folder that only those may enter, and those above it that are missing; one that is there gets the same."""
-    if not path.parent.is_dir():
-        make_folder(path.parent, access)
-    path.mkdir(mode=0o700, exist_ok=True)
-    _give(path, access.folder_mode, access)
-
-
-def grant(path: Path, access: Access) -> None:
-    """Give a file that is there the permissions it would be written with."""
-    _give(path, access.file_mode, access)
-
-
-def _give(path: Path, mode: int, access: Access) -> None:
-    there = path.stat()
-    if access.group is not None and there.st_gid != access.group:
-        os.chown(path, -1, access.group)
-    if there.st_mode & 0o777 != mode:
-        path.chmod(mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +129,7 @@ class FileBatch:
         if change.content is None or self._work is None:
             return None
         new = _new(self._work, number)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(change.content)
-            file.flush()
-            os.fsync(descriptor)
+        write_private(new, change.content)
         grant(new, change.access)
         return new
 
@@ -205,12 +157,8 @@ def clear_staging(staging: Path) -> None:
 
 def _write_journal(work: Path, paths: Sequence[Path]) -> None:
     """Write down what each change is about and whether there is a file now, before any is made."""
-    told = json.dumps([{"path": str(path), "existed": os.path.lexists(path)} for path in paths])
-    descriptor = os.open(work / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(told)
-        file.flush()
-        os.fsync(descriptor)
+    entries = [{"path": str(path), "existed": os.path.lexists(path)} for path in paths]
+    write_private(work / _JOURNAL, json.dumps(entries).encode())
     _sync_folders([work, work.parent])
 
 

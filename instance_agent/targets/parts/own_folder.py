@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.parts.access import PRIVATE, Access, grant, make_folder
 from instance_agent.targets.parts.fallback import self_made_fallback
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch, clear_staging, grant, make_folder
+from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenMessageError, ConfigurationError
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
-from instance_agent.targets.parts.file_batch import PRIVATE, Access, FileBatch
+from instance_agent.targets.parts.access import PRIVATE, Access
 from instance_agent.targets.parts.pem_file import PEM_SUFFIX, decode, file_name, name_refusal, not_ours, tagged_pem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.parts.file_batch import FileBatch
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z")
 

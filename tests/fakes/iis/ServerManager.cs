@@ -1,5 +1,5 @@
 // ServerManager and its sites: a private copy of the committed configuration until CommitChanges, which fails with
-// FileLoadException when somebody else committed in between, as the real one does.
+// FileLoadException when another program committed in between, as the real one does.
 using System;
 using System.Collections;
 using System.Collections.Generic;

@@ -101,7 +101,7 @@ class HttpSys:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback addresses that nobody listens on."""
+    """Ports of the loopback addresses that are free."""
     first = free_port(count)
     return list(range(first, first + count))
 

@@ -43,7 +43,7 @@ class MemoryStores:
         self.deleted_keys: list[str] = []
 
     def put(self, issued: Issued, *, store: str = "My", friendly_name: str = "", with_key: bool = True) -> None:
-        """A certificate that somebody else imported."""
+        """A certificate that was imported by hand."""
         key = issued.key if with_key else None
         self.entries[(store, issued.thumbprint)] = Entry(issued.certificate, key, friendly_name)
 

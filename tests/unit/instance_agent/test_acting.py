@@ -202,9 +202,7 @@ class TestWhatIsDue:
         assert (attempt.report.generation, attempt.report.outcome) == (2, InstallOutcome.LIVE)
         assert len(machine.target.applies) == 1
 
-    async def test_a_binding_that_somebody_changed_behind_our_back_is_put_right_and_told(
-        self, machine: Machine
-    ) -> None:
+    async def test_a_binding_that_was_changed_behind_our_back_is_put_right_and_told(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         machine.server.bound.clear()
@@ -264,7 +262,7 @@ class TestWhatIsDue:
         assert machine.actor.memory.unreported([], asked) == []
         assert machine.actor.memory.unreported([], [("unknown.example.com", 443)]) == []
 
-    async def test_a_failure_that_goes_on_is_told_again_when_somebody_asks(self, machine: Machine) -> None:
+    async def test_a_failure_that_goes_on_is_told_again_when_a_hint_asks(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         step = Failing({"bundle open": [UnavailableError("busy"), UnavailableError("busy")]})
         machine.actor = actor(machine.storage, machine.target, step)
@@ -316,7 +314,7 @@ class TestAsking:
         await machine.actor.due([await machine.row(HOST)], whole=True)
         assert machine.target.asked == [None]
 
-    async def test_a_hint_about_what_somebody_took_away_on_the_server_brings_it_back(self, machine: Machine) -> None:
+    async def test_a_hint_about_what_was_taken_away_on_the_server_brings_it_back(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
         assert await machine.actor.due([row], whole=False) == []

@@ -190,7 +190,7 @@ class TestStarting:
 
 @in_a_scene
 class TestStopping:
-    async def test_says_that_nobody_need_wait_for_it(self, scene: Scene) -> None:
+    async def test_says_that_no_one_need_wait_for_it(self, scene: Scene) -> None:
         one = agent(scene.storage)
         await stopped(one, await running(one))
         row = await row_of(scene)
@@ -316,7 +316,7 @@ class TestTrouble:
             assert served(server) == {HOST: record.bundle_id}
         assert "instance i0: the queue does not answer; trying again" in caplog.text
 
-    async def test_nobody_foresaw_does_not_end_the_agent(self, scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_no_one_foresaw_does_not_end_the_agent(self, scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
         step = Failing({})
         async with serving(agent(scene.storage, step=step)) as one:
             step.errors["queue receive"] = [ZeroDivisionError("a defect")]

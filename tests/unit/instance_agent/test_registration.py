@@ -55,7 +55,7 @@ class Place:
 
 in_a_place = on_virtual_time(Place)
 
-NOBODYS_PID = 2**22 + 1
+NO_ONES_PID = 2**22 + 1
 """Beyond the numbers that Linux gives to processes."""
 
 
@@ -130,7 +130,7 @@ class TestASecondAgent:
         assert asyncio.get_running_loop().time() < 60
 
     async def test_whose_predecessor_here_was_killed_need_not_wait(self, place: Place) -> None:
-        await place.register(pid=NOBODYS_PID)
+        await place.register(pid=NO_ONES_PID)
         second = await place.register()
         assert (await place.row()).session == second.session
         assert asyncio.get_running_loop().time() == 0

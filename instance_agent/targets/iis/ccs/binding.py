@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan(sites: Sequence[Site], *, site_name: str | None, port: int) -> Plan:
-    """Decide how one binding serves every host, with SNI; one without SNI that somebody made by hand does as well.
+    """Decide how one binding serves every host, with SNI; one without SNI that was made by hand does as well.
 
     Args:
         sites: Every site, with its bindings that have no host.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError
 from instance_agent.targets.iis.ccs.notes import LONGEST_NAME, NOTE_SUFFIX, Content, Note, file_name
+from instance_agent.targets.parts.access import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -190,11 +191,7 @@ def _replace(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{_TEMPORARY}")
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        write_private(temporary, content)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -63,7 +63,7 @@ def context_for(issued: Issued) -> ssl.SSLContext:
     return server_context(issued.bundle())
 
 
-async def test_the_served_leaf_is_told_whoever_issued_it_and_whether_or_not_it_has_expired() -> None:
+async def test_the_served_leaf_is_told_no_matter_who_issued_it_and_when_it_expires() -> None:
     root = authority()
     long_ago = root.certificate.not_valid_before_utc
     for issued in (

@@ -152,8 +152,8 @@ class TestPermissions:
                 assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_gid) == (0o640, group.gr_gid), path
 
     async def test_a_group_that_is_not_there_ends_the_start(self, folder: Path) -> None:
-        with pytest.raises(ConfigurationError, match="there is no group nobody-has-this"):
-            await made(folder, CERTCAST_FILES_GROUP="nobody-has-this").start()
+        with pytest.raises(ConfigurationError, match="there is no group certcast-none"):
+            await made(folder, CERTCAST_FILES_GROUP="certcast-none").start()
 
 
 class TestCommands:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import InstalledBinding
     from shared.bundle import CertificateBundle
 
-ADDRESS = "127.0.0.2"  # as it were the role instance's own
+ADDRESS = "127.0.0.2"  # stands for the role instance's own
 SHOP = "shop.example.com"
 QUICK = Pace(settle_s=0.3, confirm_s=0.1, pauses=Delays((0.02, 0.04, 0.08)))
 

@@ -171,7 +171,7 @@ class TestProof:
         assert {result.outcome for result in results} == {Outcome.LIVE}
         assert most == 5
 
-    async def test_a_listener_that_nobody_answers_at_fails_for_now_and_keeps_the_new_binding(self) -> None:
+    async def test_a_listener_that_no_one_answers_at_fails_for_now_and_keeps_the_new_binding(self) -> None:
         target = target_with(binding("a.example.com"))
         target.server.deaf = True
         (result,) = await install_on(target, binding("a.example.com", "new"), earlier=[binding("a.example.com")])

@@ -120,7 +120,7 @@ def test_a_removal_strikes_the_line_and_deletes_the_file_and_both_come_back_when
     assert pem.read_text() == "the key"
 
 
-def test_nothing_is_struck_in_a_list_that_somebody_else_is_writing(path: Path) -> None:
+def test_nothing_is_struck_in_a_list_that_another_program_is_writing(path: Path) -> None:
     lines = long_list(path)
     crt_list = opened(path)
     content = "# new\n" + path.read_text()
@@ -130,7 +130,7 @@ def test_nothing_is_struck_in_a_list_that_somebody_else_is_writing(path: Path) -
     assert path.read_text() == content
 
 
-def test_what_somebody_else_wrote_is_read_again(path: Path) -> None:
+def test_what_another_program_wrote_is_read_again(path: Path) -> None:
     crt_list = opened(path)
     path.write_text("/other.pem other.example.com\n")
     crt_list.refresh()

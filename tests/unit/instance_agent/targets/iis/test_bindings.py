@@ -163,14 +163,14 @@ class TestRenewals:
         await machine.target().apply([install(SHOP)])
         assert list(machine.bindings()) == [f"{any_address}:443:{SHOP}"]
 
-    async def test_a_binding_whose_hash_is_null_is_mended(self, machine: Machine) -> None:
+    async def test_a_binding_whose_hash_is_null_is_put_right(self, machine: Machine) -> None:
         machine.iis.add_binding(WEB, f"*:443:{SHOP}")
         change = install(SHOP)
         await machine.target().apply([change])
         assert machine.bindings() == {f"*:443:{SHOP}": 1}
         assert machine.served(f"{SHOP}:443") == change.bundle.thumbprint_sha1
 
-    async def test_a_binding_that_names_a_certificate_no_longer_in_the_store_is_mended(
+    async def test_a_binding_that_names_a_certificate_no_longer_in_the_store_is_put_right(
         self, machine: Machine, target: IisTarget
     ) -> None:
         change = install(SHOP)
@@ -207,7 +207,7 @@ class TestAddresses:
         await machine.target().apply([change])
         assert machine.iis.commits == 1
 
-    async def test_a_binding_of_the_host_without_sni_on_one_address_shadows_sni_no_more(self, machine: Machine) -> None:
+    async def test_a_binding_without_sni_on_one_address_no_longer_shadows_sni(self, machine: Machine) -> None:
         machine.iis.add_binding(WEB, f"10.0.0.4:443:{SHOP}", flags=0, thumbprint=OLD)
         await machine.target().apply([install(SHOP)])
         assert machine.bindings()[f"10.0.0.4:443:{SHOP}"] == 1

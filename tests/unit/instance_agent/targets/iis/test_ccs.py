@@ -179,16 +179,14 @@ class TestFiles:
 
 
 class TestOtherPeoplesFiles:
-    async def test_a_file_that_somebody_else_put_there_is_not_overwritten(
-        self, target: IisCcsTarget, tmp_path: Path
-    ) -> None:
+    async def test_a_file_that_is_not_ours_is_not_overwritten(self, target: IisCcsTarget, tmp_path: Path) -> None:
         (tmp_path / f"{SHOP}.pfx").write_bytes(b"the only copy of a key")
         with pytest.raises(ApplyError, match="move it away") as caught:
             await target.apply([install(BLOG), install(SHOP)])
         assert caught.value.culprit == (SHOP, 443)
         assert everything(tmp_path) == {f"{SHOP}.pfx": b"the only copy of a key"}
 
-    async def test_a_file_of_ours_that_somebody_changed_is_ours_no_more(
+    async def test_a_file_of_ours_that_was_changed_is_no_longer_ours(
         self, target: IisCcsTarget, tmp_path: Path
     ) -> None:
         await target.apply([install(SHOP)])
@@ -341,9 +339,7 @@ class TestBinding:
         assert await target.version() == "IIS 10.0"
 
     @pytest.mark.parametrize("flags", [2, 3, 7])
-    async def test_a_central_binding_that_somebody_made_will_do(
-        self, machine: Machine, tmp_path: Path, flags: int
-    ) -> None:
+    async def test_a_central_binding_made_by_hand_will_do(self, machine: Machine, tmp_path: Path, flags: int) -> None:
         machine.iis.add_binding(WEB, "*:443:", flags=flags)
         await ccs(tmp_path, machine).apply([install(SHOP)])
         assert (machine.bindings(), machine.iis.commits) == ({"*:443:": flags}, 0)

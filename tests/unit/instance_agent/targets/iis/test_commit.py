@@ -19,7 +19,7 @@ SHOP = "shop.example.com"
 
 
 class TestConflicts:
-    async def test_a_batch_is_planned_again_on_what_somebody_else_committed(self, machine: Machine) -> None:
+    async def test_a_batch_is_planned_again_on_what_another_program_committed(self, machine: Machine) -> None:
         machine.iis.conflict(1, intruder=(WEB, f"10.0.0.4:443:{SHOP}"))
         change = install(SHOP)
         await machine.target().apply([change])

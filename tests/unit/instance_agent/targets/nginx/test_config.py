@@ -134,7 +134,7 @@ def test_both_includes_tell_their_token_and_listen_on_every_port() -> None:
     assert token_of("server { }") == ""
 
 
-def test_room_for_names_is_made_only_where_nobody_else_did() -> None:
+def test_room_for_names_is_made_only_where_no_one_else_did() -> None:
     text = blocks_include(SETTINGS, TOKEN, fallback=Path("/x"), hash_sizes=False)
     assert "server_names_hash" not in text
 
@@ -184,10 +184,10 @@ class TestTheProgram:
     def test_a_group_that_is_not_known_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("os.geteuid", lambda: 0)
         assert _worker_group("user root;", "") is None
-        with pytest.raises(ConfigurationError, match="nobody-has-this"):
-            _worker_group("user nobody-has-this;", "")
+        with pytest.raises(ConfigurationError, match="certcast-none"):
+            _worker_group("user certcast-none;", "")
         monkeypatch.setattr("os.geteuid", lambda: 1000)
-        assert _worker_group("user nobody-has-this;", "") is None
+        assert _worker_group("user certcast-none;", "") is None
 
     def test_a_pid_file_that_outlived_nginx_names_no_master(self, tmp_path: Path) -> None:
         nginx = Nginx(["nginx"], timeout_s=1)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from instance_agent.targets.base import ServerUnavailableError
-from instance_agent.targets.parts.file_batch import Access, FileBatch, clear_staging
+from instance_agent.targets.parts.access import Access
+from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ class TestBatches:
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
         assert modes == {"old": 0o600, "new": 0o600, "a": 0o700, "b": 0o700, "staging": 0o700}
 
-    def test_a_group_gets_to_read_and_nobody_else(self, tmp_path: Path) -> None:
+    def test_a_group_gets_to_read_and_no_one_else(self, tmp_path: Path) -> None:
         group = os.getgroups()[-1] if os.getgroups() else os.getgid()
         batch = FileBatch(tmp_path / "staging")
         batch.write(tmp_path / "folder" / "file", b"x", Access(group=group))
