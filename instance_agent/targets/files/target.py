@@ -182,7 +182,7 @@ class FilesTarget(NothingHeld):
     def _prepare_folder(self) -> None:
         settings = self._settings
         try:
-            self._folder.claim(self._access)
+            self._folder.take_over(self._access)
             for folder in (self._pems.folder, self._rendered):
                 make_folder(folder, self._access)
             self._folder.clear()
