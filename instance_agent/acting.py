@@ -80,7 +80,7 @@ class Actor:
         """
         wanted = {(row.host, row.port): row for row in rows}
         current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
-        due = [row for key, row in wanted.items() if not self._is_settled(row, current.get(key))]
+        due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key))]
         if whole and wanted:
             # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
             due += [self._orphan(binding) for key, binding in current.items() if key not in wanted]
@@ -134,7 +134,7 @@ class Actor:
             attempts.append(attempt)
         return attempts
 
-    def _is_settled(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
+    def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
         last = self.memory.last(row)
         if last is None or last.again:
             return False

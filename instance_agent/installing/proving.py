@@ -60,7 +60,7 @@ class Prover:
         return results + await self._prove_removals(removals, made, took_ms)
 
     async def _prove_installs(self, installs: Sequence[Install], took_ms: Mapping[Key, float]) -> list[Result]:
-        sightings = await self._look([served(each) for each in installs], self._looker.pace.settle_s)
+        sightings = await self._look([served(each) for each in installs], self._looker.pace.patience_s)
         results: list[Result] = []
         unseen: list[tuple[Install, Sighting, dict[str, float]]] = []
         for change, seen in zip(installs, sightings, strict=True):
@@ -112,7 +112,7 @@ class Prover:
                 results.append(Result(change=change, outcome=Outcome.REMOVED, reason=reason, stages_ms=stages_ms))
             else:
                 looked_at.append(change)
-        sightings = await self._look([self._gone(each.host, each) for each in looked_at], self._looker.pace.settle_s)
+        sightings = await self._look([self._gone(each.host, each) for each in looked_at], self._looker.pace.patience_s)
         for change, seen in zip(looked_at, sightings, strict=True):
             stages_ms = {"apply": took_ms[change.key], "probe": seen.took_ms}
             results.append(await self._removed(change, seen, stages_ms))

@@ -25,14 +25,14 @@ class Pace:
     """How to look.
 
     Attributes:
-        settle_s: How long a change may take to be seen (a reload takes a moment) before it counts as not made.
+        patience_s: How long a change may take to be seen (a reload takes a moment) before it counts as not made.
         confirm_s: The same for what was installed before, and is installed again when it is not seen.
         timeout_s: Of one handshake.
         pauses: After looks that did not show what was expected.
         at_once: Handshakes in hand at any moment.
     """
 
-    settle_s: float = 10.0
+    patience_s: float = 10.0
     confirm_s: float = 1.0
     timeout_s: float = 5.0
     pauses: Delays = _PAUSES

@@ -61,7 +61,7 @@ class Undoer:
         }
         told |= dict.fromkeys(undone, "the binding was taken away again")
         restored = [change for change in undone.values() if isinstance(change, Install)]
-        sightings = await self.looker.look([served(each) for each in restored], patience_s=self.looker.pace.settle_s)
+        sightings = await self.looker.look([served(each) for each in restored], patience_s=self.looker.pace.patience_s)
         for change, sighting in zip(restored, sightings, strict=True):
             seen = "is served again" if sighting.met else "is bound again but not seen either"
             told[change.key] = f"the one before it {seen}"

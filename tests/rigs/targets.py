@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingTarget, InstalledBinding, Key
     from tests.rigs.certificates import Issued
 
-SETTLE_S = 20.0
+PATIENCE_S = 20.0
 """How long a change may take to be seen on a busy machine; no test waits so long when all is well."""
 
-QUICK = Pace(settle_s=0.3, pauses=Delays((0.02, 0.04, 0.08)))
+QUICK = Pace(patience_s=0.3, pauses=Delays((0.02, 0.04, 0.08)))
 """How to look for what will not be seen."""
 
 
@@ -95,7 +95,7 @@ async def seen(rig: Rig, port: int, sni: str | None) -> str | None:
 
 async def eventually(rig: Rig, port: int, expected: Mapping[str, str | None]) -> dict[str, str | None]:
     """What is served by host, looked at until it is as expected or patience ends: a reload takes a moment."""
-    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
         found = {host: await seen(rig, port, host) for host in expected}
         if found == expected or asyncio.get_running_loop().time() > deadline:

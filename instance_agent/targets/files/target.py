@@ -95,6 +95,7 @@ class FilesTarget(NothingHeld):
             ServerUnavailableError: It refuses those too.
         """
         installs_of(changes, self.refusal)
+        await self._interval.wait()
         with self._folder.trouble():
             batch, paths = await asyncio.to_thread(self._batch, changes)
             blame = partial(_named_in, paths=paths)
@@ -123,14 +124,15 @@ class FilesTarget(NothingHeld):
         await asyncio.to_thread(batch.commit, on_trial=True)
         try:
             refused = await self._commands.check()
-            await asyncio.to_thread(batch.proved if refused is None else batch.undo)
+            if refused is not None:
+                await asyncio.to_thread(batch.undo)
+                raise ConfigurationError(f"the server does not take what the templates make: {refused}")
+            await asyncio.to_thread(batch.proved)
             self._interval.begin()
-            if refused is None and (trouble := await self._commands.activate()) is not None:
+            if (trouble := await self._commands.activate()) is not None:
                 log.warning("%s; what the templates make is in force from the server's next start", trouble)
         finally:
             await asyncio.to_thread(batch.close)
-        if refused is not None:
-            raise ConfigurationError(f"the server does not take what the templates make: {refused}")
 
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
@@ -180,7 +182,7 @@ class FilesTarget(NothingHeld):
     def _prepare_folder(self) -> None:
         settings = self._settings
         try:
-            self._folder.claim(self._access)
+            self._folder.take_over(self._access)
             for folder in (self._pems.folder, self._rendered):
                 make_folder(folder, self._access)
             self._folder.clear()

@@ -68,6 +68,7 @@ class NginxBlocks:
             ApplyError: nginx does not take a change.
             ServerUnavailableError: nginx is not running, or its own configuration is broken.
         """
+        await self._interval.wait()
         batch, paths = await asyncio.to_thread(self._batch, changes)
         if self._parts.nginx.master() is None:
             await asyncio.to_thread(forget_socket, self._parts)

@@ -89,7 +89,7 @@ def prepare_folder(parts: NginxParts) -> None:
     """
     settings = parts.settings
     try:
-        parts.folder.claim(parts.access)
+        parts.folder.take_over(parts.access)
         _private_place(settings.socket.parent)
         parts.folder.clear()
         for folder in (parts.pems.folder, *(parts.pems.folder / str(port) for port in settings.ports)):

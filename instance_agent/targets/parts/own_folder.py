@@ -33,7 +33,7 @@ class OwnFolder:
         self._server = server
         self._staging = path / ".staging"
 
-    def claim(self, access: Access) -> None:
+    def take_over(self, access: Access) -> None:
         """Make the folder ours: what is in it will be given to `access`, and may be deleted.
 
         Raises:

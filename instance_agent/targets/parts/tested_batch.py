@@ -61,14 +61,14 @@ async def put_in_force(
         batch: Not committed yet.
         activation: The server's check and reload.
         blame: Finds in what the server said which host and port it is about.
-        interval: Between reloads; None for none.
+        interval: To be told of each reload; None for none. Wait for it before the batch is made, so that what the
+            batch is made of is not old when it is committed.
 
     Raises:
         ApplyError: The server does not take these files, but takes those before them.
         ServerUnavailableError: It takes neither, or is down.
     """
     interval = interval or Interval(0)
-    await interval.wait()
     await asyncio.to_thread(batch.commit, on_trial=True)
     try:
         await _accepted(batch, activation, blame, interval)

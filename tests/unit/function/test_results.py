@@ -485,7 +485,7 @@ class TestInterruptions:
         record = await scene.record("a.pfx")
         assert (record.status, record.live, record.settling_until) == (UploadStatus.LIVE, 2, None)
 
-    async def test_a_live_upload_whose_settling_died_is_settled_by_the_sweep(self) -> None:
+    async def test_a_live_upload_whose_settling_died_is_as_it_should_be_by_the_sweep(self) -> None:
         """It lost its host to another: no instance will report on it any more."""
         scene = await platform("i0")
         await scene.everyone_obeys("i0")

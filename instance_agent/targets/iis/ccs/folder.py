@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -101,28 +101,22 @@ class CentralFolder:
         """
         for change in changes:
             self._refuse_foreign(change)
-        earlier: list[tuple[str, bytes | None, bytes | None]] = []
-
-        def undo() -> None:
-            for name, pfx, note in reversed(earlier):
-                try:
-                    _restore(self.folder / name, pfx)
-                    _restore(self._note_of(name), note)
-                except OSError as error:
-                    log.error("%s could not be put back as it was: %s", self.folder / name, error)
-
-        try:
+        with ExitStack() as restoring:
             for change in changes:
                 name = file_name(change.note.host if isinstance(change, Write) else change.host)
-                earlier.append((name, _read(self.folder / name), _read(self._note_of(name))))
+                restoring.callback(self._put_back, name, _read(self.folder / name), _read(self._note_of(name)))
                 if isinstance(change, Write):
                     self._write(name, change)
                 else:
                     self._delete(name)
-        except BaseException:
-            undo()
-            raise
-        return undo
+            return restoring.pop_all().close
+
+    def _put_back(self, name: str, pfx: bytes | None, note: bytes | None) -> None:
+        try:
+            _restore(self.folder / name, pfx)
+            _restore(self._note_of(name), note)
+        except OSError as error:
+            log.error("%s could not be put back as it was: %s", self.folder / name, error)
 
     def _refuse_foreign(self, change: Write | Delete) -> None:
         if isinstance(change, Delete):

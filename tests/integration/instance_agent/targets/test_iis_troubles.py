@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ADDRESS = "127.0.0.2"  # stands for the role instance's own
 SHOP = "shop.example.com"
-QUICK = Pace(settle_s=0.3, confirm_s=0.1, pauses=Delays((0.02, 0.04, 0.08)))
+QUICK = Pace(patience_s=0.3, confirm_s=0.1, pauses=Delays((0.02, 0.04, 0.08)))
 
 
 @pytest.fixture

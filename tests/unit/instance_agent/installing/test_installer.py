@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange
     from shared.bundle import CertificateBundle
 
-QUICK = Pace(settle_s=0.2, confirm_s=0.02, pauses=Delays((0.01, 0.02, 0.05)))
+QUICK = Pace(patience_s=0.2, confirm_s=0.02, pauses=Delays((0.01, 0.02, 0.05)))
 OTHER = "07" * 32
 
 
@@ -167,7 +167,7 @@ class TestProof:
             return await target.server.probe(address, sni, timeout_s=timeout_s)
 
         changes = [binding(f"h{i}.example.com") for i in range(100)]
-        results = await install(target, changes, probe, pace=replace(QUICK, at_once=5, settle_s=20))
+        results = await install(target, changes, probe, pace=replace(QUICK, at_once=5, patience_s=20))
         assert {result.outcome for result in results} == {Outcome.LIVE}
         assert most == 5
 

@@ -262,7 +262,7 @@ class TestAnInstallThatWasUndone:
         async def recall(binding: InstalledBinding) -> CertificateBundle | None:
             return next((each.bundle for each in earlier if each.bundle_id == binding.bundle_id), None)
 
-        pace = Pace(confirm_s=0, settle_s=0)
+        pace = Pace(confirm_s=0, patience_s=0)
         (result,) = await install_changes(target, [change], something_else, recall=recall, pace=pace)
         assert result.outcome is InstallOutcome.PROBE_MISMATCH
 
