@@ -21,15 +21,11 @@ import aiohttp
 from local_azure.processes.child import ChildEndedError, ChildProcess, start_child
 from local_azure.processes.component import becoming_ready
 from local_azure.processes.listening import LOOPBACK, port_error
-from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY, emulator_connection_string
+from shared.config import EMULATOR_ACCOUNT, emulator_connection_string
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from local_azure.processes.child import OnLine
-
-ACCOUNT_NAME = EMULATOR_ACCOUNT
-ACCOUNT_KEY = EMULATOR_KEY
-"""Published, and the same for every emulator; no secret."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 _START_TIMEOUT_S = 60.0
@@ -57,17 +53,17 @@ class Endpoints:
     @property
     def blob(self) -> str:
         """URL of the account's blob service."""
-        return f"http://{LOOPBACK}:{self.blob_port}/{ACCOUNT_NAME}"
+        return f"http://{LOOPBACK}:{self.blob_port}/{EMULATOR_ACCOUNT}"
 
     @property
     def queue(self) -> str:
         """URL of the account's queue service."""
-        return f"http://{LOOPBACK}:{self.queue_port}/{ACCOUNT_NAME}"
+        return f"http://{LOOPBACK}:{self.queue_port}/{EMULATOR_ACCOUNT}"
 
     @property
     def table(self) -> str:
         """URL of the account's table service."""
-        return f"http://{LOOPBACK}:{self.table_port}/{ACCOUNT_NAME}"
+        return f"http://{LOOPBACK}:{self.table_port}/{EMULATOR_ACCOUNT}"
 
     @property
     def connection_string(self) -> str:

@@ -9,10 +9,10 @@ import shutil
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from local_azure.platform_settings import HTTPS_PORT
 from local_azure.processes.component import Component
 from local_azure.processes.listening import LOOPBACK, OFFSET_STEP, port_offsets
 from local_azure.servers.targets import EMBEDDED, SERVERS
+from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -41,7 +41,7 @@ class Instance:
         self.server = server
         self._offset = offset
 
-    def address(self, port: int = HTTPS_PORT) -> tuple[str, int]:
+    def address(self, port: int = DEFAULT_PORT) -> tuple[str, int]:
         """Where it serves a PortNumber."""
         return (LOOPBACK, port + self._offset)
 

@@ -22,27 +22,24 @@ from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
 from local_azure.functions_process import FunctionsProcess
 from local_azure.instances import Instances
-from local_azure.platform_settings import HTTPS_PORT, PlatformSettings
 from local_azure.processes.component import Component
 from local_azure.processes.log_lines import LogFiles, captured
 from local_azure.state_folder import HOST_KEYS, LOGS, STORAGE, child_environment, state_folder
 from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import StorageAccess
+from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_azure.functions_host.keys import HostKeys
     from local_azure.instances import Instance
+    from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess
 
-BLOB_EVENT_FUNCTION = "on_blob_event"
-
-# Of the parts in this process, and the names under which their lines appear: the Event Grid relay's, the events that
-# certcast sends out, and the changes of a watched folder.
+# The loggers of the parts in this process, and the names under which their lines appear.
 _LOGGERS = {"certcast.eventgrid": "events", "certcast.topic": "topic", "certcast.folder": "folder"}
-_KEY_BYTES = 32
 _Part = TypeVar("_Part")
 
 
@@ -60,7 +57,7 @@ class LocalPlatform:
         self.settings = settings
         self.azurite = Component("azurite", self._begin_azurite, self._lose)
         self.functions = Component("functions", self._begin_functions, self._lose)
-        self.topic = TopicReceiver(secrets.token_urlsafe(_KEY_BYTES), settings.on_event)
+        self.topic = TopicReceiver(secrets.token_urlsafe(), settings.on_event)
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
@@ -110,7 +107,7 @@ class LocalPlatform:
 
     @property
     def instances(self) -> tuple[Instance, ...]:
-        """The instances, in the order in which they joined; those that left are not among them."""
+        """The instances in the order in which they joined, without those that left."""
         return _started(self._instances).all
 
     @property
@@ -131,7 +128,7 @@ class LocalPlatform:
         """Have an instance leave in good order, its web server too; no upload waits for it from then on."""
         await _started(self._instances).remove(name)
 
-    def tls_address(self, agent: int, port: int = HTTPS_PORT) -> tuple[str, int]:
+    def tls_address(self, agent: int, port: int = DEFAULT_PORT) -> tuple[str, int]:
         """Where the instance at this place among `instances` serves a PortNumber."""
         return self.instances[agent].address(port)
 
@@ -190,7 +187,7 @@ class LocalPlatform:
         """Start the Functions host, and then the relay, whose events go to it."""
         await self.functions.start()
         subscription = Subscription(
-            endpoint=_started(self._host).webhook(BLOB_EVENT_FUNCTION),
+            endpoint=_started(self._host).webhook("on_blob_event"),
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
         delivery = EventDelivery(subscription, faults=self.settings.faults)
@@ -218,9 +215,9 @@ class LocalPlatform:
         self._stack.callback(self._instances.release)
 
     async def _begin_azurite(self) -> ChildProcess:
-        azurite = await start_azurite(self._storage, location=self._state / STORAGE, on_line=self._logs)
-        self._storage = azurite.endpoints
-        return azurite.process
+        started = await start_azurite(self._storage, location=self._state / STORAGE, on_line=self._logs)
+        self._storage = started.endpoints
+        return started.process
 
     async def _begin_functions(self) -> ChildProcess:
         environment = child_environment(self._state, self._storage.connection_string) | {

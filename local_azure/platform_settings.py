@@ -13,8 +13,8 @@ from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
 from local_azure.servers.targets import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
+from shared.upload import DEFAULT_PORT
 
-HTTPS_PORT = 443
 _LAST_OFFSET = 65_000
 
 
@@ -58,7 +58,7 @@ class Ports:
                     f"the agents' port offset must be from 0 to {_LAST_OFFSET}, that of the last agent included"
                 )
             for number in range(agents):
-                port = self.agent_offset + OFFSET_STEP * number + HTTPS_PORT
+                port = self.agent_offset + OFFSET_STEP * number + DEFAULT_PORT
                 chosen.setdefault(port, _purpose(number))
         for port, purpose in chosen.items():
             ensure_free(port, purpose)
@@ -72,12 +72,12 @@ class Ports:
         if self.agent_offset is None:
             return None
         offset = self.agent_offset + OFFSET_STEP * number
-        ensure_free(offset + HTTPS_PORT, _purpose(number))
+        ensure_free(offset + DEFAULT_PORT, _purpose(number))
         return offset
 
 
 def _purpose(agent: int) -> str:
-    return f"agent-{agent}, which serves PortNumber {HTTPS_PORT} there,"
+    return f"agent-{agent}, which serves PortNumber {DEFAULT_PORT} there,"
 
 
 STANDARD_PORTS = Ports()

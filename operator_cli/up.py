@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_azure.platform import LocalPlatform
-from local_azure.platform_settings import FREE_PORTS, HTTPS_PORT, STANDARD_PORTS, PlatformSettings, Ports
+from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
 from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
@@ -16,6 +16,7 @@ from operator_cli.options import agents_option, targets_option
 from operator_cli.terminal import results, safe, say
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.binding import MAX_PORT
+from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,7 +124,7 @@ def usage(platform: LocalPlatform) -> str:
         "Local & Attached > Storage Accounts > (Emulator - Default Ports)" if standard else "connect by that string"
     )
     return f"""\
-certcast is up. PortNumber {HTTPS_PORT} is served at
+certcast is up. PortNumber {DEFAULT_PORT} is served at
 {addresses}
 
 connection string{" (or UseDevelopmentStorage=true)" if standard else ""}

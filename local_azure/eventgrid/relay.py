@@ -15,12 +15,12 @@ from aiohttp import hdrs, web
 from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import BlobServiceClient
 
-from local_azure.azurite import ACCOUNT_NAME
 from local_azure.eventgrid.blob_request import Operation, batch_changes, batch_successes, blob_change, is_batch
 from local_azure.eventgrid.ordered_writes import WriteOrder
 from local_azure.eventgrid.passthrough import HEADER_LIMIT, Passthrough, body_of, restore_headers
 from local_azure.eventgrid.storage_event import BlobFacts, Sequencer, event_type, storage_event
 from local_azure.processes.listening import LOOPBACK, listen
+from shared.config import EMULATOR_ACCOUNT
 
 if TYPE_CHECKING:
     from local_azure.azurite import Endpoints
@@ -154,7 +154,7 @@ class EventGridRelay:
         event = storage_event(
             change,
             facts,
-            account_url=f"http://{LOOPBACK}:{self.port}/{ACCOUNT_NAME}",
+            account_url=f"http://{LOOPBACK}:{self.port}/{EMULATOR_ACCOUNT}",
             request_id=request_id,
             client_request_id=request.headers.get("x-ms-client-request-id"),
             sequencer=self._sequencer.next(),

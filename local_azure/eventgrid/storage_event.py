@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from local_azure.azurite import ACCOUNT_NAME
 from local_azure.eventgrid.blob_request import Operation
+from shared.config import EMULATOR_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ Event = dict[str, Any]
 
 TOPIC = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/local"
-    f"/providers/Microsoft.Storage/storageAccounts/{ACCOUNT_NAME}"
+    f"/providers/Microsoft.Storage/storageAccounts/{EMULATOR_ACCOUNT}"
 )
 BLOB_CREATED = "Microsoft.Storage.BlobCreated"
 BLOB_DELETED = "Microsoft.Storage.BlobDeleted"

@@ -120,7 +120,6 @@ class FunctionsHost:
         http = HttpTriggers(self._invoker, self._keys)
         admin = Admin(self._functions, self._invoker, self._keys)
         app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[not_found])
-        app.router.add_get("/admin/host/status", admin.status)
         app.router.add_post("/admin/functions/{name}", admin.run)
         app.router.add_route("*", paths(WEBHOOK_PATH.removeprefix("/"), "the Event Grid webhook")[0], webhook.answer)
         http.register(app.router, [(self._route(function), function) for function in self._of_kind("httpTrigger")])

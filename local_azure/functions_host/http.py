@@ -1,4 +1,4 @@
-"""HTTP triggers and the host's `/admin` endpoints: routes, keys, requests and answers.
+"""HTTP triggers, and running a function on demand: routes, keys, requests and answers.
 
 https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-trigger and
 https://learn.microsoft.com/azure/azure-functions/functions-manually-run-non-http
@@ -78,7 +78,7 @@ async def not_found(request: web.Request, handler: Handler) -> web.StreamRespons
 
 
 class Admin:
-    """The `/admin` endpoints, which want the master key."""
+    """Runs functions on demand, for those who have the master key."""
 
     def __init__(self, functions: Iterable[Function], invoker: Invoker, keys: HostKeys) -> None:
         self._functions = {function.name: function for function in functions}
@@ -91,12 +91,6 @@ class Admin:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-
-    async def status(self, request: web.Request) -> web.Response:
-        """`GET /admin/host/status`."""
-        if not self._keys.admit(request, "admin"):
-            return web.Response(status=401)
-        return web.json_response({"state": "Running", "functions": sorted(self._functions)})
 
     async def run(self, request: web.Request) -> web.Response:
         """`POST /admin/functions/{name}`: run a function now that has no HTTP trigger; the answer does not wait."""

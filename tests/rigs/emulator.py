@@ -84,7 +84,7 @@ def emulator() -> Iterator[Emulator]:
 def _loop_on_a_thread() -> Iterator[asyncio.AbstractEventLoop]:
     """An event loop that takes the emulator's output for as long as it runs, while each test has a loop of its own."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="emulator")
+    thread = threading.Thread(target=loop.run_forever, name="emulator", daemon=True)
     thread.start()
     try:
         yield loop

@@ -20,10 +20,11 @@ from azure.storage.blob import AccountSasPermissions, BlobBlock, ResourceTypes, 
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 from yarl import URL
 
-from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME, Endpoints
+from local_azure.azurite import Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Faults, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from shared.bounded import Delays
+from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -235,8 +236,8 @@ async def test_blobs_larger_than_any_buffer_pass_unchanged_in_ranges_and_whole(r
 
 def account_sas() -> str:
     return generate_account_sas(
-        ACCOUNT_NAME,
-        ACCOUNT_KEY,
+        EMULATOR_ACCOUNT,
+        EMULATOR_KEY,
         ResourceTypes(service=True, container=True, object=True),
         AccountSasPermissions(read=True, write=True, delete=True, list=True, create=True),
         datetime.now(UTC) + timedelta(hours=1),
@@ -248,7 +249,7 @@ def signed(url: str, separator: str = "?") -> URL:
 
 
 async def test_a_shared_access_signature_is_as_good_as_the_key(relayed: Bench) -> None:
-    url = f"http://127.0.0.1:{relayed.relay.port}/{ACCOUNT_NAME}"
+    url = f"http://127.0.0.1:{relayed.relay.port}/{EMULATOR_ACCOUNT}"
     async with BlobServiceClient(url, credential=account_sas()) as service:
         await service.get_container_client(relayed.container.container_name).upload_blob("sas name.pfx", b"content")
     assert await relayed.changes() == [("PutBlob", "sas name.pfx")]
@@ -273,7 +274,7 @@ async def test_a_chunked_upload_that_asks_first_passes(relayed: Bench) -> None:
 
 
 async def test_a_client_that_hangs_up_in_the_middle_makes_no_event_and_blocks_no_other(relayed: Bench) -> None:
-    target = f"/{ACCOUNT_NAME}/{relayed.container.container_name}/half.pfx?{account_sas()}"
+    target = f"/{EMULATOR_ACCOUNT}/{relayed.container.container_name}/half.pfx?{account_sas()}"
     head = (
         f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1:{relayed.relay.port}\r\nContent-Length: 1000000\r\n"
         "x-ms-blob-type: BlockBlob\r\nx-ms-version: 2021-12-02\r\n\r\n"
@@ -295,11 +296,11 @@ async def test_a_batch_makes_one_event_for_each_blob_it_deleted(relayed: Bench) 
     name, sas = relayed.container.container_name, account_sas()
     parts = "".join(
         f"--batch_1\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\nContent-ID: {number}\r\n"
-        f"\r\nDELETE /{ACCOUNT_NAME}/{name}/{blob}?{sas} HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
+        f"\r\nDELETE /{EMULATOR_ACCOUNT}/{name}/{blob}?{sas} HTTP/1.1\r\nContent-Length: 0\r\n\r\n"
         for number, blob in enumerate(["a%20b.pfx", "missing.pfx", "c.pfx"])
     )
     headers = {"Content-Type": "multipart/mixed; boundary=batch_1", "x-ms-version": "2021-12-02"}
-    url = signed(f"http://127.0.0.1:{relayed.relay.port}/{ACCOUNT_NAME}/?comp=batch", "&")
+    url = signed(f"http://127.0.0.1:{relayed.relay.port}/{EMULATOR_ACCOUNT}/?comp=batch", "&")
     async with (
         aiohttp.ClientSession() as session,
         session.post(url, data=f"{parts}--batch_1--\r\n".encode(), headers=headers) as answer,
@@ -399,7 +400,7 @@ async def test_a_client_is_asked_to_come_back_when_azurite_is_gone(azurite: Emul
         try:
             async with aiohttp.ClientSession() as session:
                 for target in ("c?restype=container", "c/b"):
-                    url = f"http://127.0.0.1:{relay.port}/{ACCOUNT_NAME}/{target}"
+                    url = f"http://127.0.0.1:{relay.port}/{EMULATOR_ACCOUNT}/{target}"
                     async with session.put(url, headers={"x-ms-blob-type": "BlockBlob"}, data=b"x") as answer:
                         assert answer.status == 503
         finally:

@@ -77,12 +77,13 @@ async def test_keys_may_be_kept_elsewhere(root: Path) -> None:
     kept = keys_in(root / "elsewhere.json")
     async with command(root, "--port", "0", "--keys", str(root / "elsewhere.json")) as child:
         ready = await child.line_matching(LISTENING, timeout_s=30)
-        url = f"http://{ready[1]}/admin/host/status"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(url, headers={"x-functions-key": kept.master}) as answer,
-        ):
-            assert (await answer.json())["state"] == "Running"
+        url = f"http://{ready[1]}/admin/functions/there-is-none"
+        async with aiohttp.ClientSession() as session:
+            statuses = []
+            for key in (kept.master, kept.function):
+                async with session.post(url, headers={"x-functions-key": key}) as answer:
+                    statuses.append(answer.status)
+    assert statuses == [404, 401], "its own key is known, and goes no further than it may"
 
 
 async def test_what_is_wrong_with_the_app_is_one_line_and_exit_code_2(root: Path) -> None:

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
-from local_azure.azurite import ACCOUNT_KEY, ACCOUNT_NAME
 from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
 from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
 from shared.function.intake import look_at
@@ -249,9 +249,9 @@ async def test_an_uploader_who_may_use_the_container_alone_learns_it_from_the_ta
 ) -> None:
     permission = ContainerSasPermissions(read=True, write=True, create=True, delete=True, tag=True)
     sas = generate_container_sas(
-        ACCOUNT_NAME,
+        EMULATOR_ACCOUNT,
         UPLOADS_CONTAINER,
-        account_key=ACCOUNT_KEY,
+        account_key=EMULATOR_KEY,
         permission=permission,
         expiry=datetime.now(UTC) + timedelta(hours=1),
     )
@@ -319,8 +319,8 @@ async def test_storage_that_is_not_there_is_told_at_once_with_the_way_to_start_i
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    blob = f"BlobEndpoint=http://127.0.0.1:{port}/{ACCOUNT_NAME}"
-    desk.using(CERTCAST_STORAGE=f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};{blob}")
+    blob = f"BlobEndpoint=http://127.0.0.1:{port}/{EMULATOR_ACCOUNT}"
+    desk.using(CERTCAST_STORAGE=f"AccountName={EMULATOR_ACCOUNT};AccountKey={EMULATOR_KEY};{blob}")
     arguments = [*command, desk.pfx(password=None)] if command == ["upload"] else command
     ran = await desk(*arguments, "--json")
     assert ran.code == 1
@@ -332,8 +332,8 @@ async def test_storage_that_is_not_there_is_told_at_once_with_the_way_to_start_i
     ("connection_string", "code"),
     [
         ("hunter2", 2),
-        (f"AccountName={ACCOUNT_NAME};AccountKey=hunter2;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
-        (f"AccountName={ACCOUNT_NAME};AccountKey=aHVudGVyMg==;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
+        (f"AccountName={EMULATOR_ACCOUNT};AccountKey=hunter2;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
+        (f"AccountName={EMULATOR_ACCOUNT};AccountKey=aHVudGVyMg==;BlobEndpoint=BLOB;TableEndpoint=TABLE", 1),
         ("BlobEndpoint=http://[hunter2;SharedAccessSignature=sig", 2),
     ],
 )
@@ -351,9 +351,9 @@ async def test_a_wrong_connection_string_is_one_line_that_does_not_quote_it(
 
 
 async def test_an_account_without_certcast_is_told_to_be_so(desk: Desk, azurite: Emulator) -> None:
-    account = f"AccountName={ACCOUNT_NAME};AccountKey={ACCOUNT_KEY};BlobEndpoint={azurite.blob_url}"
+    account = f"AccountName={EMULATOR_ACCOUNT};AccountKey={EMULATOR_KEY};BlobEndpoint={azurite.blob_url}"
     desk.using(
-        CERTCAST_STORAGE=f"{account};TableEndpoint={azurite.table_url.replace(ACCOUNT_NAME, 'devstoreaccount2')}"
+        CERTCAST_STORAGE=f"{account};TableEndpoint={azurite.table_url.replace(EMULATOR_ACCOUNT, 'devstoreaccount2')}"
     )
     ran = await desk("status", "--json")
     assert ran.code == 1
