@@ -5,17 +5,14 @@ Where several processes run tests at once (`-n`), each has an emulator and ports
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from itertools import chain, groupby, zip_longest
-from typing import TYPE_CHECKING
 
 import pytest
 
 from local_azure.processes import listening
 from tests.rigs.effort import SEED
 from tests.rigs.emulator import Emulator, emulator
-
-if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
 
 pytest.register_assert_rewrite("tests.contracts.targets", "tests.rigs.targets")  # their assertions are tests too
 

@@ -10,11 +10,11 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,9 +24,6 @@ from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.deployment import ROOT
 from tests.rigs.programs import needs
 from tests.rigs.witness import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
 
 AGENTS = 2
 STARTED_S = 90

@@ -8,25 +8,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from shared.state.records import SILENT_AFTER
+from shared.state.records import SILENT_AFTER, UploadRecord
 from tests.fakes.clock import ShiftedClock
 from tests.rigs.certificates import authority
 from tests.rigs.programs import needs
 from tests.rigs.some import some
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from shared.state.records import UploadRecord
 
 AGENTS = 2
 RIGHT = timedelta()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
@@ -19,7 +20,7 @@ from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
 from shared.config import StorageAccess
 from shared.messages import OUTBOX_QUEUE, InstallReport, encode
-from shared.state.records import UploadStatus
+from shared.state.records import UploadRecord, UploadStatus
 from tests.rigs.certificates import authority
 from tests.rigs.deployment import ROOT
 from tests.rigs.emulator import emulator
@@ -27,11 +28,6 @@ from tests.rigs.functions_runtime import Worker, deploy, worker
 from tests.rigs.interpreters import python_3_13
 from tests.rigs.rows import registered, report_on
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
-
-    from shared.state.records import UploadRecord
 
 pytestmark = [
     pytest.mark.skipif(python_3_13() is None, reason="needs Python 3.13: python.org, pyenv install 3.13"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -12,9 +12,6 @@ from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.messages import RESULTS_QUEUE
 from tests.rigs.certificates import authority
 from tests.rigs.witness import BLOB_CREATED, BLOB_DELETED, PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 AGENTS = 2
 FROM_THE_PAST = "0x1D000000000000"

@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 import pytest_asyncio
 
+from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.event_schemas import check_event
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from local_azure.eventgrid.topic import ReceivedEvent
 
 AGENTS = 2
 

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
 import pytest_asyncio
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from shared.state.records import UploadRecord
 from shared.state.tags import LIVE_TAG, STATUS_TAG
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
-
-    from shared.state.records import UploadRecord
 
 CA = authority()
 WEB, API = 0, 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import pytest
 
@@ -11,9 +11,6 @@ from local_azure.eventgrid.delivery import Faults
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 UPLOADS, DELETED, RENEWED, AGENTS = 100, 20, 20, 2
 AT_ONCE = 8

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -16,9 +16,6 @@ from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.programs import needs
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 AGENTS = 3
 

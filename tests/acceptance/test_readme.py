@@ -11,18 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.rigs.command_line import clean_environment
 from tests.rigs.pages import README, blocks, section
 from tests.rigs.programs import needs
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 FIRST_UPLOAD = section(README, "## Your first upload")
 START, UPLOAD, AZ, REMOVE = blocks(FIRST_UPLOAD, "sh")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import Engine, create_engine, delete, insert, update
 
+from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.sources.sql import CERTIFICATES
 from tests.rigs.certificates import Issued, authority
@@ -19,12 +21,6 @@ from tests.rigs.event_schemas import check_event
 from tests.rigs.vault_stub import vault_stub
 from tests.rigs.vault_way import VaultWay, vault_way
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-    from local_azure.eventgrid.topic import ReceivedEvent
 
 AGENTS = 2
 

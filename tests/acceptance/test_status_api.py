@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -16,14 +18,8 @@ from yarl import URL
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.function.status_api import openapi
 from tests.rigs.certificates import authority
-from tests.rigs.command_line import certcast, clean_environment
+from tests.rigs.command_line import Ran, certcast, clean_environment
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.rigs.command_line import Ran
 
 AGENTS = 2
 ODD_NAME = "kunden/größe 1%/ünï#?.pfx"

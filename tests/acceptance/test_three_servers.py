@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import groupby
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 
 import pytest
 import pytest_asyncio
 
+from local_azure.instances import Instance
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
-from tests.rigs.load import load
+from tests.rigs.load import Load, load
 from tests.rigs.programs import needs
 from tests.rigs.visitors import trusting, visiting
 from tests.rigs.witness import PASSWORD, Witness, witnessed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from local_azure.instances import Instance
-    from tests.rigs.load import Load
 
 TARGETS = ("nginx", "haproxy", "caddy")
 CONNECTIONS = 4

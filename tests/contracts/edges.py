@@ -10,17 +10,14 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pytest
 
+from shared.codec import Entity
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.messages import MAX_BODY_BYTES
 from shared.ports import BundleVault, Queues, Table, UploadContainer
 from shared.state.keys import encode_key
-
-if TYPE_CHECKING:
-    from shared.codec import Entity
 
 ODD_NAMES = (
     "*",

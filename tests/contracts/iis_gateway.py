@@ -5,7 +5,7 @@ Functions, because the .NET gateway runs in a process of its own: a CLR, once lo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 
@@ -14,19 +14,15 @@ from instance_agent.targets.iis.gateway import (
     AddBinding,
     CommitConflictError,
     GatewayError,
+    IisGateway,
+    Operation,
     RemoveBinding,
     ReplaceBinding,
 )
 from instance_agent.targets.iis.hresult import ALREADY_EXISTS, NO_LOGON_SESSION
-from tests.fakes.iis.world import Row
+from tests.fakes.iis.world import Row, World
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from instance_agent.targets.iis.gateway import IisGateway, Operation
-    from tests.fakes.iis.world import World
-
-    Case = Callable[[IisGateway, World], None]
+Case = Callable[[IisGateway, World], None]
 
 OLD = "01" * 20
 NEW = "AB" * 20

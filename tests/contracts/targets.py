@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 
 from instance_agent.installing.installer import install
-from instance_agent.targets.base import ApplyError, Install, Remove
+from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
+from tests.rigs.certificates import KeyKind
 from tests.rigs.targets import (
     Rig,
     bind,
@@ -31,14 +32,7 @@ from tests.rigs.targets import (
     served,
     unfit,
 )
-from tests.rigs.visitors import Busy, fingerprint_for_raw_name, trusting, trusting_nobody, visiting
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from instance_agent.targets.base import BindingChange, InstalledBinding
-    from tests.rigs.certificates import KeyKind
-    from tests.rigs.visitors import Visitor
+from tests.rigs.visitors import Busy, Visitor, fingerprint_for_raw_name, trusting, trusting_nobody, visiting
 
 SHOP = "shop.example.com"
 

@@ -6,11 +6,8 @@ Time that only passes (timers, time-outs) is left as it is: a clock is set wrong
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 
 @dataclass(frozen=True, slots=True)

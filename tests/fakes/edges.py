@@ -7,12 +7,14 @@ happens first, or whether the process lives to see it.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
+from shared.codec import Entity
 from shared.errors import CertcastError, ConflictError, MissingError, SecretUnavailableError
 from shared.function.cloud import Cloud
-from shared.ports import BlobContent, ReceivedMessage, StoredBundle, StoredEntity
+from shared.messages import OutgoingEvent
+from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
@@ -28,14 +30,7 @@ from tests.fakes.storage import (
     require_tags,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from shared.codec import Entity
-    from shared.messages import OutgoingEvent
-    from shared.ports import BlobVersion
-
-    Step = Callable[[str], Awaitable[None]]
+Step = Callable[[str], Awaitable[None]]
 
 TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
 

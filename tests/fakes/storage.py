@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
-from shared.codec import Scalar
+from shared.codec import Entity, Scalar
 from shared.errors import CertcastError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, OutgoingEvent
 from shared.ports import BlobVersion
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from shared.codec import Entity
-    from shared.messages import OutgoingEvent
 
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 """When the fake clock begins; certificates of the tests are issued around it."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from instance_agent.installing.probe import ProbeError
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, ServerUnavailableError
+from shared.bundle import CertificateBundle
 from shared.hostnames import covering
 from tests.rigs.certificates import authority
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
-
-    from instance_agent.targets.base import BindingChange
-    from shared.bundle import CertificateBundle
 
 FALLBACK = "fa" * 32
 

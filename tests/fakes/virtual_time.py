@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from hypothesis import strategies as st
 
+from tests.fakes.edges import Step
 from tests.fakes.storage import START, FakeClock
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
-    from concurrent.futures import Executor
-
-    from tests.fakes.edges import Step
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")

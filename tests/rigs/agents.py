@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from instance_agent.acting import Actor
 from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings
 from shared.binding import ANY_ROLE
 from shared.config import StorageAccess
-from tests.fakes.edges import FakeBundles, FakeQueues, FakeStorage, unhindered
+from tests.fakes.edges import FakeBundles, FakeQueues, FakeStorage, Step, unhindered
 from tests.fakes.target import FakeServer, FakeTarget
-
-if TYPE_CHECKING:
-    from tests.fakes.edges import Step
 
 
 def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll_max_ms: int = 1000) -> AgentSettings:

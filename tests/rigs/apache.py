@@ -6,24 +6,19 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
+from instance_agent.targets.base import BindingTarget
 from instance_agent.targets.parts.fallback import self_made_fallback
-from local_azure.processes.child import start_child
+from local_azure.processes.child import ChildProcess, start_child
 from local_azure.processes.listening import port_offsets
 from shared.bundle import CertificateBundle
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-
-    from instance_agent.targets.base import BindingTarget
-    from local_azure.processes.child import ChildProcess
 
 PORTS = (443, 8443)
 DOCUMENT = ROOT / "docs" / "targets" / "files.md"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,9 +15,6 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.bundle import CertificateBundle, PrivateKey
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 KeyKind = Literal["ec", "rsa", "rsa1024", "p384", "p521", "secp256k1", "ed25519", "ed448", "dsa"]
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.errors import UnavailableError
+from tests.fakes.edges import Step
 from tests.fakes.processes import ProcessDiedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tests.fakes.edges import Step
-    from tests.fakes.virtual_time import VirtualLoop
+from tests.fakes.virtual_time import VirtualLoop
 
 
 @dataclass(eq=False)

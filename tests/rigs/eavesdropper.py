@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from azure.core.exceptions import AzureError
@@ -21,9 +21,6 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.azure.bundles import BUNDLES_CONTAINER
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 EVERY_S = 0.05
 _PEEK = 32

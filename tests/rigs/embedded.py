@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.targets.embedded.settings import EmbeddedSettings
@@ -18,10 +20,6 @@ from instance_agent.targets.embedded.target import HTTPS_PORT, EmbeddedTarget
 from instance_agent.targets.parts.endpoints import Endpoints
 from local_azure.processes.listening import free_port
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 if sys.platform != "win32":
     import resource

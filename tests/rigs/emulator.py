@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from local_azure.azurite import start_azurite
 from shared.azure.account import Account
@@ -15,10 +16,6 @@ from shared.config import StorageAccess
 from shared.function.cloud import Cloud
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jsonschema import Draft202012Validator
+
+from shared.messages import OutgoingEvent
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from jsonschema import Draft202012Validator
-
-    from shared.messages import OutgoingEvent
 
 FOLDER = ROOT / "docs" / "events"
 SUFFIX = ".schema.json"

@@ -10,14 +10,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tests.rigs.deployment import ROOT, deployed_files
 from tests.rigs.interpreters import python_3_13
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
 
 _DRIVER = Path(__file__).with_name("runtime_driver.py")
 _LOCKS = (ROOT / "requirements.txt", ROOT / "tests" / "runtime.lock")

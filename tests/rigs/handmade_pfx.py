@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cryptography import x509
-
-    from shared.bundle import PrivateKey
+from shared.bundle import PrivateKey
 
 DATA = "1.2.840.113549.1.7.1"
 ENCRYPTED_DATA = "1.2.840.113549.1.7.6"

@@ -7,15 +7,12 @@ import contextlib
 import re
 import signal
 import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tests.rigs.programs import path_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from pathlib import Path
 
 PATIENCE_S = 60.0
 _LONGEST = "20m"  # a load is ended by its test, and this is for a test that was killed

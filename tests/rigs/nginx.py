@@ -6,9 +6,9 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
@@ -16,9 +16,6 @@ from instance_agent.targets.nginx.target import NginxTarget
 from local_azure.processes.listening import port_offsets
 from local_azure.servers.nginx import NginxServer
 from shared.bundle import CertificateBundle
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
 
 PORTS = (443, 8443)
 

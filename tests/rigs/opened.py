@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from shared.bundle import CertificateBundle
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from shared.bundle import CertificateBundle
-    from shared.verdict import Violation
+from shared.verdict import Violation
 
 
 def load_pfx(

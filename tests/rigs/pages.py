@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tests.rigs.deployment import ROOT, repository_files
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PAGES = [path for path in repository_files() if path.suffix == ".md"]
 README = Path("README.md")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timedelta
+from typing import Any
 
-from shared.binding import ANY_ROLE, Claim
+from shared.binding import ANY_ROLE, Claim, DesiredBinding
 from shared.messages import BindingReport, InstallOutcome
 from shared.state.records import InstanceRecord
 from tests.fakes.storage import START
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from shared.binding import DesiredBinding
 
 
 def registered(name: str, *, role: str = ANY_ROLE, at: datetime = START, **others: Any) -> InstanceRecord:

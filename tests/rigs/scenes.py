@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.function.blob_event import Notice
+from shared.function.cloud import Cloud
 from shared.function.intake import handle_notice, look_at, recheck
 from shared.function.results import fold
 from shared.messages import (
@@ -23,18 +24,12 @@ from shared.messages import (
     decode,
     encode,
 )
-from tests.fakes.edges import FakeStorage, unhindered
+from shared.state.records import UploadRecord
+from tests.fakes.edges import FakeStorage, Step, unhindered
 from tests.fakes.storage import START
 from tests.rigs.certificates import Authority, Issued, authority
 from tests.rigs.rows import registered, report_on
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from shared.function.cloud import Cloud
-    from shared.state.records import UploadRecord
-    from tests.fakes.edges import Step
 
 PASSWORD = "correct horse"
 

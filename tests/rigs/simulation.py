@@ -6,19 +6,23 @@ step and are never heard of again, and every step of every process waits until i
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from unittest import mock
 
 from instance_agent.agent import Agent
 from shared.bundle import bundle_id
 from shared.function.blob_event import Notice
+from shared.function.cloud import Cloud
 from shared.function.intake import handle_notice, recheck
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE, InstallReport, RecheckUpload, decode
+from shared.ports import ReceivedMessage
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import ProcessDiedError
 from tests.fakes.target import FakeServer
@@ -27,13 +31,6 @@ from tests.rigs.agents import agent
 from tests.rigs.conducting import Conductor, Process, Trouble
 from tests.rigs.scenes import issued, pfx
 from tests.rigs.truth import Truth
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Coroutine, Sequence
-
-    from shared.function.cloud import Cloud
-    from shared.ports import ReceivedMessage
 
 T = TypeVar("T")
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from instance_agent.installing.probe import ProbeError, name_to_probe
+from instance_agent.installing.probe import Probe, ProbeError, name_to_probe
 from instance_agent.installing.sighting import Pace
-from instance_agent.targets.base import Install
+from instance_agent.targets.base import BindingTarget, Install, InstalledBinding, Key
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle, bundle_id
-from tests.rigs.certificates import Authority, authority
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from instance_agent.installing.probe import Probe
-    from instance_agent.targets.base import BindingTarget, InstalledBinding, Key
-    from tests.rigs.certificates import Issued
+from tests.rigs.certificates import Authority, Issued, authority
 
 PATIENCE_S = 20.0
 """How long a change may take to be seen on a busy machine; no test waits so long when all is well."""

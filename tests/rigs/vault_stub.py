@@ -11,13 +11,14 @@ import json
 import ssl
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import aiohttp
 import requests
@@ -29,9 +30,6 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.x509 import DNSName, IPAddress
 
 from tests.rigs.certificates import authority, new_key
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 VAULT = "shop.vault.azure.net"
 _CHALLENGE = 'Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"'

@@ -12,16 +12,14 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from tests.rigs.vault_stub import VAULT, VaultStub, answering
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _IDENTITY_PATH = "/identity/token"
 _PIECE = 65_536

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tests.fakes.virtual_time import VirtualLoop, run
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
 
 Tests = TypeVar("Tests")
 

@@ -7,12 +7,9 @@ import contextlib
 import hashlib
 import socket
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 ANSWER_TIMEOUT_S = 30.0
 

@@ -6,24 +6,21 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import aiohttp
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH
 from local_azure.platform import LocalPlatform
+from local_azure.platform_settings import PlatformSettings
 from shared.azure.account import Account
 from shared.config import StorageAccess
+from shared.state.records import UploadRecord
+from tests.rigs.certificates import Issued
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from local_azure.platform_settings import PlatformSettings
-    from shared.state.records import UploadRecord
-    from tests.rigs.certificates import Issued
 
 T = TypeVar("T")
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
+from shared.function.cloud import Cloud
 from tests.fakes.edges import FakeStorage
 from tests.rigs.scenes import Scene
-
-if TYPE_CHECKING:
-    from shared.function.cloud import Cloud
 
 
 @pytest.fixture

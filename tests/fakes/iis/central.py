@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from shared.bundle import CertificateBundle
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MAX_NAME = 253
 PASSWORD = "common password of the store"

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 from instance_agent.targets.embedded.contexts import server_context
 from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.shadow import SslRecord
 from local_azure.processes.listening import free_port
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from shared.bundle import CertificateBundle
-    from tests.fakes.iis.memory import MemoryIis
-    from tests.fakes.iis.stores import MemoryStores
+from shared.bundle import CertificateBundle
+from tests.fakes.iis.memory import MemoryIis
+from tests.fakes.iis.stores import MemoryStores
 
 ALL_ADDRESSES = "*"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.bindings import Scope, Site, SiteState, SslFlags, split_information
 from instance_agent.targets.iis.gateway import (
@@ -22,9 +22,6 @@ from instance_agent.targets.iis.hresult import (
     SHARING_VIOLATION,
 )
 from tests.fakes.iis.world import Row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
 
 INVALID_PARAMETER = 0x80070057
 

@@ -6,19 +6,17 @@ import importlib
 import os
 import subprocess
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.windows.dotnet import load_assembly, namespace
 from instance_agent.windows.sites import DotNetGateway
 from tests.fakes.iis.world import Row
 from tests.rigs.programs import path_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 Answer = TypeVar("Answer")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -21,13 +22,8 @@ from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows.certificates import DotNetStores
 from tests.fakes.iis.mono import MonoWorld, gateway
 from tests.fakes.iis.stores import MemoryStores
-from tests.rigs.certificates import authority
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from tests.fakes.iis.world import Row
-    from tests.rigs.certificates import Issued
+from tests.fakes.iis.world import Row
+from tests.rigs.certificates import Issued, authority
 
 ROOT = authority(key="rsa")  # Mono's store derives file names from the issuer's key, and knows RSA only
 INTERMEDIATE = ROOT.intermediate(key="rsa")

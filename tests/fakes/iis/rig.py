@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
+from instance_agent.targets.iis.shadow import SslRecord
 from instance_agent.targets.iis.target import IisTarget
 from tests.fakes.iis.http_sys import HttpSys
 from tests.fakes.iis.memory import MemoryIis
 from tests.fakes.iis.stores import MemoryStores
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from instance_agent.targets.iis.shadow import SslRecord
 
 WEB = "Web"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -13,11 +13,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.stores import KNOWN_STORES, NewCertificate, StoredCertificate
 from shared.bundle import CertificateBundle, PrivateKey
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from tests.rigs.certificates import Issued
+from tests.rigs.certificates import Issued
 
 _3DES = bytes.fromhex("060a2a864886f70d010c0103")  # pbeWithSHAAnd3-KeyTripleDES-CBC, RFC 7292 appendix C
 _PBES2 = bytes.fromhex("06092a864886f70d01050d")

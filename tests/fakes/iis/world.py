@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from instance_agent.targets.iis.bindings import SiteState
+from instance_agent.targets.iis.bindings import SiteState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from azure.identity import DefaultAzureCredential
@@ -30,15 +32,9 @@ from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
-from tests.rigs.emulator import opened_account
+from tests.rigs.emulator import Emulator, opened_account
 from tests.rigs.rows import claim
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.rigs.emulator import Emulator
 
 
 @pytest.fixture

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from azure.keyvault.keys import KeyClient
@@ -23,13 +25,8 @@ from shared.azure.secrets import VaultSecrets
 from shared.config import StorageAccess
 from shared.errors import AccessDeniedError, CertcastError, KeyUnusableError, SecretUnavailableError, UnavailableError
 from tests.contracts.edges import own
+from tests.rigs.emulator import Emulator
 from tests.rigs.vault_stub import VAULT, AsyncIdentity, Identity, VaultStub, vault_stub
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
-
-    from tests.rigs.emulator import Emulator
 
 KEY_URL = f"https://{VAULT}/keys/certcast"
 

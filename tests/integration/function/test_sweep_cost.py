@@ -6,23 +6,19 @@ import asyncio
 import logging
 import re
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+import pytest
+
+from shared.azure.account import Account
 from shared.binding import BindingKey, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
 from shared.function.sweep import sweep
 from shared.state.records import UploadRecord, UploadStatus
 from tests.rigs.emulator import cloud_on, emulator, opened_account
 from tests.rigs.rows import claim
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    import pytest
-
-    from shared.azure.account import Account
 
 UPLOADS = 300
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -16,9 +16,6 @@ from shared.errors import ConfigurationError
 from tests.fakes.target import FakeTarget
 from tests.rigs.agents import agent
 from tests.rigs.scenes import Scene
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 @dataclass

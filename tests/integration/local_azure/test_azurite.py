@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
@@ -11,9 +11,6 @@ from azure.storage.queue.aio import QueueServiceClient
 from local_azure import azurite
 from local_azure.azurite import Endpoints, start_azurite
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def test_all_three_services_answer_the_sdks_once_it_has_started() -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -26,9 +26,7 @@ from local_azure.eventgrid.relay import EventGridRelay
 from shared.bounded import Delays
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from tests.rigs.emulator import Emulator
+from tests.rigs.emulator import Emulator
 
 Event = dict[str, Any]
 QUICK = RetrySchedule(delays=Delays((0.05,)), refused_delay_s=0.05)

@@ -5,12 +5,13 @@ import base64
 import json
 import re
 import uuid
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import azure.functions as func
@@ -24,11 +25,7 @@ from local_azure.functions_host.index import functions_of
 from local_azure.functions_host.keys import HostKeys, make_keys
 from local_azure.functions_host.settings import HostSettings, QueueSettings
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.rigs.emulator import Emulator
+from tests.rigs.emulator import Emulator
 
 QUICK = QueueSettings(max_polling_interval_s=0.1)
 

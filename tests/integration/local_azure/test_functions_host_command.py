@@ -6,21 +6,16 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from local_azure.functions_host.host import READY
 from local_azure.functions_host.keys import keys_in
-from local_azure.processes.child import ChildEndedError, start_child
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from local_azure.processes.child import ChildProcess
+from local_azure.processes.child import ChildEndedError, ChildProcess, start_child
 
 APP = """
 import os

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
@@ -12,9 +12,6 @@ import pytest
 from local_azure.azurite import Endpoints
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 PLAIN = b"HTTP/1.1 200 OK\r\nServer: Raw\r\nDate: today\r\nContent-Length: 2\r\n\r\nok"
 

@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,13 +18,7 @@ from instance_agent.installing.probe import ProbeError, served_fingerprint
 from local_azure.eventgrid.delivery import Faults
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
-from tests.rigs.certificates import authority
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.rigs.certificates import Issued
+from tests.rigs.certificates import Issued, authority
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

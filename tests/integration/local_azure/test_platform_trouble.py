@@ -5,10 +5,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,9 +17,6 @@ from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSe
 from local_azure.processes.listening import ensure_free, free_port, port_offsets
 from shared.errors import ConfigurationError
 from tests.rigs.programs import needs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 SCRIPT = """
 import asyncio

@@ -7,16 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from local_azure.processes import tether
 from local_azure.processes.child import ChildEndedError, start_child
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
+from azure.core.credentials_async import AsyncTokenCredential
 
 from local_azure.eventgrid.topic import ReceivedEvent, TopicReceiver
 from shared.azure.topic import Topic
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
 from shared.messages import EventType, OutgoingEvent
 from tests.fakes.storage import START
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from azure.core.credentials_async import AsyncTokenCredential
 
 BATCH = "application/cloudevents-batch+json"
 SINGLE = "application/cloudevents+json"

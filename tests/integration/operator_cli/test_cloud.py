@@ -9,37 +9,31 @@ import json
 import signal
 import socket
 import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from pathlib import Path
+from typing import Self
 from uuid import uuid4
 
 import pytest
 from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
 from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.binding import DesiredBinding
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
 from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.messages import InstallOutcome, InstallReport
+from shared.messages import BindingReport, InstallOutcome, InstallReport
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from tests.rigs.certificates import authority
-from tests.rigs.command_line import certcast, clean_environment
-from tests.rigs.emulator import cloud_on, opened_account
+from tests.rigs.command_line import Ran, certcast, clean_environment
+from tests.rigs.emulator import Emulator, cloud_on, opened_account
 from tests.rigs.rows import registered, report_on
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from shared.binding import DesiredBinding
-    from shared.messages import BindingReport
-    from tests.rigs.command_line import Ran
-    from tests.rigs.emulator import Emulator
 
 CA = authority()
 INSTANCES = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -12,9 +12,6 @@ from cryptography.hazmat.primitives import serialization
 from shared.bundle import CertificateBundle
 from tests.rigs.certificates import Issued, authority
 from tests.rigs.opened import load_pfx
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OPENSSL = shutil.which("openssl")
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="the openssl command is not installed")

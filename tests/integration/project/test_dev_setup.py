@@ -10,16 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and scripts of POSIX systems")
 

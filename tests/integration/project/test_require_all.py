@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SKIPPING = """
 import pytest

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from azure.keyvault.secrets.aio import SecretClient
 
 from shared.errors import AccessDeniedError, UnavailableError
 from shared.function.blob_event import Notice
+from shared.function.cloud import Cloud
 from shared.function.intake import handle_notice
 from shared.function.sweep import sweep
 from shared.sources.key_vault import KeyVaultCertificates, vault_upload
@@ -21,12 +23,6 @@ from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
 from tests.rigs.some import some
 from tests.rigs.vault_stub import VAULT, AsyncIdentity, VaultStub, vault_stub
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-    from shared.function.cloud import Cloud
 
 NAME = "keyvault://shop/web"
 CREATED = "Microsoft.KeyVault.CertificateNewVersionCreated"

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import Engine, create_engine, delete, insert, text, update
@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from local_azure.processes.listening import free_port
 from shared.errors import ConfigurationError, UnavailableError
+from shared.function.cloud import Cloud
 from shared.function.sweep import sweep
 from shared.sources.sql import CERTIFICATES, SqlCertificates
 from shared.upload import SQL_SCHEME
@@ -29,11 +30,6 @@ from tests.fakes.storage import START
 from tests.rigs.certificates import Issued, authority
 from tests.rigs.programs import needs, path_of
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
-
-    from shared.function.cloud import Cloud
 
 NAME = "sql://certificates/shop"
 PASSWORD = "correct horse"

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from azure.core.credentials import TokenCredential
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.key_encryption import KEY_BYTES, FileKey, make_key_file, read_key_file
 from shared.azure.key_ring import KeyRing, open_keys
 from shared.azure.vault_url import VaultObject
 from shared.errors import CertcastError, ConfigurationError
-
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
 
 VAULT = "https://v.vault.azure.net"
 

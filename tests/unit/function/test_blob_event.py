@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,6 @@ from shared.function.blob_event import Notice, read_event
 from shared.upload import is_certificate_name
 from tests.fakes.storage import START
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 CREATED = "Microsoft.Storage.BlobCreated"
 DELETED = "Microsoft.Storage.BlobDeleted"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -17,14 +16,10 @@ from shared.function.sweep import sweep
 from shared.messages import OUTBOX_QUEUE, EventType, OutgoingEvent, decode
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import STATUS_TAG
+from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing, Mortal
 from tests.rigs.event_schemas import as_sent, check_event
 from tests.rigs.scenes import PASSWORD, Scene, issued
-
-if TYPE_CHECKING:
-    from datetime import datetime
-
-    from tests.fakes.edges import FakeStorage
 
 NAME = "a.pfx"
 DAY = timedelta(days=1)

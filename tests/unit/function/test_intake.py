@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,16 +13,13 @@ from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
 from shared.messages import InstallOutcome
-from shared.state.records import UploadStatus
+from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
 from tests.rigs.scenes import PASSWORD, Scene, issued, pfx
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from shared.state.records import UploadRecord
 
 REFERENCE = "@Microsoft.KeyVault(SecretUri=https://shop.vault.azure.net/secrets/p)"
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from shared.binding import BindingKey
 from shared.errors import BrokenMessageError, UnavailableError
 from shared.function.announcing import announce
+from shared.function.cloud import Cloud
 from shared.function.outbox import KEEP_TRYING_S, RETRY_DELAYS, publish
 from shared.function.status_api import openapi
 from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, EventType, OutgoingEvent, decode, encode, new_traceparent
@@ -22,9 +23,6 @@ from tests.fakes.processes import Failing
 from tests.fakes.storage import START
 from tests.rigs.event_schemas import as_sent, check_event, schemas, validator
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from shared.function.cloud import Cloud
 
 NAME = "kunden/größe.pfx"
 

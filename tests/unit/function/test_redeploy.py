@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.errors import UnavailableError
 from shared.function.redeploy import redeploy
-from shared.state.records import UploadStatus
+from shared.state.records import UploadRecord, UploadStatus
 from tests.fakes.processes import Failing
 from tests.rigs.scenes import PASSWORD, Scene, pfx
-
-if TYPE_CHECKING:
-    from shared.state.records import UploadRecord
 
 
 def sealed_again(scene: Scene, record: UploadRecord) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
 from shared.function.announcing import tag
+from shared.function.cloud import Cloud
 from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.settling import SETTLING, settle
@@ -26,9 +26,6 @@ from tests.fakes.processes import Failing, Mortal, ProcessDiedError
 from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
 from tests.rigs.effort import examples
 from tests.rigs.scenes import PASSWORD, Scene
-
-if TYPE_CHECKING:
-    from shared.function.cloud import Cloud
 
 HOST = "a.example.com"
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.binding import BindingKey
+from shared.binding import BindingKey, DesiredBinding
 from shared.codec import from_entity, to_entity
 from shared.function.sweep import sweep
 from shared.state.keys import binding_key, upload_key
 from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
 from tests.fakes.processes import Mortal
-
-if TYPE_CHECKING:
-    from collections import Counter
-
-    from shared.binding import DesiredBinding
-    from tests.rigs.scenes import Scene
+from tests.rigs.scenes import Scene
 
 UPLOADS = 10_000
 ROWS_ON_A_PAGE = 1_000

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
+from instance_agent.acting import Actor
 from instance_agent.desired import desired_of, desired_rows
+from instance_agent.memory import Attempt
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bundle import bundle_id
 from shared.errors import UnavailableError
@@ -20,12 +22,6 @@ from tests.fakes.target import FakeServer, FakeTarget
 from tests.fakes.virtual_time import VirtualLoop, run
 from tests.rigs.agents import actor, served
 from tests.rigs.scenes import issued
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from instance_agent.acting import Actor
-    from instance_agent.memory import Attempt
 
 
 class Machine:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
-from instance_agent.agent import RECONCILE_S
+from instance_agent.agent import RECONCILE_S, Agent
 from instance_agent.inbox import DRAIN, HIDE_S, MAX_DEQUEUE
 from instance_agent.registration import SupersededError
 from instance_agent.windows.event_log import WorthAnEntry
@@ -25,11 +25,6 @@ from tests.fakes.target import FakeServer, FakeTarget
 from tests.rigs.agents import agent, served, settings
 from tests.rigs.scenes import PASSWORD, Scene
 from tests.rigs.virtual_tests import on_virtual_time
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from instance_agent.agent import Agent
 
 HOST = "a.example.com"
 QUEUE = settings("i0").queue

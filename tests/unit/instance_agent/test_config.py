@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -12,9 +12,6 @@ from hypothesis import strategies as st
 
 from instance_agent.config import agent_settings, named_instance, read_environment
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 ENV = {"CERTCAST_STORAGE": "UseDevelopmentStorage=true", "CERTCAST_KEY_ENCRYPTION_KEY": "file:/key"}
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
+from instance_agent.config import AgentSettings
 from instance_agent.registration import Registration, SupersededError, agent_version
 from shared.errors import ConfigurationError
 from shared.state.records import HEARTBEAT_S, InstanceRecord
 from tests.fakes.edges import FakeQueues, FakeStorage
+from tests.fakes.virtual_time import VirtualLoop
 from tests.rigs.agents import settings
 from tests.rigs.virtual_tests import on_virtual_time
-
-if TYPE_CHECKING:
-    from instance_agent.config import AgentSettings
-    from tests.fakes.virtual_time import VirtualLoop
 
 
 class Place:

@@ -3,22 +3,17 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
 from operator_cli.__main__ import main
-from tests.rigs.certificates import authority
+from tests.rigs.certificates import Issued, authority
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import TypeAlias
-
-    from tests.rigs.certificates import Issued
-
-    Check: TypeAlias = Callable[..., tuple[int, dict[str, Any], str]]
+Check: TypeAlias = Callable[..., tuple[int, dict[str, Any], str]]
 
 KEYS = {
     *("accepted", "violations", "hosts", "port", "subject"),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,27 +13,20 @@ from operator_cli.demo.backstage import Overheard
 from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.demo.report import Moment, Observation, StepReport
 from operator_cli.demo.steps import LATE, SHOP, SHOP_BLOB, Demo, Step
-from operator_cli.demo.watch import Watch
+from operator_cli.demo.watch import Addresses, Watch
 from operator_cli.handshake import certificate_shown
 from shared.bundle import CertificateBundle
 from shared.function.blob_event import Notice
+from shared.function.cloud import Cloud
 from shared.function.intake import look_at
 from shared.function.sweep import sweep
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
-from tests.rigs.certificates import self_signed
+from tests.rigs.certificates import Issued, self_signed
 from tests.rigs.opened import load_pfx
+from tests.rigs.scenes import Scene
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from operator_cli.demo.watch import Addresses
-    from shared.function.cloud import Cloud
-    from tests.rigs.certificates import Issued
-    from tests.rigs.scenes import Scene
 
 AGENT = "agent-0"
 NEWCOMER = "agent-1"

@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
@@ -16,9 +16,6 @@ from operator_cli.exits import TimedOutError
 from operator_cli.waiting import progress, until
 from shared.errors import ConfigurationError
 from tests.rigs.certificates import authority
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SHOPS = "DefaultEndpointsProtocol=https;AccountName=shops;AccountKey=aHVudGVyMg==;EndpointSuffix=core.windows.net"
 

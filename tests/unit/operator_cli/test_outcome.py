@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
-from operator_cli.outcome import AnyOutcomes, Sent, TableOutcomes, TagOutcomes, outcome_of_tags
+from operator_cli.outcome import AnyOutcomes, Outcomes, Sent, TableOutcomes, TagOutcomes, outcome_of_tags
 from operator_cli.storage import Storage
 from shared.errors import AccessDeniedError, CertcastError
 from shared.function.blob_event import Notice
@@ -17,9 +16,6 @@ from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.rigs.certificates import authority
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from operator_cli.outcome import Outcomes
 
 NAME = "shop.pfx"
 CA = authority()

@@ -1,21 +1,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+
+import pytest
 
 from operator_cli import remove
+from operator_cli.exits import TimedOutError
 from operator_cli.remove import unbound
 from operator_cli.storage import Storage
 from shared.function.intake import look_at
-from shared.state.records import UploadStatus
+from shared.state.records import UploadRecord, UploadStatus
 from tests.fakes.processes import StandingStill
 from tests.rigs.scenes import Scene
-
-if TYPE_CHECKING:
-    import pytest
-
-    from operator_cli.exits import TimedOutError
-    from shared.state.records import UploadRecord
 
 NAME = "shop.pfx"
 HOST = "www.example.com"

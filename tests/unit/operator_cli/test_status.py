@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
@@ -13,16 +12,12 @@ from operator_cli.status_tables import ago, status_tables
 from shared.binding import BindingKey
 from shared.errors import CertcastError
 from shared.messages import InstallOutcome
-from shared.state.document import status_document
-from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
+from shared.state.document import Document, status_document
+from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.rows import Versioned
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.rigs.rows import registered
-
-if TYPE_CHECKING:
-    from shared.state.document import Document
-    from shared.state.records import InstanceRecord
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 LIVE = UploadRecord(

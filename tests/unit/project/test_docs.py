@@ -7,9 +7,10 @@ import importlib
 import re
 import shlex
 from dataclasses import fields
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 import pytest
@@ -39,9 +40,6 @@ from tests.rigs.pages import (
     shell_lines,
     text_of,
 )
-
-if TYPE_CHECKING:
-    from datetime import timedelta
 
 PACKAGES = {"shared", "instance_agent", "operator_cli", "local_azure"}
 CODE = [

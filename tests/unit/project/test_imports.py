@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 PACKAGES = ("shared", "instance_agent", "operator_cli", "local_azure")
 MOST_ENTRIES = {"shared": 20, "instance_agent/targets": 10}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from packaging.markers import default_environment
@@ -14,9 +15,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.rigs.deployment import ROOT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PYTHON_LOCKS = ("requirements-dev.lock", "requirements.txt", "tests/runtime.lock")
 DEPLOYED_PYTHONS = ("3.11", "3.12", "3.13")

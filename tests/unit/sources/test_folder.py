@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from local_azure.folder_watch import certificate_files
 from shared.errors import UnavailableError
 from shared.sources.folder import FolderCertificates
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NAME = "folder://shop.pfx"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -17,9 +17,6 @@ from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Mortal
 from tests.fakes.virtual_time import Interleaving, VirtualLoop, run
 from tests.rigs.some import some
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def rows(storage: FakeStorage, step: Mortal | None = None) -> Rows[str, UploadRecord]:

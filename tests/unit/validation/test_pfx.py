@@ -1,8 +1,9 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa, x25519
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -31,11 +32,6 @@ from tests.rigs.handmade_pfx import (
     tlv,
 )
 from tests.rigs.opened import load_pfx
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cryptography import x509
 
 RSA = "1.2.840.113549.1.1.1"
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -13,9 +13,6 @@ from shared.errors import ConfigurationError
 from shared.validation.trust import Trust
 from shared.verdict import VerdictCode, Violation
 from tests.rigs.certificates import Authority, Issued, authority, key_usage, new_key, self_signed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 DAY = dt.timedelta(days=1)

@@ -8,20 +8,15 @@ import gc
 import re
 import socket
 import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.targets.embedded.contexts import server_context
 from instance_agent.targets.parts.key_loading import load_bundle
-from tests.rigs.certificates import authority, self_signed
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from tests.rigs.certificates import Issued
+from tests.rigs.certificates import Issued, authority, self_signed
 
 
 async def until_they_leave(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

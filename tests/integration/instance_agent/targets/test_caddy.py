@@ -9,9 +9,10 @@ import re
 import shutil
 import socket
 import stat
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -29,10 +30,6 @@ from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.targets import QUICK, expect, fresh, root, seen, unfit
 from tests.rigs.visitors import visiting
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
 

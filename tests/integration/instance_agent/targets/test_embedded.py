@@ -9,8 +9,8 @@ import re
 import socket
 import ssl
 import weakref
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,19 +19,14 @@ from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from instance_agent.targets.embedded.target import EmbeddedTarget, ListenerError
 from local_azure.processes.listening import free_port
+from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.embedded import EmbeddedRig, serving, target_on
-from tests.rigs.targets import bind, root, seen
+from tests.rigs.targets import Rig, bind, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from shared.bundle import CertificateBundle
-    from tests.rigs.targets import Rig
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract):

@@ -9,7 +9,8 @@ import socket
 import ssl
 import sys
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,9 +19,6 @@ from instance_agent.targets.embedded.connections import MAX_CONNECTIONS
 from tests.rigs.embedded import EmbeddedRig, serving, serving_alone
 from tests.rigs.targets import bind, expect, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PATIENCE_S = 30.0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,13 +10,8 @@ from instance_agent.installing.installer import install
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import ReloadContract, RestartContract, TlsContract
-from tests.rigs.apache import serving_apache
+from tests.rigs.apache import ApacheRig, serving_apache
 from tests.rigs.targets import expect, fresh
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.rigs.apache import ApacheRig
 
 
 class TestTheContract(TlsContract, ReloadContract, RestartContract):

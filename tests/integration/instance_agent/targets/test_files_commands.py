@@ -6,23 +6,18 @@ import os
 import shlex
 import stat
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
-from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, BindingTarget, Remove, ServerUnavailableError
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.targets import bind, fresh, root
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from instance_agent.targets.base import BindingTarget
 
 KEY_TEMPLATE = "{{ key_pem }}"
 CHAIN_TEMPLATE = "{{ chain_pem }}"

@@ -7,17 +7,17 @@ import logging
 import re
 import shutil
 import stat
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
-from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, BindingChange, Install, Remove, ServerUnavailableError
 from instance_agent.targets.haproxy import disk, runtime
 from instance_agent.targets.haproxy.batch import RuntimeBatch
 from instance_agent.targets.haproxy.disk import Disk
@@ -31,11 +31,6 @@ from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.targets import QUICK, bind, expect, fresh, owned, owned_after, root, seen, served, unfit
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from instance_agent.targets.base import BindingChange
 
 pytestmark = pytest.mark.skipif(
     shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None, reason="HAProxy is not installed"

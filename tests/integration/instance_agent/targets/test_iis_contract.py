@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
+from instance_agent.targets.iis.target import IisTarget
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
 from tests.fakes.iis.central import PASSWORD, read_central
 from tests.fakes.iis.http_sys import free_ports
 from tests.fakes.iis.rig import Machine
-from tests.rigs.targets import fresh
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from instance_agent.targets.iis.target import IisTarget
-    from tests.rigs.targets import Rig
+from tests.rigs.targets import Rig, fresh
 
 
 class IisRig:

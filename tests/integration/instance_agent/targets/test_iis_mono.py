@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from instance_agent.windows.dotnet import load_assembly
 from shared.errors import ConfigurationError
-from tests.contracts.iis_gateway import CASES
+from tests.contracts.iis_gateway import CASES, Case
 from tests.fakes.iis.mono import MonoProcess, MonoWorld, build, gateway
 from tests.fakes.iis.mono_cases import STORE_CASES, TARGET_CASES, a_certificate_is_imported_found_and_deleted
 from tests.rigs.programs import needs
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.contracts.iis_gateway import Case
 
 pytestmark = needs("mcs", "mono")
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 from instance_agent.installing.sighting import Pace
-from instance_agent.targets.base import Install, Remove
+from instance_agent.targets.base import Install, InstalledBinding, Remove
 from instance_agent.windows.selftest import SelfTest
 from shared.bounded import Delays
+from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.iis.changes import install as install_change
 from tests.fakes.iis.changes import issue
 from tests.fakes.iis.http_sys import free_ports
 from tests.fakes.iis.rig import WEB, Machine
-
-if TYPE_CHECKING:
-    from instance_agent.targets.base import InstalledBinding
-    from shared.bundle import CertificateBundle
 
 ADDRESS = "127.0.0.2"  # stands for the role instance's own
 SHOP = "shop.example.com"

@@ -6,8 +6,9 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -16,15 +17,9 @@ from instance_agent.targets.base import ApplyError, Install, ServerUnavailableEr
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import ReloadContract, RestartContract, TlsContract
 from tests.rigs.deployment import ROOT
-from tests.rigs.nginx import running_as_root, serving_nginx
+from tests.rigs.nginx import NginxRig, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, owned, owned_after, root, seen, served
 from tests.rigs.visitors import visiting
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
-
-    from tests.rigs.nginx import NginxRig
 
 
 class TestTheContract(TlsContract, ReloadContract, RestartContract):

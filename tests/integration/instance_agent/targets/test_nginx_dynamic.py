@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,15 +19,9 @@ from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
-from tests.rigs.nginx import beside_nginx, running_as_root, serving_nginx
+from tests.rigs.nginx import NginxRig, beside_nginx, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, root, seen, served
 from tests.rigs.visitors import fingerprint_for_raw_name, trusting_nobody, visiting
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from tests.rigs.nginx import NginxRig
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from instance_agent.installing.applying import apply_all
 from instance_agent.installing.batch import after_failure, triage
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove, ServerUnavailableError
+from instance_agent.targets.base import (
+    ApplyError,
+    BindingChange,
+    Install,
+    InstalledBinding,
+    Remove,
+    ServerUnavailableError,
+)
 from tests.fakes.target import FakeTarget, binding
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from instance_agent.targets.base import BindingChange
 
 OTHER = "07" * 32
 

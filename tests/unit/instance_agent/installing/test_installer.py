@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.result import Result
 from instance_agent.installing.sighting import Pace
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove
+from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bounded import Delays
+from shared.bundle import CertificateBundle
 from shared.errors import UnavailableError
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from instance_agent.installing.result import Result
-    from instance_agent.targets.base import BindingChange
-    from shared.bundle import CertificateBundle
 
 QUICK = Pace(patience_s=0.2, confirm_s=0.02, pauses=Delays((0.01, 0.02, 0.05)))
 OTHER = "07" * 32

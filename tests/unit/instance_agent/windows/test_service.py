@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +17,6 @@ from instance_agent.windows.making import make_iis, make_iis_ccs
 from instance_agent.windows.service import ServiceLife
 from instance_agent.windows.settings import CcsSettings, IisSettings
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def in_thread(life: ServiceLife) -> tuple[threading.Thread, list[int]]:

@@ -3,21 +3,16 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import azure.functions as func
 import pytest
 from azure.functions.meta import Datum
 
 from local_azure.functions_host.calls import Invoker, Outcome
-from local_azure.functions_host.index import functions_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from local_azure.functions_host.index import Function
+from local_azure.functions_host.index import Function, functions_of
 
 TIMER = Datum(json.dumps({"IsPastDue": False}), "json")
 

@@ -1,19 +1,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import azure.functions as func
 import pytest
 
-from local_azure.functions_host.index import functions_of, load_functions
+from local_azure.functions_host.index import Function, functions_of, load_functions
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from local_azure.functions_host.index import Function
 
 
 def module(**names: Any) -> ModuleType:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -17,9 +18,6 @@ from local_azure.functions_host.settings import (
     resolve,
 )
 from shared.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def host_json(folder: Path, **document: Any) -> HostSettings:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from local_azure.processes.log_lines import LogFiles, captured
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_each_part_has_a_file_for_its_owner_alone_and_its_lines_are_handed_over(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,10 +18,7 @@ from instance_agent.targets.embedded.contexts import contexts_for, server_contex
 from instance_agent.targets.parts.fallback import self_made_fallback
 from instance_agent.targets.parts.key_loading import load_through_encrypted_file, load_through_memory_file
 from shared.bundle import CertificateBundle
-from tests.rigs.certificates import authority, self_signed
-
-if TYPE_CHECKING:
-    from tests.rigs.certificates import KeyKind
+from tests.rigs.certificates import KeyKind, authority, self_signed
 
 
 def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLObject:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,6 @@ from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.parts.endpoints import Endpoints
 from shared.errors import ConfigurationError
 from tests.rigs.certificates import self_signed
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PREFIX = "CERTCAST_EMBEDDED_"
 

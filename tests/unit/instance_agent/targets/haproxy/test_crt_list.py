@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from instance_agent.targets.base import Remove, ServerUnavailableError
 from instance_agent.targets.haproxy.crt_list import CrtList
 from instance_agent.targets.haproxy.disk import Disk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BY_HAND = "# by hand\n\n/etc/own.pem [alpn h2] own.example.com !not.example.com\n"
 

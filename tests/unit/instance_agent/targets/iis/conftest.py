@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
+from instance_agent.targets.iis.target import IisTarget
 from tests.fakes.iis.rig import Machine
-
-if TYPE_CHECKING:
-    from instance_agent.targets.iis.target import IisTarget
 
 
 @pytest.fixture

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove
+from instance_agent.targets.iis.target import IisTarget
 from shared.errors import ConfigurationError
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import WEB, Machine
 from tests.fakes.iis.world import Row
-
-if TYPE_CHECKING:
-    from instance_agent.targets.iis.target import IisTarget
 
 SHOP = "shop.example.com"
 OLD = "01" * 20

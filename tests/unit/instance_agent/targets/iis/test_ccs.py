@@ -8,13 +8,12 @@ import stat
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, BindingChange, Install, Remove, ServerUnavailableError
 from instance_agent.targets.iis.ccs.lock import locked
 from instance_agent.targets.iis.ccs.notes import file_name
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
@@ -26,9 +25,6 @@ from tests.fakes.iis.central import PASSWORD, open_pfx
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import WEB, Machine
 from tests.rigs.certificates import authority
-
-if TYPE_CHECKING:
-    from instance_agent.targets.base import BindingChange
 
 SHOP = "shop.example.com"
 BLOG = "blog.example.com"

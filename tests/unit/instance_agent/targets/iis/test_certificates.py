@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,14 +13,12 @@ from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, NO_LOGON_SESSION
 from instance_agent.targets.iis.shadow import SslRecord
 from instance_agent.targets.iis.tag import Mark, Tag, read_tag, tag_of
+from instance_agent.targets.iis.target import IisTarget
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
+from tests.fakes.iis.rig import Machine
 from tests.rigs.certificates import authority, self_signed
-
-if TYPE_CHECKING:
-    from instance_agent.targets.iis.target import IisTarget
-    from tests.fakes.iis.rig import Machine
 
 SHOP = "shop.example.com"
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableError
 from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED, cure, described
+from instance_agent.targets.iis.target import IisTarget
 from tests.fakes.iis.changes import install
 from tests.fakes.iis.rig import WEB, Machine
-
-if TYPE_CHECKING:
-    from instance_agent.targets.iis.target import IisTarget
 
 SHOP = "shop.example.com"
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from tests.contracts.iis_gateway import CASES
+from tests.contracts.iis_gateway import CASES, Case
 from tests.fakes.iis.memory import MemoryIis
-
-if TYPE_CHECKING:
-    from tests.contracts.iis_gateway import Case
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +15,6 @@ from instance_agent.targets.iis.plan import Bind, Circumstances, Plan
 from instance_agent.targets.iis.planner import plan, scope_of
 from instance_agent.targets.iis.tag import Mark, Tag, is_ours
 from tests.fakes.iis.memory import MemoryIis
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 HOSTS = ["a.example.com", "b.example.com", "*.example.com"]
 PORTS = [443, 8443]

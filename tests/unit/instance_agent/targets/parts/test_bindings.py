@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, Remove
+from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Key, Remove
 from instance_agent.targets.parts.bindings import Bindings, answering, installs_of
 from tests.fakes.target import binding, bundle
-
-if TYPE_CHECKING:
-    from instance_agent.targets.base import BindingChange
 
 CHANGES = st.builds(
     lambda host, name: Remove(host=host, port=443) if name is None else binding(host, name),

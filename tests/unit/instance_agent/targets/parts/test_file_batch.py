@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.parts.access import Access
 from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 class TestBatches:

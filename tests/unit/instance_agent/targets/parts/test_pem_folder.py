@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,9 +16,6 @@ from instance_agent.targets.parts.pem_folder import PemFolder
 from shared.hostnames import normalise_host
 from tests.rigs.certificates import self_signed
 from tests.rigs.targets import bind, fresh, root, unfit
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LABELS = st.text(alphabet="abc0-", min_size=1, max_size=6)
 HOSTS = st.builds(
