@@ -115,6 +115,6 @@ Invoke-Checked 'Installing the package' $Python @('-m', 'pip', 'install', '--dis
 Invoke-Checked 'Installing the service' $Python @('-m', 'instance_agent', 'install-service')
 Write-Settings
 & $Python -m instance_agent selftest --preflight
-if ($LASTEXITCODE -ne 0) { Write-Warning 'The preflight found something to mend; see its lines above. The service is started all the same.' }
+if ($LASTEXITCODE -ne 0) { Write-Warning 'The preflight found something to put right; see its lines above. The service is started all the same.' }
 Start-Service $Service
 Get-Service $Service

@@ -75,6 +75,7 @@ class TestAzureUploads(UploadsContract):
     pass
 
 
+@pytest.mark.usefixtures("no_pause")
 class TestSealedBundles(BundlesContract):
     pass
 
@@ -211,6 +212,7 @@ class TestTypedRows:
         assert some(await account.state.uploads.get(name)).revision == 50
 
 
+@pytest.mark.usefixtures("no_pause")
 class TestSealing:
     async def test_no_part_of_the_key_is_stored_in_the_clear(self, azurite: Emulator, account: Account) -> None:
         bundle = authority().issue("a.example.com").bundle()

@@ -74,7 +74,7 @@ async def test_the_row_says_all_there_is_to_know_and_the_queues_are_there(place:
 
 @in_a_place
 async def test_the_queue_is_there_before_the_row(place: Place) -> None:
-    """Whoever sees the row sends to the queue."""
+    """Everyone who sees the row sends to the queue."""
 
     async def watching(what: str) -> None:
         if what.startswith("instances ") and what != "instances get":
