@@ -37,7 +37,7 @@ _PORT_TROUBLE = re.compile(r"(EADDRINUSE|EACCES).*?:(\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
+class StorageEndpoints:
     """Where the three storage services of the well-known account are reached; port 0 is a free one.
 
     Attributes:
@@ -82,7 +82,7 @@ class Azurite:
         process: The child process.
     """
 
-    endpoints: Endpoints
+    endpoints: StorageEndpoints
     process: ChildProcess
 
     @property
@@ -96,7 +96,7 @@ class Azurite:
 
 
 async def start_azurite(
-    wanted: Endpoints | None = None,
+    wanted: StorageEndpoints | None = None,
     *,
     location: Path | None = None,
     on_line: OnLine | None = None,
@@ -114,7 +114,7 @@ async def start_azurite(
         ConfigurationError: Node or Azurite is missing, or a port is taken; the text names the cure.
         ChildEndedError: It did not come up.
     """
-    wanted = wanted or Endpoints()
+    wanted = wanted or StorageEndpoints()
     storage = ["--inMemoryPersistence"] if location is None else ["--location", str(location)]
     for service, port in (("blob", wanted.blob_port), ("queue", wanted.queue_port), ("table", wanted.table_port)):
         storage += [f"--{service}Host", LOOPBACK, f"--{service}Port", str(port)]
@@ -124,7 +124,7 @@ async def start_azurite(
     process = await start_child("azurite", command, environment=environment, on_line=on_line)
     async with becoming_ready(process), aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
         blob, queue, table = [await _listening_port(process, service) for service in ("blob", "queue", "table")]
-        endpoints = Endpoints(blob_port=blob, queue_port=queue, table_port=table)
+        endpoints = StorageEndpoints(blob_port=blob, queue_port=queue, table_port=table)
         for url in (endpoints.blob, endpoints.queue, endpoints.table):
             await process.until(partial(_is_azurite, session, url), timeout_s=_START_TIMEOUT_S, every_s=0.05)
     return Azurite(endpoints=endpoints, process=process)

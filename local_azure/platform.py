@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from azure.storage.queue.aio import QueueClient
 
 from local_azure.agent_process import start_agent
-from local_azure.azurite import Endpoints, start_azurite
+from local_azure.azurite import StorageEndpoints, start_azurite
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
@@ -61,7 +61,7 @@ class LocalPlatform:
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
         # Ports that were free ones are known, and kept, from the first start.
-        self._storage = Endpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
+        self._storage = StorageEndpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._state = settings.state or Path()
         self._instances: Instances | None = None
         self._host: FunctionsProcess | None = None
@@ -81,7 +81,7 @@ class LocalPlatform:
         return self._state
 
     @property
-    def endpoints(self) -> Endpoints:
+    def endpoints(self) -> StorageEndpoints:
         """The storage account as its clients see it: the blob service through the relay."""
         return replace(self._storage, blob_port=self.relay.port)
 

@@ -23,7 +23,7 @@ from local_azure.processes.listening import LOOPBACK, listen
 from shared.config import EMULATOR_ACCOUNT
 
 if TYPE_CHECKING:
-    from local_azure.azurite import Endpoints
+    from local_azure.azurite import StorageEndpoints
     from local_azure.eventgrid.blob_request import BlobChange
     from local_azure.eventgrid.delivery import EventDelivery
 
@@ -46,7 +46,7 @@ class EventGridRelay:
         port: The port it listens on, which clients take for the account's blob service.
     """
 
-    def __init__(self, upstream: Endpoints, delivery: EventDelivery) -> None:
+    def __init__(self, upstream: StorageEndpoints, delivery: EventDelivery) -> None:
         self.delivery = delivery
         self.port = 0
         self._order = WriteOrder()

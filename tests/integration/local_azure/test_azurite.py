@@ -9,7 +9,7 @@ from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from local_azure import azurite
-from local_azure.azurite import Endpoints, start_azurite
+from local_azure.azurite import StorageEndpoints, start_azurite
 from shared.errors import ConfigurationError
 
 
@@ -62,7 +62,7 @@ async def test_a_taken_port_is_one_line_that_names_service_and_port(service: str
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError) as error:
-            await start_azurite(Endpoints(**{f"{service}_port": port}))
+            await start_azurite(StorageEndpoints(**{f"{service}_port": port}))
     assert f"port {port} for Azurite's {service} service is taken" in str(error.value)
     assert "\n" not in str(error.value)
 

@@ -20,7 +20,7 @@ from azure.storage.blob import AccountSasPermissions, BlobBlock, ResourceTypes, 
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 from yarl import URL
 
-from local_azure.azurite import Endpoints
+from local_azure.azurite import StorageEndpoints
 from local_azure.eventgrid.delivery import EventDelivery, Faults, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from shared.bounded import Delays
@@ -73,9 +73,9 @@ async def listening(subscriber: Subscriber, port: int = 0) -> AsyncIterator[Subs
         await runner.cleanup()
 
 
-def endpoints(azurite: Emulator) -> Endpoints:
+def endpoints(azurite: Emulator) -> StorageEndpoints:
     ports = [urlsplit(url).port or 0 for url in (azurite.blob_url, azurite.queue_url, azurite.table_url)]
-    return Endpoints(blob_port=ports[0], queue_port=ports[1], table_port=ports[2])
+    return StorageEndpoints(blob_port=ports[0], queue_port=ports[1], table_port=ports[2])
 
 
 @dataclass
@@ -105,7 +105,7 @@ async def bench(
     upstream = endpoints(azurite)
     subscription = Subscription(endpoint=subscriber.url, subject_begins_with=CERTIFICATES.format(name))
     relay = await EventGridRelay(upstream, EventDelivery(subscription, schedule=schedule, faults=faults)).start()
-    through = Endpoints(blob_port=relay.port, queue_port=upstream.queue_port, table_port=upstream.table_port)
+    through = StorageEndpoints(blob_port=relay.port, queue_port=upstream.queue_port, table_port=upstream.table_port)
     try:
         async with BlobServiceClient.from_connection_string(through.connection_string) as service:
             container = await service.create_container(name)
@@ -392,7 +392,7 @@ async def test_faults_lose_double_and_disorder_events_on_demand(azurite: Emulato
 
 
 async def test_a_client_is_asked_to_come_back_when_azurite_is_gone(azurite: Emulator) -> None:
-    gone = Endpoints(blob_port=1, queue_port=1, table_port=1)
+    gone = StorageEndpoints(blob_port=1, queue_port=1, table_port=1)
     async with listening(Subscriber()) as subscriber:
         relay = await EventGridRelay(gone, EventDelivery(Subscription(endpoint=subscriber.url))).start()
         try:

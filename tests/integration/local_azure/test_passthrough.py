@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from local_azure.azurite import Endpoints
+from local_azure.azurite import StorageEndpoints
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 
@@ -63,7 +63,7 @@ async def line() -> AsyncIterator[Line]:
     server = RawServer()
     async with _listening(server) as upstream:
         relay = await EventGridRelay(
-            Endpoints(blob_port=upstream, queue_port=1, table_port=1),
+            StorageEndpoints(blob_port=upstream, queue_port=1, table_port=1),
             EventDelivery(Subscription(endpoint="http://127.0.0.1:1/", subject_begins_with="/none")),
         ).start()
         try:
