@@ -27,7 +27,7 @@ _MORE_FOLDERS = os.pathsep.join(("/usr/sbin", "/usr/local/sbin"))
 _LONGEST_SOCKET_PATH = 96
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class WebServer(ABC):
     """One server in a folder of its own; it can be started again over the same files once it has ended.
 

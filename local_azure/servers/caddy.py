@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class CaddyServer(WebServer):
     """A Caddy for one PortNumber, since a Caddy chooses certificates by name alone; it needs no agent to start.
 

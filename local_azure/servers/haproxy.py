@@ -39,7 +39,7 @@ frontend https_{port_number}
 """
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class HAProxyServer(WebServer):
     """A HAProxy (a master and its worker); what an earlier run left in its folder is served again.
 

@@ -49,7 +49,7 @@ http {{
 """
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class NginxServer(WebServer):
     """An nginx (a master and its workers).
 
