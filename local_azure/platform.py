@@ -102,7 +102,7 @@ class LocalPlatform:
 
     @property
     def relay(self) -> EventGridRelay:
-        """The Event Grid relay; its `delivery` counts events and takes faults."""
+        """The Event Grid relay; its `delivery` counts events and can withhold them."""
         return _started(self._relay)
 
     @property
@@ -190,7 +190,7 @@ class LocalPlatform:
             endpoint=_started(self._host).webhook("on_blob_event"),
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
-        delivery = EventDelivery(subscription, faults=self.settings.faults)
+        delivery = EventDelivery(subscription, drop=self.settings.drop_events)
         self._relay = await EventGridRelay(self._storage, delivery).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
         await delivery.validated()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 from local_azure.azurite import REPOSITORY
-from local_azure.eventgrid.delivery import Faults
 from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
 from local_azure.servers.targets import EMBEDDED, check_targets
@@ -99,7 +98,7 @@ class PlatformSettings:
         root: Folder of function_app.py.
         host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
         folder: Folder of PFX files that are served too, and watched; None for none.
-        faults: What goes wrong with events on the way.
+        drop_events: Probability that an event is withheld.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
         own_environment: Settings of single agents beside those, by number, such as `CERTCAST_ROLE`.
@@ -114,7 +113,7 @@ class PlatformSettings:
     root: Path = REPOSITORY
     host: Literal["certcast", "func"] = "certcast"
     folder: Path | None = None
-    faults: Faults = field(default_factory=Faults)
+    drop_events: float = 0.0
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     own_environment: Mapping[int, Mapping[str, str]] = field(default_factory=dict, repr=False)

@@ -1,4 +1,4 @@
-"""One Event Grid subscription: filter, validation handshake, delivery with retries, and faults on demand.
+"""One Event Grid subscription: filter, validation handshake, delivery with retries, and loss on demand.
 
 Events wait in memory and are lost with this process: the application's own sweep finds what they were about, as it does
 in Azure after an event has expired. https://learn.microsoft.com/azure/event-grid/delivery-and-retry
@@ -75,54 +75,27 @@ class RetrySchedule:
         return self.refused_delay_s if refused else self.delays[failures - 1]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
-    """What may go wrong on the way, for tests and for `--drop-events`.
-
-    Attributes:
-        drop: Probability that an event is never delivered.
-        duplicate: Probability that an event is delivered twice.
-        max_delay_s: Each delivery waits a random time up to this, which also changes their order.
-        seed: Makes a run repeatable; None is another one each time.
-    """
-
-    drop: float = 0.0
-    duplicate: float = 0.0
-    max_delay_s: float = 0.0
-    seed: int | None = None
-
-
 class EventDelivery:
     """Delivers the events of one subscription, each on its own, at least once and in no particular order.
 
     Attributes:
         subscription: Which events go where.
+        drop: Probability that an event is withheld, for tests; may be set at any time.
         counts: How many events were `posted`, `delivered`, `failed` (attempts), `dropped` (refused, too old) and
-            `lost` (by fault injection).
+            `lost` (withheld).
     """
 
-    def __init__(
-        self, subscription: Subscription, *, schedule: RetrySchedule | None = None, faults: Faults | None = None
-    ) -> None:
+    def __init__(self, subscription: Subscription, *, schedule: RetrySchedule | None = None, drop: float = 0.0) -> None:
         self.subscription = subscription
         self.counts: Counter[str] = Counter()
         self._schedule = schedule or RetrySchedule()
-        self.faults = faults or Faults()
+        self.drop = drop
+        self._random = random.Random(0)  # noqa: S311 - each run withholds the same
         self._session: aiohttp.ClientSession | None = None
         self._validated = asyncio.Event()
         self._attempts = asyncio.Semaphore(_PARALLEL_ATTEMPTS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._handshake: asyncio.Task[None] | None = None
-
-    @property
-    def faults(self) -> Faults:
-        """What goes wrong from now on; may be set at any time."""
-        return self._faults
-
-    @faults.setter
-    def faults(self, faults: Faults) -> None:
-        self._faults = faults
-        self._random = random.Random(faults.seed)  # noqa: S311 - disorder, not secrecy
 
     async def start(self) -> None:
         """Begin the validation handshake; events posted before it succeeds wait for it."""
@@ -152,22 +125,18 @@ class EventDelivery:
     def post(self, event: Event) -> None:
         """Take an event that passed the filter for delivery; returns at once."""
         self.counts["posted"] += 1
-        faults = self._faults
-        if self._random.random() < faults.drop:
+        if self._random.random() < self.drop:
             self.counts["lost"] += 1
-            log.warning("%s of %s is withheld (fault injection)", event["eventType"], event["subject"])
+            log.warning("%s of %s is withheld", event["eventType"], event["subject"])
             return
-        for _copy in range(2 if self._random.random() < faults.duplicate else 1):
-            wait_s = self._random.uniform(0, faults.max_delay_s) if faults.max_delay_s else 0.0
-            task = asyncio.create_task(self._deliver(event, wait_s), name=f"event {event['id']}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        task = asyncio.create_task(self._deliver(event), name=f"event {event['id']}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, event: Event, wait_s: float) -> None:
+    async def _deliver(self, event: Event) -> None:
         loop = asyncio.get_running_loop()
         expires = loop.time() + self._schedule.time_to_live_s
         await self._validated.wait()
-        await asyncio.sleep(wait_s)
         for attempt in count(1):
             status, said = await self._post("Notification", event, deliveries=attempt - 1)
             if status in _SUCCESSES:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from local_azure.processes.child import ChildProcess, OnLine, start_child
 from local_azure.processes.component import becoming_ready
-from local_azure.processes.listening import LOOPBACK
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ _MORE_FOLDERS = os.pathsep.join(("/usr/sbin", "/usr/local/sbin"))
 _LONGEST_SOCKET_PATH = 96
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class WebServer(ABC):
     """One server in a folder of its own; it can be started again over the same files once it has ended.
 
@@ -36,7 +35,6 @@ class WebServer(ABC):
         folder: Holds its configuration and what the agent keeps; made if need be.
         port_offset: PortNumber p is served at p + this.
         port_numbers: PortNumbers that uploads may name.
-        address: Where it listens.
         name: What log lines and errors call it.
         on_line: Called with each line of its output.
     """
@@ -53,7 +51,6 @@ class WebServer(ABC):
     folder: Path
     port_offset: int
     port_numbers: tuple[int, ...] = (443,)
-    address: str = LOOPBACK
     name: str = ""
     on_line: OnLine | None = None
     _process: ChildProcess | None = field(init=False, default=None, repr=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class CaddyServer(WebServer):
     """A Caddy for one PortNumber, since a Caddy chooses certificates by name alone; it needs no agent to start.
 
@@ -41,7 +41,7 @@ class CaddyServer(WebServer):
             "CERTCAST_CADDY_LISTEN": self.listen,
             "CERTCAST_CADDY_PASSWORD": self.password,
             "CERTCAST_CADDY_FOLDER": str(self.certificates),
-            "CERTCAST_CADDY_ADDRESS": self.address,
+            "CERTCAST_CADDY_ADDRESS": LOOPBACK,
             "CERTCAST_CADDY_PORT_OFFSET": str(self.port_offset),
         }
 
@@ -56,7 +56,7 @@ class CaddyServer(WebServer):
                 "http": {
                     "servers": {
                         "https": {
-                            "listen": [f"{self.address}:{self._port}"],
+                            "listen": [f"{LOOPBACK}:{self._port}"],
                             "automatic_https": {"disable": True},
                             "tls_connection_policies": [{}],
                             "routes": [{"handle": [page]}],
@@ -75,7 +75,7 @@ class CaddyServer(WebServer):
 
     async def _is_ready(self) -> bool:
         try:
-            _, writer = await asyncio.open_connection(self.address, self._port)
+            _, writer = await asyncio.open_connection(LOOPBACK, self._port)
         except OSError:
             return False
         writer.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.parts.fallback import self_made_fallback
+from local_azure.processes.listening import LOOPBACK
 from local_azure.servers.base import WebServer
 from shared.bundle import CertificateBundle
 
@@ -38,7 +39,7 @@ frontend https_{port_number}
 """
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class HAProxyServer(WebServer):
     """A HAProxy (a master and its worker); what an earlier run left in its folder is served again.
 
@@ -58,19 +59,14 @@ class HAProxyServer(WebServer):
     socket: Path = field(init=False, repr=False)
 
     @property
-    def reload_command(self) -> tuple[str, ...]:
-        """Program and arguments that have it read its files again."""
-        return ("kill", "-USR2", str(self.process.pid))
-
-    @property
     def agent_environment(self) -> dict[str, str]:
         """The settings of an agent beside it, once it was started."""
         return {
             "CERTCAST_TARGET": "haproxy",
             "CERTCAST_HAPROXY_SOCKET": str(self.socket),
             "CERTCAST_HAPROXY_FOLDER": str(self.certificates),
-            "CERTCAST_HAPROXY_RELOAD": " ".join(self.reload_command),
-            "CERTCAST_HAPROXY_ADDRESS": self.address,
+            "CERTCAST_HAPROXY_RELOAD": f"kill -USR2 {self.process.pid}",
+            "CERTCAST_HAPROXY_ADDRESS": LOOPBACK,
             "CERTCAST_HAPROXY_PORT_OFFSET": str(self.port_offset),
         }
 
@@ -85,7 +81,7 @@ class HAProxyServer(WebServer):
                 files[crt_list] = b""
             text += _FRONTEND.format(
                 port_number=number,
-                address=self.address,
+                address=LOOPBACK,
                 port=number + self.port_offset,
                 fallback=fallback,
                 crt_list=crt_list,

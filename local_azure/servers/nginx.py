@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_azure.processes.listening import LOOPBACK
 from local_azure.servers.base import WebServer
 from shared.errors import ConfigurationError
 
@@ -48,7 +49,7 @@ http {{
 """
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True)
 class NginxServer(WebServer):
     """An nginx (a master and its workers).
 
@@ -80,7 +81,7 @@ class NginxServer(WebServer):
             "CERTCAST_NGINX_COMMAND": f"{self.find()} -e stderr -p '{self.folder}' -c '{self.folder / 'nginx.conf'}'",
             "CERTCAST_NGINX_FOLDER": str(self.certificates),
             "CERTCAST_NGINX_SOCKET": str(self.socket),
-            "CERTCAST_NGINX_ADDRESS": self.address,
+            "CERTCAST_NGINX_ADDRESS": LOOPBACK,
             "CERTCAST_NGINX_PORT_OFFSET": str(self.port_offset),
             "CERTCAST_NGINX_PORTS": ",".join(map(str, self.port_numbers)),
         }

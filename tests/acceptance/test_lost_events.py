@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from local_azure.eventgrid.delivery import Faults
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, witnessed
@@ -40,7 +39,7 @@ async def test_with_every_second_event_lost_one_sweep_puts_everything_right() ->
     settings = PlatformSettings(
         agents=AGENTS,
         ports=FREE_PORTS,
-        faults=Faults(drop=0.5, seed=4),
+        drop_events=0.5,
         function_environment=NEVER_BY_ITSELF,
     )
     async with witnessed(settings) as cloud:

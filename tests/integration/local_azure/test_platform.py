@@ -15,7 +15,6 @@ import pytest_asyncio
 from azure.storage.blob.aio import BlobServiceClient
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
-from local_azure.eventgrid.delivery import Faults
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import Issued, authority
@@ -121,9 +120,9 @@ async def test_starting_what_runs_changes_nothing(cloud: Cloud) -> None:
 async def test_events_can_be_lost_on_demand(cloud: Cloud) -> None:
     delivery = cloud.platform.relay.delivery
     lost = delivery.counts["lost"]
-    delivery.faults = Faults(drop=1.0)
+    delivery.drop = 1.0
     await cloud.upload("lost", CA.issue("lost.example"))
-    delivery.faults = Faults()
+    delivery.drop = 0.0
     assert delivery.counts["lost"] == lost + 1
 
 
