@@ -3,8 +3,6 @@
 Where several processes run tests at once (`-n`), each has an emulator and ports of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby, zip_longest
 from types import SimpleNamespace

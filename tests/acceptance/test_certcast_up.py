@@ -1,7 +1,5 @@
 """The local cloud in the foreground, as a person runs it: used, ended, and told what is wrong with the machine."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

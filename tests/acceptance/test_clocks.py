@@ -3,8 +3,6 @@
 Each process goes by a clock of its own, the storage service too.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

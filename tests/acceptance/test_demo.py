@@ -1,7 +1,5 @@
 """The demo as a person runs it, and an eavesdropper who reads along whatever can be read."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import re

@@ -1,7 +1,5 @@
 """The Functions app as deployed: only the uploaded files, only requirements.txt, loaded by Microsoft's own runtime."""
 
-from __future__ import annotations
-
 import ast
 import base64
 import contextlib

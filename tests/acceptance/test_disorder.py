@@ -1,7 +1,5 @@
 """Whatever is lost, doubled, late, reordered or killed on the way, the end is right and nothing is installed twice."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 

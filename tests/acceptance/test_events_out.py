@@ -1,7 +1,5 @@
 """What other services hear through Event Grid: published by the Function, taken by the local cloud's topic."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

@@ -1,7 +1,5 @@
 """A fleet that is not all alike and does not stay as it is: roles, and agents that join, leave and die under load."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 

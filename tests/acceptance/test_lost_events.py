@@ -1,7 +1,5 @@
 """Half of all events never arrive, and one sweep later everything is as it should be."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable
 

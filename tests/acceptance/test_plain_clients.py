@@ -1,7 +1,5 @@
 """Clients that are not ours: the Azure SDK in each of its ways of writing a blob, and OpenSSL's own TLS client."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

@@ -3,8 +3,6 @@
 The README's local cloud is on the standard ports, a test's on free ones. az is too large to be installed for a test.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """Certificates from a folder, a database table or a vault are served, renewed and removed like uploads."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator

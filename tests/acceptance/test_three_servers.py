@@ -1,7 +1,5 @@
 """One platform on nginx, HAProxy and Caddy: each takes the same uploads, and changes of them fail no request."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

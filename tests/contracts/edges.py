@@ -3,8 +3,6 @@
 Every test uses names of its own, for the storage may be shared with other tests.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import uuid

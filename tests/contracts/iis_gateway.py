@@ -3,8 +3,6 @@
 Functions, because the .NET gateway runs in a process of its own: a CLR, once loaded, stays.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -5,8 +5,6 @@ targets that promise not to disturb open connections, `ReloadContract` for those
 `RestartContract` for servers that outlive the agent.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What may happen to a process at a step: it dies, it stands still, or the service fails it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field

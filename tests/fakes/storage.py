@@ -1,7 +1,5 @@
 """What the fake edges work on: blobs, bundles, messages and rows of one account in memory, on a clock a test moves."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field

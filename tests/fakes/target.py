@@ -1,7 +1,5 @@
 """A web server and its target in memory, without TLS: probing it asks its table. It keeps all targets' contract."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field

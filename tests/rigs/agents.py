@@ -1,7 +1,5 @@
 """Agents over the fake cloud and a fake web server, as many as a test needs."""
 
-from __future__ import annotations
-
 from instance_agent.acting import Actor
 from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings

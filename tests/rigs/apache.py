@@ -1,7 +1,5 @@
 """A real Apache beside a files target whose templates are those of docs/targets/files.md."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The `certcast` command as a person runs it: a process of its own, what it printed and its exit code."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Deciding who goes on: every step of every process waits here until it is chosen, by a script or in its turn."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field

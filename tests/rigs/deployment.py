@@ -1,7 +1,5 @@
 """Which files a deployment uploads, by the two readings of .funcignore: Core Tools' and azd's."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads along everything that a running local cloud puts where others may see it, and looks for secrets in it."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import binascii

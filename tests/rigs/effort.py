@@ -4,8 +4,6 @@
 at the head of every run of the tests.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 

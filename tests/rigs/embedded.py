@@ -4,8 +4,6 @@
 many files and sockets open.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sys

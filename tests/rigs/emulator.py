@@ -1,7 +1,5 @@
 """The storage emulator that tests share: where it is reached."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

@@ -1,7 +1,5 @@
 """The schemas of outgoing events, as docs/events has them, and whether an event is what its schema says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """The deployed app under Microsoft's runtime: its environment, its files, and a process in the cloud worker's place."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

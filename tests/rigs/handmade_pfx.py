@@ -1,7 +1,5 @@
 """PKCS#12 files put together by hand in shapes that no program writes: hostile, odd or new ones."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

@@ -1,7 +1,5 @@
 """Other Pythons on this machine, which tests of another version run."""
 
-from __future__ import annotations
-
 import functools
 import shutil
 import subprocess

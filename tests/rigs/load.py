@@ -1,7 +1,5 @@
 """Load beside a test: `wrk` sends requests to an HTTPS listener on loopback, and every failure is counted."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import re

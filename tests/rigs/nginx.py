@@ -1,7 +1,5 @@
 """A real nginx with an agent's target beside it, as the targets' contract and nginx's own tests use them."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

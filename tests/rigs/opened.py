@@ -1,7 +1,5 @@
 """What is in a PFX: its bundle, or the reasons why there is none."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from shared.bundle import CertificateBundle

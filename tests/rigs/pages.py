@@ -1,7 +1,5 @@
 """The project's pages as the tests read them: their prose, sections, tables and code blocks."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import cache

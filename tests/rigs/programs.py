@@ -1,7 +1,5 @@
 """The system programs that tests run against: where they are, and which Debian package brings a missing one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Rows and reports in which a test names only what it is about."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any

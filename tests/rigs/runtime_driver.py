@@ -5,8 +5,6 @@ its functions, or why it did not load. Then each JSON line on standard input is 
 Nothing of this repository is imported here but the app.
 """
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import json

@@ -1,7 +1,5 @@
 """A platform in memory for the use cases' tests: uploads, instances that do as they are told, and what became of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta

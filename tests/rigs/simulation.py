@@ -4,8 +4,6 @@ Nothing here is certain but the storage account: events are lost, doubled and co
 step and are never heard of again, and every step of every process waits until it is chosen.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field

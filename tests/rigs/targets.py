@@ -1,7 +1,5 @@
 """A server under test as the targets' contract sees it, and the changes and looks the contract is written in."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ What it shows is that the SDK is called rightly and what becomes of the service'
 service's own behaviour are as its REST reference has them (learn.microsoft.com, "Key Vault REST API reference").
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import ssl

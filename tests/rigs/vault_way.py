@@ -5,8 +5,6 @@ REST endpoint reference), and the vault under its real name, by the proxy that t
 9.3.6) and the authority that `SSL_CERT_FILE` names.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import socket

@@ -1,7 +1,5 @@
 """Tests on virtual time: async ones that get what they are about made on a loop of their own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Coroutine
 from functools import wraps

@@ -1,7 +1,5 @@
 """Clients of a web server under test: connections that stay open while certificates change."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """What an outsider sees of a running local cloud: handshakes, tags and rows; all it does to it is uploading."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """Fixtures of the unit tests: an account in memory, what acts on it, and a scene played there."""
 
-from __future__ import annotations
-
 import pytest
 
 from shared.function.cloud import Cloud

@@ -1,7 +1,5 @@
 """IIS's reading of a Centralized Certificate Store: the file of the name, else that of its wildcard."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa

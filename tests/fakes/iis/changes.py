@@ -1,7 +1,5 @@
 """Changes for the IIS targets, with certificates of a test authority."""
 
-from __future__ import annotations
-
 import hashlib
 from functools import cache
 

@@ -1,7 +1,5 @@
 """A TLS listener that answers as http.sys would from the records of an IIS in memory, for handshakes in tests."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """The real .NET gateway over our C# assembly on Mono, in a process of its own: a CLR, once loaded, stays."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import subprocess

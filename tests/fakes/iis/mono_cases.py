@@ -1,7 +1,5 @@
 """What is run inside the Mono process beside the gateway's contract: the whole target, and the real X509Store."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace

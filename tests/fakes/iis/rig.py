@@ -1,7 +1,5 @@
 """The IIS target over an IIS in memory, put together for tests."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from instance_agent.targets.iis.catch_all import CatchAllPolicy

@@ -1,7 +1,5 @@
 """The machine's certificate stores in memory: imports the real PKCS#12, finds the chain as Schannel does."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 

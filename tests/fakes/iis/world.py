@@ -1,7 +1,5 @@
 """What a test arranges and looks at behind an IIS gateway, whether that runs in memory or over the C# assembly."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

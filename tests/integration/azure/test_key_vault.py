@@ -1,7 +1,5 @@
 """Passwords and key-encryption keys from Key Vault, by the SDK over HTTPS against a stub of the service."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

@@ -1,7 +1,5 @@
 """What a sweep asks of a real storage account when there is nothing to do, counted in HTTP requests."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

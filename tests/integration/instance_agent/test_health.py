@@ -1,7 +1,5 @@
 """What load balancers and Prometheus see of an agent, over HTTP."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

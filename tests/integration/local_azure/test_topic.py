@@ -1,7 +1,5 @@
 """The local Event Grid topic refuses what the service refuses, and takes what azure-eventgrid's publisher sends."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,8 +1,6 @@
 """`upload`, `status` and `remove` as processes of their own against a real storage account; a stand-in for the Function
 and for the instances looks at it as they would."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """The command on a terminal: a pseudo-terminal stands in for the person's."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

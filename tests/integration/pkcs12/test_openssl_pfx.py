@@ -1,7 +1,5 @@
 """PFX files as the openssl command writes them, old ciphers included."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`dev.py bench targets` works with every server that is here: all it tells is measured, each handshake proved."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

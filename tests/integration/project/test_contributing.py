@@ -1,7 +1,5 @@
 """The worked example of CONTRIBUTING.md, put in its place in a copy of the repository: it works and keeps the rules."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """dev.py on a miniature project: a real interpreter, pip and npm, and nothing to download."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

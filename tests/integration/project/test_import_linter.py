@@ -1,7 +1,5 @@
 """The import rules bite: in a copy of the tree, each forbidden import is found."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """`--require-all`: on a machine meant to run everything, a test that could not run must not look like a pass."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

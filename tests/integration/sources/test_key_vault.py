@@ -1,7 +1,5 @@
 """Certificates in Key Vault as a source, by the SDK over HTTPS against a stub of listing and reading secrets."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace

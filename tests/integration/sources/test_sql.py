@@ -1,7 +1,5 @@
 """Certificates in a database table as a source, on SQLite and on a PostgreSQL server that the test starts."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Key-encryption keys in files: who may read them, what they wrap, which opens, what is said when one is no good."""
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which references to passwords are followed at all."""
 
-from __future__ import annotations
-
 from typing import NoReturn
 
 import pytest

@@ -1,7 +1,5 @@
 """The fake edges keep the contract of the real ones, or the use cases' tests would prove nothing."""
 
-from __future__ import annotations
-
 import pytest
 
 from shared.errors import CertcastError

@@ -1,7 +1,5 @@
 """The fake target keeps the contract of all targets, or the installer's tests would prove nothing."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.contracts.targets import BindingContract, RestartContract

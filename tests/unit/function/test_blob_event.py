@@ -1,7 +1,5 @@
 """What is read from an Event Grid event about a blob."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Claims and elections: who is served does not depend on the order in which anything arrived."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations

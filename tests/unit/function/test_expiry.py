@@ -1,7 +1,5 @@
 """Warnings before a certificate ends: each once, the nearest only, and what has ended stays bound."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import replace

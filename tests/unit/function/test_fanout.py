@@ -1,7 +1,5 @@
 """Who is told of a change, of what, and that one instance's trouble is not another's."""
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

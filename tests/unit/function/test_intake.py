@@ -1,7 +1,5 @@
 """From an event to the fan-out: uploads of every kind, edits, deletions, and events that come as they like."""
 
-from __future__ import annotations
-
 import logging
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Looks that end anywhere, and looks that overlap in any way: the state at the end is that of one undisturbed look."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable

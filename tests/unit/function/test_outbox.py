@@ -1,7 +1,5 @@
 """Which events certcast sends, how often, and that each is what its published schema says."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from datetime import timedelta

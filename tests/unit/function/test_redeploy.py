@@ -1,7 +1,5 @@
 """Installing an upload once more: its rows are told again, what it serves is sealed under the key that seals now."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """From reports to a status: who is waited for, what counts, and that many reports at once cost no square of them."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import Counter
 from dataclasses import replace

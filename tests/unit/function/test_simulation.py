@@ -3,8 +3,6 @@
 `CERTCAST_TEST_EFFORT=50` tries longer, `CERTCAST_TEST_SEED` repeats a run; a failure prints the shortest way to it.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 import pytest

@@ -1,7 +1,5 @@
 """What a sweep costs when there is nothing to do: it runs each minute, over however many uploads there are."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta

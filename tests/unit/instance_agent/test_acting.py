@@ -1,7 +1,5 @@
 """From desired rows to changes on the server and reports: what is due, what is told, what is tried again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The daemon from start to stop: what it does with messages, trouble, losses and its own end."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

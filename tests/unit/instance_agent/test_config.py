@@ -1,7 +1,5 @@
 """The agent's settings, from environment and file, and the names that follow from them."""
 
-from __future__ import annotations
-
 import re
 import socket
 from pathlib import Path

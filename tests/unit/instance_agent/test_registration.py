@@ -1,7 +1,5 @@
 """An instance's row and queue, and two agents that claim the same id."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from dataclasses import replace

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from shared.pkcs12 import rc2

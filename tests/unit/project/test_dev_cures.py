@@ -1,7 +1,5 @@
 """What installers print when they fail becomes one sentence with a cure."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

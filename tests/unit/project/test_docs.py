@@ -1,7 +1,5 @@
 """The pages and the code say the same: settings, names, columns, limits, commands and modules."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import re

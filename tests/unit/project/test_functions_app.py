@@ -1,7 +1,5 @@
 """The files around the Functions app: what is uploaded when it is deployed, and how the host is set."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

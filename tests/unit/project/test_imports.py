@@ -1,7 +1,5 @@
 """Who may know whom, where import-linter cannot see it; its own rules are [tool.importlinter] in pyproject.toml."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The lock files agree with each other and pin everything by hash, and no index is named in them."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

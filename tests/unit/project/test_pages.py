@@ -1,7 +1,5 @@
 """The pages by themselves: links that lead somewhere, one spelling, plain words, and no more of them than promised."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

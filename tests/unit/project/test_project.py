@@ -1,7 +1,5 @@
 """The repository itself: nothing of one machine, no secret, modules of a readable size, one version everywhere."""
 
-from __future__ import annotations
-
 import ast
 import re
 import tomllib

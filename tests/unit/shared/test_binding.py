@@ -1,7 +1,5 @@
 """Which of two desired rows for one host and port an instance obeys."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from itertools import permutations
 

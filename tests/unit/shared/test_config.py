@@ -1,7 +1,5 @@
 """The Function's settings: what is taken, what is refused, and that a refusal says what to do."""
 
-from __future__ import annotations
-
 import pytest
 
 from shared.config import (

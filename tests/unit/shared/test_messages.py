@@ -1,7 +1,5 @@
 """The queue messages: their form, their versions, and that none is too large for a queue."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import fields, is_dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """A folder of PFX files as a certificate source."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Optimistic writes of typed rows."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 

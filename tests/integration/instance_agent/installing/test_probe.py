@@ -1,7 +1,5 @@
 """The probe against real listeners on loopback: what it sees, what it says when it sees nothing, what it leaves."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """The caddy target over a real Caddy: the contract of all targets, and what is its own."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import logging

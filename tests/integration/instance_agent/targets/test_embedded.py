@@ -1,7 +1,5 @@
 """The embedded target serving over loopback: the contract of all targets, and what is its own."""
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import gc

@@ -1,7 +1,5 @@
 """What clients of the embedded target may take, and what becomes of it when they take all there is."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

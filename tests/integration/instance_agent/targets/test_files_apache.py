@@ -1,7 +1,5 @@
 """The files target with a real Apache: the contract of all targets, and what is its own."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 
 import pytest

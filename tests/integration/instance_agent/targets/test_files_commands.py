@@ -1,7 +1,5 @@
 """The files target's templates, permissions and commands, with small programs in place of a server."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import stat

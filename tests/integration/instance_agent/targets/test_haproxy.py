@@ -1,7 +1,5 @@
 """The haproxy target over a real HAProxy: the contract of all targets, and what is its own."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import re

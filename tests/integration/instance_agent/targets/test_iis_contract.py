@@ -1,7 +1,5 @@
 """The IIS targets keep the contract of all targets, over an IIS in memory whose http.sys speaks real TLS."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator
 from pathlib import Path
 

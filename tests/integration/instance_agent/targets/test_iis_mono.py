@@ -1,7 +1,5 @@
 """The .NET gateway of production, called through pythonnet on Mono over an assembly with IIS's own strict types."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

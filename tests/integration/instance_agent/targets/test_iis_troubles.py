@@ -1,7 +1,5 @@
 """What users of the original pattern met on IIS, with the installer, real handshakes and an IIS in memory."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.installing.installer import install

@@ -1,7 +1,5 @@
 """Stock nginx: the contract of all targets, what is this mode's own, and what a reload costs."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys

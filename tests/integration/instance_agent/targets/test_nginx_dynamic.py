@@ -1,7 +1,5 @@
 """nginx with its Lua module: the contract of all targets, and what is this mode's own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

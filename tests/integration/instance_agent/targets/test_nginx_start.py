@@ -1,7 +1,5 @@
 """Starting the nginx target: which mode it chooses, what it refuses to start with, templates, and what it explains."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import tempfile

@@ -1,7 +1,5 @@
 """What of a batch is applied, and how the good changes are found among the bad."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 from collections import Counter

@@ -1,7 +1,5 @@
 """What becomes of a batch: proof by probe, undoing and cleaning up, on a server in memory."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Which server name a probe asks for."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

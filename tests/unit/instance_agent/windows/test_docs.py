@@ -1,7 +1,5 @@
 """docs/iis.md names only tests, settings and files that there are."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

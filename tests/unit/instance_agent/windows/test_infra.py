@@ -1,7 +1,5 @@
 """The fragments that bring the agent onto Windows role instances name only what there is."""
 
-from __future__ import annotations
-
 import re
 from xml.etree import ElementTree as ET
 

@@ -1,7 +1,5 @@
 """The preflight: one line for each thing the IIS targets need, and the cure where it is missing."""
 
-from __future__ import annotations
-
 import sys
 from dataclasses import replace
 

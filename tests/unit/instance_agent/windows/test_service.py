@@ -1,7 +1,5 @@
 """The Windows service's life, its event log entries and settings, as far as they run anywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import sys

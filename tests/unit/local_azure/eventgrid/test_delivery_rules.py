@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from local_azure.eventgrid.delivery import RetrySchedule, Subscription

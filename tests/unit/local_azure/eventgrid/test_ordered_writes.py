@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import asyncio
 
 from local_azure.eventgrid.ordered_writes import WriteOrder

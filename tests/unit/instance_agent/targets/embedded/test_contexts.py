@@ -1,7 +1,5 @@
 """TLS contexts made from bundles: what they offer, how the key reaches OpenSSL, which bundles share one."""
 
-from __future__ import annotations
-
 import os
 import ssl
 import stat

@@ -1,7 +1,5 @@
 """What the embedded listener answers to which request, as bytes."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The embedded target's settings: what is taken, what is refused and how that is said."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A crt-list on the disk: lines come and go, an administrator's stay, and appending rewrites nothing."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

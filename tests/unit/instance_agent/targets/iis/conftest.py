@@ -1,7 +1,5 @@
 """The machine and the target that most tests begin with."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.iis.target import IisTarget

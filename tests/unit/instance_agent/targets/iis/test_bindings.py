@@ -1,7 +1,5 @@
 """Which bindings the IIS target makes, replaces and leaves alone: scenarios on an IIS in memory."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove

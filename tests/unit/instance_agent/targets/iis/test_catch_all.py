@@ -1,7 +1,5 @@
 """What becomes of bindings without SNI under each policy of CERTCAST_IIS_CATCH_ALL."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.base import Remove

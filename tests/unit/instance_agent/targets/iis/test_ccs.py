@@ -1,7 +1,5 @@
 """The files of the Centralized Certificate Store on a real file system: atomic, ours alone, safe to crash around."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import stat

@@ -1,7 +1,5 @@
 """Certificates in the machine's stores: imported before they are bound, tagged, and deleted when nothing uses them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

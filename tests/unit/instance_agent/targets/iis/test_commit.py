@@ -1,7 +1,5 @@
 """One commit for a batch: planned again after conflicts, never after an error, and stopped sites started again."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.base import ApplyError, Remove, ServerUnavailableError

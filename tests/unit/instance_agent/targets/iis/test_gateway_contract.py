@@ -1,7 +1,5 @@
 """The IIS in memory keeps the contract of the real gateway, or the scenarios would prove nothing."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.contracts.iis_gateway import CASES, Case

@@ -1,7 +1,5 @@
 """What holds for the IIS planner whatever sites, bindings and changes there are."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hypothesis import given

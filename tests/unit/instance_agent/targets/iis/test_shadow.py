@@ -1,7 +1,5 @@
 """Why http.sys answered with another certificate, read from netsh in any language."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.iis.shadow import IIS_APPLICATION, SslRecord, explain, lookup_order

@@ -1,7 +1,5 @@
 """What certcast writes into nginx's configuration, and what it lets a template and a setting put there."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What targets ask of a batch and of their bindings."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

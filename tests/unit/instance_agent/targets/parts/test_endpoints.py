@@ -1,7 +1,5 @@
 """Where a PortNumber is met, from the settings that every target has."""
 
-from __future__ import annotations
-
 import pytest
 
 from instance_agent.targets.parts.endpoints import Endpoints

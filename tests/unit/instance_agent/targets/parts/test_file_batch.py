@@ -1,7 +1,5 @@
 """Batches of files: private from their first byte, whole or not at all, and back as before when something fails."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import stat

@@ -1,7 +1,5 @@
 """PEM files of ours: their names, their tags, and reading them back."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path
