@@ -20,6 +20,7 @@ from operator_cli.handshake import certificate_shown
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.deployment import ROOT
+from tests.rigs.processes import alive
 from tests.rigs.programs import needs
 from tests.rigs.witness import eventually
 
@@ -236,13 +237,6 @@ def descendants(ancestor: int) -> list[int]:
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
     return found[1:]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @needs("nginx")

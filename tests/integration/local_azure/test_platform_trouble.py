@@ -2,8 +2,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +12,7 @@ from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
 from local_azure.processes.listening import ensure_free, free_port, port_offsets
 from shared.errors import ConfigurationError
+from tests.rigs.processes import alive, eventually, linux_only
 from tests.rigs.programs import needs
 
 SCRIPT = """
@@ -34,24 +33,7 @@ except KeyboardInterrupt:
 """
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@linux_only
 @pytest.mark.parametrize("with_signal", [signal.SIGKILL, signal.SIGTERM])
 def test_when_the_platforms_process_dies_the_whole_tree_is_gone(with_signal: signal.Signals) -> None:
     with subprocess.Popen(
@@ -68,7 +50,7 @@ def test_when_the_platforms_process_dies_the_whole_tree_is_gone(with_signal: sig
     Path(state).rmdir()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks processes up in /proc")
+@linux_only
 def test_ctrl_c_ends_everything_in_order_and_without_noise() -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-c", SCRIPT],
