@@ -38,8 +38,9 @@ SHOP = "shop.example.com"
 class BindingContract:
     """Which certificate answers for which name, and what the target says of it.
 
-    As the agent does, a test sees what it applied before it takes files away again: a server may go on reading them
-    after its reload command has returned, and Apache ends where one is gone.
+    As the agent does, a test sees what it applied before it replaces files or takes them away: a server may go on
+    reading them after its reload command has returned, and Apache ends where one is gone, or a key is not its
+    certificate's.
     """
 
     async def test_a_fresh_server_owns_nothing_and_answers_with_the_fallback(self, rig: Rig) -> None:
@@ -55,7 +56,7 @@ class BindingContract:
 
     async def test_a_renewal_takes_the_place_of_the_old_certificate(self, rig: Rig) -> None:
         port = rig.ports[0]
-        await rig.target.apply([fresh(SHOP, port)])
+        await served(rig, fresh(SHOP, port))
         before = await rig.target.current()
         new = fresh(SHOP, port)
         await served(rig, new)
@@ -67,7 +68,7 @@ class BindingContract:
         issued = root().intermediate().issue(SHOP)
         bare = CertificateBundle(leaf=issued.certificate, chain=(), key=issued.key)
         second = bind(issued, SHOP, rig.ports[0])
-        await rig.target.apply([change_to(bare, SHOP, rig.ports[0])])
+        await served(rig, change_to(bare, SHOP, rig.ports[0]))
         await rig.target.apply([second])
         (binding,) = await rig.target.current()
         assert second.is_done_by(binding)

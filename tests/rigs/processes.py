@@ -12,8 +12,8 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks processes
 
 def alive(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
         return False
     return state != "Z"
 

@@ -10,7 +10,7 @@ import pytest
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
-from local_azure.processes.listening import ensure_free, free_port, port_offsets
+from local_azure.processes.listening import OFFSET_STEP, ensure_free, free_port, port_offsets
 from shared.errors import ConfigurationError
 from tests.rigs.processes import alive, eventually, linux_only
 from tests.rigs.programs import needs
@@ -94,9 +94,9 @@ async def test_a_taken_port_is_named_before_anything_is_started(part: str, purpo
 
 
 async def test_a_taken_port_of_an_agent_is_named_too() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ports = replace(FREE_PORTS, agent_offset=port - 443 - 100)
+    port = free_port(OFFSET_STEP + 1) + OFFSET_STEP
+    with socket.create_server(("127.0.0.1", port)):
+        ports = replace(FREE_PORTS, agent_offset=port - 443 - OFFSET_STEP)
         said = await failure_of(PlatformSettings(agents=2, ports=ports))
     assert said.startswith(f"port {port} for agent-1, which serves PortNumber 443 there, is taken")
 
