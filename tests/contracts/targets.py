@@ -84,9 +84,8 @@ class BindingContract:
         assert owned(await rig.target.current()) == owned_after(kept)
 
     async def test_the_last_host_can_be_removed_and_installed_again(self, rig: Rig) -> None:
-        change = fresh(SHOP, rig.ports[0])
         for _ in range(2):
-            await served(rig, change)
+            await served(rig, fresh(SHOP, rig.ports[0]))
             before = await rig.target.current()
             await rig.target.apply([Remove(host=SHOP, port=rig.ports[0])])
             await rig.target.retire(list(before))
@@ -219,8 +218,7 @@ class TlsContract(BindingContract):
             issuer = issuer.intermediate(f"certcast test intermediate {depth}")
         issued = issuer.issue(SHOP)
         await served(rig, bind(issued, SHOP, rig.ports[0]))
-        context = trusting(root().root_pem)
-        async with visiting(endpoint(rig, rig.ports[0]), SHOP, context=context) as (visitor,):
+        async with visiting(endpoint(rig, rig.ports[0]), SHOP, context=trusting(root().root_pem)) as (visitor,):
             assert visitor.fingerprint == issued.fingerprint
 
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

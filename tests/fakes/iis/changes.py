@@ -23,11 +23,10 @@ def install(
 ) -> Install:
     """The change that serves a certificate, a new one unless it is given."""
     found = issued or issue(host)
-    content = hashlib.sha256(found.fingerprint.encode()).hexdigest()
     return Install(
         host=host,
         port=port,
-        bundle_id=f"{found.fingerprint}/{content}",
+        bundle_id=f"{found.fingerprint}/{hashlib.sha256(found.fingerprint.encode()).hexdigest()}",
         bundle=found.bundle(),
         site=site,
         generation=generation,

@@ -216,8 +216,7 @@ class MemorySession:
     def add_site(self, name: str, information: str, path: str) -> None:
         assert path
         site_id = max((site.site_id for site in self._sites), default=0) + 1
-        row = Row(protocol="http", information=information)
-        self._sites.append(MemorySite(name=name, site_id=site_id, rows=[row]))
+        self._sites.append(MemorySite(name=name, site_id=site_id, rows=[Row(protocol="http", information=information)]))
 
     def remove_site(self, name: str) -> None:
         for site in [site for site in self._sites if site.name == name]:

@@ -81,8 +81,7 @@ class MonoWorld:
     """The `World` inside the C# assembly, emptied."""
 
     def __init__(self) -> None:
-        stub = namespace("Certcast.Stub")
-        self._world: Any = stub.World
+        self._world: Any = namespace("Certcast.Stub").World
         self._world.Reset()
 
     @property

@@ -188,9 +188,8 @@ def a_file_with_another_certificate_is_refused() -> None:
     issued, other = INTERMEDIATE.issue("one.example.com"), INTERMEDIATE.issue("two.example.com")
     change = install(issued, "one.example.com")
     made = new_certificate(change, tag_of([change]))
-    wrong = replace(made, thumbprint=other.thumbprint)
     with pytest.raises(GatewayError, match=other.thumbprint):
-        stores().add("My", wrong)
+        stores().add("My", replace(made, thumbprint=other.thumbprint))
     assert stores().listing() == []
 
 

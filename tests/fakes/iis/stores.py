@@ -124,6 +124,5 @@ class MemoryStores:
             self.intermediates.setdefault(certificate.fingerprint(hashes.SHA256()).hex(), certificate)
 
     def remove(self, certificate: StoredCertificate) -> None:
-        entry = self.entries.pop((certificate.store, certificate.thumbprint))
-        if entry.key is not None:
+        if self.entries.pop((certificate.store, certificate.thumbprint)).key is not None:
             self.deleted_keys.append(certificate.thumbprint)

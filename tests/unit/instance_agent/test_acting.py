@@ -92,8 +92,7 @@ class TestActing:
         watched = Mortal()
         machine = Machine(step=watched)
         shared = [await machine.row(f"h{number}.example.com", covers="*.example.com") for number in range(20)]
-        news = await machine.do(*shared)
-        assert len(news) == 20
+        assert len(await machine.do(*shared)) == 20
         assert len(machine.target.applies) == 1
         assert watched.steps["bundle open"] == 1
 
@@ -133,8 +132,7 @@ class TestActing:
     async def test_one_bad_row_does_not_hold_up_the_others(self, machine: Machine) -> None:
         good, bad = await machine.row("good.example.com"), await machine.row("bad.example.com")
         machine.target.breaks_on = {"bad.example.com"}
-        gone = await machine.row("gone.example.com", sealed=False)
-        assert outcomes(await machine.do(good, bad, gone)) == {
+        assert outcomes(await machine.do(good, bad, await machine.row("gone.example.com", sealed=False))) == {
             "good.example.com": InstallOutcome.LIVE,
             "bad.example.com": InstallOutcome.FAILED,
             "gone.example.com": InstallOutcome.FAILED,
@@ -191,8 +189,7 @@ class TestWhatIsDue:
     async def test_a_new_generation_is_due_and_told_even_when_the_server_has_it_already(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
-        again = replace(row, generation=2)
-        (attempt,) = await machine.do(again)
+        (attempt,) = await machine.do(replace(row, generation=2))
         assert (attempt.report.generation, attempt.report.outcome) == (2, InstallOutcome.LIVE)
         assert len(machine.target.applies) == 1
 
@@ -334,8 +331,7 @@ class TestPreview:
         before = dict(machine.server.bound)
         fresh = actor(machine.storage, machine.target)
         removed = replace(gone, generation=2, state=BindingState.ABSENT, bundle_id="")
-        steps = await fresh.preview([kept, new, removed, never])
-        assert [(step.action, step.row.host) for step in steps] == [
+        assert [(step.action, step.row.host) for step in await fresh.preview([kept, new, removed, never])] == [
             ("remove", "gone.example.com"),
             ("keep", "kept.example.com"),
             ("install", "new.example.com"),
@@ -345,8 +341,7 @@ class TestPreview:
     async def test_names_a_binding_that_has_no_row(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
-        steps = await machine.actor.preview([kept])
-        assert [(step.action, step.row.host) for step in steps] == [
+        assert [(step.action, step.row.host) for step in await machine.actor.preview([kept])] == [
             ("keep", "kept.example.com"),
             ("remove", "stray.example.com"),
         ]

@@ -53,8 +53,8 @@ async def serving(each: Agent) -> AsyncIterator[Agent]:
     await stopped(each, task)
 
 
-async def row_of(scene: Scene) -> InstanceRecord:
-    row = await scene.outside.state.instances.get("i0")
+async def row_of(storage: FakeStorage) -> InstanceRecord:
+    row = await storage.state().instances.get("i0")
     assert row is not None
     return row
 
@@ -148,7 +148,7 @@ class TestStarting:
         server = FakeServer()
         async with serving(agent(scene.storage, server=server)):
             assert len(server.bound) == 3
-            row = await row_of(scene)
+            row = await row_of(scene.storage)
             assert (row.ready, row.bindings, row.failing) == (True, 3, 0)
 
     async def test_what_was_removed_while_it_was_off_is_removed(self, scene: Scene) -> None:
@@ -168,7 +168,7 @@ class TestStarting:
             with pytest.raises(ConfigurationError, match="is in use by another running agent"):
                 await second.run()
             assert second._target.server.bound == {}  # type: ignore[attr-defined]
-            row = await row_of(scene)
+            row = await row_of(scene.storage)
             assert (row.host, row.stopped) == ("one", False)
 
     async def test_a_server_that_cannot_be_used_is_said_and_nothing_registered(self, scene: Scene) -> None:
@@ -186,7 +186,7 @@ class TestStopping:
     async def test_says_that_no_one_need_wait_for_it(self, scene: Scene) -> None:
         one = agent(scene.storage)
         await stopped(one, await running(one))
-        row = await row_of(scene)
+        row = await row_of(scene.storage)
         assert (row.stopped, row.ready) == (True, False)
 
     async def test_within_a_batch_finishes_it_reports_it_and_leaves_the_rest_on_the_queue(self, scene: Scene) -> None:
@@ -215,8 +215,7 @@ class TestStopping:
 
     async def test_by_cancellation_waits_for_the_change_in_hand_too(self, scene: Scene) -> None:
         target = FakeTarget()
-        one = agent(scene.storage, target=target)
-        task = await running(one)
+        task = await running(agent(scene.storage, target=target))
         target.gate = asyncio.Event()
         record = await scene.accepted("a.pfx", HOST)
         await target.in_apply.wait()
@@ -246,8 +245,7 @@ class TestOnce:
         target = FakeTarget()
         target.refuses = {HOST: "never"}
         assert not await agent(scene.storage, target=target).once()
-        row = await row_of(scene)
-        assert row.stopped
+        assert (await row_of(scene.storage)).stopped
 
     async def test_a_plan_registers_nothing_and_changes_nothing(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", HOST)
@@ -280,8 +278,7 @@ class TestPoison:
         assert f"a message is put on {QUEUE}-poison" in caplog.text
 
     async def test_what_never_gets_done_is_put_aside_after_five_tries(self, scene: Scene) -> None:
-        one = agent(scene.storage)
-        await one.once()
+        await agent(scene.storage).once()
         scene.storage.put(QUEUE, hint(HOST))
         defects: list[Exception] = [ZeroDivisionError("a defect") for _ in range(2 * MAX_DEQUEUE)]
         broken = agent(scene.storage, step=Failing({"bindings get": defects}))
@@ -359,7 +356,7 @@ class TestLosses:
     ) -> None:
         server = FakeServer()
         async with serving(agent(scene.storage, server=server)):
-            session = (await row_of(scene)).session
+            session = (await row_of(scene.storage)).session
             await scene.outside.queues.delete(QUEUE)
             await scene.outside.queues.delete(f"{QUEUE}-poison")
             scene.storage.tables["instances"].clear()
@@ -367,7 +364,7 @@ class TestLosses:
             await asyncio.sleep(15)
             assert QUEUE in scene.storage.queues
             assert served(server) == {HOST: record.bundle_id}
-            row = await row_of(scene)
+            row = await row_of(scene.storage)
             assert (row.session, row.ready, row.stopped) == (session, True, False)
             again = await scene.accepted("a.pfx", HOST, serial=1)
             await asyncio.sleep(2)
@@ -454,14 +451,13 @@ class TestLosses:
         await stopped(one, task)
 
     async def test_an_agent_whose_id_was_taken_over_ends(self, scene: Scene) -> None:
-        one = agent(scene.storage)
-        task = await running(one)
+        task = await running(agent(scene.storage))
         await scene.outside.state.instances.update(
             "i0", lambda row: replace(row, session="elsewhere/1/x", host="elsewhere") if row else None
         )
         with pytest.raises(SupersededError, match="taken over by an agent on elsewhere"):
             await task
-        assert (await row_of(scene)).stopped is False
+        assert (await row_of(scene.storage)).stopped is False
 
     async def test_a_drain_that_dies_anywhere_is_made_good_by_the_next_start(self, scene: Scene) -> None:
         await scene.accepted("old.pfx", "old.example.com")
@@ -475,14 +471,12 @@ class TestLosses:
             await scene.outside.state.instances.update(name, lambda row: replace(row, stopped=False) if row else None)
             await scene.accepted("a.pfx", HOST, serial=dies_at)
             await scene.looked_at("old.pfx")
-            dying = agent(scene.storage, name, server=server, step=Mortal(dies_at=dies_at))
             try:
-                await dying.drain()
+                await agent(scene.storage, name, server=server, step=Mortal(dies_at=dies_at)).drain()
             except ProcessDiedError:
                 died = True
             assert await agent(scene.storage, name, server=server).once()
-            record = await scene.record("a.pfx")
-            assert served(server)[HOST] == record.bundle_id
+            assert served(server)[HOST] == (await scene.record("a.pfx")).bundle_id
             await scene.fold()
             reports = [
                 known.value
@@ -557,9 +551,7 @@ class TestTheHeartbeat:
             await asyncio.sleep(0)  # it gets as far as it may
         let_go.set()
         await asyncio.gather(before, after)
-        row = await storage.state().instances.get("i0")
-        assert row is not None
-        assert row.ready
+        assert (await row_of(storage)).ready
 
     async def test_one_that_failed_does_not_keep_the_next_from_being_written(self) -> None:
         storage = FakeStorage()
@@ -569,9 +561,7 @@ class TestTheHeartbeat:
         with pytest.raises(UnavailableError):
             await one._beat()
         await one._beat()
-        row = await storage.state().instances.get("i0")
-        assert row is not None
-        assert row.last_seen == storage.clock()
+        assert (await row_of(storage)).last_seen == storage.clock()
 
     async def test_none_is_written_before_the_agent_is_registered(self) -> None:
         storage = FakeStorage()

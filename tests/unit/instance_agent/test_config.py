@@ -55,8 +55,7 @@ class TestQueueNames:
     @example("0" * 300)
     @example("web-" * 40)
     def test_every_instance_has_a_queue_name_that_the_service_takes_with_its_poison_queue(self, instance: str) -> None:
-        env = ENV | {"CERTCAST_INSTANCE": instance}
-        queue = agent_settings(env).queue
+        queue = agent_settings(ENV | {"CERTCAST_INSTANCE": instance}).queue
         for name in (queue, f"{queue}-poison"):
             assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name)
             assert "--" not in name

@@ -62,8 +62,7 @@ async def serving(folder: Path) -> AsyncIterator[CaddyRig]:
     async with AsyncExitStack() as stack:
         [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))
         server = CaddyServer(folder=folder, port_offset=offset)
-        other = replace(server, port_numbers=(444,))
-        for each in (server, other):
+        for each in (server, replace(server, port_numbers=(444,))):
             stack.push_async_callback(each.stop)
             await each.start()
         rig = CaddyRig(server, await started(server))

@@ -108,9 +108,8 @@ class TestListeners:
 
     async def test_a_fallback_that_cannot_be_served_ends_the_start_with_the_reason(self) -> None:
         weak = self_signed("old.example.com", key="rsa1024").bundle()
-        target = target_on(free_port(1), fallback=weak)
         with pytest.raises(ConfigurationError, match=r"CERTCAST_EMBEDDED_FALLBACK cannot be served: .*key too small"):
-            await target.start()
+            await target_on(free_port(1), fallback=weak).start()
 
     async def test_a_port_beyond_the_last_is_refused_before_anything_is_tried(self) -> None:
         async with serving() as target:

@@ -324,8 +324,7 @@ class TestRestarts:
             "".join(line for line in crt_list.read_text().splitlines(keepends=True) if "unl" not in line)
         )
         await rig.restart_agent()
-        current = await rig.target.current()
-        assert not any(change.is_done_by(each) for change in changes for each in current)
+        assert not any(change.is_done_by(each) for change in changes for each in await rig.target.current())
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
         await rig.restart_server()
@@ -358,8 +357,7 @@ class TestWhatIsNotOurs:
         own.write_bytes(by_hand.bundle.to_pem())
         (rig.server.certificates / "443.list").write_text(f"{own} a.example.com\n")
         await rig.restart_server()
-        change = fresh(A, 443)
-        (result,) = await install(rig.target, [change], rig.probe, pace=QUICK)
+        (result,) = await install(rig.target, [fresh(A, 443)], rig.probe, pace=QUICK)
         assert result.outcome is Outcome.PROBE_MISMATCH
         assert str(own) in result.reason
         await expect(rig, 443, {A: by_hand})
@@ -429,8 +427,7 @@ class TestRefusals:
         with pytest.raises(NoListError, match=re.escape(f"crt-list {rig.server.certificates}/8443.list")) as caught:
             await rig.target.apply([change])
         assert caught.value.culprit == change.key
-        other = fresh(A, 443)
-        results = await install(rig.target, [change, other], rig.probe)
+        results = await install(rig.target, [change, fresh(A, 443)], rig.probe)
         assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
         assert results[0].retriable
 
@@ -442,8 +439,7 @@ class TestRefusals:
             await rig.target.apply([change])
 
     async def test_a_port_beyond_the_last_is_refused(self, rig: HAProxyRig) -> None:
-        change = fresh(A, 65535)
-        assert "CERTCAST_HAPROXY_PORT_OFFSET" in (rig.target.refusal(change) or "")
+        assert "CERTCAST_HAPROXY_PORT_OFFSET" in (rig.target.refusal(fresh(A, 65535)) or "")
 
 
 class TestChainsLargerThanTheBuffer:
@@ -472,13 +468,11 @@ class TestChainsLargerThanTheBuffer:
             await target.apply([large])
         assert caught.value.culprit == large.key
         assert tree(rig.server) == before
-        small = fresh("small.example.com", 443)
-        results = await install(target, [large, small], rig.probe)
+        results = await install(target, [large, fresh("small.example.com", 443)], rig.probe)
         assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
 
     async def test_a_reload_that_fails_leaves_everything_as_it_was(self, rig: HAProxyRig) -> None:
-        settings = rig.server.agent_environment | {"CERTCAST_HAPROXY_RELOAD": "false"}
-        target = make_target("haproxy", settings)
+        target = make_target("haproxy", rig.server.agent_environment | {"CERTCAST_HAPROXY_RELOAD": "false"})
         await target.start()
         before = tree(rig.server)
         with pytest.raises(ReloadError, match="`false` ended with exit code 1"):

@@ -7,7 +7,7 @@ import pytest
 
 from instance_agent.windows.dotnet import load_assembly
 from shared.errors import ConfigurationError
-from tests.contracts.iis_gateway import CASES, Case
+from tests.contracts.iis_gateway import CASES, Case, run_case
 from tests.fakes.iis.mono import MonoProcess, MonoWorld, build, gateway
 from tests.fakes.iis.mono_cases import STORE_CASES, TARGET_CASES, a_certificate_is_imported_found_and_deleted
 from tests.rigs.programs import needs
@@ -23,14 +23,13 @@ def mono(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonoProcess]:
     process.end()
 
 
-def run_case(name: str) -> None:
-    case = next(case for case in CASES if case.__name__ == name)
-    case(gateway(), MonoWorld())
+def run_by_name(name: str) -> None:
+    run_case(next(case for case in CASES if case.__name__ == name), gateway(), MonoWorld())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_the_gateway_keeps_the_contract(mono: MonoProcess, case: Case) -> None:
-    mono.run(run_case, case.__name__)
+    mono.run(run_by_name, case.__name__)
 
 
 @pytest.mark.parametrize("case", TARGET_CASES, ids=lambda case: case.__name__)

@@ -117,8 +117,7 @@ class TestTrouble:
         template = tmp_path / "body.j2"
         template.write_text("{% if host.startswith('bad') %}nonsense on;{% endif %}\nlocation / { return 204; }\n")
         async with serving_nginx(dynamic=False, CERTCAST_NGINX_TEMPLATE=str(template)) as rig:
-            hosts = ("a.example.com", "bad.example.com", "c.example.com")
-            changes = [fresh(host, 443) for host in hosts]
+            changes = [fresh(host, 443) for host in ("a.example.com", "bad.example.com", "c.example.com")]
             before = reloads(rig)
             with pytest.raises(ApplyError, match=r'unknown directive "nonsense"') as caught:
                 await rig.target.apply(changes)

@@ -27,8 +27,7 @@ def failures(machine: Machine) -> list[str]:
 
 
 def test_a_sound_machine_has_one_good_line_for_each_thing() -> None:
-    findings = judge(SOUND)
-    assert [finding.sound for finding in findings] == [True] * 8
+    assert [finding.sound for finding in judge(SOUND)] == [True] * 8
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,4 @@ def test_a_fallback_that_is_not_there_or_no_bundle_is_named(tmp_path: Path) -> N
 
 
 def test_the_target_is_made_of_them() -> None:
-    target = make_target("embedded", {"CERTCAST_EMBEDDED_PORT_OFFSET": "8000"})
-    assert target.endpoint(443) == ("127.0.0.1", 8443)
+    assert make_target("embedded", {"CERTCAST_EMBEDDED_PORT_OFFSET": "8000"}).endpoint(443) == ("127.0.0.1", 8443)

@@ -78,12 +78,9 @@ class TestNewHosts:
         machine = Machine(version=version)
         target = machine.target()
         await target.start()
-        reason = target.refusal(install("*.example.com"))
-        assert reason is not None
-        assert "IIS 10" in reason
+        assert "IIS 10" in (target.refusal(install("*.example.com")) or "")
         assert target.refusal(install(SHOP)) is None
-        error = await refusal(machine, install(SHOP), install("*.example.com"))
-        assert error.culprit == ("*.example.com", 443)
+        assert (await refusal(machine, install(SHOP), install("*.example.com"))).culprit == ("*.example.com", 443)
 
     async def test_a_wildcard_is_bound_on_iis_10(self) -> None:
         machine = Machine(version=(10, 0))
@@ -310,8 +307,7 @@ class TestOtherPeoplesBindings:
         machine.iis.add_site("Central", site_id=2)
         machine.iis.add_binding("Central", f"*:443:{SHOP}", flags=3)
         for target_site in (None, "Central"):
-            error = await refusal(machine, install(SHOP, site=target_site))
-            assert "iis-ccs" in str(error)
+            assert "iis-ccs" in str(await refusal(machine, install(SHOP, site=target_site)))
         await machine.target().apply([Remove(host=SHOP, port=443)])
         assert machine.bindings("Central") == {f"*:443:{SHOP}": 3}
 
@@ -345,8 +341,7 @@ class TestDuplicates:
     async def test_a_binding_of_ours_moves_with_the_site_name(self, machine: Machine) -> None:
         machine.add_web_site("Second")
         target = machine.target()
-        change = install(SHOP)
-        await target.apply([change])
+        await target.apply([install(SHOP)])
         moved = install(SHOP, site="Second")
         await target.apply([moved])
         assert (machine.bindings(), machine.bindings("Second")) == ({}, {f"*:443:{SHOP}": 1})

@@ -80,9 +80,7 @@ class TestNames:
 
     @pytest.mark.parametrize("host", ["con", "nul.example.com", "com1.example.com", "lpt9", "aux.x"])
     def test_names_of_devices_are_refused(self, host: str, tmp_path: Path) -> None:
-        reason = ccs(tmp_path).refusal(replace(install(SHOP), host=host))
-        assert reason is not None
-        assert "device" in reason
+        assert "device" in (ccs(tmp_path).refusal(replace(install(SHOP), host=host)) or "")
 
     @given(st.text(max_size=40))
     def test_whatever_the_host_the_file_is_in_the_folder(self, host: str) -> None:
@@ -377,16 +375,13 @@ class TestBinding:
         machine.iis.add_binding(WEB, "10.0.0.4:443:", flags=0, thumbprint="01" * 20)
         target = ccs(tmp_path, machine)
         await target.apply([install(SHOP)])
-        text = await target.explain_mismatch(SHOP, 443, "0" * 64)
-        assert text is not None
-        assert "10.0.0.4:443: of site Web" in text
+        assert "10.0.0.4:443: of site Web" in (await target.explain_mismatch(SHOP, 443, "0" * 64) or "")
 
     async def test_the_store_itself_answering_otherwise_points_to_its_configuration(
         self, machine: Machine, tmp_path: Path
     ) -> None:
         machine.foreign_records.append(SslRecord(port=443))
-        text = await ccs(tmp_path, machine).explain_mismatch(SHOP, 443, "0" * 64)
-        assert text is not None
+        text = await ccs(tmp_path, machine).explain_mismatch(SHOP, 443, "0" * 64) or ""
         assert f"{SHOP}.pfx" in text
         assert "same password" in text
 

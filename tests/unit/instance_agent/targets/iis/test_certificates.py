@@ -55,13 +55,11 @@ class TestImport:
     async def test_the_friendly_name_tells_host_and_generation(self, machine: Machine) -> None:
         change = install(SHOP, generation=7)
         await machine.target().apply([change])
-        name = machine.stores.friendly_name(change.bundle.thumbprint_sha1)
-        assert name.startswith(f"certcast:{SHOP}:7")
+        assert machine.stores.friendly_name(change.bundle.thumbprint_sha1).startswith(f"certcast:{SHOP}:7")
 
     async def test_intermediates_go_to_their_store_and_a_root_nowhere(self, machine: Machine) -> None:
         root = authority()
-        below = root.intermediate("first").intermediate("second")
-        issued = below.issue(SHOP)
+        issued = root.intermediate("first").intermediate("second").issue(SHOP)
         bundle = CertificateBundle(leaf=issued.certificate, chain=(*issued.chain, root.certificate), key=issued.key)
         await machine.target().apply([replace(install(SHOP, issued), bundle=bundle)])
         found = {it.subject.rfc4514_string() for it in machine.stores.intermediates.values()}
@@ -106,8 +104,7 @@ class TestImport:
         assert machine.served(f"{SHOP}:443") == issued.thumbprint
         assert machine.stores.friendly_name(issued.thumbprint) == "by hand"
         assert "before certcast" in caplog.text
-        new = install(SHOP)
-        await target.apply([new])
+        await target.apply([install(SHOP)])
         await retire(target, install(SHOP, issued))
         await target.start()
         assert issued.thumbprint in machine.stores.thumbprints()

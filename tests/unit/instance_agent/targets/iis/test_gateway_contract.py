@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.contracts.iis_gateway import CASES, Case
+from tests.contracts.iis_gateway import CASES, Case, run_case
 from tests.fakes.iis.memory import MemoryIis
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 def test_in_memory(case: Case) -> None:
     iis = MemoryIis()
-    case(iis, iis)
+    run_case(case, iis, iis)

@@ -117,6 +117,9 @@ class TestLookupOrder:
         assert found == [address, name, wildcard, central, everything]
 
 
+EVERY_ADDRESS = SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER)  # noqa: S104
+
+
 def explained(*records: SslRecord, seen: str = OTHER, owners: dict[str, str] | None = None) -> str:
     return (
         explain(records, address="10.0.0.4", port=443, host=SHOP, seen={seen}, owners=owners or {})
@@ -136,43 +139,27 @@ class TestExplain:
         assert "netsh http delete sslcert ipport=10.0.0.4:443" in text
         assert OTHER in text
 
-    def test_a_record_without_a_binding_was_left_behind_by_iis(self) -> None:
-        text = explained(SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application=IIS_APPLICATION))
-        assert "left behind by IIS" in text
-
-    def test_a_record_of_another_program_names_the_program(self) -> None:
-        text = explained(SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application="{12}"))
-        assert "application {12}" in text
-
-    def test_a_missing_record_for_the_name_leads_to_the_catch_all(self) -> None:
-        text = explained(SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER))  # noqa: S104
-        assert f"no record for {SHOP}:443" in text
-        assert "catch-all" in text
-
-    def test_a_missing_record_for_the_name_leads_to_the_wildcard(self) -> None:
-        text = explained(SslRecord(host="*.example.com", port=443, thumbprint=OTHER))
-        assert "the record for *.example.com:443 answered" in text
-
-    def test_a_missing_record_for_the_name_leads_to_the_central_store(self) -> None:
-        assert "Centralized Certificate Store answered" in explained(SslRecord(port=443))
-
-    def test_a_record_for_the_name_with_another_certificate_is_stale(self) -> None:
-        assert "still has another certificate" in explained(SslRecord(host=SHOP, port=443, thumbprint=OTHER))
-
-    def test_the_record_that_has_the_certificate_that_was_seen_is_named(self) -> None:
-        text = explained(
-            SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER),  # noqa: S104
-            SslRecord(host="*.example.com", port=443, thumbprint=HASH),
-        )
-        assert "catch-all" in text
-
-    def test_no_record_at_all_means_another_program_listens(self) -> None:
-        assert "another program" in explained()
+    @pytest.mark.parametrize(
+        ("records", "told"),
+        [
+            ([SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application=IIS_APPLICATION)], "left behind by IIS"),
+            ([SslRecord(ip="10.0.0.4", port=443, thumbprint=OTHER, application="{12}")], "application {12}"),
+            ([EVERY_ADDRESS], f"no record for {SHOP}:443"),
+            ([EVERY_ADDRESS], "catch-all"),
+            ([SslRecord(host="*.example.com", port=443, thumbprint=OTHER)], "record for *.example.com:443 answered"),
+            ([SslRecord(port=443)], "Centralized Certificate Store answered"),
+            ([SslRecord(host=SHOP, port=443, thumbprint=OTHER)], "still has another certificate"),
+            ([EVERY_ADDRESS, SslRecord(host="*.example.com", port=443, thumbprint=HASH)], "catch-all"),
+            ([], "another program"),
+        ],
+    )
+    def test_what_answered_is_named_by_what_became_of_its_record(self, records: list[SslRecord], told: str) -> None:
+        assert told in explained(*records)
 
     def test_a_right_record_that_was_not_seen_explains_nothing(self) -> None:
         text = explained(
             SslRecord(host=SHOP, port=443, thumbprint=HASH),
-            SslRecord(ip="0.0.0.0", port=443, thumbprint=OTHER),  # noqa: S104
+            EVERY_ADDRESS,
         )
         assert text == "nothing is explained"
 
@@ -184,7 +171,6 @@ async def test_the_target_names_the_shadowing_binding_of_the_address_it_probes(m
     target = machine.target(probe_address="10.0.0.4")
     assert target.endpoint(443) == ("10.0.0.4", 443)
     await target.apply([install(SHOP)])
-    text = await target.explain_mismatch(SHOP, 443, fabric.fingerprint)
-    assert text is not None
+    text = await target.explain_mismatch(SHOP, 443, fabric.fingerprint) or ""
     assert "10.0.0.4:443: of site Web" in text
     assert fabric.thumbprint in text

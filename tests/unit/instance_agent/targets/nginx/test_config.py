@@ -133,8 +133,7 @@ def test_both_includes_tell_their_token_and_listen_on_every_port() -> None:
 
 
 def test_room_for_names_is_made_only_where_no_one_else_did() -> None:
-    text = blocks_include(SETTINGS, TOKEN, fallback=Path("/x"), hash_sizes=False)
-    assert "server_names_hash" not in text
+    assert "server_names_hash" not in blocks_include(SETTINGS, TOKEN, fallback=Path("/x"), hash_sizes=False)
 
 
 class TestSettings:
