@@ -324,7 +324,8 @@ class TestRestarts:
             "".join(line for line in crt_list.read_text().splitlines(keepends=True) if "unl" not in line)
         )
         await rig.restart_agent()
-        assert not any(change.is_done_by(each) for change in changes for each in await rig.target.current())
+        current = await rig.target.current()
+        assert not any(change.is_done_by(each) for change in changes for each in current)
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
         await rig.restart_server()
