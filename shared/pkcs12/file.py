@@ -210,7 +210,10 @@ class Pkcs12:
         keys = list(bags.keys)
         for layer in bags.shrouded:
             bill.add(layer.encryption.iterations)
-            keys.append(layer.encryption.decrypt(password, layer.data))
+            key = layer.encryption.decrypt(password, layer.data)
+            if self.mac is None:
+                read(key).expect(SEQUENCE).children(INTEGER, SEQUENCE)  # of a PrivateKeyInfo: noise has none
+            keys.append(key)
         return Contents(keys=tuple(keys), certificates=tuple(bags.certificates))
 
 

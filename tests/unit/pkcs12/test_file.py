@@ -17,6 +17,7 @@ from tests.rigs.handmade_pfx import (
     PBKDF2,
     SAFE_CONTENTS_BAG,
     SECRET_BAG,
+    SHROUDED_KEY_BAG,
     SIGNED_DATA,
     bag,
     certificate_bag,
@@ -185,6 +186,12 @@ def test_noise_that_unpads_by_chance_is_a_wrong_password() -> None:
     algorithm, data = encrypted(b"no safe contents", "secret")
     with pytest.raises(WrongPasswordError):
         opened(pfx(safe_of(algorithm, tlv(0x80, data))))
+
+
+def test_a_key_that_unpads_to_noise_by_chance_is_a_wrong_password() -> None:
+    algorithm, data = encrypted(b"no private key", "secret")
+    with pytest.raises(WrongPasswordError):
+        opened(pfx(plain_safe(bag(SHROUDED_KEY_BAG, sequence(algorithm, octets(data))))))
 
 
 def test_noise_under_a_verified_mac_is_damage_and_named() -> None:
