@@ -14,10 +14,10 @@ SHOWN_CHARS = 120
 LISTED_NAMES = 3
 
 
-def shown(text: str) -> str:
+def shown(text: str, chars: int = SHOWN_CHARS) -> str:
     """Text from outside, safe inside one line of a log or a page: cut, and without control or formatting characters."""
-    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:SHOWN_CHARS])
-    return f"{clean}..." if len(text) > SHOWN_CHARS else clean
+    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:chars])
+    return f"{clean}..." if len(text) > chars else clean
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:

@@ -24,6 +24,7 @@ class VerdictCode(StrEnum):
     HOST_NOT_COVERED = "host_not_covered"
     INVALID_HOST = "invalid_host"
     TOO_MANY_HOSTS = "too_many_hosts"
+    TOO_MANY_CLAIMS = "too_many_claims"
     INVALID_PORT = "invalid_port"
     SUBJECT_MISMATCH = "subject_mismatch"
     INCOMPLETE_CHAIN = "incomplete_chain"
