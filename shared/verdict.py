@@ -31,6 +31,8 @@ class VerdictCode(StrEnum):
     OLDER_THAN_LIVE = "older_than_live"
     INVALID_METADATA = "invalid_metadata"
     PASSWORD_SECRET_UNAVAILABLE = "password_secret_unavailable"  # noqa: S105 - a verdict's name
+    NOT_ALLOWED = "not_allowed"
+    TOO_MANY_CLAIMS = "too_many_claims"
 
 
 NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})

@@ -7,7 +7,6 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.turn import take_turn, write
 from shared.messages import RecheckUpload, new_traceparent
+from shared.phrasing import logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from shared.ports import BlobContent, CertificateSource
     from shared.upload import UploadMetadata
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
 

@@ -6,7 +6,6 @@ The outbox keeps an unreachable topic from delaying anything else.
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING
 from shared.bounded import Delays
 from shared.errors import CertcastError
 from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, EventType, OutgoingEvent, encode
+from shared.phrasing import logger
 from shared.state.document import upload_document
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.records import UploadRecord
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RETRY_DELAYS = Delays((5, 15, 60, 300))
 """Waits before a topic that did not take an event is tried again."""

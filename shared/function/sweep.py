@@ -6,7 +6,6 @@ One listing of the container and one of each table decide what needs a look: unc
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from shared.function.fanout import notify
 from shared.function.forgetting import forget_bindings, forget_bundles, forget_uploads, unless_changed
 from shared.function.intake import falls_due, look_at
 from shared.function.settling import settle
+from shared.phrasing import logger
 from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     _Step = Callable[[Cloud, "SweepReport"], Awaitable[None]]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LOOKS_AT_ONCE = 8
 RESEND_AFTER = timedelta(minutes=2)
