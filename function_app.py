@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from shared.messages import (
     decode,
 )
 from shared.opening import open_cloud
+from shared.phrasing import logger
 from shared.sources.key_vault import vault_upload
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ STORAGE = "CERTCAST_STORAGE"
 SWEEP_SCHEDULE = os.environ.get("CERTCAST_SWEEP_SCHEDULE") or "0 * * * * *"
 
 app = func.FunctionApp()
-log = logging.getLogger("certcast")
+log = logger("certcast")
 
 _opened: dict[asyncio.AbstractEventLoop, Cloud] = {}
 

@@ -20,13 +20,14 @@ from instance_agent.selection import make_target
 from shared.azure.account import Account
 from shared.config import text
 from shared.errors import CertcastError, ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 DONE, FAILED, USAGE = 0, 1, 2
 
-log = logging.getLogger("instance_agent")
+log = logger("instance_agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from shared.bundle import CertificateBundle
 from shared.errors import CertcastError
 from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _REASON_CHARS = 1000
 """A server's own words may be a page; a report must fit a queue message whatever they are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from instance_agent.config import AgentSettings
 from shared.errors import CertcastError, ConfigurationError
+from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S, InstanceRecord
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.ports import Queues
     from shared.state.records import State
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Progress(TypedDict, total=False):

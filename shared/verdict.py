@@ -24,7 +24,6 @@ class VerdictCode(StrEnum):
     HOST_NOT_COVERED = "host_not_covered"
     INVALID_HOST = "invalid_host"
     TOO_MANY_HOSTS = "too_many_hosts"
-    TOO_MANY_CLAIMS = "too_many_claims"
     INVALID_PORT = "invalid_port"
     SUBJECT_MISMATCH = "subject_mismatch"
     INCOMPLETE_CHAIN = "incomplete_chain"
@@ -32,6 +31,8 @@ class VerdictCode(StrEnum):
     OLDER_THAN_LIVE = "older_than_live"
     INVALID_METADATA = "invalid_metadata"
     PASSWORD_SECRET_UNAVAILABLE = "password_secret_unavailable"  # noqa: S105 - a verdict's name
+    NOT_ALLOWED = "not_allowed"
+    TOO_MANY_CLAIMS = "too_many_claims"
 
 
 NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})

@@ -6,7 +6,6 @@ upload whose work was cut short is not taken for done.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from shared.function.recheck import send_recheck
 from shared.function.settling import settle
 from shared.function.standing import older_than_live, started_over
 from shared.function.turn import write
-from shared.phrasing import listed
+from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
 from shared.verdict import VerdictCode
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from shared.state.records import InstanceRecord
     from shared.state.rows import Update
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 async def accept(

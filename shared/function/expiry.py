@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from shared.binding import BindingKey, DesiredBinding
 from shared.function.outbox import send_due, with_event
 from shared.function.settling import settle
 from shared.messages import EventType
+from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.function.cloud import Cloud
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 WARN_DAYS = (30, 14, 7, 3, 1)
 ON_EXPIRY = -1

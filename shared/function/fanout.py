@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, MissingError, UnavailableError
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.records import InstanceRecord
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""

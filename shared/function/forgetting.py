@@ -5,12 +5,12 @@ Each function yields, for everything it found, whether that was deleted.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey
 from shared.errors import ConflictError
+from shared.phrasing import logger
 from shared.state.keys import installation_partition
 from shared.state.records import DELETED, UploadStatus
 from shared.upload import SEALED_BUNDLE_KEY
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.rows import UnreadableRow
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 ABSENT_KEEP = timedelta(days=30)
 """How long a removed binding is remembered, so that an instance that was off learns of it."""

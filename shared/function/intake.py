@@ -8,7 +8,6 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 from __future__ import annotations
 
 import contextlib
-import logging
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.turn import take_turn, write
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
-from shared.phrasing import shown
+from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 from shared.verdict import VerdictCode, Violation
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from shared.ports import BlobContent, CertificateSource
     from shared.upload import UploadMetadata
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
 _TURNS = 2

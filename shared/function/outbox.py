@@ -8,7 +8,6 @@ topic delays nothing else.
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import Delays
 from shared.errors import AccessDeniedError, CertcastError
 from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, encode
+from shared.phrasing import logger
 from shared.state.document import upload_document
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.records import UploadRecord
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 RETRY_DELAYS = Delays((5, 15, 60))
 """Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""

@@ -5,7 +5,6 @@ A row may be lost or damaged, and a look may end between two writes; the uploads
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from shared.function.election import with_claim, without_claim
 from shared.function.fanout import notify, recipients
 from shared.function.settling import settle
 from shared.messages import new_traceparent
+from shared.phrasing import logger
 from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.state.rows import Update
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _CLAIMING = SETTLEABLE - {UploadStatus.REMOVED}
 

@@ -7,7 +7,6 @@ its next reconcile, so that what is false here does not stay.
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 from shared.binding import ANY_ROLE, BindingKey, concerns
 from shared.bounded import gather_bounded, try_all
 from shared.function.settling import settle, settle_removed, withdrawn_from
-from shared.phrasing import shown
+from shared.phrasing import logger, shown
 from shared.state.records import InstallationRecord
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from shared.messages import BindingReport, InstallReport
     from shared.state.records import InstanceRecord
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 CLOCKS_APART = timedelta(minutes=1)
 """How far an instance's clock may be ahead of this one; both follow the storage service's."""

@@ -6,7 +6,6 @@ One listing of the container and one of each table decide what needs a look: unc
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from shared.function.outbox import is_overdue, send_due
 from shared.function.reclaiming import amiss, claim_again, orphans, withdraw_orphan
 from shared.function.settling import settle
 from shared.messages import poison_queue_of, queue_of
+from shared.phrasing import logger
 from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     _Step = Callable[[Cloud, "SweepReport"], Awaitable[None]]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LOOKS_AT_ONCE = 8
 RESEND_AFTER = timedelta(minutes=2)

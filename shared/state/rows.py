@@ -6,7 +6,6 @@ A row that cannot be read must not stop what others wait for: it is passed over 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shared.codec import from_entity, to_entity
 from shared.errors import BrokenRowError, ConflictError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from shared.ports import StoredEntity, Table
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MAX_WRITE_TRIES = 30
 _MAX_SAID = 1000

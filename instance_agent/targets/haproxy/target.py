@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +17,7 @@ from instance_agent.targets.parts.bindings import answering, installs_of
 from instance_agent.targets.parts.pem_file import name_refusal
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import covers
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.haproxy.mirror import Mirror
     from instance_agent.targets.haproxy.settings import HAProxySettings
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class NoListError(ApplyError):
