@@ -26,9 +26,9 @@ from shared.messages import (
     OUTBOX_QUEUE,
     RECHECK_QUEUE,
     RESULTS_QUEUE,
+    EventDue,
     InstallReport,
     Message,
-    OutgoingEvent,
     RecheckUpload,
     decode,
 )
@@ -97,8 +97,8 @@ async def install_result(message: func.QueueMessage) -> None:
 @app.function_name("publish_event")
 @app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
 async def publish_event(message: func.QueueMessage) -> None:
-    """An event waits on the outbox."""
-    await _taken(OUTBOX_QUEUE, message, OutgoingEvent, publish)
+    """Events of an upload are due."""
+    await _taken(OUTBOX_QUEUE, message, EventDue, publish)
 
 
 @app.function_name("sweep")
@@ -163,9 +163,11 @@ async def _taken(
 ) -> None:
     """Act on a message; what cannot be read is dropped, as it could not be read the next time either."""
     try:
-        await act(cloud(), decode(kind, message.get_body()))
+        read = decode(kind, message.get_body())
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", queue, error)
+        return
+    await act(cloud(), read)
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:

@@ -156,7 +156,7 @@ async def _status(account: Account, settings: AgentSettings) -> int:
         "host": record.host,
         "target": record.target_kind,
         "target_version": record.target_version,
-        "queue": record.queue,
+        "queue": settings.queue,
         "last_seen": record.last_seen.isoformat(),
         "bindings": record.bindings,
         "failing": record.failing,

@@ -128,7 +128,6 @@ class Registration:
             target_kind=settings.target,
             target_version=self.target_version,
             agent_version=agent_version(),
-            queue=settings.queue,
             session=self.session,
             started_at=self.started_at,
             last_seen=now,

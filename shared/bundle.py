@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenBundleError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -103,18 +103,18 @@ class CertificateBundle:
         """Read back what `to_pem` wrote.
 
         Raises:
-            BrokenMessageError: The text is damaged, or the key is not the leaf's.
+            BrokenBundleError: The text is damaged, or the key is not the leaf's.
         """
         try:
             key = serialization.load_pem_private_key(pem, password=None)
             leaf, *chain = x509.load_pem_x509_certificates(pem)
             matches = leaf.public_key() == key.public_key()
         except (ValueError, TypeError):
-            raise BrokenMessageError(
+            raise BrokenBundleError(
                 "a sealed bundle is damaged: it is not a PEM key followed by certificates"
             ) from None
         if not matches or not isinstance(key, PrivateKey):
-            raise BrokenMessageError("a sealed bundle is damaged: its key does not belong to its certificate")
+            raise BrokenBundleError("a sealed bundle is damaged: its key does not belong to its certificate")
         return cls(leaf=leaf, chain=tuple(chain), key=key)
 
 

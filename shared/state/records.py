@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
-from shared.messages import InstallOutcome
+from shared.messages import InstallOutcome, OutgoingEvent
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
 from shared.state.rows import Rows, Versioned
 from shared.verdict import Violation
@@ -81,10 +81,13 @@ class UploadRecord:
         fanned_out_at: When the instances were told.
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
-        announced: The status last put on the outbox of events.
+        announced: The status that the last event was about.
+        due: Events that other services have not been sent yet.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
         settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
+        judging: The version that takes long to judge, while it is judged.
+        judging_until: Until when others leave it to the look that is at it.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
     """
@@ -120,10 +123,13 @@ class UploadRecord:
     live_at: datetime | None = None
     resent: bool = False
     announced: str = ""
+    due: tuple[OutgoingEvent, ...] = ()
     warned_days: int | None = None
     warned_of: str = ""
     settling_until: datetime | None = None
     settle_again: bool = False
+    judging: str = ""
+    judging_until: datetime | None = None
     traceparent: str = ""
 
     @property
@@ -145,7 +151,6 @@ class InstanceRecord:
         target_kind: The web server it installs on.
         target_version: That server's version.
         agent_version: certcast's version there.
-        queue: Its queue.
         session: Changes with every start of the agent; two sessions at once are two agents with one id.
         started_at: When the agent started.
         last_seen: Last heartbeat, as the instance tells the time; shown to people. Liveness goes by the row's own age.
@@ -161,7 +166,6 @@ class InstanceRecord:
     target_kind: str
     target_version: str
     agent_version: str
-    queue: str
     session: str
     started_at: datetime
     last_seen: datetime
@@ -211,11 +215,21 @@ class State:
     """The four tables, typed."""
 
     def __init__(self, *, uploads: Table, bindings: Table, instances: Table, installations: Table) -> None:
-        self.uploads = Rows[str, UploadRecord](uploads, UploadRecord, upload_key)
-        self.bindings = Rows[BindingKey, DesiredBinding](bindings, DesiredBinding, binding_key)
-        self.instances = Rows[str, InstanceRecord](instances, InstanceRecord, instance_key)
+        self.uploads = Rows[str, UploadRecord](
+            UPLOADS_TABLE, uploads, UploadRecord, key=upload_key, named=lambda record: record.name
+        )
+        self.bindings = Rows[BindingKey, DesiredBinding](
+            BINDINGS_TABLE, bindings, DesiredBinding, key=binding_key, named=lambda row: row.key
+        )
+        self.instances = Rows[str, InstanceRecord](
+            INSTANCES_TABLE, instances, InstanceRecord, key=instance_key, named=lambda instance: instance.id
+        )
         self.installations = Rows[tuple[str, int, str], InstallationRecord](
-            installations, InstallationRecord, installation_key
+            INSTALLATIONS_TABLE,
+            installations,
+            InstallationRecord,
+            key=installation_key,
+            named=lambda entry: (entry.host, entry.port, entry.instance),
         )
 
     async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:

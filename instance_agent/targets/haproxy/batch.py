@@ -9,7 +9,7 @@ from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnava
 from instance_agent.targets.haproxy import runtime
 from instance_agent.targets.haproxy.runtime import RefusedError, TooLargeError
 from shared.bundle import CertificateBundle
-from shared.errors import BrokenMessageError, CertcastError
+from shared.errors import BrokenBundleError, CertcastError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class RuntimeBatch:
             return None
         try:
             old = CertificateBundle.from_pem(content)
-        except BrokenMessageError:
+        except BrokenBundleError:
             return None
         if old.fingerprint_sha256 != self._mirror.bound[change.key].fingerprint_sha256:
             return None
