@@ -27,8 +27,17 @@ def shown(text: str, most: int = SHOWN_CHARS) -> str:
         text: Anything.
         most: Characters to keep.
     """
-    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:most])
-    return f"{clean}..." if len(text) > most else clean
+    return f"{printable(text[:most])}..." if len(text) > most else printable(text)
+
+
+def printable(text: str) -> str:
+    """The same uncut: what `str.isprintable` does not take for printable is replaced, letter by letter.
+
+    That is Unicode's categories "Other" and "Separator" but for the space: controls, line ends, directions, surrogates.
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def logger(name: str) -> logging.Logger:

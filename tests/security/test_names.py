@@ -2,12 +2,21 @@
 
 import ast
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from azure.storage.blob.aio import BlobServiceClient
 
+from local_azure.processes.log_lines import LogFiles, captured
+from shared.azure.account import Account
+from shared.azure.bundles import BUNDLES_CONTAINER
+from shared.errors import MissingError
 from shared.phrasing import LOGGED_CHARS, logger, shown
+from shared.upload import is_certificate_name, is_upload_name
 from tests.rigs.deployment import ROOT, repository_files
+from tests.rigs.emulator import Emulator, opened_account
+from tests.rigs.some import some
 
 FORGED = "x.pfx\n2026-01-01 12:00:00 ERROR certcast: all uploads: deleted\x1b[2J"
 TURNED_ROUND = "x\u202exfp.exe\u2066\u200f.pfx"
@@ -77,6 +86,108 @@ class TestLogs:
                 assert speaker == "log", f"line {node.lineno}: {speaker} cleans nothing"
                 text = node.args[1 if verb == "log" else 0]
                 assert isinstance(text, ast.Constant), f"line {node.lineno}: names go into arguments, not into the text"
+
+
+ELSEWHERE = [
+    "../bundles/x.pfx",
+    "a/../../bundles/x.pfx",
+    "a/../x.pfx",
+    "./x.pfx",
+    "a/./x.pfx",
+    "back\\slash.pfx",
+    "..\\bundles\\x.pfx",
+    "a\\..\\..\\bundles\\x.pfx",
+    "../bundles/..\\x.pfx",
+    "a\n.pfx",
+    "a\x00.pfx",
+    "a\x85.pfx",
+    "a\ud800.pfx",
+    "x.pfx/..",
+    "..",
+    "",
+]
+ODD = [
+    "with space/ü漢 \U0001f512.pfx",
+    "%2e%2e/bundles/x.pfx",
+    "a%2fb%00#c?comp=list&x.pfx",
+    "..pfx/...x.pfx",
+    "a//b./x.pfx",
+    "'quoted' \"twice\".pfx",
+    "x~!*();:@&=+$,[].pfx",
+]
+
+
+class TestAddresses:
+    @pytest.mark.parametrize("name", ELSEWHERE)
+    def test_a_name_that_leads_elsewhere_is_no_upload(self, name: str) -> None:
+        assert not is_certificate_name(name)
+        assert not is_upload_name(name, {"folder", "keyvault"})
+        assert not is_upload_name(f"folder://{name}.pfx/..", {"folder"})
+
+    @pytest.mark.parametrize("name", [name for name in ODD if name.endswith(".pfx")])
+    def test_an_odd_name_is_one(self, name: str) -> None:
+        assert is_upload_name(name, ())
+
+    @pytest.mark.parametrize(
+        "name", ["keyvault://shops/../keys/k", "keyvault://../x", "sql://certificates/a", "x://a.pfx"]
+    )
+    def test_a_message_names_no_source_that_is_not_set_up_and_no_way_out_of_one(self, name: str) -> None:
+        assert not is_upload_name(name, {"keyvault"})
+
+    def test_a_source_that_is_set_up_keeps_its_names(self) -> None:
+        assert is_upload_name("keyvault://shops/www-example-com", {"keyvault"})
+        assert is_upload_name("sql://certificates/größe.test", {"sql"})
+
+    @pytest.fixture
+    async def account(self, azurite: Emulator, tmp_path: Path) -> AsyncIterator[Account]:
+        async with opened_account(azurite.connection_string, tmp_path / "key") as opened:
+            yield opened
+
+    async def test_no_name_reaches_a_blob_of_another_container(self, azurite: Emulator, account: Account) -> None:
+        async with BlobServiceClient.from_connection_string(azurite.connection_string) as raw:
+            bundles = raw.get_container_client(BUNDLES_CONTAINER)
+            await bundles.upload_blob("x.pfx", b"sealed", overwrite=True)
+            for name in ELSEWHERE:
+                assert await account.uploads.read(name, max_bytes=10) is None, name
+                assert await account.uploads.version(name) is None, name
+                assert await account.uploads.tags(name) is None, name
+                assert not await account.uploads.set_tags(name, {"a": "b"}), name
+                assert not await account.uploads.delete(name), name
+                with pytest.raises(MissingError):
+                    await account.uploads.write(name, b"forged", {})
+                with pytest.raises(MissingError):
+                    await account.uploads.set_metadata(name, {}, etag="0x0")
+                with pytest.raises(MissingError):
+                    await account.bundles.open(f"../certificates/{name}")
+            assert await (await bundles.download_blob("x.pfx")).readall() == b"sealed"
+
+    @pytest.mark.parametrize("name", ODD)
+    async def test_an_odd_name_names_its_own_blob(self, name: str, account: Account) -> None:
+        etag = await account.uploads.write(name, name.encode(), {"HostHeader": "a.test"})
+        found = some(await account.uploads.read(name, max_bytes=1000))
+        assert (found.version.name, found.version.etag, found.content) == (name, etag, name.encode())
+        assert name in [version.name async for version in account.uploads.each()]
+        assert await account.uploads.set_metadata(name, {}, etag=etag)
+        assert await account.uploads.delete(name)
+
+
+class TestLocalLogs:
+    def test_a_line_of_a_server_steers_no_terminal(self, tmp_path: Path) -> None:
+        with LogFiles(tmp_path, None) as lines:
+            lines("nginx", "GET /\x1b]0;owned\x07\r\u202e 200\tOK")
+        (line,) = (tmp_path / "nginx.log").read_text("utf-8").splitlines()
+        assert line.isprintable()
+        assert "200" in line
+
+    def test_a_traceback_is_lines(self) -> None:
+        lines: list[str] = []
+        with captured("certcast.test.captured", "part", lambda _part, line: lines.append(line)):
+            try:
+                fail()
+            except RuntimeError:
+                logger("certcast.test.captured").exception("it failed")
+        assert all(line.isprintable() for line in lines)
+        assert len(lines) > 2
 
 
 def test_what_is_shown_has_no_control_and_no_direction_characters() -> None:
