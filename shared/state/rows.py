@@ -83,6 +83,10 @@ class Rows(Generic[Key, Row]):
             return await self._table.insert(*self._key(key), to_entity(value))
         return await self._table.replace(*self._key(key), to_entity(value), etag=known.etag)
 
+    async def overwrite(self, key: Key, value: Row) -> None:
+        """Write the row whatever stands there, readable or not."""
+        await self._table.put(*self._key(key), to_entity(value))
+
     async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
         """Read, decide, and write if no other did meanwhile; otherwise again.
 
@@ -119,9 +123,9 @@ class Rows(Generic[Key, Row]):
         """
         await self._table.delete(*self._key(key), etag=known.etag)
 
-    async def all(self, partition: str | None = None) -> AsyncIterator[Versioned[Row]]:
-        """Read every row of a partition (encoded as the key function does), or of the table."""
-        async for stored in self._table.query(partition):
+    async def all(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[Versioned[Row]]:
+        """Read every row of a partition, or of the table; those with one row key alone. Keys are encoded ones."""
+        async for stored in self._table.query(partition, row=row):
             yield self._versioned(stored)
 
     def _versioned(self, stored: StoredEntity) -> Versioned[Row]:

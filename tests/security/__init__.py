@@ -1,0 +1,1 @@
+"""Attacks, each as a test: what one uploader, instance or neighbour writes, and what it must not do to the others."""
