@@ -38,7 +38,7 @@ class StoredEntity:
 
 
 class Table(Protocol):
-    """One table of the storage account; every write is conditional on the row's ETag."""
+    """One table of the storage account; every write but `put` is conditional on the row's ETag."""
 
     async def get(self, partition: str, row: str) -> StoredEntity | None:
         """Read one row."""
@@ -57,6 +57,9 @@ class Table(Protocol):
             ConflictError: The row was changed, or deleted, since that ETag was read.
         """
 
+    async def put(self, partition: str, row: str, columns: Entity) -> None:
+        """Write a row whatever stands there; for rows whose one writer knows all there is to say."""
+
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         """Delete a row; one that is gone already is no error.
 
@@ -64,8 +67,8 @@ class Table(Protocol):
             ConflictError: The row was changed since that ETag was read.
         """
 
-    def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
-        """Read all rows of one partition, or of the table."""
+    def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
+        """Read all rows of one partition, or of the table; of those, the ones with this key alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

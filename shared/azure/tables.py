@@ -63,16 +63,21 @@ class AzureTable:
             raise ConflictError(str(error)) from None
         return str(answer["etag"])
 
+    async def put(self, partition: str, row: str, columns: Entity) -> None:
+        with azure_errors(self._doing("writing", partition, row)):
+            await self._client.upsert_entity({"PartitionKey": partition, "RowKey": row, **columns}, mode="replace")
+
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         with suppress(MissingError), azure_errors(self._doing("deleting", partition, row)):
             await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
-    async def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
+    async def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
         with azure_errors(f"reading table {self._client.table_name}"):
+            wanted = {name: key for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None}
             pages = (
-                self._client.list_entities()
-                if partition is None
-                else self._client.query_entities("PartitionKey eq @partition", parameters={"partition": partition})
+                self._client.query_entities(" and ".join(f"{name} eq @{name}" for name in wanted), parameters=wanted)
+                if wanted
+                else self._client.list_entities()
             )
             async for entity in pages:
                 yield _stored(entity)

@@ -125,6 +125,10 @@ class Rows(Generic[Key, Row]):
         """
         return await self._write(key, value, None if known is None else known.etag)
 
+    async def overwrite(self, key: Key, value: Row) -> None:
+        """Write the row whatever stands there, readable or not."""
+        await self._table.put(*self._key(key), to_entity(value))
+
     async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
         """Read, decide, and write if no other did meanwhile; otherwise again.
 
@@ -163,15 +167,16 @@ class Rows(Generic[Key, Row]):
         await self._table.delete(*self._key(key), etag=known.etag)
 
     async def all(
-        self, partition: str | None = None, *, unreadable: list[UnreadableRow] | None = None
+        self, partition: str | None = None, *, row: str | None = None, unreadable: list[UnreadableRow] | None = None
     ) -> AsyncIterator[Versioned[Row]]:
         """Read every row of a partition, or of the table.
 
         Args:
             partition: Encoded as the key function does it; None for all.
+            row: The row key that they have, encoded; None for any.
             unreadable: Takes the rows that cannot be read.
         """
-        async for stored in self._table.query(partition):
+        async for stored in self._table.query(partition, row=row):
             try:
                 yield self._versioned(stored)
             except BrokenRowError as error:
