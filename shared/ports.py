@@ -64,8 +64,15 @@ class Table(Protocol):
             ConflictError: The row was changed since that ETag was read.
         """
 
-    def query(self, partition: str | None = None) -> AsyncIterator[StoredEntity]:
-        """Read all rows of one partition, or of the table."""
+    def query(
+        self, partition: str | None = None, *, after: tuple[str, str] | None = None
+    ) -> AsyncIterator[StoredEntity]:
+        """Read the rows of one partition, or of the table, in the order of their keys.
+
+        Args:
+            partition: PartitionKey; None for every one.
+            after: PartitionKey and RowKey, of a row or not, that all rows read come after; None for the beginning.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
