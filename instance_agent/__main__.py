@@ -14,6 +14,7 @@ from instance_agent.acting import Actor
 from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings, agent_settings, named_instance, read_environment
 from instance_agent.health import HealthServer
+from instance_agent.identity import mark_in, mark_of
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.metadata_service import machine_name
 from instance_agent.selection import make_target
@@ -24,6 +25,8 @@ from shared.phrasing import LOGGED_CHARS, logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from instance_agent.targets.base import BindingTarget
 
 DONE, FAILED, USAGE = 0, 1, 2
 
@@ -87,23 +90,24 @@ def _service(command: str, env: Mapping[str, str]) -> int:
 async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Event | None = None) -> int:
     metadata_name = None if named_instance(env) else await machine_name()
     settings = agent_settings(env, metadata_name=metadata_name)
+    target = make_target(settings.target, env)
     async with Account(settings.storage, key_encryption_key=settings.key_encryption_key) as account:
         if command == "status":
-            return await _status(account, settings)
-        agent = _agent(account, settings, env)
-        if command == "once":
-            return DONE if await agent.once() else FAILED
+            return await _status(account, settings, mark_of(settings.host, target.place))
+        agent = _agent(account, settings, target)
         if command == "plan":
             for step in await agent.plan():
                 row = step.row
                 print(f"{step.action:8}{shown(row.key.host_port)} {row.fingerprint_sha256[:16]} {shown(row.source)}")
             return DONE
-        await _run(agent, settings, stopping)
+        with target.held():
+            if command == "once":
+                return DONE if await agent.once() else FAILED
+            await _run(agent, settings, stopping)
         return DONE
 
 
-def _agent(account: Account, settings: AgentSettings, env: Mapping[str, str]) -> Agent:
-    target = make_target(settings.target, env)
+def _agent(account: Account, settings: AgentSettings, target: BindingTarget) -> Agent:
     now = account.clock.now
     actor = Actor(target=target, bundles=account.bundles, probe=served_fingerprint, now=now)
     return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=now)
@@ -125,7 +129,7 @@ async def _run(agent: Agent, settings: AgentSettings, stopping: asyncio.Event | 
         if watch is not None:
             watch.cancel()
         await health.stop()
-    log.info("instance %s: stopped", settings.instance)
+    log.info("instance %s: stopped", agent.settings.instance)
 
 
 async def _stop_when_set(agent: Agent, stopping: asyncio.Event) -> None:
@@ -145,13 +149,16 @@ def _stop_on_signals(agent: Agent) -> None:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(agent.stop))
 
 
-async def _status(account: Account, settings: AgentSettings) -> int:
-    record = await account.state.instances.get(settings.instance)
-    if record is None:
+async def _status(account: Account, settings: AgentSettings, mark: str) -> int:
+    """Show the row of this machine's agent for its server, under whatever id that runs."""
+    own = [known async for known in account.state.instances.all() if mark_in(known.value.session) == mark]
+    if not own:
         print(f"instance {settings.instance} is not registered", file=sys.stderr)
         return FAILED
+    record = max(own, key=lambda known: known.written_at).value
     document = {
         "id": record.id,
+        "asked_id": record.asked_id or None,
         "role": record.role,
         "host": record.host,
         "target": record.target_kind,

@@ -71,6 +71,10 @@ class Actor:
         self._probe = probe
         self._now = now
 
+    def forget(self) -> None:
+        """Take nothing for done or told any more: everything is looked at again, and reported."""
+        self.memory = Memory(self._now)
+
     async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from instance_agent.acting import log_outcomes
 from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox
-from instance_agent.registration import Registration
+from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import Rounds
 from shared.bounded import Delays
-from shared.errors import MissingError
+from shared.errors import CertcastError, MissingError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S
@@ -43,6 +43,8 @@ POLL_GROWTH = 1.02
 """Certificates come in bursts: an agent that had work looks often for a while, and reaches its longest wait in 45 s."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
+QUEUE_GONE_S = 2
+"""Wait after a queue that was gone was made again: it may be deleted at once, or not be there for a while yet."""
 RETRIES = Delays((5, 15, 60))
 """Waits before bindings that failed for a passing reason are tried again."""
 
@@ -59,6 +61,7 @@ class Agent:
         now: The clock.
 
     Attributes:
+        registration: Its row and queue, and under which id they are.
         ready: Whether every desired binding has been applied once.
         batches: Batches applied so far.
         outcomes: Results so far, by outcome.
@@ -74,7 +77,9 @@ class Agent:
         actor: Actor,
         now: Callable[[], datetime],
     ) -> None:
-        self.settings = settings
+        self.registration = Registration(
+            settings, server=target.place, state=state, queues=queues, now=now, progress=self._progress
+        )
         self.ready = False
         self.batches = 0
         self.outcomes: Counter[str] = Counter()
@@ -83,33 +88,38 @@ class Agent:
         self._state = state
         self._queues = queues
         self._target = target
-        self._now = now
-        self._registration: Registration | None = None
         self._acting = asyncio.Lock()
-        self._beating = asyncio.Lock()
         self._reconcile_now = asyncio.Event()
-        self._rounds = Rounds(settings.instance, on_trouble=self._reconcile_now.set)
+        self._start_over = False
+        self._rounds = Rounds(lambda: self.settings.instance, on_trouble=self._reconcile_now.set)
         self._retries = 0
         self._poll_s = POLL_BUSY_S
+
+    @property
+    def settings(self) -> AgentSettings:
+        """Its settings, with the instance id that it has."""
+        return self.registration.settings
 
     async def run(self) -> None:
         """Serve until `stop` is called; finishes the batch in hand and leaves the rest on the queue.
 
         Raises:
-            ConfigurationError: The target cannot be used, or another agent has this id.
-            SupersededError: Another agent took this id over.
+            ConfigurationError: The target cannot be used.
         """
-        async with self._registered():
+        async with self._started():
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
-                        tasks.create_task(self._rounds.repeat(step))
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from None
+                await self._register()
+            except CertcastError as error:
+                # What is desired is served all the same; the next heartbeat registers.
+                log.warning("instance %s: not registered yet: %s", self.settings.instance, error)
+            async with asyncio.TaskGroup() as tasks:
+                for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
+                    tasks.create_task(self._rounds.repeat(step))
 
     async def once(self) -> bool:
         """Register, reconcile and report once; whether everything desired is served and proved."""
-        async with self._registered():
+        async with self._started():
+            await self._register()
             return await self.reconcile()
 
     async def plan(self) -> list[Step]:
@@ -128,6 +138,9 @@ class Agent:
     async def reconcile(self) -> bool:
         """Read every desired row and act on those that differ; whether everything desired is served and proved."""
         async with self._acting:
+            if self._start_over:
+                self._start_over = False
+                self.actor.forget()
             # Read within the lock: what a drain has done meanwhile must not be undone by rows read before it.
             rows = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(rows.values(), whole=True)
@@ -182,9 +195,9 @@ class Agent:
         except MissingError:
             log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
             await self._register()
-            await self._beat()
             self._reconcile_now.set()
-            taken = 0
+            await self._rounds.pause(QUEUE_GONE_S)
+            return
         longest_s = self.settings.poll_max_ms / 1000
         self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
         if taken < DRAIN:
@@ -204,35 +217,30 @@ class Agent:
         await self._rounds.pause(HEARTBEAT_S)
 
     @asynccontextmanager
-    async def _registered(self) -> AsyncIterator[None]:
-        """The target started and the instance registered, and both ended whatever happens."""
+    async def _started(self) -> AsyncIterator[None]:
+        """The target started, and it and the registration ended whatever happens."""
         await self._target.start()
         try:
-            await self._register()
+            self.registration.target_version = await self._target.version()
             yield
         finally:
-            if self._registration is not None:
-                await self._registration.leave(self._state, self._now())
+            await self.registration.leave()
             await self._target.stop()
 
     async def _register(self) -> None:
-        if self._registration is None:
-            # One session for as long as the process lives, or the heartbeat would take it for another agent.
-            target_version = await self._target.version()
-            self._registration = Registration.begin(self.settings, target_version=target_version, now=self._now())
-        await self._registration.register(self._state, self._queues, self._now)
+        self._take_up(changed=await self.registration.register())
         log.info("instance %s: registered, queue %s", self.settings.instance, self.settings.queue)
 
     async def _beat(self) -> None:
-        if self._registration is None:
-            return
-        # One at a time: a heartbeat that is written again after a conflict must not carry what was true before.
-        async with self._beating:
-            await self._registration.heartbeat(
-                self._state,
-                self._now(),
-                bindings=self.actor.memory.proved,
-                failing=self.actor.memory.failing,
-                ready=self.ready,
-                stopped=False,
-            )
+        self._take_up(changed=await self.registration.beat())
+
+    def _take_up(self, *, changed: bool) -> None:
+        """Go on under the id that the registration has; where it is new, everything is looked at and told once more."""
+        self.inbox.settings = self.settings
+        if changed:
+            self._start_over = True
+            self._reconcile_now.set()
+
+    def _progress(self) -> Progress:
+        memory = self.actor.memory
+        return Progress(bindings=memory.proved, failing=memory.failing, ready=self.ready)

@@ -13,6 +13,7 @@ from shared.binding import ANY_ROLE, MAX_PORT
 from shared.config import StorageAccess, number, text
 from shared.errors import ConfigurationError
 from shared.messages import poison_queue_of, queue_of
+from shared.state.keys import MAX_KEY_CHARS, encode_key
 from shared.upload import ROLE_NAME
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ CONFIG_FILE_SETTING = "CERTCAST_CONFIG"
 # Environment that platforms set on a role instance, most specific first: Cloud Services (extended support),
 # App Service, Kubernetes and container platforms.
 _PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLICA_NAME")
+
+MOST_ID_CHARS = MAX_KEY_CHARS - 12
+"""Of an id as a key, where characters beyond letters and digits count more: what takes its place is 11 longer."""
 
 DEFAULT_POLL_MAX_MS = 1000
 DEFAULT_HEALTH_PORT = 8484
@@ -114,10 +118,16 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
     role = text(env, "CERTCAST_ROLE", ANY_ROLE)
     if role != ANY_ROLE and not ROLE_NAME.match(role):
         raise ConfigurationError(f"CERTCAST_ROLE must be 1 to 64 of A-Z a-z 0-9 . _ -, not {role!r}")
+    instance = named_instance(env) or metadata_name or socket.gethostname()
+    if len(encode_key(instance)) > MOST_ID_CHARS:
+        raise ConfigurationError(
+            f"CERTCAST_INSTANCE, or what the platform calls this instance, is too long for a row's key "
+            f"({len(instance)} characters); give it a shorter id"
+        )
     return AgentSettings(
         storage=StorageAccess.from_env(env),
         key_encryption_key=key,
-        instance=named_instance(env) or metadata_name or socket.gethostname(),
+        instance=instance,
         role=role,
         host=socket.gethostname(),
         target=text(env, "CERTCAST_TARGET", "embedded"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from shared.errors import ConfigurationError
@@ -34,6 +34,9 @@ class _AgentMetrics(Collector):
         yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.inbox.received)
         yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.inbox.poisoned)
         yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.batches)
+        registration = agent.registration
+        labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
+        yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
         outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
         for outcome, count in sorted(agent.outcomes.items()):
             outcomes.add_metric([outcome], count)
@@ -89,9 +92,11 @@ class HealthServer:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        trouble = self._agent.registration.trouble
+        also = f"{trouble}\n" if trouble else ""
         if self._agent.ready:
-            return web.Response(text="ready\n")
-        return web.Response(text="not every desired binding has been applied yet\n", status=503)
+            return web.Response(text=f"ready\n{also}")
+        return web.Response(text=f"not every desired binding has been applied yet\n{also}", status=503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": _PROMETHEUS_TEXT})

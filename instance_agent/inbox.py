@@ -30,12 +30,14 @@ class Hints:
     """What was taken at once.
 
     Attributes:
+        queue: From which.
         taken: How many messages, those included that were put aside.
         keys: The hosts and ports that the readable ones name.
         traceparent: The first one's W3C trace context; empty where none has one.
         messages: The readable ones, to be deleted once they are acted on.
     """
 
+    queue: str
     taken: int
     keys: frozenset[Key] = frozenset()
     traceparent: str = ""
@@ -46,6 +48,7 @@ class Inbox:
     """One instance's queue.
 
     Attributes:
+        settings: The agent's; another instance id brings another queue.
         received: Messages taken so far.
         poisoned: Messages put aside so far.
     """
@@ -53,15 +56,17 @@ class Inbox:
     def __init__(self, queues: Queues, settings: AgentSettings) -> None:
         self.received = 0
         self.poisoned = 0
+        self.settings = settings
         self._queues = queues
-        self._settings = settings
 
     async def take(self) -> Hints:
         """Take the messages there are, and put aside those that are no hints."""
-        taken = await self._queues.receive(self._settings.queue, limit=DRAIN, visibility_s=HIDE_S)
+        settings = self.settings
+        taken = await self._queues.receive(settings.queue, limit=DRAIN, visibility_s=HIDE_S)
         self.received += len(taken)
-        read = [(message, hint) for message in taken if (hint := await self._read(message)) is not None]
+        read = [(message, hint) for message in taken if (hint := await self._read(settings, message)) is not None]
         return Hints(
+            queue=settings.queue,
             taken=len(taken),
             keys=frozenset((binding.host, binding.port) for _, hint in read for binding in hint.bindings),
             traceparent=next((hint.traceparent for _, hint in read if hint.traceparent), ""),
@@ -70,11 +75,10 @@ class Inbox:
 
     async def done(self, hints: Hints) -> None:
         """Delete what was acted on."""
-        await asyncio.gather(*(self._queues.done(self._settings.queue, message) for message in hints.messages))
+        await asyncio.gather(*(self._queues.done(hints.queue, message) for message in hints.messages))
 
-    async def _read(self, message: ReceivedMessage) -> BindingsChanged | None:
+    async def _read(self, settings: AgentSettings, message: ReceivedMessage) -> BindingsChanged | None:
         """The hint a message carries; one that cannot be read, or never gets done, is put aside."""
-        settings = self._settings
         reason = f"taken {message.dequeue_count} times without being finished"
         if message.body is None:
             reason = "it is not base64 text"

@@ -1,145 +1,214 @@
-"""This instance's row and queue: registering, the heartbeat, and the refusal of a second agent with the same id."""
+"""This instance's row and queue: under which id they are, and how they are kept whatever others write there."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
+from collections import deque
 from dataclasses import dataclass, replace
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING
 
-from instance_agent.config import AgentSettings
-from shared.errors import CertcastError, ConfigurationError
-from shared.phrasing import logger
-from shared.state.records import HEARTBEAT_S, InstanceRecord
+from instance_agent.identity import Identity
+from shared.errors import CertcastError, ConflictError
+from shared.phrasing import logger, shown
+from shared.state.records import InstanceRecord, is_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
+    from instance_agent.config import AgentSettings
     from shared.ports import Queues
     from shared.state.records import State
+    from shared.state.rows import Versioned
 
 log = logger(__name__)
 
+MOST_MOVES = 3
+MOVES_WITHIN_S = 3600
+"""Beyond so many moves to another id in this time, a running agent keeps its id and overwrites what others write."""
+_TRIES = 3
 
-class Progress(TypedDict, total=False):
-    """The columns of the instance's row that a heartbeat writes; one that is left out stays as it is."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the agent is, for its row.
+
+    Attributes:
+        bindings: Bindings served and proved.
+        failing: Desired bindings that are not.
+        ready: Every desired binding has been applied once.
+    """
 
     bindings: int
     failing: int
     ready: bool
-    stopped: bool
 
 
-class SupersededError(CertcastError):
-    """Another agent has registered under this instance's id; this one must stop."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """One agent's hold on its instance id, from its start to its end.
+    """One agent's hold on an instance id, from its start to its end.
+
+    Others can write its row: nothing in it is believed but that another agent runs under the id, which is met by taking
+    another id, and every write has all columns.
+
+    Args:
+        settings: The agent's settings.
+        server: What names the web server on this machine.
+        state: The tables.
+        queues: The queues.
+        now: The storage account's clock.
+        progress: Tells how far the agent is.
 
     Attributes:
-        settings: The agent's settings.
+        settings: The agent's settings, with the id it has.
         target_version: The web server's own version.
-        session: Names this process among all that ever used the id: `host/pid/random`.
-        started_at: When the agent started.
-        watch_s: How long to watch a row that another agent may hold.
-        look_every_s: How often to look meanwhile.
     """
 
-    settings: AgentSettings
-    target_version: str
-    session: str
-    started_at: datetime
-    watch_s: float = HEARTBEAT_S + 10
-    look_every_s: float = 1.0
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        server: str,
+        state: State,
+        queues: Queues,
+        now: Callable[[], datetime],
+        progress: Callable[[], Progress],
+    ) -> None:
+        self.settings = settings
+        self.target_version = ""
+        self._identity = Identity.of(settings.instance, host=settings.host, server=server)
+        self._state = state
+        self._queues = queues
+        self._now = now
+        self._progress = progress
+        self._started_at = now()
+        self._entered = False
+        self._moves: deque[float] = deque(maxlen=MOST_MOVES)
+        self._writing = asyncio.Lock()
 
-    @classmethod
-    def begin(cls, settings: AgentSettings, *, target_version: str, now: datetime) -> Registration:
-        """Prepare to register this process."""
-        session = f"{settings.host}/{os.getpid()}/{secrets.token_hex(4)}"
-        return cls(settings=settings, target_version=target_version, session=session, started_at=now)
+    @property
+    def instance(self) -> str:
+        """The id it has, or will ask for."""
+        return self.settings.instance
 
-    async def register(self, state: State, queues: Queues, now: Callable[[], datetime]) -> None:
+    @property
+    def asked_id(self) -> str:
+        """The id that the settings ask for."""
+        return self._identity.asked_id
+
+    @property
+    def trouble(self) -> str:
+        """Why its id is not the one that the settings ask for; empty where it is."""
+        if self.instance == self.asked_id:
+            return ""
+        return f"id {self.asked_id} is in use elsewhere; runs as {self.instance}"
+
+    async def register(self) -> bool:
         """Create the queue, then the row: where there is a row, a queue can be sent to.
 
-        Raises:
-            ConfigurationError: Another agent with this id is running.
+        Returns:
+            Whether what was reported so far was not reported under this id.
         """
-        await self._see_that_no_other_runs(state)
-        await queues.create(self.settings.queue)
-        await queues.create(self.settings.poison_queue)
-        await state.instances.update(self.settings.instance, lambda _: self._row(now()))
+        async with self._writing:
+            return await self._hold(with_queue=True)
 
-    async def _see_that_no_other_runs(self, state: State) -> None:
-        """Watch a row that another agent may hold for longer than a heartbeat; no clock is compared with another."""
-        known = await state.instances.find(self.settings.instance)
-        if known is None or known.value.stopped or self._is_ended(known.value):
-            return
-        log.warning(
-            "instance %s: registered by an agent on %s; watching for %d s whether that one is running",
-            *(self.settings.instance, known.value.host, self.watch_s),
-        )
-        for _ in range(max(1, round(self.watch_s / self.look_every_s))):
-            await asyncio.sleep(self.look_every_s)
-            again = await state.instances.find(self.settings.instance)
-            if again is None or again.value.stopped:
-                return
-            if again.etag != known.etag:
-                raise ConfigurationError(
-                    f"instance id {self.settings.instance} is in use by another running agent (on {again.value.host}): "
-                    "give each instance its own CERTCAST_INSTANCE, or stop the other agent"
-                )
-
-    async def heartbeat(self, state: State, now: datetime, **columns: Unpack[Progress]) -> None:
+    async def beat(self) -> bool:
         """Say that the agent is alive, and how far it is.
 
-        Raises:
-            SupersededError: Another agent has taken the id meanwhile.
+        Registers where that was not possible before.
+
+        Returns:
+            As `register`.
         """
+        async with self._writing:  # one after the other: none may carry what was true before
+            return await self._hold(with_queue=not self._entered)
 
-        def change(known: InstanceRecord | None) -> InstanceRecord:
-            if known is not None and known.session != self.session:
-                raise SupersededError(
-                    f"instance id {self.settings.instance} was taken over by an agent on {known.host}; this one stops"
-                )
-            return replace(known or self._row(now), last_seen=now, **columns)
-
-        await state.instances.update(self.settings.instance, change)
-
-    async def leave(self, state: State, now: datetime) -> None:
+    async def leave(self) -> None:
         """Say that no one needs to wait for this instance; best effort, since its silence says the same later."""
-        try:
-            await self.heartbeat(state, now, ready=False, stopped=True)
-        except SupersededError:
+        if not self._entered:
             return
+        try:
+            async with self._writing:
+                await self._enter(self.settings, with_queue=False, stopped=True)
         except CertcastError as error:
-            log.warning("instance %s: could not say that it stops: %s", self.settings.instance, error)
+            log.warning("instance %s: could not say that it stops: %s", self.instance, error)
 
-    def _row(self, now: datetime) -> InstanceRecord:
-        settings = self.settings
+    async def _hold(self, *, with_queue: bool) -> bool:
+        other = await self._enter(self.settings, with_queue=with_queue)
+        if other is None:
+            first, self._entered = not self._entered, True
+            return first
+        now = asyncio.get_running_loop().time()
+        if self._entered and len(self._moves) == MOST_MOVES and now - self._moves[0] < MOVES_WITHIN_S:
+            log.warning("instance %s: its row is written by others again and again; it stays", self.instance)
+            await self._overwrite(self.settings, with_queue=with_queue)
+            return False
+        for instance in self._identity.others(self.instance):
+            chosen = replace(self.settings, instance=instance)
+            if await self._enter(chosen, with_queue=True) is None:
+                break
+        else:
+            await self._overwrite(chosen, with_queue=True)
+        if self._entered:
+            self._moves.append(now)
+        self.settings, self._entered = chosen, True
+        log.warning("instance %s (an agent on %s has it)", self.trouble, shown(other.host))
+        return True
+
+    async def _enter(
+        self, settings: AgentSettings, *, with_queue: bool, stopped: bool = False
+    ) -> InstanceRecord | None:
+        """Write the row, unless it is another running agent's, which is returned."""
+        for _ in range(_TRIES):
+            known = await self._state.instances.find(settings.instance)
+            if known is not None and self._is_anothers(settings.instance, known):
+                return known.value
+            if with_queue:
+                await self._make_queues(settings)
+            try:
+                await self._state.instances.write(settings.instance, self._row(settings, stopped=stopped), known)
+            except ConflictError:
+                continue  # written meanwhile, or it cannot be read
+            return None
+        await self._overwrite(settings, with_queue=with_queue, stopped=stopped)
+        return None
+
+    async def _overwrite(self, settings: AgentSettings, *, with_queue: bool, stopped: bool = False) -> None:
+        if with_queue:
+            await self._make_queues(settings)
+        await self._state.instances.overwrite(settings.instance, self._row(settings, stopped=stopped))
+
+    async def _make_queues(self, settings: AgentSettings) -> None:
+        await self._queues.create(settings.queue)
+        await self._queues.create(settings.poison_queue)
+
+    def _is_anothers(self, instance: str, known: Versioned[InstanceRecord]) -> bool:
+        """Whether another agent runs under the id; by the service's clock alone, since others write the row's times."""
+        session, ours = known.value.session, self._identity
+        if session == ours.session or not is_awaited(known, self._now()):
+            return False
+        # An id that we have was ours at the last heartbeat: what stands there now was written by one that ran since.
+        has_it = self._entered and instance == self.instance
+        return has_it or not ours.has_ended(session)
+
+    def _row(self, settings: AgentSettings, *, stopped: bool) -> InstanceRecord:
+        progress, identity = self._progress(), self._identity
         return InstanceRecord(
             id=settings.instance,
+            asked_id="" if settings.instance == self.asked_id else self.asked_id,
             role=settings.role,
             host=settings.host,
             target_kind=settings.target,
             target_version=self.target_version,
             agent_version=agent_version(),
-            session=self.session,
-            started_at=self.started_at,
-            last_seen=now,
+            session=identity.session,
+            started_at=self._started_at,
+            last_seen=self._now(),
+            bindings=progress.bindings,
+            failing=progress.failing,
+            ready=progress.ready and not stopped,
+            stopped=stopped,
         )
-
-    def _is_ended(self, known: InstanceRecord) -> bool:
-        """Whether the row is this process's, or that of a process of this machine that has ended."""
-        host, _, rest = known.session.partition("/")
-        pid = rest.partition("/")[0]
-        if known.session == self.session:
-            return True
-        return host == self.settings.host and pid.isdigit() and (int(pid) == os.getpid() or not _is_running(int(pid)))
 
 
 def agent_version() -> str:
@@ -148,15 +217,3 @@ def agent_version() -> str:
         return version("certcast")
     except PackageNotFoundError:
         return "unknown"
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill would end the process there; the silence of a dead one has to be waited for
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from instance_agent.registration import SupersededError
 from shared.bounded import Delays
-from shared.errors import CertcastError, ConfigurationError
+from shared.errors import CertcastError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -23,11 +22,11 @@ class Rounds:
     """The steps of one agent.
 
     Args:
-        instance: Its id, for log lines.
+        instance: Tells its id, for log lines.
         on_trouble: Called after each step that failed for a passing reason.
     """
 
-    def __init__(self, instance: str, *, on_trouble: Callable[[], None]) -> None:
+    def __init__(self, instance: Callable[[], str], *, on_trouble: Callable[[], None]) -> None:
         self._instance = instance
         self._on_trouble = on_trouble
         self._stopping = asyncio.Event()
@@ -37,19 +36,17 @@ class Rounds:
         self._stopping.set()
 
     async def repeat(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Take one step after the other; what fails for a passing reason is said, waited out, and done again."""
+        """Take one step after the other; what fails is said, waited out, and done again: no failure ends the agent."""
         failures = 0
         while not self._stopping.is_set():
             try:
                 await step()
-            except (ConfigurationError, SupersededError):
-                raise
             except Exception as error:
                 self._on_trouble()
                 if isinstance(error, CertcastError):
-                    log.warning("instance %s: %s; trying again", self._instance, error)
+                    log.warning("instance %s: %s; trying again", self._instance(), error)
                 else:
-                    log.exception("instance %s: unexpected trouble; trying again", self._instance)
+                    log.exception("instance %s: unexpected trouble; trying again", self._instance())
                 await self.pause(TROUBLES[failures])
                 failures += 1
             else:

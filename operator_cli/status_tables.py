@@ -91,7 +91,7 @@ def _instances(instances: list[Document], now: datetime) -> Table:
         elif not instance["ready"]:
             state, style = "starting", "yellow"
         table.add_row(
-            safe(instance["id"]),
+            safe(_named(instance)),
             safe(state, style),
             safe(instance["role"]),
             safe(instance["target"]),
@@ -100,6 +100,11 @@ def _instances(instances: list[Document], now: datetime) -> Table:
             safe(ago(instance["last_seen"], now)),
         )
     return table
+
+
+def _named(instance: Document) -> str:
+    name: str = instance["id"]
+    return f"id {instance['asked_id']} is in use elsewhere; runs as {name}" if instance["asked_id"] else name
 
 
 def _installations(installations: list[Document]) -> Table:

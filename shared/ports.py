@@ -38,7 +38,7 @@ class StoredEntity:
 
 
 class Table(Protocol):
-    """One table of the storage account; every write is conditional on the row's ETag."""
+    """One table of the storage account; every write but `put` is conditional on the row's ETag."""
 
     async def get(self, partition: str, row: str) -> StoredEntity | None:
         """Read one row."""
@@ -57,6 +57,9 @@ class Table(Protocol):
             ConflictError: The row was changed, or deleted, since that ETag was read.
         """
 
+    async def put(self, partition: str, row: str, columns: Entity) -> None:
+        """Write a row whatever stands there; for rows whose one writer knows all there is to say."""
+
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         """Delete a row; one that is gone already is no error.
 
@@ -65,13 +68,14 @@ class Table(Protocol):
         """
 
     def query(
-        self, partition: str | None = None, *, after: tuple[str, str] | None = None
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
     ) -> AsyncIterator[StoredEntity]:
-        """Read the rows of one partition, or of the table, in the order of their keys.
+        """Read rows in the order of their keys.
 
         Args:
-            partition: PartitionKey; None for every one.
-            after: PartitionKey and RowKey, of a row or not, that all rows read come after; None for the beginning.
+            partition: PartitionKey of all of them; None for any.
+            row: RowKey of all of them; None for any.
+            after: PartitionKey and RowKey, of a row or not, that all of them come after; None for the beginning.
         """
 
 

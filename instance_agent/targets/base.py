@@ -10,6 +10,7 @@ from shared.errors import CertcastError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
 Key = tuple[str, int]
 """Host and port of a binding."""
@@ -132,12 +133,26 @@ class BindingTarget(Protocol):
     """A web server on this machine that certificates are installed on.
 
     A target owns only what it tagged itself; what an administrator made by hand is never touched. The agent calls one
-    method at a time, `start` first and `stop` last. `apply` and `retire` are never cancelled: the agent waits for their
-    end even when it is told to stop. What all targets must do alike is written as tests in tests/contracts/targets.py.
+    method at a time, within `held`, `start` first and `stop` last. `apply` and `retire` are never cancelled: the agent
+    waits for their end even when it is told to stop. What all targets must do alike is written as tests in
+    tests/contracts/targets.py.
     """
 
     kind: ClassVar[str]
     """The value of `CERTCAST_TARGET` that selects this target."""
+
+    @property
+    def place(self) -> str:
+        """What names this one server on its machine, to people too, the same at each start of the agent."""
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other agents of this machine from the server, from before `start` to after `stop`.
+
+        What keeps them out ends with this process, however it ends.
+
+        Raises:
+            ConfigurationError: Another agent has the server; the text names the lock and the cure.
+        """
 
     async def start(self) -> None:
         """Check that the server can be used (or start it, where the target is the server).

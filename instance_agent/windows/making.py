@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.target import IisTarget
+from instance_agent.targets.parts.holding import holding
 from instance_agent.windows import machine
+from instance_agent.windows.access import make_private
 from instance_agent.windows.certificates import DotNetStores
 from instance_agent.windows.dotnet import load_assembly, load_framework
 from instance_agent.windows.http_sys import show_sslcert
@@ -17,7 +20,7 @@ from instance_agent.windows.sites import DotNetGateway
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 
 def make_iis(env: Mapping[str, str]) -> IisTarget:
@@ -38,6 +41,7 @@ def make_iis(env: Mapping[str, str]) -> IisTarget:
         catch_all=settings.catch_all,
         role_instance=settings.role_instance,
         probe_address=settings.probe_address or machine.own_address(),
+        held=partial(held_here, "iis"),
     )
 
 
@@ -66,7 +70,23 @@ def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
         site=central.site,
         port=central.port,
         probe_address=settings.probe_address or machine.own_address(),
+        held=partial(held_here, "iis-ccs"),
     )
+
+
+@contextmanager
+def held_here(kind: str, server: str) -> Iterator[None]:
+    """Keep other agents of this kind on this machine away, by a lock in the private folder.
+
+    Not by a named object of the system: any account could make one of that name first, and hold it.
+
+    Raises:
+        ConfigurationError: Another agent has it, or the folder is not ours.
+    """
+    folder = machine.program_data()
+    make_private(folder)
+    with holding(folder, server, name=f"{kind}.lock"):
+        yield
 
 
 def gateways(settings: IisSettings) -> tuple[DotNetGateway, DotNetStores]:

@@ -63,17 +63,25 @@ class AzureTable:
             raise ConflictError(str(error)) from None
         return str(answer["etag"])
 
+    async def put(self, partition: str, row: str, columns: Entity) -> None:
+        with azure_errors(self._doing("writing", partition, row)):
+            await self._client.upsert_entity({"PartitionKey": partition, "RowKey": row, **columns}, mode="replace")
+
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         with suppress(MissingError), azure_errors(self._doing("deleting", partition, row)):
             await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
     async def query(
-        self, partition: str | None = None, *, after: tuple[str, str] | None = None
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
     ) -> AsyncIterator[StoredEntity]:
         with azure_errors(f"reading table {self._client.table_name}"):
-            for condition, parameters in _conditions(partition, after):
+            for conditions in _requests(partition, row, after):
+                condition = " and ".join(
+                    f"{key} {comparison} @p{n}" for n, (key, comparison, _) in enumerate(conditions)
+                )
+                values = {f"p{n}": value for n, (_, _, value) in enumerate(conditions)}
                 pages = (
-                    self._client.query_entities(condition, parameters=parameters)
+                    self._client.query_entities(condition, parameters=values)
                     if condition
                     else self._client.list_entities()
                 )
@@ -84,15 +92,18 @@ class AzureTable:
         return f"{verb} row {partition}/{row} of table {self._client.table_name}"
 
 
-def _conditions(partition: str | None, after: tuple[str, str] | None) -> list[tuple[str, dict[str, str]]]:
-    """The filters of the requests that together read what is asked for.
+def _requests(
+    partition: str | None, row: str | None, after: tuple[str, str] | None
+) -> list[list[tuple[str, str, str]]]:
+    """The conditions of the requests that together read what is asked for, in order.
 
-    None has an `or`: with one the service reads the whole table (learn.microsoft.com, "Design for querying").
+    None is an `or`: with one the service reads the whole table (learn.microsoft.com, "Design for querying").
     """
+    wanted = [(name, "eq", key) for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None]
     if after is None:
-        return [("", {})] if partition is None else [("PartitionKey eq @partition", {"partition": partition})]
-    rest = ("PartitionKey eq @partition and RowKey gt @row", {"partition": after[0], "row": after[1]})
-    return [rest] if partition is not None else [rest, ("PartitionKey gt @partition", {"partition": after[0]})]
+        return [wanted]
+    rest = [*wanted, ("PartitionKey", "eq", after[0]), ("RowKey", "gt", after[1])]
+    return [rest] if partition is not None else [rest, [*wanted, ("PartitionKey", "gt", after[0])]]
 
 
 def _stored(entity: Mapping[str, Any]) -> StoredEntity:

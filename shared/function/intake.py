@@ -25,7 +25,7 @@ from shared.function.turn import take_turn, write
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
+from shared.upload import is_upload_name
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
 
 async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     """Look again at an upload that waited or could not be handled, and ask for the next look if need be."""
-    if scheme_of(message.name) == BLOB_SCHEME and not is_certificate_name(message.name):
+    if not is_upload_name(message.name, cloud.sources):
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
         return None
     before = await cloud.state.uploads.get(message.name)

@@ -79,6 +79,7 @@ def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Doc
     record = known.value
     return {
         "id": record.id,
+        "asked_id": record.asked_id or None,
         "role": record.role,
         "host": record.host,
         "target": record.target_kind,

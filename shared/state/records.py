@@ -168,13 +168,14 @@ class InstanceRecord:
         target_kind: The web server it installs on.
         target_version: That server's version.
         agent_version: certcast's version there.
-        session: Changes with every start of the agent; two sessions at once are two agents with one id.
+        session: Changes with every start of the agent; another one in an agent's row is another agent with its id.
         started_at: When the agent started.
         last_seen: Last heartbeat, as the instance tells the time; shown to people. Liveness goes by the row's own age.
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied at least once since the start.
         stopped: The agent was stopped cleanly and is not to be waited for.
+        asked_id: The id that its settings ask for, where another agent runs under that; else empty.
     """
 
     id: str
@@ -190,6 +191,7 @@ class InstanceRecord:
     failing: int = 0
     ready: bool = False
     stopped: bool = False
+    asked_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

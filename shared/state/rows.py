@@ -125,6 +125,10 @@ class Rows(Generic[Key, Row]):
         """
         return await self._write(key, value, None if known is None else known.etag)
 
+    async def overwrite(self, key: Key, value: Row) -> None:
+        """Write the row whatever stands there, readable or not."""
+        await self._table.put(*self._key(key), to_entity(value))
+
     async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
         """Read, decide, and write if no other did meanwhile; otherwise again.
 
@@ -166,6 +170,7 @@ class Rows(Generic[Key, Row]):
         self,
         partition: str | None = None,
         *,
+        row: str | None = None,
         after: tuple[str, str] | None = None,
         unreadable: list[UnreadableRow] | None = None,
     ) -> AsyncGenerator[Versioned[Row], None]:
@@ -173,10 +178,11 @@ class Rows(Generic[Key, Row]):
 
         Args:
             partition: Encoded as the key function does it; None for all.
+            row: The row key that they have, encoded; None for any.
             after: Place of a row, there or not, that all these come after.
             unreadable: Takes the rows that cannot be read.
         """
-        async for stored in self._table.query(partition, after=after):
+        async for stored in self._table.query(partition, row=row, after=after):
             try:
                 yield self._versioned(stored)
             except BrokenRowError as error:

@@ -171,6 +171,21 @@ class TableContract:
         found = [entity.columns["n"] async for entity in edges.table.query(partition)]
         assert found == list(range(1003))
 
+    async def test_one_row_of_every_partition_is_found_across_them(self, edges: Edges) -> None:
+        partitions, row = sorted(own() for _ in range(3)), own()
+        for partition in partitions:
+            await edges.table.insert(partition, row, {"of": partition})
+            await edges.table.insert(partition, own(), {})
+        assert [each.columns["of"] async for each in edges.table.query(row=row)] == partitions
+        assert [each.partition async for each in edges.table.query(partitions[1], row=row)] == [partitions[1]]
+        assert [each async for each in edges.table.query(row=f"{row}' or RowKey ge '")] == []
+
+    async def test_a_row_is_put_whatever_stands_there(self, edges: Edges) -> None:
+        partition = own()
+        for columns in ({"name": "new", "one": 1}, {"name": "again"}):
+            await edges.table.put(partition, "row", columns)  # type: ignore[arg-type]
+            assert await rows_of(edges.table, partition) == {"row": columns}
+
     async def test_a_whole_table_is_every_partition(self, edges: Edges) -> None:
         partitions = {own(), own()}
         for partition in partitions:

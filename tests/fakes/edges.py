@@ -72,6 +72,11 @@ class FakeTable:
             raise ConflictError(f"writing row {partition}/{row}: changed meanwhile")
         return self._put(partition, row, columns)
 
+    async def put(self, partition: str, row: str, columns: Entity) -> None:
+        await self._step(f"{self._name} put")
+        require_row(partition, row, columns)
+        self._put(partition, row, columns)
+
     async def delete(self, partition: str, row: str, *, etag: str) -> None:
         await self._step(f"{self._name} delete")
         known = self._rows.get((partition, row))
@@ -80,7 +85,7 @@ class FakeTable:
         self._rows.pop((partition, row), None)
 
     async def query(
-        self, partition: str | None = None, *, after: tuple[str, str] | None = None
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
     ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
         while True:
@@ -88,7 +93,7 @@ class FakeTable:
             keys = [
                 key
                 for key in sorted(self._rows)
-                if (after is None or key > after) and (partition is None or key[0] == partition)
+                if (after is None or key > after) and partition in {None, key[0]} and row in {None, key[1]}
             ]
             for entity in [self._stored(key) for key in keys[: self._page]]:
                 yield entity

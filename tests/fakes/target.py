@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar
@@ -108,6 +109,13 @@ class FakeTarget:
         self.explanation: str | None = None
         self.in_apply = asyncio.Event()
         self.gate: asyncio.Event | None = None
+
+    @property
+    def place(self) -> str:
+        return "the fake server"
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def start(self) -> None:
         pass

@@ -21,6 +21,7 @@ from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.caddy.settings import CaddySettings
@@ -52,6 +53,19 @@ class CaddyTarget(NothingHeld):
         self._fallback = _Answer()
         self._fallback_fingerprint = ""
         self._manager = Manager(self._answer, settings.password)
+
+    @property
+    def place(self) -> str:
+        """By the folder: what it holds is answered at one address."""
+        return f"Caddy with the folder {self._settings.folder.absolute()}"
+
+    def held(self) -> AbstractContextManager[None]:
+        """By a lock in the folder.
+
+        Raises:
+            ConfigurationError: Another agent has it.
+        """
+        return self._folder.held(self.place, alone=False)
 
     async def start(self) -> None:
         """Read what was bound before, and answer Caddy at once: nothing of the cloud is needed for it.

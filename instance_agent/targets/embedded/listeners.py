@@ -31,7 +31,7 @@ HTTPS_PORT = 443
 
 _BACKLOG = 1024
 _CURES = {
-    errno.EADDRINUSE: "another program listens there: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
+    errno.EADDRINUSE: "another program has it, perhaps another agent: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
     errno.EACCES: "this account may not: run as administrator, or set CERTCAST_EMBEDDED_PORT_OFFSET",
     errno.EADDRNOTAVAIL: "CERTCAST_EMBEDDED_ADDRESS is not an address of this machine",
     errno.EMFILE: "the agent has no file descriptors left: raise its limit (LimitNOFILE, ulimit -n)",
@@ -55,7 +55,7 @@ class _Bound:
 class Listeners:
     """Serves any number of hosts on each port, and a fallback where no binding answers.
 
-    A listener, once opened, stays open until `stop`, so that the fallback answers where the last binding was removed.
+    The listener for PortNumber 443 is open from `reserved`, or `start`, on; another one as long as it has a binding.
     """
 
     def __init__(self, settings: EmbeddedSettings, fallback: CertificateBundle) -> None:
@@ -66,7 +66,22 @@ class Listeners:
         self._fallbacks_page = page("", fallback.fingerprint_sha256)
         self._quiet = ExitStack()
         self._accepting: dict[int, tuple[socket.socket, asyncio.Task[None]]] = {}
+        self._reserved: socket.socket | None = None
         self._connections = Connections(self._converse, most=settings.max_connections, handshake_s=settings.handshake_s)
+
+    @contextmanager
+    def reserved(self) -> Iterator[None]:
+        """Have the port for PortNumber 443 before `start`.
+
+        Raises:
+            ConfigurationError: Another program has it.
+        """
+        try:
+            self._reserved = self._open(HTTPS_PORT)
+        except OSError as error:
+            raise ConfigurationError(self._trouble(HTTPS_PORT, error)) from error
+        with self._reserved:
+            yield
 
     async def start(self) -> None:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
@@ -75,7 +90,8 @@ class Listeners:
             ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
         """
         try:
-            self._accept_from(HTTPS_PORT, *self._listen(HTTPS_PORT))
+            context = self._context(HTTPS_PORT)
+            self._accept_from(HTTPS_PORT, self._reserved or self._open(HTTPS_PORT), context)
         except ssl.SSLError as error:
             raise ConfigurationError(
                 f"the certificate named by CERTCAST_EMBEDDED_FALLBACK cannot be served: {openssl_reason(error)}"
@@ -86,17 +102,14 @@ class Listeners:
 
     async def stop(self) -> None:
         """Close the ports and the connections; an answer that was begun is sent."""
-        for _, task in self._accepting.values():
-            task.cancel()
-        await asyncio.gather(*(task for _, task in self._accepting.values()), return_exceptions=True)
-        for listening, _ in self._accepting.values():
-            listening.close()
-        self._accepting.clear()
+        await self._close(list(self._accepting))
         await self._connections.end()
         self._quiet.close()
 
     async def swap(self, changes: Sequence[BindingChange]) -> None:
         """Make the changes, all or none: build what is new, open what is missing, then change the table at once.
+
+        A port whose last binding went is closed then; what is connected there stays as long as it would have.
 
         Raises:
             ApplyError: A certificate cannot be served.
@@ -112,6 +125,8 @@ class Listeners:
                 )
             else:
                 self._bound.pop(change.key, None)
+        needed = {port for _, port in self._bound} | {HTTPS_PORT}
+        await self._close([port for port in self._accepting if port not in needed])
 
     def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
@@ -132,7 +147,8 @@ class Listeners:
             if install.port in self._accepting or install.port in opened:
                 continue
             try:
-                opened[install.port] = self._listen(install.port)
+                context = self._context(install.port)
+                opened[install.port] = self._open(install.port), context
             except OSError as error:
                 for listening, _ in opened.values():
                     listening.close()
@@ -140,9 +156,12 @@ class Listeners:
         for port, (listening, context) in opened.items():
             self._accept_from(port, listening, context)
 
-    def _listen(self, port: int) -> tuple[socket.socket, ssl.SSLContext]:
+    def _context(self, port: int) -> ssl.SSLContext:
         context = server_context(self._fallback)
         context.sni_callback = partial(self._choose, port)
+        return context
+
+    def _open(self, port: int) -> socket.socket:
         address = self._settings.endpoints.address
         listening = socket.create_server(
             (address, self._settings.endpoints.listened_on(port)),
@@ -150,11 +169,20 @@ class Listeners:
             backlog=_BACKLOG,
         )
         listening.setblocking(False)
-        return listening, context
+        return listening
 
     def _accept_from(self, port: int, listening: socket.socket, context: ssl.SSLContext) -> None:
         task = asyncio.create_task(self._connections.accept(listening, context))
         self._accepting[port] = listening, task
+
+    async def _close(self, ports: Sequence[int]) -> None:
+        """Accept no more from these ports."""
+        closing = [self._accepting.pop(port) for port in ports]
+        for _, task in closing:
+            task.cancel()
+        await asyncio.gather(*(task for _, task in closing), return_exceptions=True)
+        for listening, _ in closing:
+            listening.close()
 
     def _trouble(self, port: int, error: OSError) -> str:
         cure = _CURES.get(

@@ -14,6 +14,7 @@ from instance_agent.targets.parts.fallback import self_made_fallback
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from instance_agent.targets.base import BindingChange
 
@@ -35,6 +36,19 @@ class EmbeddedTarget:
         self.fallback = settings.fallback or self_made_fallback(datetime.now(UTC))
         self._bound: dict[tuple[str, int], InstalledBinding] = {}
         self.listeners = Listeners(settings, self.fallback)
+
+    @property
+    def place(self) -> str:
+        """By the port for PortNumber 443."""
+        return f"the listener at {self._endpoints.address}:{self._endpoints.listened_on(HTTPS_PORT)}"
+
+    def held(self) -> AbstractContextManager[None]:
+        """By that port, which the system gives to one program.
+
+        Raises:
+            ConfigurationError: Another one has it.
+        """
+        return self.listeners.reserved()
 
     async def start(self) -> None:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.

@@ -27,6 +27,7 @@ from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
@@ -55,6 +56,19 @@ class FilesTarget(NothingHeld):
         self._interval = Interval(settings.reload_interval_s if settings.reload else 0)
         self._access = PRIVATE
         self._templates = FileTemplates(None, self._rendered, fallback=self._folder.fallback_path(settings.fallback))
+
+    @property
+    def place(self) -> str:
+        """By the folder, which its configuration names."""
+        return f"the server of the folder {self._settings.folder.absolute()}"
+
+    def held(self) -> AbstractContextManager[None]:
+        """By a lock in the folder.
+
+        Raises:
+            ConfigurationError: Another agent has it, or it is not ours.
+        """
+        return self._folder.held(self.place)
 
     async def start(self) -> None:
         """Read the templates and bring every file up to date with them.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets.base import ApplyError, NothingHeld, ServerUnavailableError
@@ -14,13 +15,14 @@ from instance_agent.targets.haproxy.mirror import differing, read_mirror
 from instance_agent.targets.haproxy.reload import reload
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.parts.bindings import answering, installs_of
+from instance_agent.targets.parts.holding import holding
 from instance_agent.targets.parts.pem_file import name_refusal
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import covers
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.haproxy.disk import Written
@@ -57,19 +59,29 @@ class HAProxyTarget(NothingHeld):
         self._turn = asyncio.Lock()
         self._mirror: Mirror | None = None
 
+    @property
+    def place(self) -> str:
+        """By the folder, whose lists its configuration names."""
+        return f"HAProxy with the folder {self._disk.folder.absolute()}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """By a lock in the folder.
+
+        Raises:
+            ConfigurationError: Another agent has it, or it cannot be written.
+        """
+        self._require_folder()
+        with holding(self._disk.folder, self.place):
+            yield
+
     async def start(self) -> None:
         """Check folder and socket; an HAProxy that is down may come up later.
 
         Raises:
             ConfigurationError: The folder cannot be written, or the socket lets nothing be changed.
         """
-        folder = self._disk.folder
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise ConfigurationError(
-                f"CERTCAST_HAPROXY_FOLDER: {folder} is not a folder this account can write: create it with `install -d "
-                f"-m 700 {folder}` and a list for each port with `install -m 600 /dev/null {folder}/443.list`, then "
-                "name the list in haproxy.cfg"
-            )
+        self._require_folder()
         if self._socket.exists() and not os.access(self._socket, os.R_OK | os.W_OK):
             raise ConfigurationError(
                 f"CERTCAST_HAPROXY_SOCKET: this account may not use {self._socket}: run the agent as root or as the "
@@ -84,6 +96,15 @@ class HAProxyTarget(NothingHeld):
                     )
         except ServerUnavailableError as error:
             log.warning("starting without HAProxy, which is tried again at each change: %s", error)
+
+    def _require_folder(self) -> None:
+        folder = self._disk.folder
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise ConfigurationError(
+                f"CERTCAST_HAPROXY_FOLDER: {folder} is not a folder this account can write: create it with `install -d "
+                f"-m 700 {folder}` and a list for each port with `install -m 600 /dev/null {folder}/443.list`, then "
+                "name the list in haproxy.cfg"
+            )
 
     async def version(self) -> str:
         """HAProxy's own; empty while it is down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
@@ -23,6 +24,7 @@ from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.gateway import IisGateway
@@ -44,10 +46,12 @@ class IisTarget(NothingHeld):
         role_instance: The cloud role instance's name, which Cloud Services puts before the site's name.
         probe_address: The address of this machine that clients reach; a record for this address goes before SNI, so a
             probe of the loopback address would not see what clients see.
+        held: Keeps other agents of this machine away; nothing does where it is None.
         pause: Waits some seconds between attempts.
     """
 
     kind: ClassVar[str] = "iis"
+    place = "IIS on this machine"
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class IisTarget(NothingHeld):
         catch_all: CatchAllPolicy | None = None,
         role_instance: str | None = None,
         probe_address: str = "127.0.0.1",
+        held: Callable[[str], AbstractContextManager[None]] | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._gateway = gateway
@@ -68,10 +73,19 @@ class IisTarget(NothingHeld):
         self._catch_all = catch_all or CatchAllPolicy()
         self._role_instance = role_instance
         self._probe_address = probe_address
+        self._held = held
         self._pause = pause
         self._iis = (10, 0)
         self._fingerprints: dict[str, str] = {}
         self._stopped: tuple[str, ...] = ()
+
+    def held(self) -> AbstractContextManager[None]:
+        """By a lock in the agent's private folder.
+
+        Raises:
+            ConfigurationError: Another agent has it.
+        """
+        return nullcontext() if self._held is None else self._held(self.place)
 
     @in_thread
     def start(self) -> None:

@@ -24,6 +24,7 @@ from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from contextlib import AbstractContextManager
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.nginx.settings import NginxSettings
@@ -51,6 +52,19 @@ class NginxTarget(NothingHeld):
     def mode(self) -> str:
         """The mode chosen by `start`; empty before it."""
         return self._mode.name if self._mode else ""
+
+    @property
+    def place(self) -> str:
+        """By the folder, which nginx's configuration includes."""
+        return f"nginx with the folder {self._settings.folder.absolute()}"
+
+    def held(self) -> AbstractContextManager[None]:
+        """By a lock in the folder.
+
+        Raises:
+            ConfigurationError: Another agent has it, or it is not ours.
+        """
+        return self._folder.held(self.place)
 
     async def start(self) -> None:
         """Read nginx's configuration, choose the mode, and bring our include into force.

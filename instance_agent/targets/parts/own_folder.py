@@ -10,6 +10,7 @@ from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.parts.access import PRIVATE, Access, grant, make_folder
 from instance_agent.targets.parts.fallback import self_made_fallback
 from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
+from instance_agent.targets.parts.holding import LOCK_NAME, holding
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, ConfigurationError
 
@@ -33,6 +34,38 @@ class OwnFolder:
         self._server = server
         self._staging = path / ".staging"
 
+    @contextmanager
+    def held(self, server: str, *, alone: bool = True) -> Iterator[None]:
+        """Keep other agents from the folder, made where it is missing.
+
+        Args:
+            server: What names the server.
+            alone: Whether nothing may be in it that certcast did not make.
+
+        Raises:
+            ConfigurationError: Another agent has it, or it cannot be used.
+        """
+        try:
+            if alone:
+                self._refuse_foreign()
+            if not self.path.is_dir():
+                make_folder(self.path)
+        except OSError as error:
+            raise ConfigurationError(
+                f"CERTCAST_{self._server}_FOLDER: {error.filename or self.path} cannot be used: {error.strerror}"
+            ) from error
+        with holding(self.path, server):
+            yield
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.is_dir() or (self.path / _MARK).exists():
+            return
+        if any(each.name != LOCK_NAME for each in self.path.iterdir()):
+            raise ConfigurationError(
+                f"{self.path} holds files that certcast did not make: give CERTCAST_{self._server}_FOLDER a folder of "
+                "its own"
+            )
+
     def take_over(self, access: Access) -> None:
         """Make the folder ours: what is in it will be given to `access`, and may be deleted.
 
@@ -40,14 +73,9 @@ class OwnFolder:
             ConfigurationError: It holds what certcast did not make.
             OSError: It cannot be made.
         """
-        mark = self.path / _MARK
-        if self.path.is_dir() and not mark.exists() and any(self.path.iterdir()):
-            raise ConfigurationError(
-                f"{self.path} holds files that certcast did not make: give CERTCAST_{self._server}_FOLDER a folder of "
-                "its own"
-            )
+        self._refuse_foreign()
         make_folder(self.path, access)
-        mark.touch(mode=0o600)
+        (self.path / _MARK).touch(mode=0o600)
 
     def batch(self) -> FileBatch:
         """An empty batch of changes to files."""

@@ -10,7 +10,6 @@ import pytest
 
 from instance_agent.agent import RECONCILE_S, Agent
 from instance_agent.inbox import DRAIN, HIDE_S, MAX_DEQUEUE
-from instance_agent.registration import SupersededError
 from instance_agent.windows.event_log import WorthAnEntry
 from shared.binding import ANY_ROLE, BindingKey
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
@@ -161,15 +160,36 @@ class TestStarting:
         assert await agent(scene.storage, server=server).once()
         assert served(server) == {"kept.example.com": kept.bundle_id}
 
-    async def test_with_the_id_of_a_running_agent_fails_and_disturbs_nothing(self, scene: Scene) -> None:
-        await scene.accepted("a.pfx", HOST)
-        async with serving(agent(scene.storage, host="one")):
-            second = agent(scene.storage, host="two")
-            with pytest.raises(ConfigurationError, match="is in use by another running agent"):
-                await second.run()
-            assert second._target.server.bound == {}  # type: ignore[attr-defined]
+    async def test_with_the_id_of_a_running_agent_serves_under_another_and_disturbs_nothing(self, scene: Scene) -> None:
+        record = await scene.accepted("a.pfx", HOST)
+        servers = FakeServer(), FakeServer()
+        async with (
+            serving(agent(scene.storage, host="one", server=servers[0])),
+            serving(agent(scene.storage, host="two", server=servers[1])) as second,
+        ):
+            assert second.settings.instance.startswith("i0~")
             row = await row_of(scene.storage)
             assert (row.host, row.stopped) == ("one", False)
+            assert [served(server) for server in servers] == [{HOST: record.bundle_id}] * 2
+            again = await scene.accepted("a.pfx", HOST, serial=1)
+            await asyncio.sleep(1.5)
+            assert [served(server) for server in servers] == [{HOST: again.bundle_id}] * 2
+            await scene.fold()
+            assert (await scene.record("a.pfx")).live == 2
+
+    async def test_when_it_cannot_register_yet_serves_all_the_same_and_registers_later(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        record = await scene.accepted("a.pfx", HOST)
+        server = FakeServer()
+        step = Failing({"queue create": [UnavailableError("the queues do not answer")] * 2})
+        async with serving(agent(scene.storage, server=server, step=step)):
+            assert served(server) == {HOST: record.bundle_id}
+            assert "not registered yet: the queues do not answer" in caplog.text
+            await asyncio.sleep(60)
+            assert (await row_of(scene.storage)).ready
+            await scene.fold()
+            assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
     async def test_a_server_that_cannot_be_used_is_said_and_nothing_registered(self, scene: Scene) -> None:
         class Unusable(FakeTarget):
@@ -450,15 +470,6 @@ class TestLosses:
         assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
         await stopped(one, task)
 
-    async def test_an_agent_whose_id_was_taken_over_ends(self, scene: Scene) -> None:
-        task = await running(agent(scene.storage))
-        await scene.outside.state.instances.update(
-            "i0", lambda row: replace(row, session="elsewhere/1/x", host="elsewhere") if row else None
-        )
-        with pytest.raises(SupersededError, match="taken over by an agent on elsewhere"):
-            await task
-        assert (await row_of(scene.storage)).stopped is False
-
     async def test_a_drain_that_dies_anywhere_is_made_good_by_the_next_start(self, scene: Scene) -> None:
         await scene.accepted("old.pfx", "old.example.com")
         dies_at, died = 0, True
@@ -562,8 +573,3 @@ class TestTheHeartbeat:
             await one._beat()
         await one._beat()
         assert (await row_of(storage)).last_seen == storage.clock()
-
-    async def test_none_is_written_before_the_agent_is_registered(self) -> None:
-        storage = FakeStorage()
-        await agent(storage)._beat()
-        assert await storage.state().instances.get("i0") is None

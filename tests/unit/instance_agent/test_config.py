@@ -114,3 +114,10 @@ class TestTheSettingsFile:
     def test_a_setting_that_is_neither_text_nor_number_is_refused(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigurationError, match="CERTCAST_ROLE must be text, a number or true/false"):
             read_environment(self.file(tmp_path, f"CERTCAST_ROLE = {value}"))
+
+
+@pytest.mark.parametrize("instance", ["x" * 501, "ä" * 84, "/" * 200])
+def test_an_id_that_fits_no_key_is_said(instance: str) -> None:
+    with pytest.raises(ConfigurationError, match="too long for a row's key"):
+        agent_settings(ENV | {"CERTCAST_INSTANCE": instance})
+    assert agent_settings(ENV | {"CERTCAST_INSTANCE": instance[: len(instance) // 2]}).instance

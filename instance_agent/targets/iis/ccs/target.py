@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,19 +13,21 @@ from instance_agent.targets.base import ApplyError, Install, InstalledBinding, K
 from instance_agent.targets.iis.bindings import EVERYTHING, Scope
 from instance_agent.targets.iis.ccs.binding import plan
 from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, Delete, Write
-from instance_agent.targets.iis.ccs.lock import locked
 from instance_agent.targets.iis.ccs.notes import Content, Note, file_name
 from instance_agent.targets.iis.commit import carry_out
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailable
 from instance_agent.targets.iis.pfx import der_of, intermediates, pfx_for_windows
 from instance_agent.targets.iis.shadow import explain, lookup_order, owners_of
 from instance_agent.targets.parts.bindings import installs_of
+from instance_agent.targets.parts.holding import holding
+from instance_agent.targets.parts.locking import locked
 from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
@@ -50,6 +53,7 @@ class IisCcsTarget(NothingHeld):
         site: Web site that has the binding; None is the first.
         port: The one port that is served.
         probe_address: Where a probe meets this machine's listener; None when there is none.
+        held: Keeps other agents of this machine away; a lock in the folder that bears the machine's name, where None.
         pause: Waits some seconds between attempts.
     """
 
@@ -66,6 +70,7 @@ class IisCcsTarget(NothingHeld):
         site: str | None = None,
         port: int = HTTPS_PORT,
         probe_address: str | None = None,
+        held: Callable[[str], AbstractContextManager[None]] | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._files = CentralFolder(folder)
@@ -76,26 +81,41 @@ class IisCcsTarget(NothingHeld):
         self._site = site
         self._port = port
         self._probe_address = probe_address
+        self._held = held
         self._pause = pause
         self._version = ""
+
+    @property
+    def place(self) -> str:
+        """By the folder, which IIS is configured to read."""
+        return f"the Centralized Certificate Store in {self._files.folder.absolute()}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """By a lock that other machines which write to the folder do not meet.
+
+        Raises:
+            ConfigurationError: Another agent of this machine has it, or the folder cannot be used.
+        """
+        folder = self._require_folder()
+        with ExitStack() as holding_it:
+            if self._held is not None:
+                holding_it.enter_context(self._held(self.place))
+            else:
+                notes = self._files.notes_folder
+                with _writing(folder):
+                    notes.mkdir(exist_ok=True)
+                name = f"agent-{socket.gethostname()}.lock"
+                holding_it.enter_context(holding(notes, self.place, name=name))
+            yield
 
     @in_thread
     def start(self) -> None:
         """Check folder, password and IIS, and clear away what a crash left."""
-        folder = self._files.folder
-        if not folder.is_dir():
-            raise ConfigurationError(
-                f"CERTCAST_IIS_CCS_FOLDER: {folder} is no folder that can be reached; make it and set it as the "
-                "physical path under 'Centralized Certificates' in IIS Manager"
-            )
+        folder = self._require_folder()
         self._password()
-        try:
-            with self._locked():
-                self._files.prepare()
-        except (OSError, ServerUnavailableError) as error:
-            raise ConfigurationError(
-                f"CERTCAST_IIS_CCS_FOLDER: {folder} cannot be written: {error}; grant the agent's account Modify there"
-            ) from error
+        with _writing(folder), self._locked():
+            self._files.prepare()
         if self._gateway is not None:
             with _translated():
                 major, minor = self._gateway.version()
@@ -104,6 +124,15 @@ class IisCcsTarget(NothingHeld):
                     f"IIS {major}.{minor} has no Centralized Certificate Store; Windows Server 2012 or later is needed"
                 )
             self._version = f"IIS {major}.{minor}"
+
+    def _require_folder(self) -> Path:
+        folder = self._files.folder
+        if not folder.is_dir():
+            raise ConfigurationError(
+                f"CERTCAST_IIS_CCS_FOLDER: {folder} is no folder that can be reached; make it and set it as the "
+                "physical path under 'Centralized Certificates' in IIS Manager"
+            )
+        return folder
 
     async def version(self) -> str:
         """IIS's version; empty where only files are written."""
@@ -225,6 +254,17 @@ class IisCcsTarget(NothingHeld):
         folder.mkdir(exist_ok=True)
         with locked(folder / "lock", timeout_s=_LOCK_TIMEOUT_S):
             yield
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raise what keeps us from writing there as a setting to be put right."""
+    try:
+        yield
+    except (OSError, ServerUnavailableError) as error:
+        raise ConfigurationError(
+            f"CERTCAST_IIS_CCS_FOLDER: {folder} cannot be written: {error}; grant the agent's account Modify there"
+        ) from error
 
 
 @contextmanager

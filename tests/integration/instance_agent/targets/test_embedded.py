@@ -23,7 +23,7 @@ from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import OpenConnectionsContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.embedded import EmbeddedRig, serving, target_on
-from tests.rigs.targets import Rig, bind, root, seen
+from tests.rigs.targets import Rig, bind, expect, fresh, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
 
 
@@ -40,13 +40,25 @@ class TestListeners:
         async with serving(fallback=fallback) as target:
             assert await seen(EmbeddedRig(target), 443, "unknown.example") == fallback.fingerprint_sha256
 
-    async def test_a_port_is_opened_when_it_is_first_needed_and_answers_on_when_its_last_binding_is_gone(self) -> None:
+    async def test_a_port_is_open_while_it_has_a_binding_and_the_usual_one_always(self) -> None:
         async with serving() as target:
-            with pytest.raises(ProbeError, match="cannot be connected to"):
-                await served_fingerprint(target.endpoint(444), None, timeout_s=5)
-            await target.apply([bind(root().issue("shop.example.com"), "shop.example.com", 444)])
-            await target.apply([Remove(host="shop.example.com", port=444)])
-            assert await seen(EmbeddedRig(target), 444, "shop.example.com") == target.fallback.fingerprint_sha256
+            one, other = fresh("one.example.com", 444), fresh("other.example.com", 444)
+            for _ in range(2):
+                with pytest.raises(ProbeError, match="cannot be connected to"):
+                    await served_fingerprint(target.endpoint(444), None, timeout_s=5)
+                await target.apply([one, other])
+                await target.apply([Remove(host="one.example.com", port=444)])
+                await expect(EmbeddedRig(target), 444, {"one.example.com": target.fallback.fingerprint_sha256})
+                results = await install(target, [Remove(host="other.example.com", port=444)], served_fingerprint)
+                assert [result.outcome for result in results] == [Outcome.REMOVED]
+            assert await seen(EmbeddedRig(target), 443, "shop.example.com") == target.fallback.fingerprint_sha256
+
+    async def test_who_is_connected_when_its_port_is_closed_is_answered_on(self) -> None:
+        async with serving() as target:
+            await target.apply([fresh("shop.example.com", 444)])
+            async with visiting(target.endpoint(444), "shop.example.com") as (visitor,):
+                await target.apply([Remove(host="shop.example.com", port=444)])
+                assert (await visitor.get()).status == 200
 
     async def test_many_hosts_on_many_ports_have_a_certificate_each_and_change_one_by_one(self) -> None:
         target = target_on(free_port(5))

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, BindingChange, Install, Remove, ServerUnavailableError
-from instance_agent.targets.iis.ccs.lock import locked
 from instance_agent.targets.iis.ccs.notes import file_name
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.parts.locking import locked
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from tests.fakes.iis.central import PASSWORD, open_pfx
@@ -310,7 +310,7 @@ class TestSharedFolder:
     def test_a_lock_that_is_held_is_waited_for_and_then_given_up(self, tmp_path: Path) -> None:
         with (
             locked(tmp_path / "lock", timeout_s=1),
-            pytest.raises(TimeoutError, match="another server"),
+            pytest.raises(TimeoutError, match="another process"),
             locked(tmp_path / "lock", timeout_s=0.01),
         ):
             pass

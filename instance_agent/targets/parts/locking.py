@@ -1,4 +1,4 @@
-"""A lock on a folder between servers that share it; the system releases it when its holder dies."""
+"""A lock on a file between processes; the system releases it when its holder ends, however that was."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def locked(path: Path, *, timeout_s: float) -> Iterator[None]:
         deadline = time.monotonic() + timeout_s
         while not _taken(descriptor):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"another server has held {path} for {timeout_s:g} s")
+                raise TimeoutError(f"another process has held {path} for {timeout_s:g} s")
             time.sleep(_PAUSE_S)
         yield
     finally:
