@@ -111,8 +111,9 @@ async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the hos
 @app.function_name("certificates")
 @app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def certificates(req: func.HttpRequest) -> func.HttpResponse:
-    """Every upload."""
-    return await _answered(lambda: status_api.certificates(cloud(), removed=req.params.get("removed")))
+    """The uploads, page by page."""
+    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
+    return await _answered(lambda: status_api.certificates(cloud(), **asked))
 
 
 @app.function_name("certificate")
@@ -135,9 +136,10 @@ async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.function_name("instances")
 @app.route("instances", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def instances(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
-    """Every registered instance."""
-    return await _answered(lambda: status_api.instances(cloud()))
+async def instances(req: func.HttpRequest) -> func.HttpResponse:
+    """The registered instances, page by page."""
+    asked = {name: req.params.get(name) for name in ("limit", "after")}
+    return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
 @app.function_name("healthz")
@@ -179,4 +181,4 @@ async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.
 
 
 def _json(status: int, document: dict[str, object]) -> func.HttpResponse:
-    return func.HttpResponse(json.dumps(document), status_code=status, mimetype="application/json")
+    return func.HttpResponse(json.dumps(document, allow_nan=False), status_code=status, mimetype="application/json")

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.messages import InstallOutcome, OutgoingEvent
+from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
 from shared.state.rows import Rows, Versioned
-from shared.verdict import Violation
+from shared.verdict import MAX_VIOLATIONS, Violation
 
 if TYPE_CHECKING:
     from shared.ports import Table
@@ -28,6 +29,11 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 """An instance that missed three heartbeats is not waited for."""
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
+
+SUBJECT_CHARS = 500
+"""Kept of a certificate's subject and issuer, which nothing bounds but the size of the file."""
+MAX_DNS_NAMES = 250
+MAX_DNS_NAME_CHARS = 253
 
 DELETED = "deleted"
 """Stands in an upload's `etag` when its removal is complete."""
@@ -64,6 +70,9 @@ SETTLEABLE = frozenset(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadRecord:
     """One upload: what was judged, what it claims, how far it is served.
+
+    Whatever uploads hold, a row of it stays small and fit to be shown: what describes the certificate, and the reasons,
+    are cut and cleaned when the value is made.
 
     Attributes:
         name: Blob name, or a URL-like name for other certificate sources.
@@ -131,6 +140,14 @@ class UploadRecord:
     judging: str = ""
     judging_until: datetime | None = None
     traceparent: str = ""
+
+    def __post_init__(self) -> None:
+        names = self.dns_names[:MAX_DNS_NAMES]
+        object.__setattr__(self, "violations", self.violations[:MAX_VIOLATIONS])
+        object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
+        object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
+        object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))
+        object.__setattr__(self, "dns_names", tuple(shown(name, MAX_DNS_NAME_CHARS) for name in names))
 
     @property
     def seconds_to_live(self) -> float | None:
@@ -206,6 +223,9 @@ class InstallationRecord:
     reason: str = ""
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
 
 
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:

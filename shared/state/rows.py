@@ -16,7 +16,7 @@ from shared.errors import BrokenRowError, ConflictError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from shared.ports import StoredEntity, Table
 
@@ -167,16 +167,22 @@ class Rows(Generic[Key, Row]):
         await self._table.delete(*self._key(key), etag=known.etag)
 
     async def all(
-        self, partition: str | None = None, *, row: str | None = None, unreadable: list[UnreadableRow] | None = None
-    ) -> AsyncIterator[Versioned[Row]]:
+        self,
+        partition: str | None = None,
+        *,
+        row: str | None = None,
+        after: tuple[str, str] | None = None,
+        unreadable: list[UnreadableRow] | None = None,
+    ) -> AsyncGenerator[Versioned[Row], None]:
         """Read every row of a partition, or of the table.
 
         Args:
             partition: Encoded as the key function does it; None for all.
             row: The row key that they have, encoded; None for any.
+            after: Place of a row, there or not, that all these come after.
             unreadable: Takes the rows that cannot be read.
         """
-        async for stored in self._table.query(partition, row=row):
+        async for stored in self._table.query(partition, row=row, after=after):
             try:
                 yield self._versioned(stored)
             except BrokenRowError as error:

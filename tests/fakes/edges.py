@@ -84,9 +84,10 @@ class FakeTable:
             raise ConflictError(f"deleting row {partition}/{row}: changed meanwhile")
         self._rows.pop((partition, row), None)
 
-    async def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
+    async def query(
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+    ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
-        after: tuple[str, str] | None = None
         while True:
             await self._step(f"{self._name} query")
             keys = [
