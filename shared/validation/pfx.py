@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from shared.bundle import PrivateKey
 
 MAX_PFX_BYTES = 1_048_576
-MAX_KDF_ITERATIONS = 5_000_000
-"""Two to six seconds of one processor, depending on the scheme."""
+MAX_KDF_ITERATIONS = 2_000_000
+"""In steps of PKCS#12's own derivation (`shared.pkcs12.kdf`), about a second of one processor.
+
+OpenSSL's and Windows' files take 600,000 iterations at the most today: 1,200,000 steps for MAC, certificates and key.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,7 @@ def open_pfx(
         content: The file, untrusted.
         passwords: Those to try, UTF-8; None is no password.
         max_bytes: Larger files are not looked at.
-        max_kdf_iterations: Key derivation allowed in total, over all layers and passwords.
+        max_kdf_iterations: Key derivation allowed in total, over all layers and passwords, in steps.
         roots: Trusted roots, which decide between cross-signed alternatives.
 
     Returns:
@@ -64,9 +67,9 @@ def open_pfx(
         detail = f"The file has {len(content)} bytes and {max_bytes} are the most that are read: upload the PFX alone."
         return (Violation(code=VerdictCode.TOO_LARGE, detail=detail),)
     try:
-        contents = Pkcs12.parse(content).open(passwords, max_iterations=max_kdf_iterations)
+        contents = Pkcs12.parse(content).open(passwords, max_cost=max_kdf_iterations)
     except TooExpensiveError as problem:
-        return (_too_expensive(problem.iterations, max_kdf_iterations),)
+        return (_too_expensive(problem.cost, max_kdf_iterations),)
     except WrongPasswordError:
         return (_unopened(passwords),)
     except Asn1Error as problem:
@@ -130,10 +133,11 @@ def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
         return False
 
 
-def _too_expensive(iterations: int, limit: int) -> Violation:
+def _too_expensive(cost: int, limit: int) -> Violation:
     detail = (
-        f"Opening the file takes {iterations} or more iterations of key derivation, and {limit} are the most that "
-        "are done: export it again with fewer, for example `openssl pkcs12 -export -iter 10000`."
+        f"Opening the file takes key derivation (or RC2 decryption) worth {cost} iterations of SHA-1 or more, and "
+        f"{limit} are the most that are done: export it again with fewer iterations, for example with "
+        "`openssl pkcs12 -export -iter 10000`."
     )
     return Violation(code=VerdictCode.KDF_TOO_EXPENSIVE, detail=detail)
 
