@@ -117,6 +117,18 @@ class CertificateBundle:
             raise BrokenBundleError("a sealed bundle is damaged: its key does not belong to its certificate")
         return cls(leaf=leaf, chain=tuple(chain), key=key)
 
+    def check_is(self, bundle_id: str) -> None:
+        """See that this is the bundle that an id names: who can write blobs can copy one over another's id.
+
+        Raises:
+            BrokenBundleError: It holds another certificate.
+        """
+        if not bundle_id.startswith(f"{self.fingerprint_sha256}/"):
+            raise BrokenBundleError(
+                f"bundle {bundle_id} holds another certificate, whose SHA-256 is {self.fingerprint_sha256}: somebody "
+                "wrote over it; upload the PFX again, and see who may write the container bundles"
+            )
+
 
 def bundle_id(bundle: CertificateBundle, content: bytes) -> str:
     """The name a bundle is sealed under: the leaf's SHA-256, then the uploaded content's, in hex."""
