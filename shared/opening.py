@@ -36,7 +36,7 @@ def open_cloud(settings: Settings) -> Cloud:
         queues=account.queues,
         state=account.state,
         secrets=account.secrets,
-        policy=ValidationPolicy(trust=Trust.from_setting(settings.trust)),
+        policy=ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports),
         scrub_password=settings.scrub_password,
         topic=topic,
         sources=_sources(settings, account),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shared.bundle import CertificateBundle
 from shared.hostnames import normalise_host
 from shared.phrasing import listed, shown
+from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
@@ -37,12 +38,14 @@ class ValidationPolicy:
         max_pfx_bytes: Larger uploads are not looked at.
         max_kdf_iterations: Key derivation spent on one upload, in total.
         max_hosts: Host names of one upload.
+        ports: PortNumbers that uploads may ask for.
     """
 
     trust: Trust
     max_pfx_bytes: int = MAX_PFX_BYTES
     max_kdf_iterations: int = MAX_KDF_ITERATIONS
     max_hosts: int = MAX_HOSTS
+    ports: PortRanges = USUAL_PORTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +106,7 @@ def judge_pfx(
     if isinstance(opened, OpenedPfx):
         return _judge(opened, metadata, policy, now, earlier)
     hosts, violations = _named_hosts(metadata, policy)
-    return _judgement(metadata, hosts, [*earlier, *opened, *violations], None)
+    return _judgement(metadata, hosts, [*earlier, *_port(metadata, policy, earlier), *opened, *violations], None)
 
 
 def judge_bundle(
@@ -130,6 +133,7 @@ def _judge(
     hosts, found = _hosts(names, metadata, policy)
     violations = [
         *earlier,
+        *_port(metadata, policy, earlier),
         *key_strength(bundle),
         *signatures(bundle),
         *dates(bundle, now),
@@ -204,6 +208,18 @@ def _limited(hosts: tuple[str, ...], policy: ValidationPolicy) -> tuple[tuple[st
         "and upload the file again under another name for the others."
     )
     return hosts[: policy.max_hosts], [Violation(code=VerdictCode.TOO_MANY_HOSTS, detail=detail)]
+
+
+def _port(metadata: UploadMetadata, policy: ValidationPolicy, earlier: Sequence[Violation]) -> list[Violation]:
+    faulty = any(violation.code is VerdictCode.INVALID_PORT for violation in earlier)
+    if faulty or metadata.port in policy.ports:
+        return []
+    usual = ", which stands where none is given" if metadata.port == DEFAULT_PORT else ""
+    detail = (
+        f"PortNumber is {metadata.port}{usual}, and uploads may ask for {policy.ports} here: ask for one of these, or "
+        "have the operator add it to CERTCAST_PORTS."
+    )
+    return [Violation(code=VerdictCode.INVALID_PORT, detail=detail)]
 
 
 def _subject(bundle: CertificateBundle, metadata: UploadMetadata) -> list[Violation]:

@@ -16,6 +16,7 @@ from shared.function.cloud import Cloud
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from tests.fakes.storage import (
@@ -350,7 +351,7 @@ class FakeStorage(StorageContents):
             queues=FakeQueues(self, step),
             state=self.state(step, page=page),
             secrets=FakeSecrets(self, step),
-            policy=ValidationPolicy(trust=Trust.from_setting("off")),
+            policy=ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443")),
             scrub_password=scrub_password,
             topic=FakeTopic(self, step),
             now=self.clock,

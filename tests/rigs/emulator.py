@@ -12,6 +12,7 @@ from shared.azure.account import Account
 from shared.azure.key_encryption import make_key_file
 from shared.config import StorageAccess
 from shared.function.cloud import Cloud
+from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 
@@ -43,7 +44,7 @@ def cloud_on(account: Account) -> Cloud:
         queues=account.queues,
         state=account.state,
         secrets=account.secrets,
-        policy=ValidationPolicy(trust=Trust.from_setting("off")),
+        policy=ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443")),
     )
 
 
