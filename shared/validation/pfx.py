@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from shared.bundle import CertificateBundle
 from shared.phrasing import day, listed, shown
 from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Contents, Pkcs12, TooExpensiveError
-from shared.pkcs12.keys import UnfitKeyError, load_private_key
+from shared.pkcs12.keys import MAX_RSA_BITS, UnfitKeyError, load_private_key
 from shared.pkcs12.pbe import WrongPasswordError
 from shared.validation.chain import best_path
 from shared.verdict import VerdictCode, Violation
@@ -49,6 +50,7 @@ def open_pfx(
     *,
     max_bytes: int = MAX_PFX_BYTES,
     max_kdf_iterations: int = MAX_KDF_ITERATIONS,
+    max_checked_rsa_bits: int = MAX_RSA_BITS,
     roots: Sequence[x509.Certificate] = (),
 ) -> OpenedPfx | tuple[Violation, ...]:
     """Open an uploaded PFX, find its leaf and put its chain in order. Whatever the bytes are, nothing is raised.
@@ -58,6 +60,7 @@ def open_pfx(
         passwords: Those to try, UTF-8; None is no password.
         max_bytes: Larger files are not looked at.
         max_kdf_iterations: Key derivation allowed in total, over all layers and passwords, in steps.
+        max_checked_rsa_bits: A private RSA key with more is not checked, and the file too expensive.
         roots: Trusted roots, which decide between cross-signed alternatives.
 
     Returns:
@@ -68,16 +71,27 @@ def open_pfx(
         return (Violation(code=VerdictCode.TOO_LARGE, detail=detail),)
     try:
         contents = Pkcs12.parse(content).open(passwords, max_cost=max_kdf_iterations)
+        return _assemble(contents, roots, max_checked_rsa_bits)
+    except _SlowKeyError as problem:
+        detail = (
+            f"Checking an RSA key of {problem} bits takes too long: use one of 2048 to {max_checked_rsa_bits} bits."
+        )
+        return (Violation(code=VerdictCode.KDF_TOO_EXPENSIVE, detail=detail),)
     except TooExpensiveError as problem:
         return (_too_expensive(problem.cost, max_kdf_iterations),)
     except WrongPasswordError:
         return (_unopened(passwords),)
     except Asn1Error as problem:
         return (_unreadable(content, problem),)
-    return _assemble(contents, roots)
 
 
-def _assemble(contents: Contents, roots: Sequence[x509.Certificate]) -> OpenedPfx | tuple[Violation, ...]:
+class _SlowKeyError(Exception):
+    """A private RSA key has more bits than are checked; the text is their number."""
+
+
+def _assemble(
+    contents: Contents, roots: Sequence[x509.Certificate], max_checked_rsa_bits: int
+) -> OpenedPfx | tuple[Violation, ...]:
     """Load the parts of an opened file and put them together."""
     if missing := _missing(contents):
         return missing
@@ -90,6 +104,9 @@ def _assemble(contents: Contents, roots: Sequence[x509.Certificate]) -> OpenedPf
         if len(owners) != 1:
             return (_ambiguous(list(owners)) if owners else _mismatch(certificates),)
         [(leaf, der)] = owners.items()
+        unchecked = keys[der]
+        if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
+            raise _SlowKeyError(unchecked.key_size)
         key = load_private_key(der)
     except UnfitKeyError as problem:
         detail = f"The private key {problem}: use RSA with 2048 bits or more, or EC on P-256, P-384 or P-521."
