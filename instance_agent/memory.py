@@ -30,12 +30,14 @@ class Attempt:
     Attributes:
         row: The row.
         report: What is to be told about it.
-        again: Whether trying the same again later may succeed.
+        again: Whether trying the same again soon may succeed.
+        unfit: Whether its bundle could not be installed, so that the server was not asked for anything.
     """
 
     row: DesiredBinding
     report: BindingReport
     again: bool = False
+    unfit: bool = False
 
     @property
     def key(self) -> Key:

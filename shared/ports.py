@@ -171,6 +171,7 @@ class BundleVault(Protocol):
 
         Raises:
             MissingError: There is none of that id.
+            CertcastError: It is larger than any that certcast seals, or was sealed under another key.
         """
 
     async def delete(self, bundle: StoredBundle) -> None:
