@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -27,13 +26,14 @@ from shared.messages import (
     OUTBOX_QUEUE,
     RECHECK_QUEUE,
     RESULTS_QUEUE,
+    EventDue,
     InstallReport,
     Message,
-    OutgoingEvent,
     RecheckUpload,
     decode,
 )
 from shared.opening import open_cloud
+from shared.phrasing import logger
 from shared.sources.key_vault import vault_upload
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ STORAGE = "CERTCAST_STORAGE"
 SWEEP_SCHEDULE = os.environ.get("CERTCAST_SWEEP_SCHEDULE") or "0 * * * * *"
 
 app = func.FunctionApp()
-log = logging.getLogger("certcast")
+log = logger("certcast")
 
 _opened: dict[asyncio.AbstractEventLoop, Cloud] = {}
 
@@ -97,8 +97,8 @@ async def install_result(message: func.QueueMessage) -> None:
 @app.function_name("publish_event")
 @app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
 async def publish_event(message: func.QueueMessage) -> None:
-    """An event waits on the outbox."""
-    await _taken(OUTBOX_QUEUE, message, OutgoingEvent, publish)
+    """Events of an upload are due."""
+    await _taken(OUTBOX_QUEUE, message, EventDue, publish)
 
 
 @app.function_name("sweep")
@@ -111,8 +111,9 @@ async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the hos
 @app.function_name("certificates")
 @app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def certificates(req: func.HttpRequest) -> func.HttpResponse:
-    """Every upload."""
-    return await _answered(lambda: status_api.certificates(cloud(), removed=req.params.get("removed")))
+    """The uploads, page by page."""
+    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
+    return await _answered(lambda: status_api.certificates(cloud(), **asked))
 
 
 @app.function_name("certificate")
@@ -135,9 +136,10 @@ async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.function_name("instances")
 @app.route("instances", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def instances(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
-    """Every registered instance."""
-    return await _answered(lambda: status_api.instances(cloud()))
+async def instances(req: func.HttpRequest) -> func.HttpResponse:
+    """The registered instances, page by page."""
+    asked = {name: req.params.get(name) for name in ("limit", "after")}
+    return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
 @app.function_name("healthz")
@@ -163,9 +165,11 @@ async def _taken(
 ) -> None:
     """Act on a message; what cannot be read is dropped, as it could not be read the next time either."""
     try:
-        await act(cloud(), decode(kind, message.get_body()))
+        read = decode(kind, message.get_body())
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", queue, error)
+        return
+    await act(cloud(), read)
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:
@@ -177,4 +181,4 @@ async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.
 
 
 def _json(status: int, document: dict[str, object]) -> func.HttpResponse:
-    return func.HttpResponse(json.dumps(document), status_code=status, mimetype="application/json")
+    return func.HttpResponse(json.dumps(document, allow_nan=False), status_code=status, mimetype="application/json")

@@ -21,6 +21,7 @@ from instance_agent.selection import make_target
 from shared.azure.account import Account
 from shared.config import text
 from shared.errors import CertcastError, ConfigurationError
+from shared.phrasing import LOGGED_CHARS, logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE = 0, 1, 2
 
-log = logging.getLogger("instance_agent")
+log = logger("instance_agent")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen.command == "selftest":
             return _selftest(env, preflight_only=chosen.preflight)
         return asyncio.run(_command(chosen.command, env))
-    except ConfigurationError as error:
-        print(f"instance_agent: {error}", file=sys.stderr)
-        return USAGE
     except CertcastError as error:
-        print(f"instance_agent: {error}", file=sys.stderr)
-        return FAILED
+        print(f"instance_agent: {shown(str(error), LOGGED_CHARS)}", file=sys.stderr)
+        return USAGE if isinstance(error, ConfigurationError) else FAILED
     except KeyboardInterrupt:
         return DONE
 
@@ -99,7 +97,8 @@ async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Ev
         agent = _agent(account, settings, target)
         if command == "plan":
             for step in await agent.plan():
-                print(f"{step.action:8}{step.row.key.host_port} {step.row.fingerprint_sha256[:16]} {step.row.source}")
+                row = step.row
+                print(f"{step.action:8}{shown(row.key.host_port)} {row.fingerprint_sha256[:16]} {shown(row.source)}")
             return DONE
         with target.held():
             if command == "once":
@@ -164,7 +163,7 @@ async def _status(account: Account, settings: AgentSettings, mark: str) -> int:
         "host": record.host,
         "target": record.target_kind,
         "target_version": record.target_version,
-        "queue": record.queue,
+        "queue": settings.queue,
         "last_seen": record.last_seen.isoformat(),
         "bindings": record.bindings,
         "failing": record.failing,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -14,10 +13,10 @@ from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
 from shared.bundle import BUNDLE_ID, CertificateBundle
-from shared.errors import BrokenMessageError, CertcastError
+from shared.errors import BrokenBundleError, CertcastError
 from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
-from shared.phrasing import LISTED_NAMES, shown
+from shared.phrasing import LISTED_NAMES, logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _REASON_CHARS = 1000
 """A server's own words may be a page; a report must fit a queue message whatever they are."""
@@ -161,7 +160,7 @@ class Actor:
 
     async def _opened(self, bundle_id: str) -> CertificateBundle:
         if not BUNDLE_ID.match(bundle_id):
-            raise BrokenMessageError(f"a row names a bundle '{shown(bundle_id)}', which is no id of one")
+            raise BrokenBundleError(f"a row names a bundle '{shown(bundle_id)}', which is no id of one")
         return CertificateBundle.from_sealed(await self._bundles.open(bundle_id), bundle_id)
 
     async def _recall(self, binding: InstalledBinding) -> CertificateBundle | None:

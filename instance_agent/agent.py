@@ -8,7 +8,6 @@ point the full reconcile at the next start makes everything good.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from instance_agent.rounds import Rounds
 from shared.bounded import Delays
 from shared.errors import CertcastError, MissingError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
+from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from shared.ports import Queues
     from shared.state.records import State
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 POLL_BUSY_S = 0.1
 POLL_GROWTH = 1.02

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import socket
 import tomllib
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 from shared.binding import ANY_ROLE, MAX_PORT
 from shared.config import StorageAccess, number, text
 from shared.errors import ConfigurationError
+from shared.messages import poison_queue_of, queue_of
 from shared.state.keys import MAX_KEY_CHARS, encode_key
 from shared.upload import ROLE_NAME
 
@@ -25,9 +24,6 @@ CONFIG_FILE_SETTING = "CERTCAST_CONFIG"
 # Environment that platforms set on a role instance, most specific first: Cloud Services (extended support),
 # App Service, Kubernetes and container platforms.
 _PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLICA_NAME")
-
-_NOT_IN_QUEUE_NAMES = re.compile(r"[^a-z0-9]+")
-_SLUG_CHARS = 63 - len("cert-agent-") - len("-12345678") - len("-poison")
 
 MOST_ID_CHARS = MAX_KEY_CHARS - 12
 """Of an id as a key, where characters beyond letters and digits count more: what takes its place is 11 longer."""
@@ -63,19 +59,14 @@ class AgentSettings:
     health_port: int
 
     @property
-    def poison_queue(self) -> str:
-        """Where messages are put that cannot be acted on."""
-        return f"{self.queue}-poison"
+    def queue(self) -> str:
+        """This instance's queue."""
+        return queue_of(self.instance)
 
     @property
-    def queue(self) -> str:
-        """This instance's queue: `a-z 0-9 -`, and at most 63 characters with the `-poison` of the other one.
-
-        learn.microsoft.com, "Naming queues and metadata".
-        """
-        slug = _NOT_IN_QUEUE_NAMES.sub("-", self.instance.lower()).strip("-")[:_SLUG_CHARS].strip("-")
-        digest = hashlib.sha256(self.instance.encode()).hexdigest()[:8]
-        return "-".join(part for part in ("cert-agent", slug, digest) if part)
+    def poison_queue(self) -> str:
+        """Where messages are put that cannot be acted on."""
+        return poison_queue_of(self.instance)
 
 
 def read_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Key
 from shared.errors import BrokenMessageError
 from shared.messages import BindingsChanged, decode
+from shared.phrasing import logger
 from shared.ports import ReceivedMessage
 
 if TYPE_CHECKING:
     from instance_agent.config import AgentSettings
     from shared.ports import Queues
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 DRAIN = 32
 """Most messages one request can take (learn.microsoft.com, "Get Messages")."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from instance_agent.identity import Identity
-from shared.errors import BrokenMessageError, CertcastError, ConflictError
-from shared.phrasing import shown
+from shared.errors import CertcastError, ConflictError
+from shared.phrasing import logger, shown
 from shared.state.records import InstanceRecord, is_awaited
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from shared.state.records import State
     from shared.state.rows import Versioned
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MOST_MOVES = 3
 MOVES_WITHIN_S = 3600
@@ -161,7 +160,7 @@ class Registration:
     ) -> InstanceRecord | None:
         """Write the row, unless it is another running agent's, which is returned."""
         for _ in range(_TRIES):
-            known = await self._find(settings.instance)
+            known = await self._state.instances.find(settings.instance)
             if known is not None and self._is_anothers(settings.instance, known):
                 return known.value
             if with_queue:
@@ -183,13 +182,6 @@ class Registration:
         await self._queues.create(settings.queue)
         await self._queues.create(settings.poison_queue)
 
-    async def _find(self, instance: str) -> Versioned[InstanceRecord] | None:
-        try:
-            return await self._state.instances.find(instance)
-        except BrokenMessageError as error:
-            log.warning("instance %s: its row cannot be read and is written again: %s", instance, error)
-            return None
-
     def _is_anothers(self, instance: str, known: Versioned[InstanceRecord]) -> bool:
         """Whether another agent runs under the id; by the service's clock alone, since others write the row's times."""
         session, ours = known.value.session, self._identity
@@ -209,7 +201,6 @@ class Registration:
             target_kind=settings.target,
             target_version=self.target_version,
             agent_version=agent_version(),
-            queue=settings.queue,
             session=identity.session,
             started_at=self._started_at,
             last_seen=self._now(),

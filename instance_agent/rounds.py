@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
 from shared.errors import CertcastError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 TROUBLES = Delays((2, 4, 8, 16, 30))
 """Waits before an agent that cannot reach the account tries again."""

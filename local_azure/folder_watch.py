@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from watchfiles import awatch
 
 from shared.errors import CertcastError, ConfigurationError
 from shared.messages import RECHECK_QUEUE, RecheckUpload, encode, new_traceparent
+from shared.phrasing import logger
 from shared.sources.folder import upload_name
 from shared.upload import is_certificate_name
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.ports import Queues
 
-log = logging.getLogger("certcast.folder")
+log = logger("certcast.folder")
 
 _SUFFIXES = (".pfx", ".p12", ".PFX", ".P12")
 _QUIET_MS = 200

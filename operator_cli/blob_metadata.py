@@ -32,7 +32,8 @@ def blob_name(path_name: str, name: str | None) -> str:
         raise ConfigurationError("the file's name is not valid text: give the blob a name with --name") from None
     if not is_certificate_name(chosen):
         raise ConfigurationError(
-            f"a blob named {chosen!r} would not be looked at: names end in .pfx or .p12; give it one with --name"
+            f"a blob named {chosen!r} would not be looked at: names end in .pfx or .p12, and have neither backslashes "
+            "nor the folders . and ..; give it one with --name"
         )
     return chosen
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shared.config import StorageAccess
     from shared.state.document import Document
     from shared.state.records import State, UploadRecord
+    from shared.state.rows import UnreadableRow
 
 REFRESH_S = 1.0
 
@@ -95,17 +96,18 @@ async def read_status(state: State, name: str | None) -> Document:
     Raises:
         CertcastError: No upload of that name is known.
     """
-    instances = [known async for known in state.instances.all()]
+    unreadable: list[UnreadableRow] = []
+    instances = [known async for known in state.instances.all(unreadable=unreadable)]
     now = datetime.now(UTC)
     if name is None:
-        uploads = [known.value async for known in state.uploads.all()]
-        return status_document(uploads, instances, now=now)
+        uploads = [known.value async for known in state.uploads.all(unreadable=unreadable)]
+        return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
         raise CertcastError(
             f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
         )
-    document = status_document([record], instances, now=now, removed=True)
+    document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
 

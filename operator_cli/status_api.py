@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 KEY_SETTING = "CERTCAST_FUNCTION_KEY"
 
 _TIMEOUT_S = 30
+_PAGE = 1000
 
 
 @asynccontextmanager
@@ -47,9 +49,9 @@ async def status_api_at(url: str, env: Mapping[str, str]) -> AsyncIterator[Reade
     async with aiohttp.ClientSession(headers={"x-functions-key": key}, timeout=timeout) as session:
 
         async def read(name: str | None) -> Document:
-            instances = (await _get(session, api, "instances"))["instances"]
+            instances = await _all(session, api, "instances", "instances")
             if name is None:
-                return {"uploads": (await _get(session, api, "certificates"))["uploads"], "instances": instances}
+                return {"uploads": await _all(session, api, "certificates", "uploads"), "instances": instances}
             upload = await _get(session, api, f"certificates/{quote(name, safe='')}")
             return {"uploads": [upload], "instances": instances}
 
@@ -69,12 +71,34 @@ def _api(url: str) -> str:
     return f"{url.rstrip('/').removesuffix('/api')}/api"
 
 
+def _parsed(text: str) -> object:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+async def _all(session: aiohttp.ClientSession, api: str, path: str, entries: str) -> list[Document]:
+    """The entries of every page, sorted by name."""
+    found: list[Document] = []
+    asked: set[str] = set()
+    query = f"limit={_PAGE}"
+    while query not in asked:
+        asked.add(query)
+        page = await _get(session, api, f"{path}?{query}")
+        found += page.get(entries, [])
+        if not page.get("next"):
+            break
+        query = f"limit={_PAGE}&after={quote(str(page['next']), safe='')}"
+    return sorted(found, key=lambda entry: str(entry.get("name") or entry.get("id")))
+
+
 async def _get(session: aiohttp.ClientSession, api: str, path: str) -> dict[str, Any]:
     try:
         # No redirect: it would take the key along.
         async with session.get(URL(f"{api}/{path}", encoded=True), allow_redirects=False) as answer:
             status = answer.status
-            document = await answer.json() if answer.content_type == "application/json" else None
+            document = _parsed(await answer.text()) if answer.content_type == "application/json" else None
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise UnavailableError(f"the status API at {api} does not answer ({type(error).__name__})") from None
     if status == HTTPStatus.OK and isinstance(document, dict):

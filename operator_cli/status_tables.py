@@ -40,6 +40,8 @@ def status_tables(document: Document, *, now: datetime) -> RenderableType:
     parts[1:1] = [
         _installations(upload["installations"]) for upload in document["uploads"] if upload.get("installations")
     ]
+    if unreadable := document.get("unreadable_rows"):
+        parts.append(safe(f"{unreadable} row(s) of the tables cannot be read: `certcast doctor` names them", "red"))
     return Group(*parts)
 
 

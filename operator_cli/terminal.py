@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 from rich.console import Console
 from rich.text import Text
 
+from shared.phrasing import printable
+
 if TYPE_CHECKING:
     from typing import IO, Any, TextIO
 
@@ -49,14 +51,13 @@ def say(text: str, style: str | Style = "") -> None:
 
 def emit(document: dict[str, Any]) -> None:
     """Print the one JSON document on stdout. ASCII only, so that no name in it can steer a terminal."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 def safe(text: str, style: str | Style = "") -> Text:
     """Text from outside, fit for a terminal: characters that control it, or that cannot be printed, are replaced."""
-    clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return Text(clean, style=style, overflow="fold")
+    return Text(printable(text), style=style, overflow="fold")
 
 
 class _Trimmed(io.TextIOBase):

@@ -31,6 +31,18 @@ async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY)
     return done
 
 
+async def try_all(work: Iterable[Awaitable[object]]) -> None:
+    """Await one after the other, whatever becomes of those before; the first error is raised in the end."""
+    failed: Exception | None = None
+    for item in work:
+        try:
+            await item
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
 @dataclass(frozen=True, slots=True)
 class Delays:
     """Waits in the order in which they come, such as `Delays((2, 5, 10, 30))`.
@@ -43,4 +55,4 @@ class Delays:
 
     def __getitem__(self, number: int) -> float:
         """Wait `number` in seconds, counted from 0."""
-        return self.seconds[min(number, len(self.seconds) - 1)]
+        return self.seconds[max(0, min(number, len(self.seconds) - 1))]

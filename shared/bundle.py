@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenBundleError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -112,7 +112,7 @@ class CertificateBundle:
         """Read back what `to_pem` wrote.
 
         Raises:
-            BrokenMessageError: The text is damaged, or the key is not the leaf's.
+            BrokenBundleError: The text is damaged, or the key is not the leaf's.
         """
         try:
             # Without OpenSSL's tests of primes, which take seconds: a product that is the leaf's modulus has no others.
@@ -120,11 +120,11 @@ class CertificateBundle:
             leaf, *chain = x509.load_pem_x509_certificates(pem)
             matches = leaf.public_key() == key.public_key() and _is_whole(key)
         except Exception:  # noqa: BLE001 - cryptography raises several kinds that have nothing in common
-            raise BrokenMessageError(
+            raise BrokenBundleError(
                 "a sealed bundle is damaged: it is not a PEM key followed by certificates"
             ) from None
         if not matches or not isinstance(key, PrivateKey):
-            raise BrokenMessageError("a sealed bundle is damaged: its key does not belong to its certificate")
+            raise BrokenBundleError("a sealed bundle is damaged: its key does not belong to its certificate")
         return cls(leaf=leaf, chain=tuple(chain), key=key)
 
     @classmethod
@@ -134,18 +134,18 @@ class CertificateBundle:
         Nothing is parsed that is larger than what `to_pem` can have written.
 
         Raises:
-            BrokenMessageError: It is damaged, too large, or holds another certificate than the id names.
+            BrokenBundleError: It is damaged, too large, or holds another certificate than the id names.
         """
         certificates = _CERTIFICATE.findall(pem) if len(pem) <= MAX_BUNDLE_BYTES else []
         rest = len(pem) - sum(map(len, certificates))
         if len(pem) > MAX_BUNDLE_BYTES or len(certificates) > MAX_BUNDLE_CERTIFICATES or rest > MAX_BUNDLE_KEY_BYTES:
-            raise BrokenMessageError(
+            raise BrokenBundleError(
                 f"bundle {bundle_id} is larger than any that certcast seals ({len(pem)} bytes, {len(certificates)} "
                 "certificates): another program wrote it; upload the certificate again"
             )
         bundle = cls.from_pem(pem)
         if bundle.fingerprint_sha256 != bundle_id.partition("/")[0]:
-            raise BrokenMessageError(
+            raise BrokenBundleError(
                 f"bundle {bundle_id} holds the certificate {bundle.fingerprint_sha256}, which is another one: it was "
                 "copied there; upload the certificate again"
             )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
 
-from cattrs import BaseValidationError, Converter
+from cattrs import Converter
 
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenMessageError, BrokenRowError, CertcastError
 
 T = TypeVar("T")
 
@@ -24,6 +25,11 @@ INLINE_CHARS = 8_000
 """Longest JSON text kept readable in one column; longer ones are compressed."""
 COLUMN_BYTES = 60_000
 """Below the 64 KiB a table column may hold (learn.microsoft.com, "Understanding the Table service data model")."""
+MAX_UNPACKED_BYTES = 4 * 1024 * 1024
+"""What the compressed columns of one row may unpack to: a row holds 1 MiB at most, which could unpack to a gigabyte."""
+
+_INT32 = range(-(2**31), 2**31)
+"""Whole numbers that certcast writes to a table (Edm.Int32)."""
 
 
 def instant_text(value: datetime) -> str:
@@ -57,13 +63,20 @@ def _exactly(value: object, expected: type) -> object:
         return expected(value)
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
         raise TypeError(f"expected {expected.__name__}, found {type(value).__name__}")
+    if isinstance(value, str) and not value.isascii():
+        value.encode()  # half of a surrogate pair, which JSON can spell, would fail wherever it is written next
+    if expected is int and value not in _INT32:
+        raise ValueError("a whole number is beyond 32 bits")
     return value
 
 
 def _number(value: object, _type: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"expected a number, found {type(value).__name__}")
-    return float(value)
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("a number is not finite")
+    return number
 
 
 _CONVERTER = _converter()
@@ -75,19 +88,40 @@ def to_document(value: object) -> dict[str, Any]:
     return {name: item.value if isinstance(item, Enum) else item for name, item in document.items() if item is not None}
 
 
-def from_document(kind: type[T], document: object) -> T:
-    """Read back what `to_document` wrote; unknown columns are ignored, so that newer writers can add some.
+def parse_json(text: str | bytes) -> object:
+    """Parse JSON from outside.
 
     Raises:
-        BrokenMessageError: A column is missing or of another type.
+        ValueError: It is none, is nested too deeply, or has a number that is none (Python's own reading accepts NaN).
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def from_document(kind: type[T], document: object, *, broken: type[CertcastError] = BrokenMessageError) -> T:
+    """Read back what `to_document` wrote; unknown columns are ignored, so that newer writers can add some.
+
+    Args:
+        kind: What it is to become.
+        document: Parsed JSON, untrusted.
+        broken: The error to raise.
+
+    Raises:
+        CertcastError: Of the class `broken`: a column is missing or of another type.
     """
     if not isinstance(document, Mapping):
-        raise BrokenMessageError(f"a {kind.__name__} must be a JSON object")
+        raise broken(f"a {kind.__name__} must be a JSON object")
     try:
         return _CONVERTER.structure(document, kind)
-    except (BaseValidationError, TypeError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's document makes the library raise
         # The cause's text quotes the document; its class says enough.
-        raise BrokenMessageError(f"not a {kind.__name__} this version understands ({type(error).__name__})") from None
+        raise broken(f"not a {kind.__name__} this version understands ({type(error).__name__})") from None
 
 
 def to_entity(value: object) -> Entity:
@@ -114,35 +148,45 @@ def from_entity(kind: type[T], entity: Mapping[str, object]) -> T:
     """Read back what `to_entity` wrote.
 
     Raises:
-        BrokenMessageError: The row was not written by certcast or by a version this one does not understand.
+        BrokenRowError: The row was not written by certcast or by a version this one does not understand.
     """
     collections = _collection_columns(kind)  # type: ignore[arg-type]  # typeshed: type[T] is not seen as hashable
     document: dict[str, object] = {}
     packed: dict[str, dict[int, bytes]] = {}
     for column, item in entity.items():
         name, mark, number = column.partition("__z")
-        if mark and isinstance(item, bytes) and number.isdigit():
+        if mark and isinstance(item, bytes) and number.isdecimal():
             packed.setdefault(name, {})[int(number)] = item
         elif isinstance(item, str) and column in collections:
             document[column] = _parsed(item, column, kind)
         else:
             document[column] = item
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # every kind of row is a dataclass
-    for name, pieces in packed.items():
-        if name not in names:
-            continue  # a newer writer's
-        try:
-            document[name] = json.loads(zlib.decompress(b"".join(pieces[n] for n in sorted(pieces))))
-        except (zlib.error, ValueError):
-            raise BrokenMessageError(f"column {name} of a {kind.__name__} row is damaged") from None
-    return from_document(kind, document)
+    room = MAX_UNPACKED_BYTES
+    for name in sorted({field.name for field in fields(kind)} & packed.keys()):  # type: ignore[arg-type]  # a dataclass
+        text = _unpacked([packed[name][n] for n in sorted(packed[name])], room, name, kind)
+        room -= len(text)
+        document[name] = _parsed(text, name, kind)
+    return from_document(kind, document, broken=BrokenRowError)
 
 
-def _parsed(text: str, column: str, kind: type) -> object:
+def _unpacked(pieces: list[bytes], room: int, column: str, kind: type) -> bytes:
+    unpacker = zlib.decompressobj()
     try:
-        return json.loads(text)
+        text = unpacker.decompress(b"".join(pieces), room + 1)
+    except zlib.error:
+        raise BrokenRowError(f"column {column} of a {kind.__name__} row is damaged") from None
+    if len(text) > room:
+        raise BrokenRowError(f"the columns of a {kind.__name__} row unpack to more than {MAX_UNPACKED_BYTES} bytes")
+    if not unpacker.eof:
+        raise BrokenRowError(f"column {column} of a {kind.__name__} row is damaged")
+    return text
+
+
+def _parsed(text: str | bytes, column: str, kind: type) -> object:
+    try:
+        return parse_json(text)
     except ValueError:
-        raise BrokenMessageError(f"column {column} of a {kind.__name__} row is damaged") from None
+        raise BrokenRowError(f"column {column} of a {kind.__name__} row is damaged") from None
 
 
 @cache

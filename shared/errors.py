@@ -43,7 +43,15 @@ class KeyUnusableError(AccessDeniedError):
 
 
 class BrokenMessageError(CertcastError):
-    """A queue message or stored row does not have the form this version understands."""
+    """A queue message does not have the form this version understands; it never will, so it is dropped."""
+
+
+class BrokenRowError(CertcastError):
+    """A stored row does not have the form this version understands; it is passed over and named."""
+
+
+class BrokenBundleError(CertcastError):
+    """A sealed bundle does not hold what its id, or the row that names it, says."""
 
 
 class SecretUnavailableError(CertcastError):

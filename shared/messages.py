@@ -7,7 +7,9 @@ Functions host lays the body's names over the trigger's metadata (azure-function
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.binding import BindingKey
-from shared.codec import from_document, to_document
+from shared.codec import from_document, parse_json, to_document
 from shared.errors import BrokenMessageError
 
 if TYPE_CHECKING:
@@ -27,9 +29,28 @@ MESSAGE_VERSION = 1
 MAX_BODY_BYTES = 40_000
 """Room below the 64 KiB of a queue message once base64 has made four bytes of three."""
 
+_NOT_IN_QUEUE_NAMES = re.compile(r"[^a-z0-9]+")
+_SLUG_CHARS = 63 - len("cert-agent-") - len("-12345678") - len("-poison")
+
 RECHECK_QUEUE = "certificate-recheck"
 RESULTS_QUEUE = "install-results"
 OUTBOX_QUEUE = "outgoing-events"
+
+
+def queue_of(instance: str) -> str:
+    """An instance's queue, which follows from its id alone: a row that named one could name any queue.
+
+    `a-z 0-9 -`, and at most 63 characters with the `-poison` of the other one (learn.microsoft.com, "Naming queues and
+    metadata").
+    """
+    slug = _NOT_IN_QUEUE_NAMES.sub("-", instance.lower()).strip("-")[:_SLUG_CHARS].strip("-")
+    digest = hashlib.sha256(instance.encode()).hexdigest()[:8]
+    return "-".join(part for part in ("cert-agent", slug, digest) if part)
+
+
+def poison_queue_of(instance: str) -> str:
+    """The queue on which an instance puts messages that it cannot act on."""
+    return f"{queue_of(instance)}-poison"
 
 
 class InstallOutcome(StrEnum):
@@ -126,8 +147,21 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventDue:
+    """To the Function: events for other services stand in this upload's row.
+
+    Attributes:
+        name: The upload.
+        attempt: Counts the tries.
+    """
+
+    name: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingEvent:
-    """To the Function, which publishes it: one event for other services.
+    """One event for other services; it waits in its upload's row and never travels on a queue.
 
     Attributes:
         event_id: The CloudEvent's id; the same in every attempt, so that a receiver can drop what it has seen.
@@ -136,7 +170,6 @@ class OutgoingEvent:
         at: When it happened.
         document: The upload's entry of the status document, as JSON text.
         traceparent: W3C trace context of the upload.
-        attempt: Counts the tries.
     """
 
     event_id: str
@@ -145,14 +178,13 @@ class OutgoingEvent:
     at: datetime
     document: str
     traceparent: str = ""
-    attempt: int = 0
 
 
 T = TypeVar("T")
-Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, OutgoingEvent)
+Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, EventDue)
 
 
-def encode(message: BindingsChanged | RecheckUpload | InstallReport | OutgoingEvent) -> str:
+def encode(message: BindingsChanged | RecheckUpload | InstallReport | EventDue) -> str:
     """Write a message as JSON text with its version."""
     return json.dumps({"version": MESSAGE_VERSION, **to_document(message)}, separators=(",", ":"))
 
@@ -164,8 +196,8 @@ def decode(kind: type[Message], body: str | bytes) -> Message:
         BrokenMessageError: It is not JSON, of another version, or lacks a field.
     """
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = parse_json(body)
+    except ValueError:
         raise BrokenMessageError(f"a {kind.__name__} message is not JSON") from None
     if not isinstance(document, dict) or document.get("version") != MESSAGE_VERSION:
         raise BrokenMessageError(f"a {kind.__name__} message is not of version {MESSAGE_VERSION}")

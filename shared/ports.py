@@ -67,8 +67,16 @@ class Table(Protocol):
             ConflictError: The row was changed since that ETag was read.
         """
 
-    def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
-        """Read all rows of one partition, or of the table; of those, the ones with this key alone."""
+    def query(
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+    ) -> AsyncIterator[StoredEntity]:
+        """Read rows in the order of their keys.
+
+        Args:
+            partition: PartitionKey of all of them; None for any.
+            row: RowKey of all of them; None for any.
+            after: PartitionKey and RowKey, of a row or not, that all of them come after; None for the beginning.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +179,8 @@ class BundleVault(Protocol):
 
         Raises:
             MissingError: There is none of that id.
-            CertcastError: It is larger than any that certcast seals, or was sealed under another key.
+            BrokenBundleError: It is larger than any that certcast seals.
+            CertcastError: It was sealed under another key, or is damaged.
         """
 
     async def delete(self, bundle: StoredBundle) -> None:

@@ -12,7 +12,7 @@ from shared.phrasing import shown
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 BLOB_SCHEME = "blob"
 FOLDER_SCHEME = "folder"
@@ -33,7 +33,8 @@ ROLE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _SITE = re.compile(r'[^\\/?;:@&=+$,|"<>*\x00-\x1f\x7f]{1,256}\Z')
 _REFERENCE = re.compile(r"\s*@Microsoft\.KeyVault\(\s*SecretUri\s*=\s*(https://[^\s()]+)\s*\)\s*\Z", re.IGNORECASE)
 _REFERENCE_START = re.compile(r"\s*@Microsoft\.KeyVault\b", re.IGNORECASE)
-_CERTIFICATE_NAME = re.compile(r"(?:.*/)?[^/]+\.(?:pfx|p12)\Z", re.IGNORECASE | re.DOTALL)
+_CERTIFICATE_NAME = re.compile(r"(?:.*/)?[^/]+\.(?:pfx|p12)\Z", re.IGNORECASE)
+_NEVER_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +135,28 @@ def is_certificate_name(name: str) -> bool:
 
     One that looks like the name of another certificate source is none: it must not stand in for that source's.
     """
-    usual = len(name) <= MAX_NAME_CHARS and _CERTIFICATE_NAME.match(name) is not None
-    return usual and scheme_of(name) == BLOB_SCHEME
+    return _CERTIFICATE_NAME.match(name) is not None and keeps_its_place(name) and scheme_of(name) == BLOB_SCHEME
+
+
+def is_upload_name(name: str, schemes: Collection[str]) -> bool:
+    """Whether an upload may have this name, which came with a message: a blob's, or one of another source's.
+
+    Args:
+        name: Anything.
+        schemes: Of the further certificate sources that are set up.
+    """
+    return is_certificate_name(name) or (scheme_of(name) in schemes and keeps_its_place(name))
+
+
+def keeps_its_place(name: str) -> bool:
+    """Whether a name can be put at the end of a URL's path and still name one thing there, and no other.
+
+    HTTP clients and servers take out the segments `.` and `..` (RFC 3986 section 5.2.4), so that `../bundles/x` would
+    name something in another container; the storage emulator takes a backslash for a slash. Control characters are not
+    allowed in blob names (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata").
+    """
+    dots = not {".", ".."}.isdisjoint(name.split("/"))
+    return 0 < len(name) <= MAX_NAME_CHARS and not dots and _NEVER_IN_NAMES.search(name) is None
 
 
 def scheme_of(name: str) -> str:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.phrasing import LOGGED_CHARS, shown
+
+MAX_VIOLATIONS = 30
+"""Of one upload: a file may hold hundreds of certificates with a fault each."""
+
 
 class VerdictCode(StrEnum):
     """Why an upload is not, or not yet, served. Stable: other tools build on these words (docs/verdicts.md)."""
@@ -31,6 +36,8 @@ class VerdictCode(StrEnum):
     OLDER_THAN_LIVE = "older_than_live"
     INVALID_METADATA = "invalid_metadata"
     PASSWORD_SECRET_UNAVAILABLE = "password_secret_unavailable"  # noqa: S105 - a verdict's name
+    NOT_ALLOWED = "not_allowed"
+    TOO_MANY_CLAIMS = "too_many_claims"
 
 
 NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})
@@ -43,11 +50,15 @@ class Violation:
 
     Attributes:
         code: The stable verdict code.
-        detail: What was found and what was expected, naming the host, certificate or metadata key; no secret.
+        detail: What was found and what was expected, naming the host, certificate or metadata key; no secret. Fit to be
+            shown, whatever it quotes.
     """
 
     code: VerdictCode
     detail: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", shown(self.detail, LOGGED_CHARS))
 
     @property
     def rejects(self) -> bool:

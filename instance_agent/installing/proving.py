@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from instance_agent.targets.base import Install, Remove
 from shared.errors import CertcastError
 from shared.hostnames import wildcard_of
 from shared.messages import InstallOutcome as Outcome
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _UNKNOWN_HOST = "*.invalid"  # RFC 2606: probing it shows the server's default certificate
 _SHORT = 16  # hex digits of a fingerprint in a sentence
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Prover:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from instance_agent.installing.sighting import Looker, served
 from instance_agent.targets.base import BindingChange, BindingTarget, Install, InstalledBinding, Remove
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NOT_NEW = "it stays bound, as it was before"
 _NOT_FETCHED = "the new one stays bound, since the one before it could not be fetched"
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,14 @@ from instance_agent.windows.access import make_private
 from instance_agent.windows.event_log import event_log_handler
 from instance_agent.windows.machine import program_data
 from shared.errors import ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     Serve = Callable[[asyncio.Event], Coroutine[Any, Any, int]]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NAME = "certcast"
 TITLE = "certcast agent"

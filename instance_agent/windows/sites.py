@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ from instance_agent.targets.iis.bindings import Binding, Scope, Site, SiteState,
 from instance_agent.targets.iis.gateway import AddBinding, GatewayError, Operation, RemoveBinding, ReplaceBinding
 from instance_agent.targets.iis.hresult import INVALID_OBJECT
 from instance_agent.windows.dotnet import namespace, translated
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _MUTEX = "Global\\certcast.iis"
 _MUTEX_TIMEOUT_MS = 60_000

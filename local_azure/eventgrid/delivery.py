@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import uuid
 from collections import Counter
@@ -21,11 +20,12 @@ import aiohttp
 
 from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
 from shared.bounded import Delays
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from local_azure.eventgrid.storage_event import Event
 
-log = logging.getLogger("certcast.eventgrid")
+log = logger("certcast.eventgrid")
 
 _ATTEMPT_TIMEOUT_S = 30.0
 _DELAYS = Delays((1, 1, 2, 5, 10))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
 
@@ -21,13 +20,14 @@ from local_azure.eventgrid.passthrough import HEADER_LIMIT, Passthrough, body_of
 from local_azure.eventgrid.storage_event import BlobFacts, Sequencer, event_type, storage_event
 from local_azure.processes.listening import LOOPBACK, listen
 from shared.config import EMULATOR_ACCOUNT
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from local_azure.azurite import StorageEndpoints
     from local_azure.eventgrid.blob_request import BlobChange
     from local_azure.eventgrid.delivery import EventDelivery
 
-log = logging.getLogger("certcast.eventgrid")
+log = logger("certcast.eventgrid")
 
 _BATCH_LIMIT = 8 * 1024 * 1024
 _SHUTDOWN_S = 1.0

@@ -7,7 +7,6 @@ with Azure Event Grid". As with the service, a batch is taken whole or not at al
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hmac import compare_digest
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 from aiohttp import web
 
 from local_azure.processes.listening import LOOPBACK, listen
-from shared.phrasing import shown
+from shared.phrasing import logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-log = logging.getLogger("certcast.topic")
+log = logger("certcast.topic")
 
 EVENTS_PATH = "/api/events"
 KEY_HEADER = "aeg-sas-key"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from local_azure.functions_host.index import converter, place
 from shared.messages import new_traceparent
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from local_azure.functions_host.index import Function
 
-log = logging.getLogger("certcast.host")
+log = logger("certcast.host")
 
 _MOST_THREADS = 32
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from azure.functions.meta import Datum
+
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.keys import HostKeys
 
-log = logging.getLogger("certcast.host")
+log = logger("certcast.host")
 
 WEBHOOK_PATH = "/runtime/webhooks/eventgrid"
 

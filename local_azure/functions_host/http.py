@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from local_azure.functions_host.index import converter
 from local_azure.functions_host.queues import body_datum
 from local_azure.functions_host.routes import paths, precedence
 from local_azure.functions_host.timers import timer_datum
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.keys import HostKeys
 
-log = logging.getLogger("certcast.host")
+log = logger("certcast.host")
 
 _NEVER_PASSED_ON = frozenset({"content-length", "transfer-encoding", "connection"})
 

@@ -10,12 +10,13 @@ import base64
 import binascii
 import contextlib
 import json
-import logging
 import random
 from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
 from azure.functions.meta import Datum
+
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from azure.storage.queue import QueueMessage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.settings import QueueSettings
 
-log = logging.getLogger("certcast.host")
+log = logger("certcast.host")
 
 _FIRST_WAIT_S = 0.1
 _STOP_S = 10.0

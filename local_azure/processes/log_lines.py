@@ -7,6 +7,8 @@ import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from shared.phrasing import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -41,6 +43,8 @@ class LogFiles:
         if name not in self._files:
             descriptor = os.open(self._folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             self._files[name] = self._open.enter_context(os.fdopen(descriptor, "wb", buffering=0))
+        # Read on terminals, and a server that was started here may quote anything that was asked of it.
+        line = printable(line.expandtabs())
         self._files[name].write(f"{line}\n".encode())
         if self._on_line is not None:
             self._on_line(name, line)
@@ -68,4 +72,5 @@ class _Lines(logging.Handler):
         self._on_line = on_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._on_line(self._part, self.format(record))
+        for line in self.format(record).split("\n"):
+            self._on_line(self._part, line)

@@ -9,13 +9,15 @@ from azure.core.exceptions import HttpResponseError
 
 from shared.azure.errors import UNCHANGED, azure_errors, error_code
 from shared.errors import ConflictError, MissingError
+from shared.phrasing import shown
 from shared.ports import BlobContent, BlobVersion
+from shared.upload import keeps_its_place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from azure.storage.blob import BlobProperties
-    from azure.storage.blob.aio import ContainerClient
+    from azure.storage.blob.aio import BlobClient, ContainerClient
 
 T = TypeVar("T")
 
@@ -31,16 +33,23 @@ class AzureUploads:
     def __init__(self, container: ContainerClient) -> None:
         self._container = container
 
+    def _blob(self, name: str) -> BlobClient:
+        """The client of this blob and of no other thing, whatever the name."""
+        if not keeps_its_place(name):
+            raise MissingError(f"no blob is named '{shown(name)}': none has a folder . or .., a \\ or a control")
+        return self._container.get_blob_client(name)
+
     async def version(self, name: str) -> BlobVersion | None:
-        blob = self._container.get_blob_client(name)
-        found = await _unless_missing(f"reading the properties of blob {name}", blob.get_blob_properties())
+        found = await _unless_missing(
+            f"reading the properties of blob {name}", lambda: self._blob(name).get_blob_properties()
+        )
         return None if found is None else _version(name, found)
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        blob = self._container.get_blob_client(name)
         for _ in range(READ_TRIES):
             try:
                 with azure_errors(f"reading blob {name}"):
+                    blob = self._blob(name)
                     properties = await blob.get_blob_properties()
                     length = min(int(properties.size), max_bytes)
                     if length == 0:
@@ -57,29 +66,28 @@ class AzureUploads:
 
     async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
         with azure_errors(f"uploading blob {name}"):
-            answer = await self._container.get_blob_client(name).upload_blob(
-                content, metadata=dict(metadata), overwrite=True
-            )
+            answer = await self._blob(name).upload_blob(content, metadata=dict(metadata), overwrite=True)
         return unquoted(str(answer["etag"]))
 
     async def set_metadata(self, name: str, metadata: Mapping[str, str], *, etag: str) -> str:
         with azure_errors(f"writing the metadata of blob {name}"):
-            answer = await self._container.get_blob_client(name).set_blob_metadata(
+            answer = await self._blob(name).set_blob_metadata(
                 dict(metadata), etag=f'"{etag}"', match_condition=UNCHANGED
             )
         return unquoted(str(answer["etag"]))
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
-        blob = self._container.get_blob_client(name)
-        return await _unless_missing(f"writing the tags of blob {name}", blob.set_blob_tags(dict(tags))) is not None
+        written = await _unless_missing(
+            f"writing the tags of blob {name}", lambda: self._blob(name).set_blob_tags(dict(tags))
+        )
+        return written is not None
 
     async def tags(self, name: str) -> dict[str, str] | None:
-        blob = self._container.get_blob_client(name)
-        return await _unless_missing(f"reading the tags of blob {name}", blob.get_blob_tags())
+        return await _unless_missing(f"reading the tags of blob {name}", lambda: self._blob(name).get_blob_tags())
 
     async def delete(self, name: str) -> bool:
         with suppress(MissingError), azure_errors(f"deleting blob {name}"):
-            await self._container.get_blob_client(name).delete_blob(delete_snapshots="include")
+            await self._blob(name).delete_blob(delete_snapshots="include")
             return True
         return False
 
@@ -89,11 +97,11 @@ class AzureUploads:
                 yield _version(str(properties.name), properties)
 
 
-async def _unless_missing(doing: str, request: Awaitable[T]) -> T | None:
+async def _unless_missing(doing: str, request: Callable[[], Awaitable[T]]) -> T | None:
     """The answer; None where the blob is gone, or the account has no tags."""
     with suppress(MissingError), azure_errors(doing):
         try:
-            return await request
+            return await request()
         except HttpResponseError as error:
             if error_code(error) not in _NO_TAGS:
                 raise

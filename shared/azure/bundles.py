@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 from shared.azure.blobs import READ_TRIES, unquoted
 from shared.azure.errors import UNCHANGED, azure_errors
 from shared.bundle import MAX_BUNDLE_BYTES
-from shared.errors import CertcastError
+from shared.errors import BrokenBundleError, CertcastError, MissingError
 from shared.phrasing import shown
 from shared.ports import StoredBundle
+from shared.upload import keeps_its_place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -81,6 +82,8 @@ class SealedBundles:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
     def _blob(self, bundle_id: str) -> BlobClient:
+        if not keeps_its_place(bundle_id):
+            raise MissingError(f"no bundle is named '{shown(bundle_id)}'")
         blob = self._container.get_blob_client(f"{bundle_id}.pem")
         blob.require_encryption = True
         blob.encryption_version = "2.0"
@@ -130,7 +133,7 @@ class SealedBundles:
             ) from None
 
     def _delete(self, bundle: StoredBundle) -> None:
-        blob = self._container.get_blob_client(f"{bundle.bundle_id}.pem")
+        blob = self._blob(bundle.bundle_id)
         with azure_errors(f"deleting bundle {bundle.bundle_id}"):
             try:
                 blob.delete_blob(etag=f'"{bundle.etag}"', match_condition=UNCHANGED)
@@ -155,7 +158,7 @@ def _refuse_large(bundle_id: str, response: PipelineResponse[Any, Any]) -> None:
     headers = response.http_response.headers
     size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
     if int(size) > MAX_BUNDLE_BYTES + _SEALING_BYTES:
-        raise CertcastError(
+        raise BrokenBundleError(
             f"bundle {bundle_id} is larger than any that certcast seals ({size} bytes): another program wrote it; "
             "upload the certificate again"
         )

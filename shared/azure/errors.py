@@ -19,6 +19,7 @@ from azure.core.exceptions import (
 )
 
 from shared.errors import AccessDeniedError, CertcastError, ConflictError, MissingError, UnavailableError
+from shared.phrasing import LOGGED_CHARS, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ def translated(error: AzureError, doing: str) -> CertcastError:
     """Say in certcast's terms what went wrong while doing something (a phrase such as `reading blob a.pfx`)."""
     status = error.status_code if isinstance(error, HttpResponseError) else None
     code = error_code(error) or type(error).__name__
+    doing = shown(doing, LOGGED_CHARS)
     if isinstance(error, ResourceNotFoundError) or status == HTTPStatus.NOT_FOUND:
         return MissingError(f"{doing}: not there ({code})")
     if isinstance(error, ResourceModifiedError | ResourceExistsError) or status in {

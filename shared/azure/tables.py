@@ -71,19 +71,39 @@ class AzureTable:
         with suppress(MissingError), azure_errors(self._doing("deleting", partition, row)):
             await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
-    async def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
+    async def query(
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+    ) -> AsyncIterator[StoredEntity]:
         with azure_errors(f"reading table {self._client.table_name}"):
-            wanted = {name: key for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None}
-            pages = (
-                self._client.query_entities(" and ".join(f"{name} eq @{name}" for name in wanted), parameters=wanted)
-                if wanted
-                else self._client.list_entities()
-            )
-            async for entity in pages:
-                yield _stored(entity)
+            for conditions in _requests(partition, row, after):
+                condition = " and ".join(
+                    f"{key} {comparison} @p{n}" for n, (key, comparison, _) in enumerate(conditions)
+                )
+                values = {f"p{n}": value for n, (_, _, value) in enumerate(conditions)}
+                pages = (
+                    self._client.query_entities(condition, parameters=values)
+                    if condition
+                    else self._client.list_entities()
+                )
+                async for entity in pages:
+                    yield _stored(entity)
 
     def _doing(self, verb: str, partition: str, row: str) -> str:
         return f"{verb} row {partition}/{row} of table {self._client.table_name}"
+
+
+def _requests(
+    partition: str | None, row: str | None, after: tuple[str, str] | None
+) -> list[list[tuple[str, str, str]]]:
+    """The conditions of the requests that together read what is asked for, in order.
+
+    None is an `or`: with one the service reads the whole table (learn.microsoft.com, "Design for querying").
+    """
+    wanted = [(name, "eq", key) for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None]
+    if after is None:
+        return [wanted]
+    rest = [*wanted, ("PartitionKey", "eq", after[0]), ("RowKey", "gt", after[1])]
+    return [rest] if partition is not None else [rest, [*wanted, ("PartitionKey", "gt", after[0])]]
 
 
 def _stored(entity: Mapping[str, Any]) -> StoredEntity:

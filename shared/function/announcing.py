@@ -1,7 +1,6 @@
 """Saying what became of an upload: to its uploader in the blob's tags, to other services in events.
 
-The row's `announced` column keeps a crash between the row and the outbox from losing an event: the sweep announces
-each status that was not announced. At least once.
+The event is entered into the row with the status it is about, and sent from there (`outbox`): at least once.
 """
 
 from __future__ import annotations
@@ -9,13 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.function.outbox import enqueue
+from shared.function.outbox import new_event_id, send_due, with_event
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import status_tags
 from shared.upload import BLOB_SCHEME, scheme_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.function.cloud import Cloud
 
 TAG_ROUNDS = 10
@@ -58,18 +59,30 @@ async def tag(cloud: Cloud, name: str) -> UploadRecord | None:
 
 
 async def announce(cloud: Cloud, record: UploadRecord) -> None:
-    """Put the event that this status calls for on the outbox, unless that was done."""
-    kind = event_type(record)
-    if cloud.topic is None or kind is None or is_announced(record):
+    """Have the event sent that this status calls for, unless that was done."""
+    if cloud.topic is None or is_announced(record):
         return
-    await enqueue(cloud, record, kind)
+    now, event_id = cloud.now(), new_event_id()
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        if current is None or current.revision != record.revision:
-            return None
-        return replace(current, announced=_token(record, kind))
+        return None if current is None else announced(current, at=now, event_id=event_id)
 
-    await cloud.state.uploads.update(record.name, change)
+    if (await cloud.state.uploads.update(record.name, change)).changed:
+        await send_due(cloud, record.name)
+
+
+def announced(record: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:
+    """Enter into an upload's row the event that its status calls for, unless that was done.
+
+    Args:
+        record: The row.
+        at: When it came to that status.
+        event_id: The event's id.
+    """
+    kind = event_type(record)
+    if kind is None or is_announced(record):
+        return record
+    return replace(with_event(record, record, kind, at=at, event_id=event_id), announced=_token(record, kind))
 
 
 def event_type(record: UploadRecord) -> EventType | None:

@@ -6,22 +6,22 @@ upload whose work was cut short is not taken for done.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, Claim
-from shared.bounded import gather_bounded
+from shared.bounded import gather_bounded, try_all
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.function.announcing import announce
-from shared.function.election import with_claim, without_claim
+from shared.function.announcing import announced
+from shared.function.election import TooManyClaimsError, elect, with_claim, without_claim
 from shared.function.fanout import ids_of_role, notify, recipients
+from shared.function.outbox import new_event_id, send_due
 from shared.function.recheck import send_recheck
 from shared.function.settling import settle
 from shared.function.standing import older_than_live, started_over
 from shared.function.turn import write
-from shared.phrasing import listed
-from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
+from shared.phrasing import listed, logger
+from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
 from shared.verdict import VerdictCode
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from shared.state.records import InstanceRecord
     from shared.state.rows import Update
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 async def accept(
@@ -54,17 +54,30 @@ async def accept(
         StaleRevisionError: A later look has begun and finishes the work.
     """
     fresh = judged(before)
+    async with cloud.lanes.turn(fresh.hosts, claim_by(fresh).rank):
+        record = await _enter_claims(cloud, before, fresh, judged)
+    return await complete(cloud, record, found, metadata)
+
+
+async def _enter_claims(cloud: Cloud, before: UploadRecord, fresh: UploadRecord, judged: Change) -> UploadRecord:
     wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
     released = set(fresh.claims) - wanted
     if wanted - set(fresh.claims):
         # Entered before the rows are touched: after a crash it is known what to let go of.
         claimed = tuple(sorted(wanted | released))
         await write(cloud, fresh, lambda record: replace(record, claims=claimed))
-    changes = await _change_rows(cloud, fresh, wanted, released)
+    new = wanted - set(before.claims)
+    try:
+        changes = await _change_rows(cloud, fresh, new, ())
+    except TooManyClaimsError:
+        await _let_go(cloud, fresh, new)
+        raise
+    # What it had is given up only once it has what it asks for.
+    changes += await _change_rows(cloud, fresh, wanted - new, released)
     instances = await recipients(cloud, wanted | released)
     told = None if _goes_on(before, fresh, changes) else ids_of_role(instances, fresh.role)
     notice = older_than_live(fresh.name, [change.after for change in changes if change.after is not None])
-    now = cloud.now()
+    now, event_id = cloud.now(), new_event_id()
 
     def entered(record: UploadRecord) -> UploadRecord:
         record = replace(judged(record), claims=tuple(sorted(wanted)), reason="", etag="")
@@ -72,16 +85,45 @@ async def accept(
             record = replace(record, violations=(*record.violations, notice))
         if told is None:
             return replace(record, counted_from=before.counted_from)
-        return started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
+        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
+        return record if cloud.topic is None else announced(record, at=now, event_id=event_id)
 
     record = await write(cloud, fresh, entered)
-    await notify(cloud, instances, wanted | released, traceparent=fresh.traceparent)
-    if record.status is UploadStatus.ACCEPTED:
-        await announce(cloud, record)
+    news = {change.after.key for change in changes if change.after is not None and _is_news(before, change)}
+    await notify(cloud, instances, news, traceparent=fresh.traceparent)
+    if record.due:
+        await send_due(cloud, record.name)
     names = listed([key.host_port for key in sorted(wanted)])
     log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
     await _settle_all(cloud, before, changes, instances)
-    return await complete(cloud, record, found, metadata)
+    return record
+
+
+async def _let_go(cloud: Cloud, fresh: UploadRecord, keys: Collection[BindingKey]) -> None:
+    """Take back what was entered for an upload that cannot have all of its hosts."""
+    changes = await _change_rows(cloud, fresh, (), keys)
+    instances = await recipients(cloud, keys)
+    news = {change.after.key for change in changes if change.after is not None and moved(change)}
+    await notify(cloud, instances, news, traceparent=fresh.traceparent)
+    await _settle_all(cloud, fresh, changes, instances)
+
+
+def _is_news(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
+    """Whether instances are to be told of a row: it moved, is won, or an earlier look may not have told of it."""
+    wins = change.after is not None and change.after.source == before.name
+    return wins or moved(change) or _cut_short(before, change)
+
+
+def _cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
+    """Whether an earlier look at this upload changed the row and may have ended before all followed from that.
+
+    The upload's row is written after the rows it claims, so the claim is ahead of it then.
+    """
+    known = None if change.before is None else change.before.claim_of(before.name)
+    if known is None or change.before is None:
+        return False
+    let_go = known.withdrawn_at is not None and change.before.key in before.claims
+    return let_go or not before.etag or known.source_etag != before.source_etag
 
 
 async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
@@ -140,7 +182,8 @@ def _serves(record: UploadRecord) -> tuple[object, ...]:
     return (record.bundle_id, record.hosts, record.port, record.role, record.site)
 
 
-def _claim(fresh: UploadRecord) -> Claim:
+def claim_by(fresh: UploadRecord) -> Claim:
+    """What an accepted upload claims its hosts with."""
     epoch = fresh.uploaded_at or fresh.judged_at
     if epoch is None or fresh.not_before is None or fresh.not_after is None:
         raise CertcastError(f"upload {fresh.name} was accepted without a certificate's dates")
@@ -166,7 +209,7 @@ async def _change_rows(
     rows = cloud.state.bindings
 
     def enter(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
-        claim = _claim(mine)
+        claim = claim_by(mine)
         return rows.update(key, lambda row: with_claim(row, key, claim, now=now, traceparent=trace))
 
     def leave(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
@@ -183,29 +226,30 @@ async def _settle_all(
     changes: Collection[Update[DesiredBinding]],
     instances: Collection[InstanceRecord],
 ) -> None:
-    """Settle this upload, and those that lost or won a host and port by what was done to it.
+    """Settle this upload, and those that lost or won a host and port by what was done to it, and no others.
 
-    Also those that a look which was cut short had no time to settle: it may have ended before their tags were written.
+    Of a look that was cut short, only the likeliest are known; the sweep finds others.
     """
-    name = before.name
-    cut_short = before.revision > 1 and not before.etag
-    settled_already = frozenset() if cut_short else frozenset({UploadStatus.SUPERSEDED})
-    rows = [change.after for change in changes if change.after is not None]
-    winners = {row.source for row in rows} - {"", name}
-    losers = {change.before.source for change in changes if moved(change) and change.before} - {"", name}
-    others = {claim.source for row in rows for claim in row.claims if claim.withdrawn_at is None}
+    winners, losers = set[str](), set[str]()
+    for change in changes:
+        if change.after is None:
+            continue
+        if moved(change):
+            losers |= {change.before.source} if change.before else set()
+            winners.add(change.after.source)
+        elif _cut_short(before, change):
+            runner_up = elect(claim for claim in change.after.claims if claim.source != change.after.source)
+            losers |= {runner_up.source} if runner_up else set()
+            winners.add(change.after.source)
+    winners -= {"", before.name}
+    losers -= {"", before.name}
     for other in sorted(winners):
-        await _taken_over(cloud, other, instances)
-    for other in sorted(others - winners - losers - {name}):
-        record = await cloud.state.uploads.get(other)
-        if record is not None and record.status in SETTLEABLE - settled_already:
-            losers.add(other)
-    for other in sorted({name} | winners | losers):
-        await settle(cloud, other)
+        await taken_over(cloud, other, instances)
+    await try_all(settle(cloud, name) for name in sorted({before.name} | winners | losers))
 
 
-async def _taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRecord]) -> None:
-    """Another upload's end made this one the elected one: its status starts over, counted from now."""
+async def taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRecord]) -> None:
+    """A superseded upload was elected: its status starts over, counted from now; any other's goes on."""
     now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord | None:

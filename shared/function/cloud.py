@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from shared.function.lanes import Lanes
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
@@ -32,6 +33,8 @@ class Cloud:
         topic: Where outgoing events go; None for nowhere.
         sources: Further certificate sources, by the scheme of their names.
         now: The clock.
+        lanes: Turns at hosts in this process.
+        under_way: The versions of uploads that are looked at in this process.
     """
 
     uploads: UploadContainer
@@ -44,6 +47,8 @@ class Cloud:
     topic: EventTopic | None = None
     sources: Mapping[str, CertificateSource] = field(default_factory=dict)
     now: Callable[[], datetime] = field(default=utc_now)
+    lanes: Lanes = field(default_factory=Lanes)
+    under_way: set[tuple[str, str]] = field(default_factory=set)
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""

@@ -21,11 +21,31 @@ WITHDRAWN_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
 
 MAX_CLAIMS = 200
-"""Claims kept per host and port; beyond it those that would be elected last are forgotten."""
+"""Claims on one host and port; further uploads for it are refused, as forgetting any would let others push it out."""
 
 
 class StaleRevisionError(CertcastError):
-    """A newer look at the same upload has already been written, and finishes the work."""
+    """A newer look at the same upload has already been written, and finishes the work.
+
+    Attributes:
+        revision: The one that a row already holds; 0 where that is not known.
+    """
+
+    def __init__(self, text: str, *, revision: int = 0) -> None:
+        super().__init__(text)
+        self.revision = revision
+
+
+class TooManyClaimsError(CertcastError):
+    """As many uploads as are allowed claim a host and port already.
+
+    Attributes:
+        key: The row.
+    """
+
+    def __init__(self, key: BindingKey) -> None:
+        super().__init__(f"{MAX_CLAIMS} uploads claim {key.host_port} already")
+        self.key = key
 
 
 def elect(claims: Iterable[Claim]) -> Claim | None:
@@ -40,12 +60,16 @@ def with_claim(
 
     Raises:
         StaleRevisionError: The row already holds a later look at the same upload.
+        TooManyClaimsError: It would be one more claim than a row holds.
     """
     before = row or _absent(key, changed_at=now)
     known = before.claim_of(claim.source)
     if known is not None and known.revision > claim.revision:
-        raise StaleRevisionError(f"{claim.source} was looked at again meanwhile, for {key.host_port}")
+        raise _stale(key, known)
     others = [other for other in before.claims if other.source != claim.source]
+    is_new = claim.withdrawn_at is None and (known is None or known.withdrawn_at is not None)
+    if is_new and sum(_counts(other, now) for other in others) >= MAX_CLAIMS:
+        raise TooManyClaimsError(key)
     return _elected(before, (*others, claim), now=now, traceparent=traceparent)
 
 
@@ -67,8 +91,13 @@ def without_claim(
     elif known.revision <= revision:
         known = replace(known, revision=revision)
     else:
-        raise StaleRevisionError(f"{source} was looked at again meanwhile, for {key.host_port}")
+        raise _stale(key, known)
     return with_claim(row, key, replace(known, withdrawn_at=now), now=now, traceparent=traceparent)
+
+
+def _stale(key: BindingKey, known: Claim) -> StaleRevisionError:
+    text = f"{known.source} was looked at again meanwhile, for {key.host_port}"
+    return StaleRevisionError(text, revision=known.revision)
 
 
 def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> DesiredBinding:
@@ -93,7 +122,7 @@ def _no_claim(source: str, revision: int, now: datetime) -> Claim:
 def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime, traceparent: str) -> DesiredBinding:
     after = _absent(before.key, changed_at=before.changed_at, generation=before.generation)
     after = replace(after, claims=_bounded(claims, now), traceparent=before.traceparent)
-    if (winner := elect(claims)) is not None:
+    if (winner := elect(after.claims)) is not None:
         after = replace(
             after,
             state=BindingState.PRESENT,
@@ -127,8 +156,15 @@ def _served(row: DesiredBinding) -> tuple[BindingState, str, str | None, str]:
     return (row.state, row.bundle_id, row.site, row.source)
 
 
+def _counts(claim: Claim, now: datetime) -> bool:
+    """Whether a claim takes one of the places in its row: one that has expired makes room."""
+    return claim.withdrawn_at is None and claim.not_after >= now
+
+
 def _bounded(claims: Collection[Claim], now: datetime) -> tuple[Claim, ...]:
-    live = sorted((c for c in claims if c.withdrawn_at is None), key=lambda c: c.rank, reverse=True)[:MAX_CLAIMS]
+    live = sorted((c for c in claims if c.withdrawn_at is None), key=lambda c: (_counts(c, now), c.rank), reverse=True)[
+        :MAX_CLAIMS
+    ]
     tombs = sorted(
         (c for c in claims if c.withdrawn_at is not None and now - c.withdrawn_at < WITHDRAWN_KEEP),
         key=lambda c: (c.withdrawn_at or now, c.source),

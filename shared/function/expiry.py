@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
-from shared.function.outbox import enqueue
+from shared.function.outbox import send_due, with_event
 from shared.function.settling import settle
 from shared.messages import EventType
+from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.function.cloud import Cloud
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 WARN_DAYS = (30, 14, 7, 3, 1)
 ON_EXPIRY = -1
@@ -102,30 +102,30 @@ async def warn(cloud: Cloud, record: UploadRecord, rows: Desired = _NO_ROWS) -> 
         record: The upload.
         rows: What `rows_in_place` read.
     """
-    due = warning_due(record, cloud.now(), rows)
+    now = cloud.now()
+    due = warning_due(record, now, rows)
     if due is None:
         return False
-    # What is to be told comes before it is marked as given: doubled is allowed, lost is not.
     if due == ON_EXPIRY:
         await settle(cloud, record.name)
-        record = await cloud.state.uploads.get(record.name) or record
-    certificate = _certificate_in_place(record, rows)
-    if certificate is None or warning_due(record, cloud.now(), rows) != due:
-        return False  # replaced meanwhile; the next sweep sees what is served then
-    if cloud.topic is not None:
-        await enqueue(cloud, certificate, EventType.EXPIRING, event_id=_event_id(certificate, due))
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        if current is None or warning_due(current, cloud.now(), rows) != due:
-            return None
-        return replace(current, warned_days=due, warned_of=certificate.fingerprint_sha256)
+        certificate = None if current is None else _certificate_in_place(current, rows)
+        if current is None or certificate is None or warning_due(current, now, rows) != due:
+            return None  # replaced or given meanwhile; the next sweep sees what is served then
+        warned = replace(current, warned_days=due, warned_of=certificate.fingerprint_sha256)
+        if cloud.topic is None:
+            return warned
+        return with_event(warned, certificate, EventType.EXPIRING, at=now, event_id=_event_id(certificate, due))
 
-    given = (await cloud.state.uploads.update(record.name, change)).changed
-    if given:
-        when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
-        which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"
-        log.warning("upload %s: %s %s (%s); upload a renewal", record.name, which, when, certificate.not_after)
-    return given
+    if not (await cloud.state.uploads.update(record.name, change)).changed:
+        return False
+    if cloud.topic is not None:
+        await send_due(cloud, record.name)
+    when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
+    which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"
+    log.warning("upload %s: %s %s; upload a renewal", record.name, which, when)
+    return True
 
 
 def _event_id(certificate: UploadRecord, due: int) -> str:

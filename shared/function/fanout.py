@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
 from shared.bounded import gather_bounded
-from shared.errors import MissingError
-from shared.messages import BindingsChanged, encode, split_changes
+from shared.errors import CertcastError, MissingError, UnavailableError
+from shared.messages import BindingsChanged, encode, queue_of, split_changes
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from shared.function.cloud import Cloud
     from shared.state.records import InstanceRecord
+
+log = logger(__name__)
 
 HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
@@ -40,18 +43,28 @@ async def notify(
 ) -> None:
     """Send each instance one message with the rows that concern it.
 
+    What cannot be sent to one instance is said and concerns that one alone: it reads every row at its next reconcile.
+
     Raises:
-        UnavailableError: Some queue could not be written to; sending everything again does no harm.
+        UnavailableError: The queue service does not answer at all; sending everything again does no harm.
     """
-    await gather_bounded(_tell(cloud, instance, keys, traceparent) for instance in instances)
+    unanswered = await gather_bounded(_tell(cloud, instance, keys, traceparent) for instance in instances)
+    if unanswered and all(unanswered):
+        raise UnavailableError(f"none of {len(unanswered)} instances could be told: {unanswered[0]}")
 
 
-async def _tell(cloud: Cloud, instance: InstanceRecord, keys: Collection[BindingKey], traceparent: str) -> None:
+async def _tell(
+    cloud: Cloud, instance: InstanceRecord, keys: Collection[BindingKey], traceparent: str
+) -> UnavailableError | None:
     mine = tuple(sorted(key for key in keys if concerns(key.role, instance.role)))
     if not mine:
-        return
-    for part in split_changes(BindingsChanged(bindings=mine, traceparent=traceparent)):
-        try:
-            await cloud.queues.send(instance.queue, encode(part), ttl_s=HINT_TTL_S)
-        except MissingError:
-            return  # reaped meanwhile: if it returns it registers again and reads every row
+        return None
+    try:
+        for part in split_changes(BindingsChanged(bindings=mine, traceparent=traceparent)):
+            await cloud.queues.send(queue_of(instance.id), encode(part), ttl_s=HINT_TTL_S)
+    except MissingError:
+        return None  # reaped meanwhile: if it returns it registers again and reads every row
+    except CertcastError as error:
+        log.warning("instance %s: could not be told, it finds out at its next reconcile: %s", instance.id, error)
+        return error if isinstance(error, UnavailableError) else None
+    return None

@@ -7,8 +7,9 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
-import logging
+import contextlib
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
@@ -17,24 +18,32 @@ from shared.errors import CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, complete, withdraw
-from shared.function.election import StaleRevisionError
+from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.turn import take_turn, write
-from shared.messages import RecheckUpload, new_traceparent
+from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
+from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
+from shared.upload import is_upload_name
+from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from shared.binding import BindingKey
     from shared.function.cloud import Cloud
     from shared.function.turn import Change
     from shared.ports import BlobContent, CertificateSource
     from shared.upload import UploadMetadata
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE = 1
+_TURNS = 2
+"""A second one is taken where an upload's row was lost and a claim of it knows a later revision."""
+JUDGING = timedelta(minutes=3)
+"""How long others leave a version to the look that judges it; after that it is taken for dead."""
 
 
 async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -57,12 +66,46 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return None
     if known is not None and await _is_done(known, notice, source, cloud.now()):
         return known
+    version = (notice.name, notice.etag)
+    if notice.etag and version in cloud.under_way:
+        log.info("upload %s: this version of it is being looked at already", notice.name)
+        return known
+    cloud.under_way.add(version)
     try:
-        mine = await take_turn(cloud, notice.name, traceparent=notice.traceparent or new_traceparent())
-        return await _look(cloud, mine, notice, source)
-    except StaleRevisionError:
-        log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
-        return await cloud.state.uploads.get(notice.name)
+        return await _looked_at(cloud, notice, source)
+    finally:
+        cloud.under_way.discard(version)
+
+
+async def _looked_at(cloud: Cloud, notice: Notice, source: CertificateSource) -> UploadRecord | None:
+    traceparent = notice.traceparent or new_traceparent()
+    above = 0
+    for _ in range(_TURNS):
+        mine = await take_turn(cloud, notice.name, traceparent=traceparent, above=above)
+        try:
+            return await _look(cloud, mine, notice, source)
+        except StaleRevisionError as error:
+            record = await cloud.state.uploads.get(notice.name)
+            if record is None or record.revision != mine.revision or error.revision <= mine.revision:
+                log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
+                return record
+            above = error.revision
+        except CertcastError:
+            await _give_up(cloud, mine)
+            raise
+    return record
+
+
+async def _give_up(cloud: Cloud, mine: UploadRecord) -> None:
+    """Leave the version to the next look, which must not take this one for still at it."""
+
+    def change(record: UploadRecord | None) -> UploadRecord | None:
+        if record is None or record.revision != mine.revision or not record.judging:
+            return None
+        return replace(record, judging="", judging_until=None)
+
+    with contextlib.suppress(CertcastError):
+        await cloud.state.uploads.update(mine.name, change)
 
 
 async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -87,6 +130,9 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
 
 async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     """Look again at an upload that waited or could not be handled, and ask for the next look if need be."""
+    if not is_upload_name(message.name, cloud.sources):
+        log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
+        return None
     before = await cloud.state.uploads.get(message.name)
     record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
@@ -98,12 +144,18 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
 
 
 async def _is_done(known: UploadRecord, notice: Notice, source: CertificateSource, now: datetime) -> bool:
-    if not known.etag or falls_due(known, now):
+    """Whether there is nothing to do about an upload as it is now, or another look is at it."""
+    if known.judging_until is None or known.judging_until <= now:
+        known = replace(known, judging="")
+    if not known.judging and (not known.etag or falls_due(known, now)):
         return False
-    if notice.etag and not notice.deletion:
-        return notice.etag in {known.etag, known.source_etag}
-    version = await source.version(notice.name)
-    return known.etag == (DELETED if version is None else version.etag)
+    etag = notice.etag
+    if not etag or notice.deletion:
+        version = await source.version(notice.name)
+        etag = DELETED if version is None else version.etag
+    elif known.etag and etag == known.source_etag:
+        return not falls_due(known, now)
+    return etag == known.judging or (etag == known.etag and not falls_due(known, now))
 
 
 def falls_due(known: UploadRecord, now: datetime) -> bool:
@@ -119,8 +171,17 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
         return await withdraw(cloud, mine)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
         return mine
-    metadata, judgement = await judge(cloud, found)
-    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
+
+    async def judging() -> None:
+        until = cloud.now() + JUDGING
+        await write(cloud, mine, lambda record: replace(record, judging=found.version.etag, judging_until=until))
+
+    metadata, judgement = await judge(cloud, found, on_slow=judging)
+    about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
+
+    def verdict(record: UploadRecord) -> UploadRecord:
+        return replace(about(record), judging="", judging_until=None)
+
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
         return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
@@ -132,7 +193,23 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
 
     if judgement.scheduled:
         return await _schedule(cloud, mine, judged, found, metadata)
-    return await accept(cloud, mine, judged, found, metadata)
+    try:
+        return await accept(cloud, mine, judged, found, metadata)
+    except TooManyClaimsError as error:
+        crowded = _crowded(error.key)
+        return await _turn_down(cloud, mine, lambda record: _also(verdict(record), crowded), waits=False)
+
+
+def _crowded(key: BindingKey) -> Violation:
+    detail = (
+        f"{MAX_CLAIMS} uploads claim {key.host_port} already, and more are not taken: delete those that are not needed "
+        "any more, or upload under the name of one of them."
+    )
+    return Violation(code=VerdictCode.TOO_MANY_CLAIMS, detail=detail)
+
+
+def _also(record: UploadRecord, violation: Violation) -> UploadRecord:
+    return replace(record, violations=(*record.violations, violation))
 
 
 async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
@@ -142,7 +219,8 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
     in_place = any(row is not None and row.source == mine.name for row in rows)
     reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
-    record = await write(cloud, mine, lambda record: _unserved(judged(record), status, reason))
+    claims = mine.claims
+    record = await write(cloud, mine, lambda record: replace(_unserved(judged(record), status, reason), claims=claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)

@@ -16,6 +16,7 @@ from shared.validation.judge import Judgement, judge_bundle, judge_pfx
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
 
     from shared.function.blob_event import Notice
@@ -28,7 +29,12 @@ EVENT_BELONGS = timedelta(seconds=5)
 """An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
 
 
-async def judge(cloud: Cloud, found: BlobContent) -> tuple[UploadMetadata, Judgement]:
+async def judge(
+    cloud: Cloud,
+    found: BlobContent,
+    *,
+    on_slow: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG001
+) -> tuple[UploadMetadata, Judgement]:
     """Judge one version of an upload.
 
     Raises:

@@ -1,72 +1,136 @@
-"""The outbox of events for other services: put there with the status, sent from there to a topic, at least once.
+"""The outbox of events for other services: kept in the upload's row, sent from there to a topic, at least once.
 
-The outbox keeps an unreachable topic from delaying anything else.
+The event stands in the row before anything is sent, so that no crash loses it, and only the upload's name travels on
+the queue: who can write to that queue can have an event sent that is due, and none of their own making. An unreachable
+topic delays nothing else.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
-from shared.errors import CertcastError
-from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, EventType, OutgoingEvent, encode
+from shared.errors import AccessDeniedError, CertcastError
+from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, encode
+from shared.phrasing import logger
 from shared.state.document import upload_document
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shared.function.cloud import Cloud
     from shared.state.records import UploadRecord
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
-RETRY_DELAYS = Delays((5, 15, 60, 300))
-"""Waits before a topic that did not take an event is tried again."""
-KEEP_TRYING_S = 7 * 24 * 3600
+RETRY_DELAYS = Delays((5, 15, 60))
+"""Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""
+SWEEP_EVERY_MINUTES = 5
+KEEP_TRYING = timedelta(days=7)
+MAX_DUE = 20
+"""Events of one upload that wait for the topic; beyond it the oldest are dropped."""
+MAX_DOCUMENT_BYTES = 20_000
 HOSTS_SHOWN = 50
 
 
-async def enqueue(cloud: Cloud, record: UploadRecord, kind: EventType, *, event_id: str = "") -> None:
-    """Put one event on the outbox.
+def with_event(
+    record: UploadRecord, about: UploadRecord, kind: EventType, *, at: datetime, event_id: str
+) -> UploadRecord:
+    """Enter an event into the upload's row.
 
     Args:
-        cloud: Whose outbox.
-        record: What the event tells of.
+        record: The row.
+        about: What the event tells of: the row, or the certificate in place where that is another.
         kind: Its type.
-        event_id: Its id where the same event, made again, must have the same one; empty for a new one.
+        at: When it happened.
+        event_id: Its id, by which a receiver drops what it has seen.
     """
-    document = upload_document(record)
-    text = json.dumps(document, separators=(",", ":"))
-    if len(text.encode()) > MAX_BODY_BYTES // 2:
-        text = json.dumps(document | {"hosts": document["hosts"][:HOSTS_SHOWN], "hosts_total": len(document["hosts"])})
     event = OutgoingEvent(
-        event_id=event_id or secrets.token_hex(16),
+        event_id=event_id,
         kind=kind,
         subject=record.name,
-        at=cloud.now(),
-        document=text,
+        at=at,
+        document=_document(about),
         traceparent=record.traceparent,
     )
-    await cloud.queues.send(OUTBOX_QUEUE, encode(event))
+    return replace(record, due=(*record.due, event)[-MAX_DUE:])
 
 
-async def publish(cloud: Cloud, event: OutgoingEvent) -> None:
-    """Send one event to the topic; one that is not taken goes back on the outbox with a growing delay.
+def new_event_id() -> str:
+    """A random id."""
+    return secrets.token_hex(16)
+
+
+def _document(about: UploadRecord) -> str:
+    document = upload_document(about)
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False)
+    if len(text.encode()) > MAX_DOCUMENT_BYTES:
+        text = json.dumps(document | {"hosts": document["hosts"][:HOSTS_SHOWN], "hosts_total": len(document["hosts"])})
+    return text
+
+
+async def send_due(cloud: Cloud, name: str) -> None:
+    """Have the events that stand in an upload's row sent."""
+    await cloud.queues.send(OUTBOX_QUEUE, encode(EventDue(name=name)))
+
+
+def is_overdue(record: UploadRecord, now: datetime) -> bool:
+    """Whether the sweep should have an upload's events sent: no message about them can be on its way any more."""
+    if not record.due:
+        return False
+    minutes = (now - record.due[0].at) // timedelta(minutes=1)
+    return minutes == 1 or (minutes > 0 and minutes % SWEEP_EVERY_MINUTES == 0)
+
+
+async def publish(cloud: Cloud, message: EventDue) -> None:
+    """Send the events that stand in an upload's row to the topic, in order; what is not taken is tried again.
 
     Raises:
-        CertcastError: Neither the topic nor the outbox could be reached; the queue delivers the message again.
+        CertcastError: The row or the outbox could not be reached; the queue delivers the message again.
     """
-    if cloud.topic is None:
-        log.warning("event %s for %s is dropped: no topic is set any more", event.kind.value, event.subject)
+    record = await cloud.state.uploads.get(message.name)
+    if record is None or not record.due:
         return
-    try:
-        await cloud.topic.publish(event)
-    except CertcastError as error:
-        if (cloud.now() - event.at).total_seconds() > KEEP_TRYING_S:
-            log.error("event %s for %s is given up after a week: %s", event.kind.value, event.subject, error)
-            return
-        delay_s = RETRY_DELAYS[event.attempt]
-        log.warning("event %s for %s: %s; again in %d s", event.kind.value, event.subject, error, delay_s)
-        await cloud.queues.send(OUTBOX_QUEUE, encode(replace(event, attempt=event.attempt + 1)), delay_s=delay_s)
+    if cloud.topic is None:
+        log.warning("upload %s: %d event(s) are dropped, no topic is set any more", record.name, len(record.due))
+        await _taken(cloud, record, record.due)
+        return
+    for event in record.due:
+        try:
+            await cloud.topic.publish(replace(event, subject=record.name))
+        except CertcastError as error:
+            if not _is_hopeless(error) and cloud.now() - event.at <= KEEP_TRYING:
+                await _again(cloud, message, event, error)
+                return
+            log.error("event %s for %s is given up: %s", event.kind.value, record.name, error)
+        await _taken(cloud, record, (event,))
+
+
+def _is_hopeless(error: CertcastError) -> bool:
+    """Whether the topic refuses the event itself; a role may still be granted."""
+    return not error.retriable and not isinstance(error, AccessDeniedError)
+
+
+async def _again(cloud: Cloud, message: EventDue, event: OutgoingEvent, error: CertcastError) -> None:
+    attempt = max(0, message.attempt)
+    if attempt >= len(RETRY_DELAYS.seconds):
+        log.warning("event %s for %s: %s; the sweep tries again", event.kind.value, message.name, error)
+        return
+    delay_s = RETRY_DELAYS[attempt]
+    log.warning("event %s for %s: %s; again in %d s", event.kind.value, message.name, error, delay_s)
+    await cloud.queues.send(OUTBOX_QUEUE, encode(replace(message, attempt=attempt + 1)), delay_s=delay_s)
+
+
+async def _taken(cloud: Cloud, record: UploadRecord, events: tuple[OutgoingEvent, ...]) -> None:
+    ids = {event.event_id for event in events}
+
+    def change(current: UploadRecord | None) -> UploadRecord | None:
+        if current is None:
+            return None
+        return replace(current, due=tuple(event for event in current.due if event.event_id not in ids))
+
+    await cloud.state.uploads.update(record.name, change)

@@ -22,6 +22,8 @@ LONGEST_DELAY = timedelta(days=6)
 
 def recheck_delay_s(attempt: int) -> float | None:
     """Seconds to wait before look number `attempt`; None when it is the sweep's turn."""
+    if attempt > RECHECK_FOR_S:  # a number from a queue, where counting up to it may take hours
+        return None
     waited_s = sum(RECHECK_DELAYS[earlier] for earlier in range(attempt))
     return None if waited_s >= RECHECK_FOR_S else RECHECK_DELAYS[attempt]
 

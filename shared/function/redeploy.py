@@ -6,17 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import MissingError
+from shared.bundle import CertificateBundle
+from shared.errors import BrokenBundleError, MissingError
 from shared.function.election import redeployed
 from shared.function.fanout import notify, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.messages import new_traceparent
+from shared.phrasing import logger
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
     from shared.binding import BindingKey, DesiredBinding
     from shared.function.cloud import Cloud
+
+log = logger(__name__)
 
 
 async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
@@ -67,6 +71,9 @@ async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
     for bundle_id in sorted({record.bundle_id, *(claim.bundle_id for claim in claims)} - {""}):
         try:
             pem = await cloud.bundles.open(bundle_id)
-        except MissingError:
-            continue  # the agent that is to serve it will say so
+            CertificateBundle.from_sealed(pem, bundle_id)
+        except (MissingError, BrokenBundleError) as error:
+            # The agent that is to serve it will say so too. Sealed again, a stranger's copy would look like ours.
+            log.warning("upload %s: not sealed again: %s", record.name, error)
+            continue
         await cloud.bundles.seal(bundle_id, pem)

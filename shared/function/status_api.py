@@ -10,15 +10,20 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.bounded import gather_bounded
 from shared.errors import CertcastError
+from shared.function.paging import MAX_LIMIT, Asked, page
 from shared.function.redeploy import redeploy
-from shared.state.document import installation_document, is_gone, status_document, upload_document
+from shared.state.document import installation_document, instance_document, is_gone, upload_document
+from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
 from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from shared.function.cloud import Cloud
-    from shared.state.records import UploadRecord
+    from shared.state.document import Document
+    from shared.state.records import InstallationRecord, UploadRecord
+    from shared.state.rows import Versioned
 
 _HEALTH_ROW = "healthz"
 _WRITTEN_SLASH = re.compile("%2f", re.IGNORECASE)
@@ -37,18 +42,29 @@ class Answer:
     document: dict[str, Any]
 
 
-async def certificates(cloud: Cloud, *, removed: str | None = None) -> Answer:
-    """Every upload; removed ones only while an instance still serves them, unless asked for.
+async def certificates(
+    cloud: Cloud, *, removed: str | None = None, limit: str | None = None, after: str | None = None
+) -> Answer:
+    """A page of the uploads; removed ones only while an instance still serves them, unless asked for.
 
     Args:
         cloud: What is read.
         removed: The query's `removed`: `true` or `false`, the default.
+        limit: The query's `limit`: how many to answer at most.
+        after: The query's `after`: the `next` of the page before.
     """
     if removed not in {None, "true", "false"}:
-        return Answer(status=HTTPStatus.BAD_REQUEST, document={"error": "removed must be true or false"})
-    records = [known.value async for known in cloud.state.uploads.all()]
-    document = status_document(records, [], now=cloud.now(), removed=removed == "true")
-    return Answer(status=HTTPStatus.OK, document={"uploads": document["uploads"]})
+        return _refused("removed must be true or false")
+    asked = Asked.of(limit, after)
+    if isinstance(asked, str):
+        return _refused(asked)
+
+    def described(known: Versioned[UploadRecord]) -> Document | None:
+        return upload_document(known.value) if removed == "true" or not is_gone(known.value) else None
+
+    rows = cloud.state.uploads.all(after=asked.after)
+    found, then = await page(rows, described, lambda known: upload_key(known.value.name), limit=asked.limit)
+    return Answer(status=HTTPStatus.OK, document={"uploads": found, "next": then})
 
 
 async def certificate(cloud: Cloud, name: str) -> Answer:
@@ -56,16 +72,36 @@ async def certificate(cloud: Cloud, name: str) -> Answer:
     record = await _named(cloud, name)
     if record is None:
         return _unknown(name)
-    reports = await gather_bounded(cloud.state.reports_on(key.host, key.port) for key in record.claims)
-    installations = [installation_document(report) for found in reports for report in found]
-    return Answer(status=HTTPStatus.OK, document=upload_document(record) | {"installations": installations})
+    installations, then = await page(
+        _reports_on(cloud, record),
+        lambda known: installation_document(known.value),
+        lambda known: installation_key((known.value.host, known.value.port, known.value.instance)),
+        limit=MAX_LIMIT,
+    )
+    more = {"installations": installations, "installations_complete": then is None}
+    return Answer(status=HTTPStatus.OK, document=upload_document(record) | more)
 
 
-async def instances(cloud: Cloud) -> Answer:
-    """Every registered instance."""
-    found = [known async for known in cloud.state.instances.all()]
-    document = status_document([], found, now=cloud.now())
-    return Answer(status=HTTPStatus.OK, document={"instances": document["instances"]})
+async def _reports_on(cloud: Cloud, record: UploadRecord) -> AsyncGenerator[Versioned[InstallationRecord], None]:
+    for key in record.claims:
+        async for known in cloud.state.installations.all(installation_partition(key.host, key.port)):
+            yield known
+
+
+async def instances(cloud: Cloud, *, limit: str | None = None, after: str | None = None) -> Answer:
+    """A page of the registered instances; `limit` and `after` as for the uploads."""
+    asked = Asked.of(limit, after)
+    if isinstance(asked, str):
+        return _refused(asked)
+    now = cloud.now()
+    rows = cloud.state.instances.all(after=asked.after)
+    found, then = await page(
+        rows,
+        lambda known: instance_document(known, now=now),
+        lambda known: instance_key(known.value.id),
+        limit=asked.limit,
+    )
+    return Answer(status=HTTPStatus.OK, document={"instances": found, "next": then})
 
 
 async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
@@ -108,6 +144,10 @@ async def _named(cloud: Cloud, name: str) -> UploadRecord | None:
         if 0 < len(candidate) <= MAX_NAME_CHARS and (record := await cloud.state.uploads.get(candidate)) is not None:
             return record
     return None
+
+
+def _refused(reason: str) -> Answer:
+    return Answer(status=HTTPStatus.BAD_REQUEST, document={"error": reason})
 
 
 def _unknown(name: str) -> Answer:

@@ -6,7 +6,6 @@ One listing of the container and one of each table decide what needs a look: unc
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,11 +14,21 @@ from shared.bounded import gather_bounded
 from shared.errors import CertcastError
 from shared.function.announcing import announce, is_announced
 from shared.function.blob_event import Notice
-from shared.function.expiry import rows_in_place, warn, warning_due
+from shared.function.expiry import Desired, rows_in_place, warn, warning_due
 from shared.function.fanout import notify
-from shared.function.forgetting import forget_bindings, forget_bundles, forget_uploads, unless_changed
+from shared.function.forgetting import (
+    forget_bindings,
+    forget_bundles,
+    forget_installations,
+    forget_uploads,
+    unless_changed,
+)
 from shared.function.intake import falls_due, look_at
+from shared.function.outbox import is_overdue, send_due
+from shared.function.reclaiming import amiss, claim_again, orphans, withdraw_orphan
 from shared.function.settling import settle
+from shared.messages import poison_queue_of, queue_of
+from shared.phrasing import logger
 from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
@@ -28,10 +37,12 @@ if TYPE_CHECKING:
 
     from shared.function.cloud import Cloud
     from shared.ports import BlobVersion
+    from shared.state.records import InstanceRecord
+    from shared.state.rows import Versioned
 
     _Step = Callable[[Cloud, "SweepReport"], Awaitable[None]]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LOOKS_AT_ONCE = 8
 RESEND_AFTER = timedelta(minutes=2)
@@ -62,20 +73,31 @@ class SweepReport:
 
 
 async def sweep(cloud: Cloud) -> SweepReport:
-    """Bring everything in line once; what fails is reported and left to the next sweep."""
+    """Bring everything in line once; what fails is reported, stops nothing else, and is left to the next sweep."""
     report = SweepReport()
     for step in _STEPS:
-        try:
-            await step(cloud, report)
-        except CertcastError as error:
-            report.problems.append(str(error))
-            log.warning("sweep: %s; the next sweep tries again", error)
+        await _apart(report, step.__name__.strip("_").replace("_", " "), step(cloud, report))
     if report.looked_at or report.reaped or report.problems:
         log.info(
             "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
             *(len(report.looked_at), len(report.settled), len(report.reaped), len(report.problems)),
         )
     return report
+
+
+async def _apart(report: SweepReport, what: str, work: Awaitable[object]) -> bool:
+    """Do one thing of many, so that its failure is its own; whether it was done."""
+    try:
+        await work
+    except CertcastError as error:
+        report.problems.append(f"{what}: {error}")
+        log.warning("sweep: %s: %s; the next sweep tries again", what, error)
+    except Exception as error:
+        report.problems.append(f"{what}: {type(error).__name__}")
+        log.exception("sweep: %s: unexpected trouble; the next sweep tries again", what)
+    else:
+        return True
+    return False
 
 
 async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
@@ -93,12 +115,9 @@ async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
             answered.add(scheme)
 
     async def look(name: str) -> None:
-        try:
-            await look_at(cloud, Notice(name=name))
-        except CertcastError as error:
-            report.problems.append(f"upload {name}: {error}")
-            log.warning("sweep: upload %s: %s; the next sweep tries again", name, error)
-        else:
+        version = found.get(name)
+        notice = Notice(name=name, etag=version.etag if version is not None else "")
+        if await _apart(report, f"upload {name}", look_at(cloud, notice)):
             report.looked_at.append(name)
 
     await gather_bounded((look(name) for name in missed(found, records, cloud.now(), answered)), limit=LOOKS_AT_ONCE)
@@ -134,13 +153,28 @@ async def _reap(cloud: Cloud, report: SweepReport) -> None:
     async for known in cloud.state.instances.all():
         if now - known.written_at < REAP_AFTER:
             continue
-        instance = known.value
-        # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
-        await cloud.queues.delete(instance.queue)
-        await cloud.queues.delete(f"{instance.queue}-poison")
-        await unless_changed(cloud.state.instances.remove(instance.id, known))
-        report.reaped.append(instance.id)
-        log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance.id, known.written_at)
+        instance = known.value.id
+        if await _apart(report, f"instance {instance}", _forget_instance(cloud, known)):
+            report.reaped.append(instance)
+            log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance, known.written_at)
+
+
+async def _forget_instance(cloud: Cloud, known: Versioned[InstanceRecord]) -> None:
+    # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
+    await cloud.queues.delete(queue_of(known.value.id))
+    await cloud.queues.delete(poison_queue_of(known.value.id))
+    await unless_changed(cloud.state.instances.remove(known.value.id, known))
+
+
+async def _put_claims_right(cloud: Cloud, report: SweepReport) -> None:
+    """Elect again where a row lost a claim, or a claim its upload."""
+    records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
+    rows = {known.value.key: known.value async for known in cloud.state.bindings.all()}
+    for record in records.values():
+        if (found := amiss(record, rows, cloud.now())) is not None:
+            await _apart(report, f"upload {record.name}", claim_again(cloud, found))
+    for key, name, revision in orphans(records, rows):
+        await _apart(report, f"upload {name}", withdraw_orphan(cloud, key, name, revision))
 
 
 async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
@@ -153,11 +187,14 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
         and (known.value.status in _UNFINISHED or _still_bound(known.value) or _left_behind(known.value, now))
     ]
     for record in waiting:
-        age = now - (record.fanned_out_at or now)
-        if age >= RESEND_AFTER and not record.resent:
-            await _tell_again(cloud, record)
-        await settle(cloud, record.name)
-        report.settled.append(record.name)
+        if await _apart(report, f"upload {record.name}", _pursue(cloud, record, now)):
+            report.settled.append(record.name)
+
+
+async def _pursue(cloud: Cloud, record: UploadRecord, now: datetime) -> None:
+    if now - (record.fanned_out_at or now) >= RESEND_AFTER and not record.resent:
+        await _tell_again(cloud, record)
+    await settle(cloud, record.name)
 
 
 async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
@@ -166,10 +203,17 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
     records = [known.value async for known in cloud.state.uploads.all()]
     rows = await rows_in_place(cloud, records)
     for record in records:
-        if warning_due(record, now, rows) is not None and await warn(cloud, record, rows):
-            report.warned.append(record.name)
+        if warning_due(record, now, rows) is not None:
+            await _apart(report, f"upload {record.name}", _warned(cloud, record, rows, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
-            await announce(cloud, record)
+            await _apart(report, f"upload {record.name}", announce(cloud, record))
+        elif is_overdue(record, now):
+            await _apart(report, f"upload {record.name}", send_due(cloud, record.name))
+
+
+async def _warned(cloud: Cloud, record: UploadRecord, rows: Desired, report: SweepReport) -> None:
+    if await warn(cloud, record, rows):
+        report.warned.append(record.name)
 
 
 def _left_behind(record: UploadRecord, now: datetime) -> bool:
@@ -203,15 +247,18 @@ def _forgetting(forget: Callable[[Cloud], AsyncIterator[bool]]) -> _Step:
         async for done in forget(cloud):
             report.forgotten += done
 
+    step.__name__ = forget.__name__
     return step
 
 
 _STEPS = (
     _find_missed,
     _reap,
+    _put_claims_right,
     _find_unsettled,
     _warn_and_announce,
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
+    _forgetting(forget_installations),
     _forgetting(forget_bundles),
 )

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     """From an upload's row as it is to what it should be; it may be called several times."""
 
 
-async def take_turn(cloud: Cloud, name: str, *, traceparent: str) -> UploadRecord:
-    """Take the upload's next revision; a look that began with a lower one can write nothing any more."""
+async def take_turn(cloud: Cloud, name: str, *, traceparent: str, above: int = 0) -> UploadRecord:
+    """Take the upload's next revision; a look that began with a lower one can write nothing any more.
+
+    Args:
+        cloud: Whose upload.
+        name: Its name.
+        traceparent: W3C trace context of the look.
+        above: A revision that was met elsewhere: the upload's row may have been lost, and its claims not.
+    """
 
     def change(record: UploadRecord | None) -> UploadRecord:
         known = record or UploadRecord(name=name, revision=0, status=UploadStatus.RECEIVED)
-        return replace(known, revision=known.revision + 1, traceparent=traceparent)
+        return replace(known, revision=max(known.revision, above) + 1, traceparent=traceparent)
 
     return await _written(cloud, name, change)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
@@ -26,6 +27,10 @@ _RETRIES = 3
 # learn.microsoft.com, "About Azure Key Vault certificates": a certificate's secret has this content type; its PFX has
 # no password.
 PFX_CONTENT_TYPE = "application/x-pkcs12"
+
+
+# learn.microsoft.com, "About keys, secrets, and certificates": the names of a vault's objects.
+_OBJECT_NAME = re.compile(r"[0-9A-Za-z-]{1,127}\Z")
 
 
 def _upload_name(vault: str, name: str) -> str:
@@ -69,7 +74,8 @@ class KeyVaultCertificates:
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
         vault, _, secret_name = name.removeprefix(f"{KEY_VAULT_SCHEME}://").partition("/")
         host = self._host_of(vault)
-        if host is None:
+        # One spelling is one upload; and no name of an object becomes another path in the vault.
+        if host is None or name != _upload_name(vault, secret_name) or not _OBJECT_NAME.match(secret_name):
             return None
         try:
             secret = await self._clients.of(host).get_secret(secret_name)

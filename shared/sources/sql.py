@@ -86,7 +86,8 @@ class SqlCertificates:
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
         key = name.removeprefix(_upload_name(""))
         rows = await self._rows(select(CERTIFICATES).where(CERTIFICATES.c.name == key))
-        if not rows:
+        # One spelling is one upload: a database may compare without regard to case.
+        if not rows or _upload_name(rows[0].name) != name:
             return None
         return BlobContent(version=_version(rows[0]), content=bytes(rows[0].pfx)[:max_bytes])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from shared.codec import instant_text
@@ -106,7 +107,7 @@ def installation_document(record: InstallationRecord) -> Document:
         "reason": record.reason,
         "fingerprint_sha256": record.fingerprint_sha256 or None,
         "finished_at": _instant(record.finished_at),
-        "stages_ms": dict(record.stages_ms),
+        "stages_ms": {stage: ms for stage, ms in record.stages_ms.items() if math.isfinite(ms)},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from shared.upload import scheme_of
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 MAX_KEY_CHARS = 512
 """Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
+
+
+_ESCAPED = re.compile("=([0-9A-F]{2})")
 
 
 def upload_key(name: str) -> tuple[str, str]:
@@ -55,3 +59,15 @@ def encode_key(name: str) -> str:
         chr(byte) if (chr(byte).isalnum() and byte < 0x80) or chr(byte) in ".-_*:" else f"={byte:02X}"  # noqa: PLR2004 - ASCII
         for byte in name.encode()
     )
+
+
+def decode_key(key: str) -> str:
+    """Read back what `encode_key` wrote.
+
+    Raises:
+        ValueError: It is no such key.
+    """
+    name = _ESCAPED.sub(lambda escape: chr(int(escape[1], 16)), key).encode("latin-1").decode()
+    if encode_key(name) != key:
+        raise ValueError("it is no key that certcast writes")
+    return name

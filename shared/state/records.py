@@ -9,10 +9,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
-from shared.messages import InstallOutcome
+from shared.messages import InstallOutcome, OutgoingEvent
+from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
 from shared.state.rows import Rows, Versioned
-from shared.verdict import Violation
+from shared.verdict import MAX_VIOLATIONS, Violation
 
 if TYPE_CHECKING:
     from shared.ports import Table
@@ -28,6 +29,11 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 """An instance that missed three heartbeats is not waited for."""
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
+
+SUBJECT_CHARS = 500
+"""Kept of a certificate's subject and issuer, which nothing bounds but the size of the file."""
+MAX_DNS_NAMES = 250
+MAX_DNS_NAME_CHARS = 253
 
 DELETED = "deleted"
 """Stands in an upload's `etag` when its removal is complete."""
@@ -65,6 +71,9 @@ SETTLEABLE = frozenset(
 class UploadRecord:
     """One upload: what was judged, what it claims, how far it is served.
 
+    Whatever uploads hold, a row of it stays small and fit to be shown: what describes the certificate, and the reasons,
+    are cut and cleaned when the value is made.
+
     Attributes:
         name: Blob name, or a URL-like name for other certificate sources.
         revision: Grows with every look taken at the upload; orders looks that overlap.
@@ -81,10 +90,13 @@ class UploadRecord:
         fanned_out_at: When the instances were told.
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
-        announced: The status last put on the outbox of events.
+        announced: The status that the last event was about.
+        due: Events that other services have not been sent yet.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
         settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
+        judging: The version that takes long to judge, while it is judged.
+        judging_until: Until when others leave it to the look that is at it.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
     """
@@ -120,11 +132,22 @@ class UploadRecord:
     live_at: datetime | None = None
     resent: bool = False
     announced: str = ""
+    due: tuple[OutgoingEvent, ...] = ()
     warned_days: int | None = None
     warned_of: str = ""
     settling_until: datetime | None = None
     settle_again: bool = False
+    judging: str = ""
+    judging_until: datetime | None = None
     traceparent: str = ""
+
+    def __post_init__(self) -> None:
+        names = self.dns_names[:MAX_DNS_NAMES]
+        object.__setattr__(self, "violations", self.violations[:MAX_VIOLATIONS])
+        object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
+        object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
+        object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))
+        object.__setattr__(self, "dns_names", tuple(shown(name, MAX_DNS_NAME_CHARS) for name in names))
 
     @property
     def seconds_to_live(self) -> float | None:
@@ -145,7 +168,6 @@ class InstanceRecord:
         target_kind: The web server it installs on.
         target_version: That server's version.
         agent_version: certcast's version there.
-        queue: Its queue.
         session: Changes with every start of the agent; another one in an agent's row is another agent with its id.
         started_at: When the agent started.
         last_seen: Last heartbeat, as the instance tells the time; shown to people. Liveness goes by the row's own age.
@@ -162,7 +184,6 @@ class InstanceRecord:
     target_kind: str
     target_version: str
     agent_version: str
-    queue: str
     session: str
     started_at: datetime
     last_seen: datetime
@@ -203,6 +224,9 @@ class InstallationRecord:
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
+
 
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
     """Whether a status should wait for this instance; its own clock has no say in it."""
@@ -213,11 +237,21 @@ class State:
     """The four tables, typed."""
 
     def __init__(self, *, uploads: Table, bindings: Table, instances: Table, installations: Table) -> None:
-        self.uploads = Rows[str, UploadRecord](uploads, UploadRecord, upload_key)
-        self.bindings = Rows[BindingKey, DesiredBinding](bindings, DesiredBinding, binding_key)
-        self.instances = Rows[str, InstanceRecord](instances, InstanceRecord, instance_key)
+        self.uploads = Rows[str, UploadRecord](
+            UPLOADS_TABLE, uploads, UploadRecord, key=upload_key, named=lambda record: record.name
+        )
+        self.bindings = Rows[BindingKey, DesiredBinding](
+            BINDINGS_TABLE, bindings, DesiredBinding, key=binding_key, named=lambda row: row.key
+        )
+        self.instances = Rows[str, InstanceRecord](
+            INSTANCES_TABLE, instances, InstanceRecord, key=instance_key, named=lambda instance: instance.id
+        )
         self.installations = Rows[tuple[str, int, str], InstallationRecord](
-            installations, InstallationRecord, installation_key
+            INSTALLATIONS_TABLE,
+            installations,
+            InstallationRecord,
+            key=installation_key,
+            named=lambda entry: (entry.host, entry.port, entry.instance),
         )
 
     async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:

@@ -1,4 +1,7 @@
-"""Typed rows over one table, and optimistic writes."""
+"""Typed rows over one table, and optimistic writes.
+
+A row that cannot be read must not stop what others wait for: it is passed over and named, and `update` writes over it.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shared.codec import from_entity, to_entity
-from shared.errors import ConflictError
+from shared.errors import BrokenRowError, ConflictError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from shared.ports import StoredEntity, Table
 
+log = logger(__name__)
+
 MAX_WRITE_TRIES = 30
+_MAX_SAID = 1000
+"""Unreadable rows remembered so that each is logged once: who may write a table may write any number of them."""
 
 Row = TypeVar("Row")
 Key = TypeVar("Key")
@@ -55,18 +63,54 @@ class Update(Generic[Row]):
         return self.before != self.after
 
 
-class Rows(Generic[Key, Row]):
-    """Typed rows of one table; every write is conditional, and `update` decides again when others wrote meanwhile."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadableRow:
+    """A row that this version does not understand.
 
-    def __init__(self, table: Table, kind: type[Row], key: Callable[[Key], tuple[str, str]]) -> None:
+    Attributes:
+        table: The table's name.
+        partition: PartitionKey.
+        row: RowKey.
+        reason: What is wrong with it, a clause.
+    """
+
+    table: str
+    partition: str
+    row: str
+    reason: str
+
+
+class Rows(Generic[Key, Row]):
+    """Typed rows of one table; every write is conditional, and `update` decides again when others wrote meanwhile.
+
+    Args:
+        name: The table's name, for people.
+        table: The table.
+        kind: What its rows are.
+        key: The place of a row of that name.
+        named: The name that a row gives itself; a row in another row's place is unreadable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Table,
+        kind: type[Row],
+        *,
+        key: Callable[[Key], tuple[str, str]],
+        named: Callable[[Row], Key],
+    ) -> None:
+        self._name = name
         self._table = table
         self._kind = kind
         self._key = key
+        self._named = named
+        self._said: set[tuple[str, str, str]] = set()
 
     async def find(self, key: Key) -> Versioned[Row] | None:
-        """Read one row with its version."""
+        """Read one row with its version; one that cannot be read counts as none."""
         stored = await self._table.get(*self._key(key))
-        return None if stored is None else self._versioned(stored)
+        return None if stored is None else self._readable(stored)
 
     async def get(self, key: Key) -> Row | None:
         """Read one row."""
@@ -79,9 +123,7 @@ class Rows(Generic[Key, Row]):
         Raises:
             ConflictError: It was written meanwhile.
         """
-        if known is None:
-            return await self._table.insert(*self._key(key), to_entity(value))
-        return await self._table.replace(*self._key(key), to_entity(value), etag=known.etag)
+        return await self._write(key, value, None if known is None else known.etag)
 
     async def overwrite(self, key: Key, value: Row) -> None:
         """Write the row whatever stands there, readable or not."""
@@ -93,7 +135,7 @@ class Rows(Generic[Key, Row]):
         Args:
             key: Names the row.
             change: Maps what is there to what should be; returning the same value, or None, writes nothing. It may be
-                called several times.
+                called several times. A row that cannot be read counts as none, and is written over.
 
         Returns:
             The row before and after.
@@ -102,13 +144,14 @@ class Rows(Generic[Key, Row]):
             ConflictError: Others kept writing the row for 30 tries.
         """
         for attempt in range(MAX_WRITE_TRIES):
-            known = await self.find(key)
+            stored = await self._table.get(*self._key(key))
+            known = None if stored is None else self._readable(stored)
             current = None if known is None else known.value
             wanted = change(current)
             if wanted is None or wanted == current:
                 return Update(before=current, after=current)
             try:
-                await self.write(key, wanted, known)
+                await self._write(key, wanted, None if stored is None else stored.etag)
             except ConflictError:
                 await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - jitter
                 continue
@@ -123,11 +166,57 @@ class Rows(Generic[Key, Row]):
         """
         await self._table.delete(*self._key(key), etag=known.etag)
 
-    async def all(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[Versioned[Row]]:
-        """Read every row of a partition, or of the table; those with one row key alone. Keys are encoded ones."""
-        async for stored in self._table.query(partition, row=row):
-            yield self._versioned(stored)
+    async def all(
+        self,
+        partition: str | None = None,
+        *,
+        row: str | None = None,
+        after: tuple[str, str] | None = None,
+        unreadable: list[UnreadableRow] | None = None,
+    ) -> AsyncGenerator[Versioned[Row], None]:
+        """Read every row of a partition, or of the table.
+
+        Args:
+            partition: Encoded as the key function does it; None for all.
+            row: The row key that they have, encoded; None for any.
+            after: Place of a row, there or not, that all these come after.
+            unreadable: Takes the rows that cannot be read.
+        """
+        async for stored in self._table.query(partition, row=row, after=after):
+            try:
+                yield self._versioned(stored)
+            except BrokenRowError as error:
+                self._say(stored, error)
+                if unreadable is not None:
+                    unreadable.append(self._unreadable(stored, error))
+
+    async def _write(self, key: Key, value: Row, etag: str | None) -> str:
+        if etag is None:
+            return await self._table.insert(*self._key(key), to_entity(value))
+        return await self._table.replace(*self._key(key), to_entity(value), etag=etag)
+
+    def _readable(self, stored: StoredEntity) -> Versioned[Row] | None:
+        try:
+            return self._versioned(stored)
+        except BrokenRowError as error:
+            self._say(stored, error)
+            return None
 
     def _versioned(self, stored: StoredEntity) -> Versioned[Row]:
         value = from_entity(self._kind, stored.columns)
+        if self._key(self._named(value)) != (stored.partition, stored.row):
+            raise BrokenRowError("its columns name another row")
         return Versioned(value=value, etag=stored.etag, written_at=stored.written_at)
+
+    def _unreadable(self, stored: StoredEntity, error: BrokenRowError) -> UnreadableRow:
+        return UnreadableRow(table=self._name, partition=stored.partition, row=stored.row, reason=str(error))
+
+    def _say(self, stored: StoredEntity, error: BrokenRowError) -> None:
+        said = (stored.partition, stored.row, stored.etag)
+        if said in self._said or len(self._said) >= _MAX_SAID:
+            return
+        self._said.add(said)
+        log.warning(
+            "table %s: row %s/%s is passed over: %s; delete it if nothing else writes it",
+            *(self._name, stored.partition, stored.row, error),
+        )

@@ -12,7 +12,7 @@ from shared.validation.leaf import LeafNames, dates, key_strength, purpose, sign
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import MAX_VIOLATIONS, VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,8 +146,9 @@ def _judge(
 def _judgement(
     metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
 ) -> Judgement:
+    ranked = sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])
     return Judgement(
-        violations=tuple(sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])),
+        violations=tuple(ranked[:MAX_VIOLATIONS]),
         hosts=hosts,
         port=metadata.port,
         role=metadata.role,

@@ -17,7 +17,7 @@ from shared.azure.account import Account
 from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
 from shared.config import StorageAccess
-from shared.messages import OUTBOX_QUEUE, InstallReport, encode
+from shared.messages import OUTBOX_QUEUE, InstallReport, encode, queue_of
 from shared.state.records import UploadRecord, UploadStatus
 from tests.rigs.certificates import authority
 from tests.rigs.deployment import ROOT
@@ -164,7 +164,7 @@ async def test_nothing_but_health_and_the_description_is_answered_without_a_key(
 
 async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_each_instance(site: Site) -> None:
     issued = authority().issue("www.store2.com")
-    await site.account.queues.create("cert-agent-one")
+    await site.account.queues.create(queue_of("one"))
     await site.account.state.instances.write(
         "one", registered("one", role="web", at=datetime.now(UTC), ready=True), None
     )
@@ -186,7 +186,7 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
         "PortNumber": "443",
         "certcast_bundle": record.bundle_id,
     }
-    assert len(await site.messages("cert-agent-one")) == 1
+    assert len(await site.messages(queue_of("one"))) == 1
 
     report = report_on(desired, at=datetime.now(UTC) + timedelta(milliseconds=1))
     message = encode(InstallReport(instance="one", reports=(report,)))

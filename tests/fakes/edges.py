@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
-from shared.errors import CertcastError, ConflictError, MissingError, SecretUnavailableError
+from shared.errors import BrokenBundleError, CertcastError, ConflictError, MissingError, SecretUnavailableError
 from shared.function.cloud import Cloud
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
@@ -85,9 +85,10 @@ class FakeTable:
             raise ConflictError(f"deleting row {partition}/{row}: changed meanwhile")
         self._rows.pop((partition, row), None)
 
-    async def query(self, partition: str | None = None, *, row: str | None = None) -> AsyncIterator[StoredEntity]:
+    async def query(
+        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+    ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
-        after: tuple[str, str] | None = None
         while True:
             await self._step(f"{self._name} query")
             keys = [
@@ -222,7 +223,7 @@ class FakeBundles:
             raise CertcastError(f"bundle {bundle_id} cannot be opened with key {self._key}: sealed under another key")
         pem = self._bundles[bundle_id].pem
         if len(pem) > MAX_BUNDLE_BYTES:
-            raise CertcastError(f"bundle {bundle_id} is larger than any that certcast seals")
+            raise BrokenBundleError(f"bundle {bundle_id} is larger than any that certcast seals")
         return pem
 
     async def delete(self, bundle: StoredBundle) -> None:

@@ -19,7 +19,6 @@ def registered(name: str, *, role: str = ANY_ROLE, at: datetime = START, **other
         target_kind="fake",
         target_version="1",
         agent_version="1",
-        queue=f"cert-agent-{name}",
         session=name,
         started_at=at,
         last_seen=at,

@@ -21,6 +21,7 @@ from shared.messages import (
     RecheckUpload,
     decode,
     encode,
+    queue_of,
 )
 from shared.state.records import UploadRecord
 from tests.fakes.edges import FakeStorage, Step, unhindered
@@ -142,7 +143,7 @@ class Scene:
     async def join(self, *names: str, role: str = ANY_ROLE) -> None:
         """Register instances."""
         for name in names:
-            await self.outside.queues.create(f"cert-agent-{name}")
+            await self.outside.queues.create(queue_of(name))
             record = registered(name, role=role, at=self.storage.clock())
             await self.outside.state.instances.update(name, lambda _, row=record: row)  # type: ignore[misc]
 
@@ -156,7 +157,7 @@ class Scene:
 
     async def told(self, name: str) -> list[BindingKey]:
         """The rows an instance was told of since it last asked."""
-        queue = f"cert-agent-{name}"
+        queue = queue_of(name)
         messages = await self.outside.queues.receive(queue, limit=32, visibility_s=60)
         keys: list[BindingKey] = []
         for message in messages:

@@ -25,7 +25,7 @@ from shared.bundle import (
     CertificateBundle,
     bundle_id,
 )
-from shared.errors import BrokenMessageError, CertcastError
+from shared.errors import BrokenBundleError, CertcastError
 from shared.messages import BindingReport, InstallOutcome
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
@@ -177,7 +177,7 @@ class TestWhatABundleMayBe:
         ]
         began = time.perf_counter()
         for each in large:
-            with pytest.raises(BrokenMessageError, match=f"bundle {identity} is larger than any that certcast seals"):
+            with pytest.raises(BrokenBundleError, match=f"bundle {identity} is larger than any that certcast seals"):
                 CertificateBundle.from_sealed(each, identity)
         assert time.perf_counter() - began < 1
 
@@ -210,14 +210,14 @@ class TestWhatABundleMayBe:
                 broken = replace(bundle, key=key.private_key(unsafe_skip_rsa_key_validation=True))
             except ValueError:
                 continue  # not even to be written
-            with pytest.raises(BrokenMessageError):
+            with pytest.raises(BrokenBundleError):
                 CertificateBundle.from_pem(broken.to_pem())
 
     @pytest.mark.parametrize("bad", [b"", b"\xff" * 100, b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"])
     async def test_is_damaged_or_whole_and_raises_nothing_else(self, bad: bytes) -> None:
         pem = issued(HOST).bundle().to_pem()
         for each in (bad, bad + pem, pem.replace(b"A", b"B"), pem[:-100], pem[100:]):
-            with pytest.raises(BrokenMessageError):
+            with pytest.raises(BrokenBundleError):
                 CertificateBundle.from_sealed(each, f"{'0' * 64}/{'0' * 64}")
 
     def test_that_breaks_in_an_unforeseen_way_holds_up_no_other(

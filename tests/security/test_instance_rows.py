@@ -16,6 +16,7 @@ from shared.azure.account import Account
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bundle import CertificateBundle, bundle_id
 from shared.function.cloud import Cloud
+from shared.messages import queue_of
 from shared.state.records import HEARTBEAT_S, InstanceRecord
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import StoredRow
@@ -152,7 +153,8 @@ class TestSomeoneWritesTheRows:
         await asyncio.sleep(3 * HEARTBEAT_S)
         rows = [row.value async for row in scene.outside.state.instances.all()]
         now = {each.agent.settings.instance: each.agent for each in agents}
-        assert {row.id for row in rows if row.id in now and row.ready and row.queue in scene.storage.queues} == set(now)
+        reachable = {row.id for row in rows if row.ready and queue_of(row.id) in scene.storage.queues}
+        assert reachable >= set(now)
         await stop(*agents)
 
     @pytest.mark.parametrize("attack", ATTACKS)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.embedded.page import MAX_HEAD_BYTES
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     import socket
@@ -29,7 +29,7 @@ _SHUTDOWN_S = 1.0  # for a client that does not answer our close_notify
 _PAUSE_S = 0.2  # after accept failed: time for descriptors to become free
 _COMPLAIN_EACH_S = 1.0
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Connections:

@@ -7,7 +7,6 @@ them. Worked examples are in docs/targets/files.md.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import shutil
 from functools import partial
@@ -24,6 +23,7 @@ from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
 from instance_agent.targets.parts.tested_batch import Interval, put_in_force
 from shared.errors import ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.files.settings import FilesSettings
     from instance_agent.targets.parts.file_batch import FileBatch
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class FilesTarget(NothingHeld):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,8 @@ from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnava
 from instance_agent.targets.haproxy import runtime
 from instance_agent.targets.haproxy.runtime import RefusedError, TooLargeError
 from shared.bundle import CertificateBundle
-from shared.errors import BrokenMessageError, CertcastError
+from shared.errors import BrokenBundleError, CertcastError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Step = Callable[[], Awaitable[None]]
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class OversizedError(ApplyError):
@@ -116,7 +116,7 @@ class RuntimeBatch:
             return None
         try:
             old = CertificateBundle.from_pem(content)
-        except BrokenMessageError:
+        except BrokenBundleError:
             return None
         if old.fingerprint_sha256 != self._mirror.bound[change.key].fingerprint_sha256:
             return None

@@ -8,7 +8,6 @@ is served is compared again after.
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.haproxy.session import ConversationBrokenError, escaped
 from shared.errors import CertcastError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from instance_agent.targets.haproxy.session import Session
@@ -28,7 +28,7 @@ _SERIAL = re.compile(r"^Serial: ([0-9A-F]+)$", re.MULTILINE)
 _THUMBPRINT = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
 _ENTRY = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \[[^\]]*\])?(?P<names>(?: \S+)*)$")
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class RefusedError(CertcastError):

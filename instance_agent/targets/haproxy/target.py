@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
@@ -20,6 +19,7 @@ from instance_agent.targets.parts.holding import holding
 from instance_agent.targets.parts.pem_file import name_refusal
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import covers
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.haproxy.mirror import Mirror
     from instance_agent.targets.haproxy.settings import HAProxySettings
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class NoListError(ApplyError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar, NoReturn
@@ -12,6 +11,7 @@ from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED
 from shared.bounded import Delays
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.gateway import IisGateway, SiteSession
     from instance_agent.targets.iis.plan import Conflict, Plan
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _ATTEMPTS = 6
 _PAUSES = Delays((0.2, 0.4, 0.8, 1.6, 3.2))

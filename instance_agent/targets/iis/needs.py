@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Install, Remove
 from instance_agent.targets.iis.plan import Bind
 from instance_agent.targets.iis.tag import Tag, read_tag, tag_of, tags_by_thumbprint
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.stores import StoredCertificate
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Needs:

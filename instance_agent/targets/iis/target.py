@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar
@@ -21,6 +20,7 @@ from instance_agent.targets.iis.stores import KNOWN_STORES
 from instance_agent.targets.iis.tag import is_ours, read_tag, tag_of, tags_by_thumbprint
 from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores, StoredCertificate
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class IisTarget(NothingHeld):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.nginx import config
 from instance_agent.targets.parts.tested_batch import put_in_force
 from shared.errors import ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from instance_agent.targets.nginx.mode import NginxParts
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OLD_WORKERS_S = 5.0
 _POLL_S = 0.02
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 def fresh_token() -> str:

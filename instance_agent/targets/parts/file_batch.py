@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.parts.access import PRIVATE, Access, grant, make_folder, write_private
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _JOURNAL = "on-trial.json"
 

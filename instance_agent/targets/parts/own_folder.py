@@ -12,7 +12,7 @@ from instance_agent.targets.parts.fallback import self_made_fallback
 from instance_agent.targets.parts.file_batch import FileBatch, clear_staging
 from instance_agent.targets.parts.holding import LOCK_NAME, holding
 from shared.bundle import CertificateBundle
-from shared.errors import BrokenMessageError, ConfigurationError
+from shared.errors import BrokenBundleError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ class OwnFolder:
         if named is not None:
             try:
                 CertificateBundle.from_pem(named.read_bytes())
-            except BrokenMessageError:
+            except BrokenBundleError:
                 raise ConfigurationError(
                     f"CERTCAST_{self._server}_FALLBACK: {named} must hold a PEM private key, its certificate and the "
                     "intermediates"

@@ -24,7 +24,7 @@ from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud, utc_now
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.messages import BindingReport, InstallOutcome, InstallReport
+from shared.messages import BindingReport, InstallOutcome, InstallReport, queue_of
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from tests.rigs.certificates import authority
@@ -54,7 +54,7 @@ class Backstage:
 
     async def register(self) -> None:
         for name in self.instances:
-            await self.cloud.queues.create(f"cert-agent-{name}")
+            await self.cloud.queues.create(queue_of(name))
             record = registered(name, role=self.role, at=utc_now(), ready=True)
             await self.cloud.state.instances.update(name, lambda _, record=record: record)  # type: ignore[misc]
 

@@ -13,6 +13,7 @@ from shared.function.election import (
     MAX_CLAIMS,
     WITHDRAWN_KEEP,
     StaleRevisionError,
+    TooManyClaimsError,
     elect,
     redeployed,
     with_claim,
@@ -187,11 +188,22 @@ class TestGenerations:
 
 
 class TestBounds:
-    def test_an_endless_number_of_claims_is_bounded_and_the_winner_kept(self) -> None:
-        row = entered(*(claim(f"{number:04}.pfx", day=number) for number in range(MAX_CLAIMS + 20)))
+    def test_a_claim_too_many_is_refused_and_none_is_forgotten_for_it(self) -> None:
+        row = entered(*(claim(f"{number:04}.pfx", day=number % 50) for number in range(MAX_CLAIMS)))
+        with pytest.raises(TooManyClaimsError, match="200 uploads claim"):
+            entered(claim("one more.pfx", day=60), row=row)
         assert len(row.claims) == MAX_CLAIMS
-        assert row.source == f"{MAX_CLAIMS + 19:04}.pfx"
-        assert row.claim_of("0000.pfx") is None
+        again = entered(replace(claim("0000.pfx", day=61), revision=2), row=row)
+        assert (again.source, len(again.claims)) == ("0000.pfx", MAX_CLAIMS)
+
+    def test_a_claim_that_has_expired_makes_room(self) -> None:
+        row = entered(
+            *(claim(f"{number:04}.pfx", day=-200 if number < 3 else number % 50) for number in range(MAX_CLAIMS))
+        )
+        row = entered(claim("new.pfx", day=60), row=row)
+        assert row.source == "new.pfx"
+        assert len(row.claims) == MAX_CLAIMS
+        assert all(row.claim_of(f"{number:04}.pfx") for number in range(3, MAX_CLAIMS))
 
     def test_an_endless_number_of_withdrawals_is_bounded(self) -> None:
         row = entered(claim("kept.pfx"))

@@ -11,7 +11,7 @@ from shared.binding import BindingKey
 from shared.errors import UnavailableError
 from shared.function.expiry import ON_EXPIRY, WARN_DAYS, rows_in_place, warn, warning_due
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, EventType, OutgoingEvent, decode
+from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import STATUS_TAG
 from tests.fakes.edges import FakeStorage
@@ -62,15 +62,16 @@ async def live_upload(scene: Scene, *, day: float = VALID_FROM) -> None:
     await scene.accepted(NAME, "a.test", day=day)
     await scene.everyone_obeys("web-0")
     assert (await scene.record(NAME)).status is UploadStatus.LIVE
-    scene.storage.queues[OUTBOX_QUEUE].clear()
+    known = await scene.record(NAME)
+    await scene.outside.state.uploads.update(NAME, lambda _: replace(known, due=()))
 
 
 def advance_to(scene: Scene, moment: datetime) -> None:
     scene.storage.clock.advance((moment - scene.storage.clock()).total_seconds())
 
 
-def warnings(storage: FakeStorage) -> list[OutgoingEvent]:
-    events = [decode(OutgoingEvent, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+async def warnings(storage: FakeStorage) -> list[OutgoingEvent]:
+    events = [event async for known in storage.state().uploads.all() for event in known.value.due]
     return [event for event in events if event.kind is EventType.EXPIRING]
 
 
@@ -88,8 +89,8 @@ class TestWarnings:
     async def test_sweeps_over_the_last_months_give_each_warning_once(self, scene: Scene) -> None:
         await live_upload(scene)
         given = await sweeps(scene, 62)
-        assert len(given) == len(warnings(scene.storage)) == len(WARN_DAYS) + 1
-        assert len({event.event_id for event in warnings(scene.storage)}) == len(WARN_DAYS) + 1
+        assert len(given) == len(await warnings(scene.storage)) == len(WARN_DAYS) + 1
+        assert len({event.event_id for event in await warnings(scene.storage)}) == len(WARN_DAYS) + 1
         assert (await scene.record(NAME)).warned_days == ON_EXPIRY
 
     async def test_two_sweeps_at_once_count_it_once_and_tell_it_under_one_id(self, scene: Scene) -> None:
@@ -98,30 +99,34 @@ class TestWarnings:
         record = await scene.record(NAME)
         given = await asyncio.gather(warn(scene.cloud, record), warn(scene.cloud, record))
         assert sorted(given) == [False, True]
-        assert len({event.event_id for event in warnings(scene.storage)}) == 1
+        assert len({event.event_id for event in await warnings(scene.storage)}) == 1
 
     async def test_a_renewal_is_warned_of_again(self, scene: Scene) -> None:
         await live_upload(scene)
         advance_to(scene, ENDS - 5 * DAY)
         await scene.beat("web-0")
         await sweep(scene.cloud)
-        first = warnings(scene.storage)
+        first = await warnings(scene.storage)
         await live_upload(scene, day=VALID_FROM + 60)
         assert (await sweep(scene.cloud)).warned == []
         scene.storage.clock.advance(60 * 86_400)
         await scene.beat("web-0")
         assert (await sweep(scene.cloud)).warned == [NAME]
-        assert warnings(scene.storage)[0].event_id != first[0].event_id
+        assert (await warnings(scene.storage))[0].event_id != first[0].event_id
 
-    async def test_a_warning_that_could_not_be_sent_is_given_by_the_next_sweep(self, scene: Scene) -> None:
+    async def test_a_warning_whose_message_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
         await live_upload(scene)
         advance_to(scene, ENDS - 5 * DAY)
         failing = scene.seen_by(Failing({"queue send": [UnavailableError("away")]}))
         with pytest.raises(UnavailableError):
             await warn(failing, await scene.record(NAME))
-        assert (await scene.record(NAME)).warned_days is None
-        assert (await sweep(scene.cloud)).warned == [NAME]
-        assert len(warnings(scene.storage)) == 1
+        assert len(await warnings(scene.storage)) == 1
+        scene.storage.queues[OUTBOX_QUEUE].clear()
+        scene.storage.clock.advance(60)
+        assert (await sweep(scene.cloud)).warned == []
+        assert [decode(EventDue, each.body or "") for each in scene.storage.queues[OUTBOX_QUEUE].values()] == [
+            EventDue(name=NAME)
+        ]
 
     async def test_without_a_topic_it_is_still_said_in_the_log(
         self, scene: Scene, caplog: pytest.LogCaptureFixture
@@ -130,7 +135,7 @@ class TestWarnings:
         advance_to(scene, ENDS - 5 * DAY)
         assert await warn(replace(scene.cloud, topic=None), await scene.record(NAME))
         assert "a.pfx: its certificate ends in less than 7 day(s)" in caplog.text
-        assert warnings(scene.storage) == []
+        assert await warnings(scene.storage) == []
 
 
 class TestExpired:
@@ -151,7 +156,7 @@ class TestExpired:
         assert tags[STATUS_TAG] == "live"
         assert "expired on" in tags["certcast_reason"]
         assert "a.pfx: its certificate has ended" in caplog.text
-        [event] = warnings(scene.storage)
+        [event] = await warnings(scene.storage)
         assert "expired on" in json.loads(event.document)["reason"]
 
 
@@ -186,7 +191,7 @@ class TestTheCertificateInPlace:
         assert row.not_after is not None
         given = await sweeps(scene, 35)
         assert given == ["a.pfx"] * (len(WARN_DAYS) + 1)
-        events = warnings(scene.storage)
+        events = await warnings(scene.storage)
         assert len({event.event_id for event in events}) == len(WARN_DAYS) + 1
         for event in events:
             document = json.loads(event.document)
@@ -230,9 +235,10 @@ class TestTheCertificateInPlace:
         await scene.accepted("a.pfx", "a.test", "b.test", day=-60)
         await scene.accepted("other.pfx", "b.test", day=-1)
         await scene.looked_at(await scene.upload("a.pfx", content=b"damaged", metadata=rejected_metadata("a.test")))
-        scene.storage.queues[OUTBOX_QUEUE].clear()
+        known = await scene.record(NAME)
+        await scene.outside.state.uploads.update(NAME, lambda _: replace(known, due=()))
         assert (await sweep(scene.cloud)).warned == ["a.pfx"]
-        [event] = warnings(scene.storage)
+        [event] = await warnings(scene.storage)
         assert json.loads(event.document)["hosts"] == ["a.test"]
 
     async def test_what_was_removed_before_the_rejected_upload_is_neither_warned_of_nor_said_to_be_in_place(

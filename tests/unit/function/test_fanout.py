@@ -8,7 +8,7 @@ from shared.binding import ANY_ROLE, BindingKey
 from shared.bounded import gather_bounded
 from shared.errors import UnavailableError
 from shared.function.fanout import HINT_TTL_S, notify, recipients
-from shared.messages import BindingsChanged, decode
+from shared.messages import BindingsChanged, decode, queue_of
 from tests.fakes.processes import Failing
 from tests.fakes.virtual_time import VirtualLoop, run
 from tests.rigs.scenes import Scene
@@ -66,10 +66,10 @@ class TestTelling:
             if name.startswith("cert-agent-")
         }
         assert told == {
-            "cert-agent-web0": [BindingsChanged(bindings=(key("b"), key("a", "web")), traceparent="trace")],
-            "cert-agent-web1": [BindingsChanged(bindings=(key("b"), key("a", "web")), traceparent="trace")],
-            "cert-agent-api0": [BindingsChanged(bindings=(key("b"), key("a", "api")), traceparent="trace")],
-            "cert-agent-all0": [BindingsChanged(bindings=(key("b"),), traceparent="trace")],
+            queue_of("web0"): [BindingsChanged(bindings=(key("b"), key("a", "web")), traceparent="trace")],
+            queue_of("web1"): [BindingsChanged(bindings=(key("b"), key("a", "web")), traceparent="trace")],
+            queue_of("api0"): [BindingsChanged(bindings=(key("b"), key("a", "api")), traceparent="trace")],
+            queue_of("all0"): [BindingsChanged(bindings=(key("b"),), traceparent="trace")],
         }
 
     async def test_a_hint_that_was_not_taken_is_gone_after_an_hour(self) -> None:
@@ -81,7 +81,7 @@ class TestTelling:
     async def test_an_instance_whose_queue_is_gone_is_passed_over(self) -> None:
         scene = await platform()
         instances = await recipients(scene.cloud, [key("a")])
-        del scene.storage.queues["cert-agent-api0"]
+        del scene.storage.queues[queue_of("api0")]
         await notify(scene.cloud, instances, [key("a")], traceparent="")
         assert await scene.told("web1") == [key("a")]
 
@@ -98,7 +98,7 @@ class TestTelling:
         scene = await platform()
         keys = [key(f"{number:04}{'x' * 240}.example", "api") for number in range(250)]
         await notify(scene.cloud, await recipients(scene.cloud, keys), keys, traceparent="")
-        assert 1 < len(scene.storage.queues["cert-agent-api0"]) < 5
+        assert 1 < len(scene.storage.queues[queue_of("api0")]) < 5
         assert sorted(await scene.told("api0")) == keys
 
 

@@ -10,7 +10,7 @@ from shared.errors import AccessDeniedError, MissingError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
-from shared.messages import InstallOutcome
+from shared.messages import InstallOutcome, queue_of
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.processes import Failing, Mortal
@@ -626,7 +626,7 @@ class TestTrouble:
 
     async def test_with_one_instances_queue_does_not_hold_up_the_others(self, scene: Scene) -> None:
         await scene.join("i0", "i1", "i2")
-        del scene.storage.queues["cert-agent-i1"]
+        del scene.storage.queues[queue_of("i1")]
         record = await scene.accepted("a.pfx", "a.example.com")
         assert record.etag
         assert await scene.told("i0")

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from shared.binding import BindingKey
-from shared.errors import BrokenMessageError, UnavailableError
+from shared.errors import AccessDeniedError, BrokenMessageError, CertcastError, UnavailableError
 from shared.function.announcing import announce
 from shared.function.cloud import Cloud
-from shared.function.outbox import KEEP_TRYING_S, RETRY_DELAYS, publish
+from shared.function.outbox import KEEP_TRYING, MAX_DOCUMENT_BYTES, RETRY_DELAYS, is_overdue, publish
 from shared.function.status_api import openapi
-from shared.messages import MAX_BODY_BYTES, OUTBOX_QUEUE, EventType, OutgoingEvent, decode, encode, new_traceparent
+from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode, new_traceparent
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
@@ -67,15 +67,21 @@ async def stored(cloud: Cloud, record: UploadRecord) -> UploadRecord:
     return record
 
 
-def outbox(storage: FakeStorage) -> list[OutgoingEvent]:
-    return [decode(OutgoingEvent, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+def outbox(storage: FakeStorage) -> list[EventDue]:
+    return [decode(EventDue, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+
+
+async def due(storage: FakeStorage) -> list[OutgoingEvent]:
+    """The events that stand in the upload's row."""
+    return list(some(await storage.state().uploads.get(NAME)).due)
 
 
 async def announced(storage: FakeStorage, record: UploadRecord = BASE) -> OutgoingEvent:
-    """Announce a status, and take its event from the outbox."""
+    """Announce a status, and take the message from the outbox."""
     await announce(storage.cloud(), await stored(storage.cloud(), record))
-    [event] = outbox(storage)
+    assert outbox(storage) == [EventDue(name=NAME)]
     storage.queues[OUTBOX_QUEUE].clear()
+    [event] = await due(storage)
     return event
 
 
@@ -118,44 +124,83 @@ class TestWhatIsTold:
         check_event(as_sent(event))
         data = json.loads(event.document)
         assert (data["hosts"], data["hosts_total"]) == (list(hosts[:50]), 250)
-        assert len(encode(event).encode()) < MAX_BODY_BYTES
+        assert len(event.document) <= MAX_DOCUMENT_BYTES
 
 
 class TestPublishing:
     async def test_what_the_topic_takes_is_gone(self, storage: FakeStorage) -> None:
         event = await announced(storage)
-        await publish(storage.cloud(), event)
+        await publish(storage.cloud(), EventDue(name=NAME))
         assert storage.published == [event]
-        assert outbox(storage) == []
+        assert (outbox(storage), await due(storage)) == ([], [])
+
+    async def test_events_are_sent_in_their_order_and_none_twice(self, storage: FakeStorage, cloud: Cloud) -> None:
+        await stored(cloud, BASE)
+        for status in (UploadStatus.ACCEPTED, UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE):
+            known = some(await cloud.state.uploads.get(NAME))
+            await announce(cloud, await stored(cloud, replace(known, status=status, live=1, live_at=START)))
+        for _ in range(3):
+            await publish(cloud, EventDue(name=NAME))
+        kinds = [event.kind for event in storage.published]
+        assert kinds == [EventType.ACCEPTED, EventType.LIVE, EventType.PARTIALLY_LIVE]
 
     async def test_an_event_keeps_its_id_and_waits_ever_longer_while_the_topic_is_away(self) -> None:
         storage = FakeStorage()
-        away = storage.cloud(Failing({"topic publish": [UnavailableError("away") for _ in range(6)]}))
+        away = storage.cloud(Failing({"topic publish": [UnavailableError("away") for _ in range(4)]}))
         event = await announced(storage)
         waits = []
-        for attempt in range(6):
+        for attempt in range(3):
             storage.queues[OUTBOX_QUEUE].clear()
-            await publish(away, replace(event, attempt=attempt))
+            await publish(away, EventDue(name=NAME, attempt=attempt))
             [message] = storage.queues[OUTBOX_QUEUE].values()
             waits.append((message.visible_at - storage.clock()).total_seconds())
-            assert decode(OutgoingEvent, message.body or "") == replace(event, attempt=attempt + 1)
-        assert waits == [5, 15, 60, 300, 300, 300]
-        assert tuple(waits[:4]) == RETRY_DELAYS.seconds
+            assert decode(EventDue, message.body or "") == EventDue(name=NAME, attempt=attempt + 1)
+        assert tuple(waits) == RETRY_DELAYS.seconds == (5, 15, 60)
+        storage.queues[OUTBOX_QUEUE].clear()
+        await publish(away, EventDue(name=NAME, attempt=3))
+        assert outbox(storage) == []
+        assert await due(storage) == [event]
+
+    async def test_the_sweep_has_an_event_sent_that_no_message_is_about_any_more(self, storage: FakeStorage) -> None:
+        event = await announced(storage)
+        record = some(await storage.state().uploads.get(NAME))
+        assert [n for n in range(12) if is_overdue(record, event.at + timedelta(minutes=n))] == [1, 5, 10]
+
+    async def test_an_event_that_the_topic_refuses_for_good_is_dropped_and_keeps_none_back(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        storage = FakeStorage()
+        strict = storage.cloud(Failing({"topic publish": [CertcastError("the service answered 413")]}))
+        await announced(storage)
+        live = await stored(strict, replace(some(await strict.state.uploads.get(NAME)), status=UploadStatus.LIVE))
+        await announce(strict, live)
+        await publish(strict, EventDue(name=NAME))
+        assert [event.kind for event in storage.published] == [EventType.LIVE]
+        assert await due(storage) == []
+        assert "is given up: the service answered 413" in caplog.text
+
+    async def test_a_role_that_is_not_granted_yet_loses_no_event(self, storage: FakeStorage) -> None:
+        refused = storage.cloud(Failing({"topic publish": [AccessDeniedError("403")]}))
+        event = await announced(storage)
+        await publish(refused, EventDue(name=NAME))
+        assert await due(storage) == [event]
 
     async def test_an_event_is_given_up_after_a_week(self, caplog: pytest.LogCaptureFixture) -> None:
         storage = FakeStorage()
         away = storage.cloud(Failing({"topic publish": [UnavailableError("away")]}))
-        event = await announced(storage)
-        storage.clock.advance(KEEP_TRYING_S + 1)
-        await publish(away, event)
-        assert outbox(storage) == []
-        assert "given up after a week" in caplog.text
+        await announced(storage)
+        storage.clock.advance(KEEP_TRYING.total_seconds() + 1)
+        await publish(away, EventDue(name=NAME))
+        assert (outbox(storage), await due(storage)) == ([], [])
+        assert "is given up: away" in caplog.text
 
     async def test_with_neither_topic_nor_outbox_the_queue_delivers_it_again(self, storage: FakeStorage) -> None:
+        await announced(storage)
         broken = {"topic publish": [UnavailableError("away")], "queue send": [UnavailableError("away too")]}
-        event = OutgoingEvent(event_id="1", kind=EventType.LIVE, subject=NAME, at=START, document="{}")
         with pytest.raises(UnavailableError, match="away too"):
-            await publish(storage.cloud(Failing({key: list(value) for key, value in broken.items()})), event)
+            await publish(
+                storage.cloud(Failing({key: list(value) for key, value in broken.items()})), EventDue(name=NAME)
+            )
 
 
 class TestSchemas:
@@ -189,6 +234,6 @@ class TestSchemas:
 
 
 @pytest.mark.parametrize("body", ["", "{}", "[1]", '{"version": 1}', "\ufffd"])
-def test_a_message_that_is_no_event_is_told_apart(body: str) -> None:
+def test_a_message_that_names_no_upload_is_told_apart(body: str) -> None:
     with pytest.raises(BrokenMessageError):
-        decode(OutgoingEvent, body)
+        decode(EventDue, body)

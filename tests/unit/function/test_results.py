@@ -15,7 +15,7 @@ from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.settling import SETTLING, settle
 from shared.function.sweep import sweep
-from shared.messages import InstallOutcome, InstallReport
+from shared.messages import InstallOutcome, InstallReport, queue_of
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
 from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
@@ -142,7 +142,7 @@ class TestWhoIsWaitedFor:
         await scene.beat("i0")
         await sweep(scene.cloud)
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
-        assert "cert-agent-i1" not in scene.storage.queues
+        assert queue_of("i1") not in scene.storage.queues
 
     async def test_an_instance_that_joins_late_counts_once_it_serves_everything(self) -> None:
         scene = await platform("i0")

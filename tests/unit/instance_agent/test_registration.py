@@ -275,7 +275,7 @@ class TestARowThatOthersWrite:
     async def test_loses_what_they_wrote_at_the_next_heartbeat(self, place: Place) -> None:
         one = await place.register()
         before = await place.row()
-        lies = {"role": "db", "host": "nowhere", "target_kind": "x", "queue": "certificate-recheck", "asked_id": "you"}
+        lies = {"role": "db", "host": "nowhere", "target_kind": "x", "asked_id": "you"}
         await place.rewrite(**lies)
         await place.rewrite(id="another")
         await asyncio.sleep(HEARTBEAT_S)

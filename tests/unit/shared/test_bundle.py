@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from shared.bundle import BUNDLE_ID, CertificateBundle, bundle_id
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenBundleError
 from shared.validation.pfx import OpenedPfx, open_pfx
 from tests.rigs.certificates import Issued, KeyKind, authority, self_signed
 
@@ -55,14 +55,14 @@ def test_a_bundle_survives_its_sealed_form(kind: KeyKind) -> None:
 )
 def test_a_damaged_sealed_form_is_refused_without_quoting_it(issued: Issued, spoil: object) -> None:
     assert callable(spoil)
-    with pytest.raises(BrokenMessageError, match="sealed bundle is damaged") as refused:
+    with pytest.raises(BrokenBundleError, match="sealed bundle is damaged") as refused:
         CertificateBundle.from_pem(spoil(issued.bundle().to_pem()))
     assert refused.value.__cause__ is None
 
 
 def test_a_sealed_form_with_another_s_key_is_refused(issued: Issued) -> None:
     pem = self_signed("www.example.com").bundle().key_pem() + issued.bundle().chain_pem()
-    with pytest.raises(BrokenMessageError, match="does not belong"):
+    with pytest.raises(BrokenBundleError, match="does not belong"):
         CertificateBundle.from_pem(pem)
 
 

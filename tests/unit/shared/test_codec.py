@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.binding import BindingKey, DesiredBinding
 from shared.codec import INLINE_CHARS, from_document, from_entity, instant_text, to_document, to_entity
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenMessageError, BrokenRowError
 from shared.messages import InstallReport
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from tests.fakes.storage import require_row
@@ -163,7 +163,7 @@ def test_a_document_of_another_form_is_refused(document: Any) -> None:
     ],
 )
 def test_a_damaged_row_is_refused(columns: dict[str, object]) -> None:
-    with pytest.raises(BrokenMessageError, match="Pet"):
+    with pytest.raises(BrokenRowError, match="Pet"):
         from_entity(Pet, columns)
 
 

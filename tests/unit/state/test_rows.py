@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import BrokenMessageError, ConflictError
+from shared.errors import ConflictError
 from shared.state.keys import upload_key
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.rows import MAX_WRITE_TRIES, Rows
@@ -98,7 +98,12 @@ class TestUpdate:
             await table.remove("a.pfx", known)
         assert await table.get("a.pfx") == upload(2)
 
-    async def test_a_row_of_another_form_is_broken_and_says_which_kind(self, storage: FakeStorage) -> None:
+    async def test_a_row_of_another_form_counts_as_none_is_named_once_and_written_over(
+        self, storage: FakeStorage, caplog: pytest.LogCaptureFixture
+    ) -> None:
         await storage.table("uploads").insert(*upload_key("a.pfx"), {"name": "a.pfx"})
-        with pytest.raises(BrokenMessageError, match="UploadRecord"):
-            await rows(storage).get("a.pfx")
+        table = rows(storage)
+        assert [await table.get("a.pfx"), await table.get("a.pfx")] == [None, None]
+        assert caplog.text.count("table uploads: row blob/a.pfx is passed over: not a UploadRecord") == 1
+        await table.update("a.pfx", counting)
+        assert await table.get("a.pfx") == upload(1)

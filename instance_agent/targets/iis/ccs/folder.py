@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import secrets
 from contextlib import ExitStack, suppress
@@ -13,12 +12,13 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ApplyError
 from instance_agent.targets.iis.ccs.notes import LONGEST_NAME, NOTE_SUFFIX, Content, Note, file_name
 from instance_agent.targets.parts.access import write_private
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NOTES_FOLDER = ".certcast"
 """Beside the certificates; IIS reads `*.pfx` of the folder itself only."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import socket
 import time
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from instance_agent.targets.parts.holding import holding
 from instance_agent.targets.parts.locking import locked
 from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.iis.shadow import SslRecord
     from instance_agent.targets.iis.stores import CertificateStores
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 _LOCK_TIMEOUT_S = 60.0
 HTTPS_PORT = 443

@@ -1,0 +1,138 @@
+"""Claims put right: rows that lost a claim, and claims that lost their upload, are found by comparing and elect again.
+
+A row may be lost or damaged, and a look may end between two writes; the uploads say what the rows should hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from shared.binding import BindingKey
+from shared.bounded import gather_bounded, try_all
+from shared.function.claiming import claim_by, moved, taken_over
+from shared.function.election import with_claim, without_claim
+from shared.function.fanout import notify, recipients
+from shared.function.settling import settle
+from shared.messages import new_traceparent
+from shared.phrasing import logger
+from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from shared.binding import DesiredBinding
+    from shared.function.cloud import Cloud
+    from shared.state.rows import Update
+
+log = logger(__name__)
+
+_CLAIMING = SETTLEABLE - {UploadStatus.REMOVED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amiss:
+    """An upload whose claims or whose status are not as the rows and it should have them.
+
+    Attributes:
+        record: The upload.
+        missing: Rows that lack its claim.
+        wins: Whether it is the elected one in another.
+    """
+
+    record: UploadRecord
+    missing: tuple[BindingKey, ...]
+    wins: bool
+
+
+def amiss(record: UploadRecord, rows: Mapping[BindingKey, DesiredBinding], now: datetime) -> Amiss | None:
+    """Compare an upload with the rows that it claims; None where all is well or a look is at it.
+
+    Args:
+        record: The upload, read before the rows.
+        rows: The desired rows.
+        now: The time; an expired upload's claim may have made room for another's.
+    """
+    if record.status not in _CLAIMING or record.etag in {"", DELETED} or not record.claims:
+        return None
+    expired = record.not_after is not None and record.not_after < now
+    missing = () if expired else tuple(key for key in record.claims if _lacks(rows.get(key), record))
+    wins = any(row.source == record.name for key in record.claims if (row := rows.get(key)) is not None)
+    if missing or wins is (record.status is UploadStatus.SUPERSEDED):
+        return Amiss(record=record, missing=missing, wins=wins)
+    return None
+
+
+def _lacks(row: DesiredBinding | None, record: UploadRecord) -> bool:
+    claim = None if row is None else row.claim_of(record.name)
+    if claim is None:
+        return True
+    if claim.revision > record.revision:
+        return False  # the upload was looked at since it was read
+    return claim.withdrawn_at is not None or claim.bundle_id != record.bundle_id
+
+
+def orphans(
+    records: Mapping[str, UploadRecord], rows: Mapping[BindingKey, DesiredBinding]
+) -> Iterator[tuple[BindingKey, str, int]]:
+    """Name the claims whose upload has no row, or does not claim that host and port: row, upload, revision.
+
+    Args:
+        records: The uploads by name, read before the rows.
+        rows: The desired rows.
+    """
+    for key, row in rows.items():
+        for claim in row.claims:
+            record = records.get(claim.source)
+            if claim.withdrawn_at is not None:
+                continue
+            if record is None or (record.etag and claim.revision <= record.revision and key not in record.claims):
+                yield key, claim.source, claim.revision
+
+
+async def claim_again(cloud: Cloud, found: Amiss) -> None:
+    """Enter the claims that are missing, and bring the status in line with what the upload wins."""
+    record = found.record
+    claim, now, trace = claim_by(record), cloud.now(), new_traceparent()
+    changes = await gather_bounded(
+        cloud.state.bindings.update(
+            key,
+            lambda row, key=key: with_claim(row, key, claim, now=now, traceparent=trace),  # type: ignore[misc]
+        )
+        for key in found.missing
+    )
+    if found.missing:
+        log.warning("upload %s: %d of its claims were lost and are entered again", record.name, len(found.missing))
+    wins = found.wins or any(change.after is not None and change.after.source == record.name for change in changes)
+    await _follow(cloud, changes, trace, settled=record.name, wins=wins)
+
+
+async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: int) -> None:
+    """Withdraw a claim that no upload stands behind, if that is so still."""
+    record = await cloud.state.uploads.get(name)
+    if record is not None and (not record.etag or key in record.claims):
+        return
+    source = cloud.source_of(name)
+    if record is None and (source is None or await source.version(name) is not None):
+        return  # it is looked at as one that was missed
+    now, trace = cloud.now(), new_traceparent()
+    change = await cloud.state.bindings.update(
+        key, lambda row: without_claim(row, key, name, revision, now=now, traceparent=trace)
+    )
+    log.warning("upload %s: its claim on %s is withdrawn, no upload stands behind it", name, key.host_port)
+    await _follow(cloud, [change], trace, settled=name, wins=False)
+
+
+async def _follow(cloud: Cloud, changes: list[Update[DesiredBinding]], trace: str, *, settled: str, wins: bool) -> None:
+    """Tell the instances what moved, and settle an upload and those that lost or won by it."""
+    moves = [change for change in changes if moved(change)]
+    keys = {change.after.key for change in moves if change.after is not None}
+    record = await cloud.state.uploads.get(settled)
+    instances = await recipients(cloud, keys or (record.claims if record is not None else ()))
+    await notify(cloud, instances, keys, traceparent=trace)
+    winners = {change.after.source for change in moves if change.after} | ({settled} if wins else set())
+    losers = {change.before.source for change in moves if change.before}
+    for winner in sorted(winners - {""}):
+        await taken_over(cloud, winner, instances)
+    await try_all(settle(cloud, name) for name in sorted((winners | losers | {settled}) - {""}))

@@ -1,0 +1,140 @@
+"""What an uploader who means harm puts into the container, made from nothing before anything is measured."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tests.rigs import handmade_pfx as handmade
+from tests.rigs.certificates import authority, self_signed
+
+PASSWORD = "mallory"
+USUAL_RATE = 10.0
+"""Uploads a second. At many times that, the emulator is busy with the requests of the uploader alone."""
+
+_CA = authority("Mallory's CA")
+_ED25519 = "1.3.101.112"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostileUpload:
+    """One upload.
+
+    Attributes:
+        name: The blob's.
+        content: The file.
+        metadata: All of it.
+    """
+
+    name: str
+    content: bytes = field(repr=False)
+    metadata: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attack:
+    """Uploads that are meant to harm others.
+
+    Attributes:
+        uploads: In the order in which they are made.
+        rate: How many a second.
+        function_environment: Settings of the Function that it is about.
+    """
+
+    uploads: tuple[HostileUpload, ...]
+    rate: float = USUAL_RATE
+    function_environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.uploads) / self.rate
+
+
+def _uploads(files: Iterable[bytes]) -> tuple[HostileUpload, ...]:
+    """One upload for each file."""
+    return tuple(_upload(f"mallory/{number}.pfx", file) for number, file in enumerate(files))
+
+
+def _upload(name: str, file: bytes, **metadata: str) -> HostileUpload:
+    return HostileUpload(name=name, content=file, metadata={"CertificatePassword": PASSWORD, **metadata})
+
+
+def _sound(*hosts: str, subject: str | None = None) -> bytes:
+    """A sound file that costs little to open."""
+    return _CA.issue(*hosts, subject=subject).pfx(PASSWORD, iterations=1)
+
+
+def key_of_a_wrong_length() -> bytes:
+    """A file with an Ed25519 key of 31 octets, at which `cryptography` raises an InternalError."""
+    key = handmade.octets(handmade.octets(bytes(31)))
+    pkcs8 = handmade.sequence(handmade.integer(0), handmade.sequence(handmade.oid(_ED25519)), key)
+    certificate = handmade.certificate_bag(self_signed("mallory.test", key="ed25519").certificate)
+    return handmade.pfx(handmade.plain_safe(handmade.bag(handmade.KEY_BAG, pkcs8), certificate))
+
+
+def dear_file(iterations: int) -> bytes:
+    """A tiny file whose one layer asks for so many iterations of PKCS#12's own derivation, which 3DES does thrice."""
+    parameters = handmade.sequence(handmade.octets(b"saltsalt"), handmade.integer(iterations))
+    algorithm = handmade.sequence(handmade.oid(handmade.PBE_3DES), parameters)
+    return handmade.pfx(handmade.safe_of(algorithm, handmade.tlv(0x80, bytes(64))))
+
+
+def _wrong_keys() -> Attack:
+    # Each name is written again and again, so that each is judged again and again.
+    file = key_of_a_wrong_length()
+    return Attack(uploads=tuple(_upload(f"mallory/{number % 10}.pfx", file) for number in range(40)))
+
+
+def _dear_files(iterations: int) -> Attack:
+    return Attack(uploads=_uploads(dear_file(iterations + number) for number in range(20)))
+
+
+def _many_for_one_host(count: int, rate: float) -> Attack:
+    return Attack(uploads=_uploads(_sound("mallory.test") for _ in range(count)), rate=rate)
+
+
+def _long_subjects() -> Attack:
+    subject = "O=" + "\\," * 490_000  # written with a backslash before each comma, it is twice as long
+    return Attack(uploads=_uploads(_sound(f"{number}.mallory.test", subject=subject) for number in range(40)))
+
+
+def _many_ports() -> Attack:
+    return Attack(
+        uploads=tuple(
+            _upload(f"mallory/{port}.pfx", _sound(f"port-{port}.mallory.test"), PortNumber=str(port))
+            for port in range(2000, 2600, 10)
+        ),
+        rate=2 * USUAL_RATE,
+    )
+
+
+_HOSTILE_NAMES = (
+    "mallory\r\n2026-01-01 INFO shared.function.claiming: upload neighbour.pfx: removed.pfx",
+    "mallory\x1b[2J\x1b]0;gone\x07.pfx",
+    "mallory\u202exfp.\u2066txt.pfx",
+    "mallory\u2028\u2029\x85.pfx",
+    "mallory/%2e%2e/%2e%2e/bundles/x.pfx",
+    "mallory/..%2f..%2fbundles%2fx.pfx",
+    "mallory?comp=metadata&x=.pfx",
+    "mallory#fragment.pfx",
+    "mallory" + "\u0301" * 300 + ".pfx",
+    "m" * 1000 + ".pfx",
+)
+
+
+def _hostile_names() -> Attack:
+    """Sound certificates under names that forge a log's lines, turn text round, or look like a way to another blob."""
+    uploads = (_upload(name, _sound(f"{number}.mallory.test")) for number, name in enumerate(_HOSTILE_NAMES))
+    return Attack(uploads=tuple(uploads), rate=USUAL_RATE / 3)
+
+
+ATTACKS: Mapping[str, Callable[[], Attack]] = {
+    "keys-of-a-wrong-length": _wrong_keys,
+    "twenty-dear-files": lambda: _dear_files(4_900_000),
+    "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
+    "201-for-one-host": lambda: _many_for_one_host(201, USUAL_RATE),
+    "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_RATE),
+    "40-long-subjects": _long_subjects,
+    "60-ports": _many_ports,
+    "hostile-names": _hostile_names,
+}
+"""By what an uploader does."""
