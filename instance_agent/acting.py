@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.installer import install
-from instance_agent.memory import DONE, Attempt, Memory
+from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from instance_agent.desired import Desired
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
 log = logger(__name__)
-
-_REASON_CHARS = 1000
-"""A server's own words may be a page; a report must fit a queue message whatever they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +73,27 @@ class Actor:
         """Take nothing for done or told any more: everything is looked at again, and reported."""
         self.memory = Memory(self._now)
 
-    async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
+    async def due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
 
         Args:
-            rows: Desired rows.
-            whole: Whether these are all there are, so that a binding of ours with no row is one to remove.
+            desired: What the tables say.
+            whole: Whether these are all rows there are, so that a binding of ours with no row is one to remove.
         """
-        wanted = {(row.host, row.port): row for row in rows}
+        wanted = desired.rows
         current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
         due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key), whole=whole)]
         if whole and wanted:
             # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
-            due += [self._orphan(binding) for key, binding in current.items() if key not in wanted]
+            known = wanted.keys() | desired.unknown
+            due += [self._orphan(binding) for key, binding in current.items() if key not in known]
         return sorted(due, key=lambda row: (row.host, row.port))
 
-    async def preview(self, rows: Iterable[DesiredBinding]) -> list[Step]:
+    async def preview(self, desired: Desired) -> list[Step]:
         """Say what would be done."""
-        rows = list(rows)
+        rows = desired.rows.values()
         current = {binding.key: binding for binding in await self._target.current()}
-        due = await self.due(rows, whole=True)
+        due = await self.due(desired, whole=True)
         named = {row.key for row in due}
         steps = [Step(action="keep", row=row) for row in rows if row.present and row.key not in named]
         for row in due:
@@ -205,7 +204,7 @@ class Actor:
             generation=row.generation,
             source=row.source,
             outcome=outcome,
-            reason=reason[:_REASON_CHARS],
+            reason=reason[:REASON_CHARS],
             fingerprint_sha256=seen,
             finished_at=self._now(),
             stages_ms={name: round(took, 1) for name, took in stages_ms.items()},

@@ -30,7 +30,7 @@ from shared.messages import BindingReport, InstallOutcome
 from tests.fakes.edges import FakeStorage
 from tests.fakes.storage import START
 from tests.fakes.target import FakeTarget
-from tests.rigs.agents import actor, served
+from tests.rigs.agents import actor, desired, served
 from tests.rigs.certificates import authority
 from tests.rigs.emulator import Emulator, opened_account
 from tests.rigs.scenes import issued
@@ -71,7 +71,7 @@ class Machine:
         """One round as the agent makes it."""
 
         async def round_() -> list[BindingReport]:
-            attempts = await self.actor.act(await self.actor.due(rows, whole=whole))
+            attempts = await self.actor.act(await self.actor.due(desired(*rows), whole=whole))
             news = self.actor.memory.unreported(attempts)
             self.actor.memory.remember(attempts, news)
             return [attempt.report for attempt in attempts]
