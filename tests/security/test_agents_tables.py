@@ -138,7 +138,7 @@ class TestAHint:
             hint("\0", "a/b#?\\", ""),
             hint(HOST, port=-1),
             hint(HOST, port=10**30),
-            hint(HOST, traceparent="t" * 47_900),
+            hint(HOST, traceparent="t" * 48_990),
             hint(*(f"{number}.example.net" for number in range(500))),
         ],
     )
