@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.installer import install
-from instance_agent.memory import DONE, Attempt, Memory
+from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
-from shared.bundle import CertificateBundle
-from shared.errors import CertcastError
+from shared.bundle import BUNDLE_ID, CertificateBundle
+from shared.errors import BrokenBundleError, CertcastError
 from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
-from shared.phrasing import logger
+from shared.phrasing import LISTED_NAMES, logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from instance_agent.desired import Desired
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
 log = logger(__name__)
-
-_REASON_CHARS = 1000
-"""A server's own words may be a page; a report must fit a queue message whatever they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,26 +73,27 @@ class Actor:
         """Take nothing for done or told any more: everything is looked at again, and reported."""
         self.memory = Memory(self._now)
 
-    async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
+    async def due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
 
         Args:
-            rows: Desired rows.
-            whole: Whether these are all there are, so that a binding of ours with no row is one to remove.
+            desired: What the tables say.
+            whole: Whether these are all rows there are, so that a binding of ours with no row is one to remove.
         """
-        wanted = {(row.host, row.port): row for row in rows}
+        wanted = desired.rows
         current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
-        due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key))]
+        due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key), whole=whole)]
         if whole and wanted:
             # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
-            due += [self._orphan(binding) for key, binding in current.items() if key not in wanted]
+            known = wanted.keys() | desired.unknown
+            due += [self._orphan(binding) for key, binding in current.items() if key not in known]
         return sorted(due, key=lambda row: (row.host, row.port))
 
-    async def preview(self, rows: Iterable[DesiredBinding]) -> list[Step]:
+    async def preview(self, desired: Desired) -> list[Step]:
         """Say what would be done."""
-        rows = list(rows)
+        rows = desired.rows.values()
         current = {binding.key: binding for binding in await self._target.current()}
-        due = await self.due(rows, whole=True)
+        due = await self.due(desired, whole=True)
         named = {row.key for row in due}
         steps = [Step(action="keep", row=row) for row in rows if row.present and row.key not in named]
         for row in due:
@@ -117,11 +116,9 @@ class Actor:
                 continue
             bundle = fetched[row.bundle_id].bundle
             if isinstance(bundle, CertcastError):
-                attempts.append(self._attempt(row, InstallOutcome.FAILED, str(bundle), again=bundle.retriable))
-            elif covering(row.host, bundle.dns_names) is None:
-                names = ", ".join(bundle.dns_names[:3]) or "nothing"
-                reason = f"the certificate is for {names}, not for {row.host}; not installed"
-                attempts.append(self._attempt(row, InstallOutcome.FAILED, reason))
+                attempts.append(self._unfit(row, str(bundle), again=bundle.retriable))
+            elif (reason := _unfit_for(row, bundle)) is not None:
+                attempts.append(self._unfit(row, reason))
             else:
                 changes.append(_install_of(row, bundle))
         for result in await install(self._target, changes, self._probe, recall=self._recall):
@@ -138,9 +135,9 @@ class Actor:
             attempts.append(attempt)
         return attempts
 
-    def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
+    def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None, *, whole: bool) -> bool:
         last = self.memory.last(row)
-        if last is None or last.again:
+        if last is None or last.again or (last.unfit and whole):
             return False
         # A refusal or a mismatch stands until the row changes: trying again would only disturb what is served.
         return last.report.outcome not in DONE or _matches(row, has)
@@ -153,17 +150,32 @@ class Actor:
         began = time.perf_counter()
         bundle: CertificateBundle | CertcastError
         try:
-            bundle = CertificateBundle.from_pem(await self._bundles.open(bundle_id))
+            bundle = await self._opened(bundle_id)
         except CertcastError as error:
             bundle = error
+        except Exception as error:  # noqa: BLE001 - one bundle, which others may have written, holds up no other
+            bundle = CertcastError(f"bundle {bundle_id} cannot be opened ({type(error).__name__}): upload it again")
         return _Fetched(bundle=bundle, took_ms=(time.perf_counter() - began) * 1000)
 
+    async def _opened(self, bundle_id: str) -> CertificateBundle:
+        if not BUNDLE_ID.match(bundle_id):
+            raise BrokenBundleError(f"a row names a bundle '{shown(bundle_id)}', which is no id of one")
+        return CertificateBundle.from_sealed(await self._bundles.open(bundle_id), bundle_id)
+
     async def _recall(self, binding: InstalledBinding) -> CertificateBundle | None:
-        """The bundle of what was served before, to put it back."""
+        """The bundle of what was served before, to put it back; None where the server does not know which that is."""
         if not binding.bundle_id:
             return None
         bundle = (await self._fetch_one(binding.bundle_id)).bundle
-        return bundle if isinstance(bundle, CertificateBundle) else None
+        if isinstance(bundle, CertcastError):
+            raise bundle
+        if bundle.fingerprint_sha256 != binding.fingerprint_sha256:
+            raise CertcastError(_another(binding.bundle_id, bundle, binding.fingerprint_sha256))
+        return bundle
+
+    def _unfit(self, row: DesiredBinding, reason: str, *, again: bool = False) -> Attempt:
+        """A bundle that is not installed; each whole reconcile looks at it again, which costs the server nothing."""
+        return replace(self._attempt(row, InstallOutcome.FAILED, reason, again=again), unfit=True)
 
     def _orphan(self, binding: InstalledBinding) -> DesiredBinding:
         return DesiredBinding(
@@ -192,7 +204,7 @@ class Actor:
             generation=row.generation,
             source=row.source,
             outcome=outcome,
-            reason=reason[:_REASON_CHARS],
+            reason=reason[:REASON_CHARS],
             fingerprint_sha256=seen,
             finished_at=self._now(),
             stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
@@ -218,6 +230,23 @@ def _install_of(row: DesiredBinding, bundle: CertificateBundle) -> Install:
         bundle=bundle,
         site=row.site,
         generation=row.generation,
+    )
+
+
+def _unfit_for(row: DesiredBinding, bundle: CertificateBundle) -> str | None:
+    """Why a bundle is not installed for a row, whatever the Function checked: the agent runs elevated."""
+    if bundle.fingerprint_sha256 != row.fingerprint_sha256:
+        return f"{_another(row.bundle_id, bundle, row.fingerprint_sha256)}; not installed"
+    if covering(row.host, bundle.dns_names) is None:
+        names = ", ".join(map(shown, bundle.dns_names[:LISTED_NAMES])) or "nothing"
+        return f"the certificate is for {names}, not for {row.host}; not installed"
+    return None
+
+
+def _another(bundle_id: str, bundle: CertificateBundle, fingerprint_sha256: str) -> str:
+    return (
+        f"bundle {bundle_id} holds the certificate {bundle.fingerprint_sha256}, and {shown(fingerprint_sha256)} is "
+        "what should be served"
     )
 
 

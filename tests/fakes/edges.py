@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
-from shared.errors import CertcastError, ConflictError, MissingError, SecretUnavailableError
+from shared.errors import BrokenBundleError, CertcastError, ConflictError, MissingError, SecretUnavailableError
 from shared.function.cloud import Cloud
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
@@ -222,7 +223,10 @@ class FakeBundles:
             raise MissingError(f"opening bundle {bundle_id}: not there")
         if self._bundles[bundle_id].key != self._key:
             raise CertcastError(f"bundle {bundle_id} cannot be opened with key {self._key}: sealed under another key")
-        return self._bundles[bundle_id].pem
+        pem = self._bundles[bundle_id].pem
+        if len(pem) > MAX_BUNDLE_BYTES:
+            raise BrokenBundleError(f"bundle {bundle_id} is larger than any that certcast seals")
+        return pem
 
     async def delete(self, bundle: StoredBundle) -> None:
         await self._step("bundle delete")
