@@ -135,17 +135,6 @@ def unreadable(reason: str) -> Violation:
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 
-def sealed_bundle(pem: bytes, bundle_id: str) -> CertificateBundle:
-    """Read a bundle that a marker names.
-
-    Raises:
-        BrokenBundleError: It is damaged, or another certificate's.
-    """
-    bundle = CertificateBundle.from_pem(pem)
-    bundle.check_is(bundle_id)
-    return bundle
-
-
 def judge_bundle(
     bundle: CertificateBundle,
     metadata: UploadMetadata,

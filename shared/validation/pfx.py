@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from shared.bundle import PrivateKey
 
 MAX_PFX_BYTES = 1_048_576
+MAX_CERTIFICATE_BYTES = 65_536
+"""Of one certificate: one for 250 hosts has 10,000 bytes; merely writing out a name of a megabyte takes seconds."""
 MAX_KDF_ITERATIONS = 2_000_000
 """In steps of PKCS#12's own derivation (`shared.pkcs12.kdf`), about a second of one processor.
 
@@ -93,7 +95,7 @@ def _assemble(
     contents: Contents, roots: Sequence[x509.Certificate], max_checked_rsa_bits: int
 ) -> OpenedPfx | tuple[Violation, ...]:
     """Load the parts of an opened file and put them together."""
-    if missing := _missing(contents):
+    if missing := _missing(contents) or _oversized(contents):
         return missing
     certificates = [sound for der in dict.fromkeys(contents.certificates) if (sound := _sound(der)) is not None]
     if not certificates:
@@ -126,6 +128,17 @@ def _missing(contents: Contents) -> tuple[Violation, ...]:
         detail = "The file has no certificate: export the private key again, together with its certificate."
         missing.append(Violation(code=VerdictCode.NO_CERTIFICATE, detail=detail))
     return tuple(missing)
+
+
+def _oversized(contents: Contents) -> tuple[Violation, ...]:
+    largest = max(map(len, contents.certificates))
+    if largest <= MAX_CERTIFICATE_BYTES:
+        return ()
+    detail = (
+        f"A certificate in the file has {largest} bytes, and {MAX_CERTIFICATE_BYTES} are the most that are read: have "
+        "it issued again with shorter names, or leave it out if it belongs to another."
+    )
+    return (Violation(code=VerdictCode.TOO_LARGE, detail=detail),)
 
 
 _BROKEN_EXTENSIONS = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)

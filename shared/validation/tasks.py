@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from shared.bundle import CertificateBundle
 from shared.codec import from_document, from_plain, parse_json, to_document, to_plain
 from shared.errors import BrokenBundleError, BrokenMessageError
 from shared.upload import UploadMetadata
-from shared.validation.judge import ValidationPolicy, judge_bundle, judge_pfx, sealed_bundle
+from shared.validation.judge import ValidationPolicy, judge_bundle, judge_pfx
 from shared.validation.judged import Judged
 from shared.validation.trust import Trust
 from shared.verdict import VerdictCode, Violation
@@ -78,7 +79,7 @@ class Task:
         """Judge it, in this process."""
         if self.sealed:
             try:
-                bundle = sealed_bundle(self.sealed.encode(), self.sealed_as)
+                bundle = CertificateBundle.from_sealed(self.sealed.encode(), self.sealed_as)
             except BrokenBundleError as error:
                 return Answer(broken=str(error))
             judgement = judge_bundle(bundle, self.metadata, policy=policy, now=self.now, earlier=self.earlier)

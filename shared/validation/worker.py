@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES = 256 * 1024 * 1024
 """Of address space; the interpreter with all its modules takes 45 MiB of it."""
-CPU_S = 10.0
+CPU_S = 10
 """Processor time for one upload."""
-CHEAP_CPU_S = 1.0
+CHEAP_CPU_S = 1
 """The same for one that is only tried."""
 NICENESS = 10
 

@@ -243,7 +243,7 @@ class Workers:
             if died.code == _OUT_OF_TIME and task.cheap:
                 return Answer(dear=True)
             if died.code == _OUT_OF_TIME or (died.code is None and os.name == "nt"):
-                return self._ended(task, f"opening it takes more than {CPU_S:.0f} seconds of processor time")
+                return self._ended(task, f"opening it takes more than {CPU_S} seconds of processor time")
             if died.code in _FROM_OUTSIDE:
                 raise UnavailableError("the process that judged it was ended; it is judged again") from None
             limit = MEMORY_BYTES // 1024 // 1024
