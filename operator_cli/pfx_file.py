@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from operator_cli.account_choice import default_trust
 from operator_cli.terminal import say
+from shared.binding import MAX_PORT
+from shared.config import PORTS_SETTING, ports
 from shared.errors import ConfigurationError
 from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Pkcs12
-from shared.upload import parse_metadata
+from shared.upload import DEFAULT_PORT, PortRanges, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
 from shared.validation.pfx import MAX_PFX_BYTES
 from shared.validation.trust import OFF, Trust
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from shared.config import StorageAccess
 
+_ANY_PORT = PortRanges(ranges=((1, MAX_PORT),))
 _PIPED_LINE_BYTES = 4096
 """Longer than any password; stdin might be a file that never ends."""
 
@@ -92,7 +95,10 @@ def examine(
     Raises:
         ConfigurationError: The file, the password or the trusted roots cannot be had.
     """
-    policy = ValidationPolicy(trust=_trust(trust, access))
+    allowed = ports(os.environ)
+    if allowed is None and wish.port not in {None, DEFAULT_PORT}:
+        say(f"whether uploads may ask for port {wish.port} was not checked: {PORTS_SETTING} is not set on this machine")
+    policy = ValidationPolicy(trust=_trust(trust, access), ports=allowed or _ANY_PORT)
     content = read_file(path)
     password = read_password() if password_stdin else None
     judgement = _judge(content, wish, password, policy)

@@ -167,4 +167,9 @@ def _is_whole(key: object) -> bool:
 
 def bundle_id(bundle: CertificateBundle, content: bytes) -> str:
     """The name a bundle is sealed under: the leaf's SHA-256, then the uploaded content's, in hex."""
-    return f"{bundle.fingerprint_sha256}/{hashlib.sha256(content).hexdigest()}"
+    return bundle_id_of(bundle.fingerprint_sha256, content)
+
+
+def bundle_id_of(fingerprint_sha256: str, content: bytes) -> str:
+    """The same, where only the leaf's SHA-256 is at hand."""
+    return f"{fingerprint_sha256}/{hashlib.sha256(content).hexdigest()}"

@@ -82,6 +82,16 @@ def _number(value: object, _type: object) -> float:
 _CONVERTER = _converter()
 
 
+def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON of any form
+    """Turn any value of ours into JSON types."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_plain(value: object, kind: Any) -> Any:  # noqa: ANN401 - a type, which mypy has no type for, and its value
+    """Read back what `to_plain` wrote in another process of ours."""
+    return _CONVERTER.structure(value, kind)
+
+
 def to_document(value: object) -> dict[str, Any]:
     """Turn a value into a document of JSON types; columns that are None are left out."""
     document: dict[str, Any] = _CONVERTER.unstructure(value)

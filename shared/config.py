@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.errors import ConfigurationError
+from shared.upload import USUAL_PORTS, PortRanges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ EMULATOR_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K
 EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 
 STORAGE_SETTING = "CERTCAST_STORAGE"
+PORTS_SETTING = "CERTCAST_PORTS"
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -128,6 +130,7 @@ class Settings:
         event_topic_key: That topic's access key; empty to use the identity.
         sql_url: SQLAlchemy URL of a database with a table `certificates`; empty for none.
         folder: Folder of PFX files to serve from, on one machine; empty for none.
+        ports: PortNumbers that uploads may ask for.
     """
 
     storage: StorageAccess
@@ -139,6 +142,7 @@ class Settings:
     event_topic_key: str = field(default="", repr=False)
     sql_url: str = field(default="", repr=False)
     folder: str = ""
+    ports: PortRanges = USUAL_PORTS
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -164,6 +168,7 @@ class Settings:
             event_topic_key=env.get("CERTCAST_EVENTGRID_KEY", "").strip(),
             sql_url=env.get("CERTCAST_SQL_URL", "").strip(),
             folder=env.get("CERTCAST_FOLDER", "").strip(),
+            ports=ports(env) or USUAL_PORTS,
         )
 
 
@@ -176,6 +181,21 @@ def vault_host(name: str) -> str:
 def text(env: Mapping[str, str], name: str, default: str = "") -> str:
     """Read a setting; one that is blank counts as not set."""
     return env.get(name, "").strip() or default
+
+
+def ports(env: Mapping[str, str]) -> PortRanges | None:
+    """Read which PortNumbers uploads may ask for; None when that is not set.
+
+    Raises:
+        ConfigurationError: It is no list of ports.
+    """
+    text = env.get(PORTS_SETTING, "").strip()
+    try:
+        return PortRanges.parse(text) if text else None
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{PORTS_SETTING}: {error}; write ports and ranges separated by commas, as in 443,8443,9000-9010"
+        ) from None
 
 
 def switch(env: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -14,6 +14,7 @@ from shared.sources.key_vault import KeyVaultCertificates
 from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from shared.validation.workers import Workers
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -30,13 +31,15 @@ def open_cloud(settings: Settings) -> Cloud:
     topic = None
     if settings.event_topic:
         topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
+    policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
     return Cloud(
         uploads=account.uploads,
         bundles=account.bundles,
         queues=account.queues,
         state=account.state,
         secrets=account.secrets,
-        policy=ValidationPolicy(trust=Trust.from_setting(settings.trust)),
+        policy=policy,
+        judges=Workers(policy),
         scrub_password=settings.scrub_password,
         topic=topic,
         sources=_sources(settings, account),

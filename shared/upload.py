@@ -28,6 +28,7 @@ MAX_NAME_CHARS = 1024
 
 _HOST_SEPARATORS = re.compile(r"[,;\s]+")
 _DECIMAL = re.compile(r"[0-9]{1,9}\Z")
+_PORTS = re.compile(r"([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?\Z")
 ROLE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 # What Microsoft.Web.Administration's SiteCollection.InvalidSiteNameCharacters refuses, and control characters.
 _SITE = re.compile(r'[^\\/?;:@&=+$,|"<>*\x00-\x1f\x7f]{1,256}\Z')
@@ -35,6 +36,43 @@ _REFERENCE = re.compile(r"\s*@Microsoft\.KeyVault\(\s*SecretUri\s*=\s*(https://[
 _REFERENCE_START = re.compile(r"\s*@Microsoft\.KeyVault\b", re.IGNORECASE)
 _CERTIFICATE_NAME = re.compile(r"(?:.*/)?[^/]+\.(?:pfx|p12)\Z", re.IGNORECASE)
 _NEVER_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRanges:
+    """PortNumbers that may be asked for.
+
+    Attributes:
+        ranges: First and last of each, both included.
+    """
+
+    ranges: tuple[tuple[int, int], ...] = ((DEFAULT_PORT, DEFAULT_PORT),)
+
+    @classmethod
+    def parse(cls, text: str) -> PortRanges:
+        """Read numbers and ranges, `443, 8443, 9000-9010`.
+
+        Raises:
+            ValueError: One is none, or none is given; the text is a clause that says which.
+        """
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        found = [(part, _PORTS.match(part)) for part in parts]
+        ranges = [(int(match[1]), int(match[2] or match[1])) for _, match in found if match is not None]
+        for part, match in found:
+            if match is None or not 1 <= int(match[1]) <= int(match[2] or match[1]) <= MAX_PORT:
+                raise ValueError(f"'{shown(part)}' is neither a number from 1 to {MAX_PORT} nor a range of them")
+        if not ranges:
+            raise ValueError("no port is named")
+        return cls(ranges=tuple(sorted(set(ranges))))
+
+    def __contains__(self, port: int) -> bool:
+        return any(first <= port <= last for first, last in self.ranges)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{first}" if first == last else f"{first}-{last}" for first, last in self.ranges)
+
+
+USUAL_PORTS = PortRanges()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Sec
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
 from shared.validation.judge import ValidationPolicy
+from shared.validation.workers import Judges
 
 
 def utc_now() -> datetime:
@@ -29,6 +30,7 @@ class Cloud:
         state: The four tables.
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
+        judges: Where it is judged.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         topic: Where outgoing events go; None for nowhere.
         sources: Further certificate sources, by the scheme of their names.
@@ -43,6 +45,7 @@ class Cloud:
     state: State
     secrets: Secrets
     policy: ValidationPolicy
+    judges: Judges
     scrub_password: bool = True
     topic: EventTopic | None = None
     sources: Mapping[str, CertificateSource] = field(default_factory=dict)

@@ -13,8 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.bundle import bundle_id
-from shared.errors import CertcastError
+from shared.errors import BusyError, CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, complete, withdraw
@@ -134,7 +133,12 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
         return None
     before = await cloud.state.uploads.get(message.name)
-    record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    try:
+        record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    except BusyError as error:
+        log.info("upload %s: put off again: %s", message.name, error)
+        await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
+        return before
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
     if still_waiting and before is not None and before.etag == (record.etag if record else ""):
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
@@ -185,8 +189,8 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
         return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
-    sealed_as = bundle_id(bundle, found.content)
-    await cloud.bundles.seal(sealed_as, bundle.to_pem())
+    sealed_as = bundle.id_for(found.content)
+    await cloud.bundles.seal(sealed_as, bundle.pem.encode())
 
     def judged(record: UploadRecord) -> UploadRecord:
         return replace(verdict(record), bundle_id=sealed_as)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from shared.bundle import CertificateBundle
 from shared.hostnames import normalise_host
-from shared.phrasing import listed, shown
+from shared.phrasing import listed, logger, shown
+from shared.pkcs12.keys import MAX_RSA_BITS
+from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.upload import UploadMetadata
+
+log = logger(__name__)
 
 MAX_HOSTS = 250
 
@@ -36,13 +40,17 @@ class ValidationPolicy:
         trust: Whose certificates.
         max_pfx_bytes: Larger uploads are not looked at.
         max_kdf_iterations: Key derivation spent on one upload, in total.
+        max_checked_rsa_bits: A private RSA key with more takes too long to be checked.
         max_hosts: Host names of one upload.
+        ports: PortNumbers that uploads may ask for.
     """
 
     trust: Trust
     max_pfx_bytes: int = MAX_PFX_BYTES
     max_kdf_iterations: int = MAX_KDF_ITERATIONS
+    max_checked_rsa_bits: int = MAX_RSA_BITS
     max_hosts: int = MAX_HOSTS
+    ports: PortRanges = USUAL_PORTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +91,9 @@ def judge_pfx(
     now: datetime,
     earlier: Sequence[Violation] = (),
 ) -> Judgement:
-    """Judge an uploaded file. This may take seconds of processor time: do not call it on an event loop.
+    """Judge an uploaded file, whatever it is: nothing is raised.
+
+    This may take seconds of processor time: do not call it on an event loop.
 
     Args:
         content: The PFX, untrusted.
@@ -93,17 +103,36 @@ def judge_pfx(
         now: The time to judge by.
         earlier: What is already known against it, such as `parse_metadata`'s findings.
     """
-    opened = open_pfx(
-        content,
-        passwords,
-        max_bytes=policy.max_pfx_bytes,
-        max_kdf_iterations=policy.max_kdf_iterations,
-        roots=policy.trust.roots or (),
-    )
-    if isinstance(opened, OpenedPfx):
-        return _judge(opened, metadata, policy, now, earlier)
+    opened: OpenedPfx | tuple[Violation, ...]
+    try:
+        opened = open_pfx(
+            content,
+            passwords,
+            max_bytes=policy.max_pfx_bytes,
+            max_kdf_iterations=policy.max_kdf_iterations,
+            max_checked_rsa_bits=policy.max_checked_rsa_bits,
+            roots=policy.trust.roots or (),
+        )
+        if isinstance(opened, OpenedPfx):
+            return _judge(opened, metadata, policy, now, earlier)
+    except BaseException as problem:  # a panic of `cryptography`'s is no Exception
+        if isinstance(problem, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        # The library's errors may quote what they were given; their class says enough.
+        log.error("a file is rejected, reading it ended in an unexpected %s", type(problem).__name__)
+        opened = (unreadable(f"reading it ended in an unexpected {type(problem).__name__}"),)
     hosts, violations = _named_hosts(metadata, policy)
-    return _judgement(metadata, hosts, [*earlier, *opened, *violations], None)
+    return _judgement(metadata, hosts, [*earlier, *_port(metadata, policy, earlier), *opened, *violations], None)
+
+
+def unreadable(reason: str) -> Violation:
+    """Say of a file that could not be read to its end why.
+
+    Args:
+        reason: A clause.
+    """
+    detail = f"The file cannot be read: {reason}. Export it again, and upload the whole file as it is."
+    return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 
 def judge_bundle(
@@ -130,6 +159,7 @@ def _judge(
     hosts, found = _hosts(names, metadata, policy)
     violations = [
         *earlier,
+        *_port(metadata, policy, earlier),
         *key_strength(bundle),
         *signatures(bundle),
         *dates(bundle, now),
@@ -204,6 +234,18 @@ def _limited(hosts: tuple[str, ...], policy: ValidationPolicy) -> tuple[tuple[st
         "and upload the file again under another name for the others."
     )
     return hosts[: policy.max_hosts], [Violation(code=VerdictCode.TOO_MANY_HOSTS, detail=detail)]
+
+
+def _port(metadata: UploadMetadata, policy: ValidationPolicy, earlier: Sequence[Violation]) -> list[Violation]:
+    faulty = any(violation.code is VerdictCode.INVALID_PORT for violation in earlier)
+    if faulty or metadata.port in policy.ports:
+        return []
+    usual = ", which stands where none is given" if metadata.port == DEFAULT_PORT else ""
+    detail = (
+        f"PortNumber is {metadata.port}{usual}, and uploads may ask for {policy.ports} here: ask for one of these, or "
+        "have the operator add it to CERTCAST_PORTS."
+    )
+    return [Violation(code=VerdictCode.INVALID_PORT, detail=detail)]
 
 
 def _subject(bundle: CertificateBundle, metadata: UploadMetadata) -> list[Violation]:

@@ -68,7 +68,7 @@ async def cloud(every_clock: Clocks) -> AsyncIterator[Witness]:
     settings = PlatformSettings(
         agents=AGENTS,
         ports=FREE_PORTS,
-        function_environment=every_clock.function.environment,
+        function_environment={**every_clock.function.environment, "CERTCAST_PORTS": f"443,{PORT}"},
         own_environment={number: clock.environment for number, clock in enumerate(every_clock.agents)},
     )
     async with witnessed(settings) as witness:

@@ -27,7 +27,8 @@ heard: list[ReceivedEvent] = []
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cloud() -> AsyncIterator[Witness]:
     heard.clear()
-    settings = PlatformSettings(agents=AGENTS, ports=FREE_PORTS, on_event=heard.append)
+    ports = {"CERTCAST_PORTS": "443,8443,8444"}
+    settings = PlatformSettings(agents=AGENTS, ports=FREE_PORTS, on_event=heard.append, function_environment=ports)
     async with witnessed(settings) as witness:
         yield witness
 

@@ -17,8 +17,10 @@ from shared.function.cloud import Cloud
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from tests.fakes.judges import InThread
 from tests.fakes.storage import (
     Blob,
     Bundle,
@@ -348,13 +350,15 @@ class FakeStorage(StorageContents):
         self, step: Step = unhindered, *, page: int = _PAGE, scrub_password: bool = True, key: str = "key"
     ) -> Cloud:
         """Everything a use case acts on, for one process."""
+        policy = ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443"))
         return Cloud(
             uploads=FakeUploads(self, step),
             bundles=FakeBundles(self, step, key=key),
             queues=FakeQueues(self, step),
             state=self.state(step, page=page),
             secrets=FakeSecrets(self, step),
-            policy=ValidationPolicy(trust=Trust.from_setting("off")),
+            policy=policy,
+            judges=InThread(policy),
             scrub_password=scrub_password,
             topic=FakeTopic(self, step),
             now=self.clock,

@@ -22,7 +22,7 @@ CA = authority()
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("CERTCAST_STORAGE", "CERTCAST_STORAGE__accountName", "CERTCAST_TRUST"):
+    for name in ("CERTCAST_STORAGE", "CERTCAST_STORAGE__accountName", "CERTCAST_TRUST", "CERTCAST_PORTS"):
         monkeypatch.delenv(name, raising=False)
     give(monkeypatch, b"")
 
@@ -89,6 +89,19 @@ def test_every_reason_is_told_at_once(check: Check, tmp_path: Path) -> None:
     assert codes(document) == ["expired", "host_not_covered", "subject_mismatch"]
     assert document["hosts"] == ["other.example.org"]
     assert document["port"] == 8443
+
+
+def test_the_ports_that_may_be_asked_for_are_checked_where_they_are_known(
+    check: Check, pfx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, said = check(pfx, "--port", "8443")
+    assert code == 0
+    assert "whether uploads may ask for port 8443 was not checked" in said
+    monkeypatch.setenv("CERTCAST_PORTS", "443,9000-9010")
+    code, document, said = check(pfx, "--port", "8443")
+    assert (code, codes(document)) == (1, ["invalid_port"])
+    assert "not checked: CERTCAST_PORTS" not in said
+    assert check(pfx, "--port", "9001")[0] == 0
 
 
 def test_what_cannot_be_read_is_null(check: Check, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared.upload import UploadMetadata, parse_metadata
+from shared.upload import PortRanges, UploadMetadata, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_bundle, judge_pfx
 from shared.validation.trust import Trust
 from shared.verdict import NOTICES, VerdictCode, Violation
@@ -18,7 +18,7 @@ NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 DAY = dt.timedelta(days=1)
 ROOT = authority()
 CA = ROOT.intermediate()
-TRUSTING = ValidationPolicy(trust=Trust(roots=(ROOT.root,), name="test roots"))
+TRUSTING = ValidationPolicy(trust=Trust(roots=(ROOT.root,), name="test roots"), ports=PortRanges.parse("443, 8443"))
 ANY_CHAIN = ValidationPolicy(trust=Trust.from_setting("off"))
 
 
@@ -103,13 +103,13 @@ def test_an_old_signature_of_a_root_does_not_matter() -> None:
 
 
 def test_what_cannot_be_opened_is_judged_by_its_metadata_all_the_same() -> None:
-    metadata = UploadMetadata(hosts=("www.example.com", "a:1"), port=444, role="web", site="Shop")
+    metadata = UploadMetadata(hosts=("www.example.com", "a:1"), port=8443, role="web", site="Shop")
     judgement = judge_pfx(b"no pfx", metadata, [None], policy=TRUSTING, now=NOW)
     assert codes(judgement) == ["unreadable_bundle", "invalid_host"]
     assert judgement.bundle is None
     assert not judgement.accepted
     assert not judgement.scheduled
-    assert (judgement.hosts, judgement.port) == (("www.example.com",), 444)
+    assert (judgement.hosts, judgement.port) == (("www.example.com",), 8443)
     assert (judgement.role, judgement.site) == ("web", "Shop")
 
 
