@@ -116,7 +116,7 @@ def _agent(account: Account, settings: AgentSettings, target: BindingTarget) -> 
 async def _run(agent: Agent, settings: AgentSettings, stopping: asyncio.Event | None) -> None:
     """Run the agent until a signal stops it or, as a service, until the event is set."""
     health = HealthServer(agent, address=settings.health_address, port=settings.health_port)
-    port = await health.start()
+    port = health.start()
     log.info("instance %s: health at http://%s:%d/readyz", settings.instance, settings.health_address, port)
     watch = None
     if stopping is None:
