@@ -9,6 +9,7 @@ from shared.bounded import gather_bounded
 from shared.errors import CertcastError, MissingError, UnavailableError
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
 from shared.phrasing import logger
+from shared.state.records import MAX_ID_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 MAX_INSTANCES = 2_000
-MAX_ID_CHARS = 200
-"""Bounds on what one instance can register: an upload's row names all that are waited for, and holds a megabyte."""
+"""Bounds what one instance can register: an upload's row names all that are waited for, and holds a megabyte."""
 HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
