@@ -37,6 +37,16 @@ _PYTHON_LOCKS = (
         python="3.11",
         options=("--extra", "function", "--universal", "--constraints", "requirements-dev.lock"),
     ),
+    # What install.ps1 puts onto Windows beside the wheel, for the Python that it brings.
+    _PythonLock(
+        output="infra/agent/requirements.lock",
+        source="pyproject.toml",
+        python="3.13",
+        options=(
+            *("--extra", "agent", "--extra", "iis", "--python-platform", "x86_64-pc-windows-msvc"),
+            *("--constraints", "requirements-dev.lock"),
+        ),
+    ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(
         output="tests/runtime.lock",
@@ -61,8 +71,8 @@ def resolve(here: Environment, *, upgrade: bool = False) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         for file in (*_SOURCES, *LOCKS):
+            (scratch / file).parent.mkdir(parents=True, exist_ok=True)
             if (here.root / file).exists():
-                (scratch / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(here.root / file, scratch / file)
         for lock in _PYTHON_LOCKS:
             command: list[str | Path] = [
