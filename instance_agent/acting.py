@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from instance_agent.fetching import Bundles, unfit_for
 from instance_agent.installing.installer import install
 from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
-from shared.bounded import gather_bounded
-from shared.bundle import BUNDLE_ID, CertificateBundle
-from shared.errors import BrokenBundleError, CertcastError
-from shared.hostnames import covering
+from shared.errors import CertcastError
 from shared.messages import BindingReport, InstallOutcome
-from shared.phrasing import LISTED_NAMES, logger, shown
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     from instance_agent.desired import Desired
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
+    from shared.bundle import CertificateBundle
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
@@ -44,12 +42,6 @@ class Step:
     row: DesiredBinding
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fetched:
-    bundle: CertificateBundle | CertcastError
-    took_ms: float
-
-
 class Actor:
     """Acts on desired rows through one target.
 
@@ -65,7 +57,7 @@ class Actor:
     ) -> None:
         self.memory = Memory(now)
         self._target = target
-        self._bundles = bundles
+        self._bundles = Bundles(bundles)
         self._probe = probe
         self._now = now
 
@@ -106,7 +98,7 @@ class Actor:
 
     async def act(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
         """Fetch bundles, apply everything as one batch, prove it."""
-        fetched = await self._fetch({row.bundle_id for row in rows if row.present})
+        fetched = await self._bundles.fetch({row.bundle_id for row in rows if row.present})
         by_key = {(row.host, row.port): row for row in rows}
         attempts: list[Attempt] = []
         changes: list[BindingChange] = []
@@ -117,11 +109,11 @@ class Actor:
             bundle = fetched[row.bundle_id].bundle
             if isinstance(bundle, CertcastError):
                 attempts.append(self._unfit(row, str(bundle), again=bundle.retriable))
-            elif (reason := _unfit_for(row, bundle)) is not None:
+            elif (reason := unfit_for(row, bundle)) is not None:
                 attempts.append(self._unfit(row, reason))
             else:
                 changes.append(_install_of(row, bundle))
-        for result in await install(self._target, changes, self._probe, recall=self._recall):
+        for result in await install(self._target, changes, self._probe, recall=self._bundles.recall):
             row = by_key[result.change.key]
             fetch_ms = {"fetch": fetched[row.bundle_id].took_ms} if row.present else {}
             attempt = self._attempt(
@@ -141,37 +133,6 @@ class Actor:
             return False
         # A refusal or a mismatch stands until the row changes: trying again would only disturb what is served.
         return last.report.outcome not in DONE or _matches(row, has)
-
-    async def _fetch(self, ids: Iterable[str]) -> dict[str, _Fetched]:
-        wanted = sorted(ids)
-        return dict(zip(wanted, await gather_bounded((self._fetch_one(one) for one in wanted), limit=16), strict=True))
-
-    async def _fetch_one(self, bundle_id: str) -> _Fetched:
-        began = time.perf_counter()
-        bundle: CertificateBundle | CertcastError
-        try:
-            bundle = await self._opened(bundle_id)
-        except CertcastError as error:
-            bundle = error
-        except Exception as error:  # noqa: BLE001 - one bundle, which others may have written, holds up no other
-            bundle = CertcastError(f"bundle {bundle_id} cannot be opened ({type(error).__name__}): upload it again")
-        return _Fetched(bundle=bundle, took_ms=(time.perf_counter() - began) * 1000)
-
-    async def _opened(self, bundle_id: str) -> CertificateBundle:
-        if not BUNDLE_ID.match(bundle_id):
-            raise BrokenBundleError(f"a row names a bundle '{shown(bundle_id)}', which is no id of one")
-        return CertificateBundle.from_sealed(await self._bundles.open(bundle_id), bundle_id)
-
-    async def _recall(self, binding: InstalledBinding) -> CertificateBundle | None:
-        """The bundle of what was served before, to put it back; None where the server does not know which that is."""
-        if not binding.bundle_id:
-            return None
-        bundle = (await self._fetch_one(binding.bundle_id)).bundle
-        if isinstance(bundle, CertcastError):
-            raise bundle
-        if bundle.fingerprint_sha256 != binding.fingerprint_sha256:
-            raise CertcastError(_another(binding.bundle_id, bundle, binding.fingerprint_sha256))
-        return bundle
 
     def _unfit(self, row: DesiredBinding, reason: str, *, again: bool = False) -> Attempt:
         """A bundle that is not installed; each whole reconcile looks at it again, which costs the server nothing."""
@@ -230,23 +191,6 @@ def _install_of(row: DesiredBinding, bundle: CertificateBundle) -> Install:
         bundle=bundle,
         site=row.site,
         generation=row.generation,
-    )
-
-
-def _unfit_for(row: DesiredBinding, bundle: CertificateBundle) -> str | None:
-    """Why a bundle is not installed for a row, whatever the Function checked: the agent runs elevated."""
-    if bundle.fingerprint_sha256 != row.fingerprint_sha256:
-        return f"{_another(row.bundle_id, bundle, row.fingerprint_sha256)}; not installed"
-    if covering(row.host, bundle.dns_names) is None:
-        names = ", ".join(map(shown, bundle.dns_names[:LISTED_NAMES])) or "nothing"
-        return f"the certificate is for {names}, not for {row.host}; not installed"
-    return None
-
-
-def _another(bundle_id: str, bundle: CertificateBundle, fingerprint_sha256: str) -> str:
-    return (
-        f"bundle {bundle_id} holds the certificate {bundle.fingerprint_sha256}, and {shown(fingerprint_sha256)} is "
-        "what should be served"
     )
 
 

@@ -155,8 +155,8 @@ class TestACopiedBundle:
         identity = sealed(machine.storage, bundle)
         binding = InstalledBinding(host=HOST, port=443, bundle_id=identity, fingerprint_sha256="5" * 64)
         with pytest.raises(CertcastError, match="is what should be served"):
-            asyncio.run(machine.actor._recall(binding))
-        assert asyncio.run(machine.actor._recall(replace(binding, bundle_id=""))) is None
+            asyncio.run(machine.actor._bundles.recall(binding))
+        assert asyncio.run(machine.actor._bundles.recall(replace(binding, bundle_id=""))) is None
 
 
 def issued_with_rsa() -> CertificateBundle:
