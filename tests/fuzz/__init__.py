@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing, with atheris: `python3 dev.py fuzz`."""
