@@ -1,7 +1,9 @@
 """What an uploader who means harm puts into the container, made from nothing before anything is measured."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from tests.rigs import handmade_pfx as handmade
 from tests.rigs.certificates import authority, self_signed
@@ -102,8 +104,19 @@ def _many_ports() -> Attack:
         uploads=tuple(
             _upload(f"mallory/{port}.pfx", _sound(f"port-{port}.mallory.test"), PortNumber=str(port))
             for port in range(2000, 2600, 10)
-        ),
-        rate=2 * USUAL_RATE,
+        )
+    )
+
+
+def _others_hosts() -> Attack:
+    """Certificates for a neighbour's hosts, later than its own, from a prefix to which a policy gives other hosts."""
+    later = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    files = [_CA.issue(f"among-{number % 5}.neighbour.test", not_before=later) for number in range(30)]
+    entries = [{"prefix": f"{who}/", "hosts": [f"*.{who}.test"]} for who in ("mallory", "neighbour")]
+    policy = json.dumps({"version": 1, "uploads": entries})
+    return Attack(
+        uploads=_uploads(each.pfx(PASSWORD, iterations=1) for each in files),
+        function_environment={"CERTCAST_POLICY": policy},
     )
 
 
@@ -136,5 +149,6 @@ ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "40-long-subjects": _long_subjects,
     "60-ports": _many_ports,
     "hostile-names": _hostile_names,
+    "others-hosts": _others_hosts,
 }
 """By what an uploader does."""

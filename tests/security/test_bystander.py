@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from azure.storage.blob.aio import ContainerClient
 
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from shared.azure.blobs import UPLOADS_CONTAINER
 from tests.rigs.attacks import ATTACKS, Attack, HostileUpload
 from tests.rigs.neighbour import Live, certificates, goes_live, median, upload_spread, written
 from tests.rigs.witness import PATIENCE_S, Witness, witnessed
@@ -37,17 +39,19 @@ async def attacked(attack: Attack) -> AsyncIterator[Witness]:
 
 
 async def strike(cloud: Witness, attack: Attack) -> None:
-    """Make the attack's uploads, and have the sweep run in the middle of them."""
+    """Make the attack's uploads by the SDK alone, and have the sweep run in the middle of them."""
+    connection = cloud.platform.connection_string
+    async with ContainerClient.from_connection_string(connection, UPLOADS_CONTAINER) as container:
 
-    async def one(number: int, upload: HostileUpload) -> None:
-        await asyncio.sleep(number / attack.rate)
-        await cloud.account.uploads.write(upload.name, upload.content, upload.metadata)
+        async def one(number: int, upload: HostileUpload) -> None:
+            await asyncio.sleep(number / attack.rate)
+            await container.upload_blob(upload.name, upload.content, metadata=dict(upload.metadata), overwrite=True)
 
-    async def sweep() -> None:
-        await asyncio.sleep(attack.seconds / 2)
-        await cloud.sweep()
+        async def sweep() -> None:
+            await asyncio.sleep(attack.seconds / 2)
+            await cloud.sweep()
 
-    await asyncio.gather(sweep(), *(one(*each) for each in enumerate(attack.uploads)))
+        await asyncio.gather(sweep(), *(one(*each) for each in enumerate(attack.uploads)))
 
 
 def allowed(quiet: Sequence[Live]) -> Live:
