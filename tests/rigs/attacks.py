@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tests.rigs import handmade_pfx as handmade
-from tests.rigs.certificates import authority, self_signed
+from tests.rigs.certificates import Issued, authority, self_signed
 
 PASSWORD = "mallory"
 USUAL_RATE = 10.0
@@ -99,6 +99,15 @@ def _long_subjects() -> Attack:
     return Attack(uploads=_uploads(_sound(f"{number}.mallory.test", subject=subject) for number in range(40)))
 
 
+def long_chain() -> Issued:
+    """A certificate that is sound, with a chain that no TLS client takes."""
+    return _CA.intermediate("O=" + "x" * 30_000).intermediate("O=" + "y" * 30_000).issue("chain.mallory.test")
+
+
+def _long_chains() -> Attack:
+    return Attack(uploads=_uploads(long_chain().pfx(PASSWORD, iterations=1) for _ in range(10)), rate=USUAL_RATE / 3)
+
+
 def _many_ports() -> Attack:
     return Attack(
         uploads=tuple(
@@ -147,6 +156,7 @@ ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "201-for-one-host": lambda: _many_for_one_host(201, USUAL_RATE),
     "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_RATE),
     "40-long-subjects": _long_subjects,
+    "long-chains": _long_chains,
     "60-ports": _many_ports,
     "hostile-names": _hostile_names,
     "others-hosts": _others_hosts,
