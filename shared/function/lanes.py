@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CROWD = 4
 """So many that wait at a host are a crowd: there one that moved the row keeps its turn for a while longer."""
-MAX_WAITING = 8
+MAX_AT_A_HOST = 8
 REST_S = 1.0
 
 Rank = tuple["datetime", "datetime", str]
@@ -48,7 +48,7 @@ class Lanes:
 
     def are_full(self, hosts: Collection[str]) -> bool:
         """Whether so many wait at one of these hosts that others are to come later."""
-        return any(len(self._waiting.get(host, ())) >= MAX_WAITING for host in hosts)
+        return any(len(self._waiting.get(host, ())) >= MAX_AT_A_HOST for host in hosts)
 
     @asynccontextmanager
     async def turn(self, hosts: Collection[str], rank: Rank) -> AsyncIterator[Turn]:

@@ -28,9 +28,9 @@ MAX_PFX_BYTES = 1_048_576
 MAX_CERTIFICATE_BYTES = 65_536
 """Of one certificate, and of leaf and intermediates together.
 
-A leaf for 250 hosts has 10,000 bytes. Merely writing out a name of a megabyte takes seconds. OpenSSL's clients break
-off where a server sends certificates of more than 100 KiB (SSL_CTX_set_max_cert_list(3)), so that no instance could
-prove them, and each batch with one among it would wait for its probe in vain.
+A leaf for 250 hosts has 10,000 bytes. Merely writing out a name of a megabyte takes seconds. OpenSSL breaks off
+a handshake in which more than 100 KiB of certificates are sent (SSL_CTX_set_max_cert_list(3)), so that no instance
+could prove them, and each batch with one among it would wait for its probe in vain.
 """
 MAX_KDF_ITERATIONS = 2_000_000
 """In steps of PKCS#12's own derivation (`shared.pkcs12.kdf`), about a second of one processor.
