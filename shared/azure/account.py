@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.identity import DefaultAzureCredential
+    from azure.storage.blob.aio import ContainerClient
 
     from shared.config import StorageAccess
 
@@ -108,6 +109,10 @@ class Account:
         await self._stack.aclose()
         if self._credential is not None:
             await self._credential.close()
+
+    def container(self, name: str) -> ContainerClient:
+        """A container of the account by its name."""
+        return self._blobs.get_container_client(name)
 
     async def create_all(self) -> None:
         """Create the containers, queues and tables that a deployment brings, unless they are there."""

@@ -146,6 +146,19 @@ def _cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
     return let_go or not before.etag or known.source_etag != before.source_etag
 
 
+async def release(cloud: Cloud, mine: UploadRecord, keys: Collection[BindingKey]) -> None:
+    """Take away claims that an upload may not have any more; its own status is another's to write."""
+    changes = await _change_rows(cloud, mine, (), keys)
+    instances = await recipients(cloud, keys)
+    moves = [change.after for change in changes if change.after is not None and moved(change)]
+    await notify(cloud, instances, {row.key for row in moves}, traceparent=mine.traceparent)
+    log.warning("upload %s: its claims on %d host(s) are withdrawn, the policy refuses them", mine.name, len(keys))
+    winners = sorted({row.source for row in moves} - {"", mine.name})
+    for name in winners:
+        await taken_over(cloud, name, instances)
+    await try_all(settle(cloud, name) for name in winners)
+
+
 async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
     """Release everything a deleted upload claimed."""
     now = cloud.now()

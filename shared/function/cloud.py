@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.function.lanes import Lanes
+from shared.function.rules import Rules
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
@@ -31,6 +32,7 @@ class Cloud:
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
         judges: Where it is judged.
+        rules: What each uploader may claim.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         topic: Where outgoing events go; None for nowhere.
         sources: Further certificate sources, by the scheme of their names.
@@ -46,6 +48,7 @@ class Cloud:
     secrets: Secrets
     policy: ValidationPolicy
     judges: Judges
+    rules: Rules = field(default_factory=Rules)
     scrub_password: bool = True
     topic: EventTopic | None = None
     sources: Mapping[str, CertificateSource] = field(default_factory=dict)

@@ -16,10 +16,12 @@ from shared.bounded import gather_bounded
 from shared.errors import BusyError, CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, complete, places_of, withdraw
+from shared.function.claiming import accept, complete, places_of, release, withdraw
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
-from shared.function.judging import judge, lacks_password, verdict_on
+from shared.function.judging import lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
+from shared.function.reclaiming import refused
+from shared.function.ruling import judge_by_rules
 from shared.function.turn import take_turn, write
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
@@ -154,6 +156,8 @@ async def _is_done(known: UploadRecord, notice: Notice, source: CertificateSourc
     """Whether there is nothing to do about an upload as it is now, or another look is at it."""
     if known.judging_until is None or known.judging_until <= now:
         known = replace(known, judging="")
+    if notice.again and not known.judging:
+        return False
     if not known.judging and (not known.etag or falls_due(known, now)):
         return False
     etag = notice.etag
@@ -176,14 +180,14 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
     found = await source.read(notice.name, max_bytes=limit)
     if found is None:
         return await withdraw(cloud, mine)
-    if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
+    if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
         return mine
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
         await write(cloud, mine, lambda record: replace(record, judging=found.version.etag, judging_until=until))
 
-    metadata, judgement = await judge(cloud, found, on_slow=judging)
+    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging)
     about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
 
     def verdict(record: UploadRecord) -> UploadRecord:
@@ -223,16 +227,28 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
     fresh = judged(mine)
     codes = ", ".join(violation.code.value for violation in fresh.violations)
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    forbidden = await _forbidden(cloud, mine)
+    if forbidden:
+        await release(cloud, mine, forbidden)
+    claims = tuple(key for key in mine.claims if key not in forbidden)
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
     in_place = any(row is not None and row.source == mine.name for row in rows)
     reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
-    claims = mine.claims
     record = await write(cloud, mine, lambda record: replace(_unserved(judged(record), status, reason), claims=claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
     await tell(cloud, mine.name)
     return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
+
+
+async def _forbidden(cloud: Cloud, mine: UploadRecord) -> set[BindingKey]:
+    """The rows that this upload claims and that the policy does not let it have, or not with that certificate."""
+    if not mine.claims:
+        return set()
+    policy = await cloud.rules.current()
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    return {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
 
 
 async def _schedule(

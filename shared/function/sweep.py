@@ -25,7 +25,7 @@ from shared.function.forgetting import (
 )
 from shared.function.intake import falls_due, look_at
 from shared.function.outbox import is_overdue, send_due
-from shared.function.reclaiming import amiss, claim_again, orphans, withdraw_orphan
+from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
 from shared.function.settling import settle
 from shared.messages import poison_queue_of, queue_of
 from shared.phrasing import logger
@@ -168,6 +168,18 @@ async def _forget_instance(cloud: Cloud, known: Versioned[InstanceRecord]) -> No
     await unless_changed(cloud.state.instances.remove(known.value.id, known))
 
 
+async def _apply_policy(cloud: Cloud, report: SweepReport) -> None:
+    """Look again at uploads that the policy refuses or allows now and did not when they were judged."""
+    policy = await cloud.rules.current()
+    if policy.rules is None:
+        return
+    records = [known.value async for known in cloud.state.uploads.all()]
+    rows = [known.value async for known in cloud.state.bindings.all()]
+    for name in ruled_otherwise(records, rows, policy):
+        if await _apart(report, f"upload {name}", look_at(cloud, Notice(name=name, again=True))):
+            report.looked_at.append(name)
+
+
 async def _put_claims_right(cloud: Cloud, report: SweepReport) -> None:
     """Elect again where a row lost a claim, or a claim its upload."""
     records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
@@ -256,6 +268,7 @@ def _forgetting(forget: Callable[[Cloud], AsyncIterator[bool]]) -> _Step:
 _STEPS = (
     _find_missed,
     _reap,
+    _apply_policy,
     _put_claims_right,
     _find_unsettled,
     _warn_and_announce,

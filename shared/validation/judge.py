@@ -176,15 +176,19 @@ def _judge(
 def _judgement(
     metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
 ) -> Judgement:
-    ranked = sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])
     return Judgement(
-        violations=tuple(ranked[:MAX_VIOLATIONS]),
+        violations=ranked(violations),
         hosts=hosts,
         port=metadata.port,
         role=metadata.role,
         site=metadata.site,
         bundle=bundle,
     )
+
+
+def ranked(violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    """Each once, the most fundamental first, and no more than a row has room for."""
+    return tuple(sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])[:MAX_VIOLATIONS])
 
 
 def _hosts(
