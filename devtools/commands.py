@@ -38,6 +38,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   lint                         what test runs before the tests
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench NAME [...]             run bench/NAME.py
+  fuzz [--minutes N] [--repeat FILE]
+                               feed the code that reads what strangers write with changed inputs, for a minute in
+                               all unless told, and keep what breaks it; --repeat tries such an input again
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
@@ -118,6 +121,11 @@ def _bench(arguments: list[str]) -> int:
     return _run(here, [here.python, ROOT / "bench" / f"{arguments[0]}.py", *arguments[1:]], quiet=True)
 
 
+def _fuzz(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "setup": _setup,
     "test": _test,
@@ -125,6 +133,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "lint": _lint,
     "lock": _lock,
     "bench": _bench,
+    "fuzz": _fuzz,
 }
 
 
