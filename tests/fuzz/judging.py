@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 import atheris
 
 from shared.bundle import CertificateBundle
+from shared.pkcs12.asn1 import OCTET_STRING
 from shared.upload import UploadMetadata
 from shared.validation import judge
 from shared.validation.judge import ValidationPolicy, judge_pfx
@@ -87,8 +88,11 @@ def mutate(data: bytes, random: Random) -> bytes | None:
 def _changed(root: Node, random: Random) -> bytes:
     if random.random() < 0.2:
         changed_layers(root, random)
+    # Most of what may be wrong is inside certificates and keys, which are read where all around them is sound.
+    wrapped = [node for node in root.walk() if node.tag == OCTET_STRING and node.inside]
     for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
-        changed(root, random, lambda octets: bytes(atheris.Mutate(octets, len(octets) + 8)))
+        part = random.choice(wrapped) if wrapped and random.random() < 0.7 else root
+        changed(part, random, lambda octets: bytes(atheris.Mutate(octets, len(octets) + 8)))
     if random.random() < 0.2:
         changed_layers(root, random)
     if random.random() < 0.7:
