@@ -36,11 +36,11 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
-  lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
-  bench NAME [...]             run bench/NAME.py
   fuzz [--minutes N] [--repeat FILE]
                                feed the code that reads what strangers write with changed inputs, for a minute in
-                               all unless told, and keep what breaks it; --repeat tries such an input again
+                               all unless told otherwise, and keep what breaks it; --repeat tries such an input again
+  lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
+  bench NAME [...]             run bench/NAME.py
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
@@ -113,6 +113,11 @@ def _lock(arguments: list[str]) -> int:
     return 0
 
 
+def _fuzz(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
+
+
 def _bench(arguments: list[str]) -> int:
     known = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if not path.stem.startswith("_"))
     if not arguments or arguments[0] not in known:
@@ -121,19 +126,14 @@ def _bench(arguments: list[str]) -> int:
     return _run(here, [here.python, ROOT / "bench" / f"{arguments[0]}.py", *arguments[1:]], quiet=True)
 
 
-def _fuzz(arguments: list[str]) -> int:
-    here = prepare(ROOT)
-    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
-
-
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "setup": _setup,
     "test": _test,
     "demo": _demo,
+    "fuzz": _fuzz,
     "lint": _lint,
     "lock": _lock,
     "bench": _bench,
-    "fuzz": _fuzz,
 }
 
 

@@ -37,15 +37,12 @@ _PYTHON_LOCKS = (
         python="3.11",
         options=("--extra", "function", "--universal", "--constraints", "requirements-dev.lock"),
     ),
-    # What install.ps1 puts onto Windows beside the wheel, for the Python that it brings.
+    # What an agent needs: on Linux, and on Windows, where install.ps1 puts it beside the wheel.
     _PythonLock(
         output="infra/agent/requirements.lock",
         source="pyproject.toml",
-        python="3.13",
-        options=(
-            *("--extra", "agent", "--extra", "iis", "--python-platform", "x86_64-pc-windows-msvc"),
-            *("--constraints", "requirements-dev.lock"),
-        ),
+        python="3.11",
+        options=("--extra", "agent", "--extra", "iis", "--universal", "--constraints", "requirements-dev.lock"),
     ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(

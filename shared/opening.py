@@ -64,6 +64,6 @@ def _sql(url: str) -> CertificateSource:
     except ImportError:
         raise ConfigurationError(
             "CERTCAST_SQL_URL is set, but SQLAlchemy is not installed: add sqlalchemy and the database's driver to "
-            "requirements.txt, or pip install 'certcast[sql]'"
+            "requirements.txt"
         ) from None
     return SqlCertificates(url)

@@ -16,7 +16,7 @@ from shared.bounded import gather_bounded
 from shared.errors import BusyError, CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, complete, withdraw
+from shared.function.claiming import accept, complete, places_of, withdraw
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.judging import judge, lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
@@ -52,6 +52,7 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         The upload's row; None when there is nothing to know about it.
 
     Raises:
+        BusyError: Too much of its kind is being done.
         UnavailableError: A service did not answer; looking again later goes on where it ended.
     """
     known = await cloud.state.uploads.get(notice.name)
@@ -65,6 +66,8 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return None
     if known is not None and await _is_done(known, notice, source, cloud.now()):
         return known
+    if known is not None and not notice.deletion and cloud.lanes.are_full(places_of(known)):
+        raise BusyError(f"upload {notice.name} is for a host at which many wait already; it is looked at later")
     version = (notice.name, notice.etag)
     if notice.etag and version in cloud.under_way:
         log.info("upload %s: this version of it is being looked at already", notice.name)

@@ -56,8 +56,8 @@ def amiss(record: UploadRecord, rows: Mapping[BindingKey, DesiredBinding], now: 
     """
     if record.status not in _CLAIMING or record.etag in {"", DELETED} or not record.claims:
         return None
-    expired = record.not_after is not None and record.not_after < now
-    missing = () if expired else tuple(key for key in record.claims if _lacks(rows.get(key), record))
+    lasts = record.not_before is not None and record.not_after is not None and record.not_after >= now
+    missing = () if not lasts else tuple(key for key in record.claims if _lacks(rows.get(key), record))
     wins = any(row.source == record.name for key in record.claims if (row := rows.get(key)) is not None)
     if missing or wins is (record.status is UploadStatus.SUPERSEDED):
         return Amiss(record=record, missing=missing, wins=wins)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import CertcastError
+from shared.errors import BusyError, CertcastError
 from shared.function.announcing import announce, is_announced
 from shared.function.blob_event import Notice
 from shared.function.expiry import Desired, rows_in_place, warn, warning_due
@@ -89,6 +89,8 @@ async def _apart(report: SweepReport, what: str, work: Awaitable[object]) -> boo
     """Do one thing of many, so that its failure is its own; whether it was done."""
     try:
         await work
+    except BusyError as error:
+        log.info("sweep: %s: %s", what, error)
     except CertcastError as error:
         report.problems.append(f"{what}: {error}")
         log.warning("sweep: %s: %s; the next sweep tries again", what, error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle import CertificateBundle
 from shared.phrasing import day, listed, shown
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
 
 MAX_PFX_BYTES = 1_048_576
 MAX_CERTIFICATE_BYTES = 65_536
-"""Of one certificate: one for 250 hosts has 10,000 bytes; merely writing out a name of a megabyte takes seconds."""
+"""Of one certificate, and of leaf and intermediates together.
+
+A leaf for 250 hosts has 10,000 bytes. Merely writing out a name of a megabyte takes seconds. OpenSSL breaks off
+a handshake in which more than 100 KiB of certificates are sent (SSL_CTX_set_max_cert_list(3)), so that no instance
+could prove them, and each batch with one among it would wait for its probe in vain.
+"""
 MAX_KDF_ITERATIONS = 2_000_000
 """In steps of PKCS#12's own derivation (`shared.pkcs12.kdf`), about a second of one processor.
 
@@ -116,7 +122,8 @@ def _assemble(
     except ValueError as problem:
         return (_damaged(str(problem)),)
     path = best_path(leaf, certificates, roots)
-    return OpenedPfx(bundle=CertificateBundle(leaf=leaf, chain=path.intermediates, key=key), root=path.root)
+    bundle = CertificateBundle(leaf=leaf, chain=path.intermediates, key=key)
+    return _too_long(bundle) or OpenedPfx(bundle=bundle, root=path.root)
 
 
 def _missing(contents: Contents) -> tuple[Violation, ...]:
@@ -137,6 +144,17 @@ def _oversized(contents: Contents) -> tuple[Violation, ...]:
     detail = (
         f"A certificate in the file has {largest} bytes, and {MAX_CERTIFICATE_BYTES} are the most that are read: have "
         "it issued again with shorter names, or leave it out if it belongs to another."
+    )
+    return (Violation(code=VerdictCode.TOO_LARGE, detail=detail),)
+
+
+def _too_long(bundle: CertificateBundle) -> tuple[Violation, ...]:
+    length = sum(len(each.public_bytes(Encoding.DER)) for each in (bundle.leaf, *bundle.chain))
+    if length <= MAX_CERTIFICATE_BYTES:
+        return ()
+    detail = (
+        f"The certificate and its chain have {length} bytes together, and {MAX_CERTIFICATE_BYTES} are the most that "
+        "are served, as TLS clients refuse more: have it issued with shorter names, or by another authority."
     )
     return (Violation(code=VerdictCode.TOO_LARGE, detail=detail),)
 

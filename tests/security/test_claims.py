@@ -9,9 +9,10 @@ import pytest
 
 from shared.binding import ANY_ROLE, BindingKey
 from shared.function.election import MAX_CLAIMS
-from shared.function.intake import look_at
+from shared.function.intake import look_at, recheck
 from shared.function.lanes import Lanes
 from shared.function.sweep import sweep
+from shared.messages import RECHECK_QUEUE, RecheckUpload, decode
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
@@ -89,7 +90,10 @@ class TestTheWait:
         for number in range(60):
             scene.storage.clock.advance(1)
             notices.append(await scene.upload(f"mallory/{number:02}.pfx", HOST))
-        await asyncio.gather(*(look_at(scene.cloud, notice) for notice in notices))
+        await asyncio.gather(*(scene.handle(notice) for notice in notices))
+        while scene.storage.queues[RECHECK_QUEUE]:
+            scene.storage.clock.advance(30)
+            await asyncio.gather(*(recheck(scene.cloud, message) for message in await due(scene)))
         row = await scene.row(HOST)
         assert row.source == "mallory/59.pfx"
         assert row.generation <= 12
@@ -102,6 +106,14 @@ class TestTheWait:
         notice = await scene.upload("a.pfx", HOST)
         await asyncio.gather(*(look_at(scene.cloud, notice) for _ in range(20)))
         assert (await scene.record("a.pfx")).revision == 1
+
+
+async def due(scene: Scene) -> list[RecheckUpload]:
+    found = []
+    for message in await scene.outside.queues.receive(RECHECK_QUEUE, limit=32, visibility_s=60):
+        found.append(decode(RecheckUpload, message.body or ""))
+        await scene.outside.queues.done(RECHECK_QUEUE, message)
+    return found
 
 
 class TestLanes:
