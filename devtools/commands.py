@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
 import signal
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-FUZZ_TARGETS = ("opening", "decoding")
-
 _MOST_PROCESSES = 8
 """Of those that run tests; each has an Azurite of its own."""
 
@@ -39,9 +36,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
-  fuzz [--minutes N] [--strict] [--repeat FILE]
-                               make up inputs for what reads untrusted files, rows and messages, for a minute unless
-                               told otherwise, and fail where one gets the better of it; --repeat runs a finding again
+  fuzz [--minutes N] [--repeat FILE]
+                               feed the code that reads what strangers write with changed inputs, for a minute in
+                               all unless told otherwise, and keep what breaks it; --repeat tries such an input again
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench NAME [...]             run bench/NAME.py
 
@@ -117,36 +114,8 @@ def _lock(arguments: list[str]) -> int:
 
 
 def _fuzz(arguments: list[str]) -> int:
-    options = argparse.ArgumentParser(prog="dev.py fuzz")
-    options.add_argument("--minutes", type=float, default=1.0)
-    options.add_argument("--strict", action="store_true")
-    options.add_argument("--repeat", type=Path)
-    chosen = options.parse_args(arguments)
     here = prepare(ROOT)
-    if _run(here, [here.python, "-c", "import atheris"], quiet=True) != 0:
-        raise SetupError("fuzz needs atheris, which has wheels for Linux on x86_64 with Python 3.11 to 3.13 alone")
-    findings = ROOT / ".cache" / "fuzz"
-    strict = ["--strict"] if chosen.strict else []
-    if chosen.repeat is not None:
-        target = chosen.repeat.name.partition("-")[0]
-        if target not in FUZZ_TARGETS:
-            raise SetupError(f"{chosen.repeat} is no finding: its name begins with {' or '.join(FUZZ_TARGETS)}")
-        return _run(here, [here.python, "-m", f"tests.fuzz.{target}", chosen.repeat.resolve(), *strict])
-    failed = []
-    for target in FUZZ_TARGETS:
-        corpus = findings / target
-        corpus.mkdir(parents=True, exist_ok=True)
-        seconds = max(1, round(60 * chosen.minutes / len(FUZZ_TARGETS)))
-        quiet = ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={findings / target}-"]
-        bounds: list[str | Path] = [corpus, f"-max_total_time={seconds}"]
-        if _run(here, [here.python, "-m", f"tests.fuzz.{target}", *bounds, *quiet, *strict]) != 0:
-            failed.append(target)
-    if failed:
-        print(
-            f"\n{', '.join(failed)}: an input got the better of it; run `python3 dev.py fuzz --repeat FILE` with what"
-        )
-        print(f"was written to {findings.relative_to(ROOT)}/{failed[0]}-*")
-    return 1 if failed else 0
+    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
 
 
 def _bench(arguments: list[str]) -> int:

@@ -27,6 +27,8 @@ COLUMN_BYTES = 60_000
 """Below the 64 KiB a table column may hold (learn.microsoft.com, "Understanding the Table service data model")."""
 MAX_UNPACKED_BYTES = 4 * 1024 * 1024
 """What the compressed columns of one row may unpack to: a row holds 1 MiB at most, which could unpack to a gigabyte."""
+_PIECE_DIGITS = 3
+"""Of the number of a compressed column; Python refuses to read a number of thousands."""
 
 _INT32 = range(-(2**31), 2**31)
 """Whole numbers that certcast writes to a table (Edm.Int32)."""
@@ -165,7 +167,7 @@ def from_entity(kind: type[T], entity: Mapping[str, object]) -> T:
     packed: dict[str, dict[int, bytes]] = {}
     for column, item in entity.items():
         name, mark, number = column.partition("__z")
-        if mark and isinstance(item, bytes) and number.isdecimal():
+        if mark and isinstance(item, bytes) and number.isdecimal() and len(number) <= _PIECE_DIGITS:
             packed.setdefault(name, {})[int(number)] = item
         elif isinstance(item, str) and column in collections:
             document[column] = _parsed(item, column, kind)

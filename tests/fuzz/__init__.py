@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing, with atheris: `python3 dev.py fuzz`."""
+"""Coverage-guided fuzzing of what strangers write, with atheris; `python3 dev.py fuzz` runs it."""
