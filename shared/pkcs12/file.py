@@ -79,8 +79,7 @@ class _Bags:
                 case oid if oid == _KEY_BAG:
                     self.keys.append(value.content)
                 case oid if oid == _SHROUDED_KEY_BAG:
-                    algorithm, data = read(value.content).expect(SEQUENCE).children(SEQUENCE)[:2]
-                    self.shrouded.append(_Layer(encryption=read_encryption(algorithm), data=data.octets()))
+                    self.shrouded.append(_shrouded_key(read(value.content)))
                 case oid if oid == _CERTIFICATE_BAG:
                     form, certificate = read(value.content).expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
                     if form.oid() == _X509_CERTIFICATE:
@@ -220,6 +219,14 @@ class Pkcs12:
                 read(key).expect(SEQUENCE).children(INTEGER, SEQUENCE)  # of a PrivateKeyInfo: noise has none
             keys.append(key)
         return Contents(keys=tuple(keys), certificates=tuple(bags.certificates))
+
+
+def _shrouded_key(key: Element) -> _Layer:
+    """EncryptedPrivateKeyInfo of PKCS#8 (RFC 5208 section 6)."""
+    algorithm, *data = key.expect(SEQUENCE).children(SEQUENCE)
+    if not data:
+        raise Asn1Error("a value is missing")
+    return _Layer(encryption=read_encryption(algorithm), data=data[0].octets())
 
 
 def _encrypted_safe(encrypted_data: Element) -> _Layer:

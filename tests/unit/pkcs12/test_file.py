@@ -5,6 +5,7 @@ from shared.pkcs12.asn1 import Asn1Error
 from shared.pkcs12.file import Contents, Pkcs12, TooExpensiveError
 from shared.pkcs12.kdf import UnsupportedError, spellings
 from shared.pkcs12.pbe import WrongPasswordError
+from tests.rigs import handmade_pfx
 from tests.rigs.certificates import Issued, authority
 from tests.rigs.handmade_pfx import (
     AES256_CBC,
@@ -327,3 +328,10 @@ def test_a_password_that_is_not_utf_8_is_taken_for_latin_1() -> None:
 
 def test_no_password_and_the_empty_one_are_tried_once_each() -> None:
     assert [spelling.bmp for spelling in spellings([None, b"", None])] == [b"", b"\0\0"]
+
+
+def test_a_key_bag_without_its_ciphertext_says_what_is_missing() -> None:
+    algorithm, _ = handmade_pfx.encrypted(b"", "secret", iterations=1)
+    bag = handmade_pfx.bag(handmade_pfx.SHROUDED_KEY_BAG, handmade_pfx.sequence(algorithm))
+    with pytest.raises(Asn1Error, match="a value is missing"):
+        opened(pfx(plain_safe(bag)))
