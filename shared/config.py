@@ -20,6 +20,7 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 
 STORAGE_SETTING = "CERTCAST_STORAGE"
 PORTS_SETTING = "CERTCAST_PORTS"
+POLICY_SETTING = "CERTCAST_POLICY"
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -131,6 +132,7 @@ class Settings:
         sql_url: SQLAlchemy URL of a database with a table `certificates`; empty for none.
         folder: Folder of PFX files to serve from, on one machine; empty for none.
         ports: PortNumbers that uploads may ask for.
+        rules: Where the policy is: a path, `blob:<container>/<name>`, or its JSON text; empty for none.
     """
 
     storage: StorageAccess
@@ -143,6 +145,7 @@ class Settings:
     sql_url: str = field(default="", repr=False)
     folder: str = ""
     ports: PortRanges = USUAL_PORTS
+    rules: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -169,6 +172,7 @@ class Settings:
             sql_url=env.get("CERTCAST_SQL_URL", "").strip(),
             folder=env.get("CERTCAST_FOLDER", "").strip(),
             ports=ports(env) or USUAL_PORTS,
+            rules=env.get(POLICY_SETTING, "").strip(),
         )
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.azure.account import Account
+from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
+from shared.function.rules import Rules
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
 from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
@@ -37,6 +39,7 @@ def open_cloud(settings: Settings) -> Cloud:
         state=account.state,
         secrets=account.secrets,
         policy=ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports),
+        rules=Rules(policy_source(settings.rules, account) if settings.rules else None),
         scrub_password=settings.scrub_password,
         topic=topic,
         sources=_sources(settings, account),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.identity import DefaultAzureCredential
+    from azure.storage.blob.aio import ContainerClient
 
     from shared.config import StorageAccess
 
@@ -108,6 +109,20 @@ class Account:
         await self._stack.aclose()
         if self._credential is not None:
             await self._credential.close()
+
+    async def missing(self) -> list[str]:
+        """The containers and queues that a deployment brings and that are not there: "container bundles"."""
+        absent = []
+        for name in _CONTAINERS:
+            with azure_errors(f"looking for container {name}"):
+                if not await self.container(name).exists():
+                    absent.append(f"container {name}")
+        there = {name async for name in self.queues.names("")}
+        return absent + [f"queue {name}" for name in _QUEUES if name not in there]
+
+    def container(self, name: str) -> ContainerClient:
+        """A container of the account by its name."""
+        return self._blobs.get_container_client(name)
 
     async def create_all(self) -> None:
         """Create the containers, queues and tables that a deployment brings, unless they are there."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from shared.function.lanes import Lanes
+from shared.function.rules import Rules
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
@@ -29,6 +30,7 @@ class Cloud:
         state: The four tables.
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
+        rules: What each uploader may claim.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         topic: Where outgoing events go; None for nowhere.
         sources: Further certificate sources, by the scheme of their names.
@@ -43,6 +45,7 @@ class Cloud:
     state: State
     secrets: Secrets
     policy: ValidationPolicy
+    rules: Rules = field(default_factory=Rules)
     scrub_password: bool = True
     topic: EventTopic | None = None
     sources: Mapping[str, CertificateSource] = field(default_factory=dict)

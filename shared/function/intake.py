@@ -19,8 +19,9 @@ from shared.function.announcing import tell
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, complete, withdraw
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
-from shared.function.judging import judge, lacks_password, verdict_on
+from shared.function.judging import lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
+from shared.function.ruling import judge_by_rules
 from shared.function.turn import take_turn, write
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
@@ -176,7 +177,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
         until = cloud.now() + JUDGING
         await write(cloud, mine, lambda record: replace(record, judging=found.version.etag, judging_until=until))
 
-    metadata, judgement = await judge(cloud, found, on_slow=judging)
+    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging)
     about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
 
     def verdict(record: UploadRecord) -> UploadRecord:

@@ -120,9 +120,10 @@ async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
 
 
 async def health(cloud: Cloud) -> Answer:
-    """Whether the Function can do its work: read its settings and reach its tables."""
+    """Whether the Function can do its work: read its settings and its policy, and reach its tables."""
     try:
         await cloud.state.uploads.get(_HEALTH_ROW)
+        await cloud.rules.current()
     except CertcastError as error:
         return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, document={"status": "failing", "reason": str(error)})
     return Answer(status=HTTPStatus.OK, document={"status": "ok"})

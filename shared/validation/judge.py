@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.bundle import CertificateBundle
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.upload import UploadMetadata
+    from shared.validation.policy import Policy
 
 MAX_HOSTS = 250
 
@@ -121,6 +122,18 @@ def judge_bundle(
     return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier)
 
 
+def held_to(judgement: Judgement, rules: Policy, name: str) -> Judgement:
+    """A judgement with what the policy has against the upload of this name, for what it asks for."""
+    refusal = rules.refusal(
+        name=name,
+        hosts=judgement.hosts,
+        port=judgement.port,
+        role=judgement.role,
+        fingerprint_sha256=judgement.bundle.fingerprint_sha256 if judgement.bundle else "",
+    )
+    return judgement if refusal is None else replace(judgement, violations=_ranked([*judgement.violations, refusal]))
+
+
 def _judge(
     opened: OpenedPfx,
     metadata: UploadMetadata,
@@ -150,15 +163,19 @@ def _judge(
 def _judgement(
     metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
 ) -> Judgement:
-    ranked = sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])
     return Judgement(
-        violations=tuple(ranked[:MAX_VIOLATIONS]),
+        violations=_ranked(violations),
         hosts=hosts,
         port=metadata.port,
         role=metadata.role,
         site=metadata.site,
         bundle=bundle,
     )
+
+
+def _ranked(violations: Sequence[Violation]) -> tuple[Violation, ...]:
+    """Each once, the most fundamental first, and no more than a row has room for."""
+    return tuple(sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])[:MAX_VIOLATIONS])
 
 
 def _hosts(
