@@ -49,6 +49,18 @@ class Storage:
 
 @asynccontextmanager
 async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
+    """Open as much of the account as the connection string is for; raises as `opened_account`."""
+    async with opened_account(access) as account:
+        parts = connection_parts(access.connection_string or "")
+        yield Storage(uploads=account.uploads, state=None if _container_only(parts) else account.state)
+
+
+def _container_only(parts: Mapping[str, str]) -> bool:
+    return bool(parts) and not parts.keys() & {"accountname", "tableendpoint"}
+
+
+@asynccontextmanager
+async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
     """Open the account, and turn what it answers into what a person can do about it.
 
     Raises:
@@ -58,10 +70,9 @@ async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
     """
     parts = connection_parts(access.connection_string or "")
     await _listening(parts)
-    container_only = bool(parts) and not parts.keys() & {"accountname", "tableendpoint"}
     try:
-        async with Account(_completed(access, parts) if container_only else access) as account:
-            yield Storage(uploads=account.uploads, state=None if container_only else account.state)
+        async with Account(_completed(access, parts) if _container_only(parts) else access) as account:
+            yield account
     except (UnavailableError, AccessDeniedError, MissingError) as error:
         raise type(error)(f"{error}; {_cure(error, access)}") from None
 

@@ -110,6 +110,16 @@ class Account:
         if self._credential is not None:
             await self._credential.close()
 
+    async def missing(self) -> list[str]:
+        """The containers and queues that a deployment brings and that are not there: "container bundles"."""
+        absent = []
+        for name in _CONTAINERS:
+            with azure_errors(f"looking for container {name}"):
+                if not await self.container(name).exists():
+                    absent.append(f"container {name}")
+        there = {name async for name in self.queues.names("")}
+        return absent + [f"queue {name}" for name in _QUEUES if name not in there]
+
     def container(self, name: str) -> ContainerClient:
         """A container of the account by its name."""
         return self._blobs.get_container_client(name)

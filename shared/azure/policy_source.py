@@ -19,19 +19,17 @@ if TYPE_CHECKING:
 
     from shared.azure.account import Account
 
-_BLOB = "blob:"
+BLOB_PREFIX = "blob:"
 # learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata".
 _CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){2,62}\Z")
-_MAX_BYTES = 4_000_000
-"""More than any policy's text: what is larger is cut, and then found faulty."""
 
 
-def policy_source(setting: str, account: Account) -> Callable[[], Awaitable[str]]:
+def policy_source(setting: str, account: Account | None) -> Callable[[], Awaitable[str]]:
     """What reads the policy's text, each time it is called.
 
     Args:
         setting: `CERTCAST_POLICY`: JSON text, `blob:<container>/<name>`, or the path of a file.
-        account: Where the blob is.
+        account: Where the blob is; not needed where the setting names none.
 
     Raises:
         ConfigurationError: The setting itself cannot be used.
@@ -42,9 +40,11 @@ def policy_source(setting: str, account: Account) -> Callable[[], Awaitable[str]
             return setting
 
         return given
-    if not setting.startswith(_BLOB):
+    if not setting.startswith(BLOB_PREFIX):
         return lambda: asyncio.to_thread(_read_file, Path(setting))
-    container, slash, name = setting.removeprefix(_BLOB).partition("/")
+    if account is None:
+        raise ConfigurationError(f"{POLICY_SETTING} names a blob: say in which storage account it is")
+    container, slash, name = setting.removeprefix(BLOB_PREFIX).partition("/")
     if not slash or not _CONTAINER.match(container) or not keeps_its_place(name):
         raise ConfigurationError(
             f"{POLICY_SETTING} is '{shown(setting)}': write blob:CONTAINER/NAME, as in blob:certcast-policy/policy.toml"
@@ -60,7 +60,7 @@ def policy_source(setting: str, account: Account) -> Callable[[], Awaitable[str]
 async def _read_blob(account: Account, container: str, name: str) -> str:
     what = f"blob {container}/{name}, which {POLICY_SETTING} names"
     with azure_errors(f"reading {what}"):
-        stream = await account.container(container).get_blob_client(name).download_blob(offset=0, length=_MAX_BYTES)
+        stream = await account.container(container).get_blob_client(name).download_blob()
         return _text(await stream.readall(), what)
 
 
@@ -68,7 +68,7 @@ def _read_file(path: Path) -> str:
     what = f"file {path}, which {POLICY_SETTING} names"
     try:
         with path.open("rb") as file:
-            return _text(file.read(_MAX_BYTES), what)
+            return _text(file.read(), what)
     except OSError as error:
         raise UnavailableError(f"{what}, cannot be read: {error.strerror}") from None
     except ValueError:

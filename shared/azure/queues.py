@@ -75,6 +75,11 @@ class AzureQueues:
             async for queue in self._service.list_queues(name_starts_with=prefix):
                 yield str(queue.name)
 
+    async def length(self, queue: str) -> int:
+        """How many messages a queue holds, hidden ones too; about."""
+        with azure_errors(f"counting queue {queue}"):
+            return int((await self._client(queue).get_queue_properties()).approximate_message_count or 0)
+
     def _client(self, queue: str) -> QueueClient:
         if queue not in self._clients:
             self._clients[queue] = self._service.get_queue_client(queue)

@@ -11,7 +11,7 @@ from shared.upload import USUAL_PORTS, PortRanges
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Iterable
 
 EVERY_HOST = "*"
 
@@ -106,16 +106,12 @@ def _excess(rule: Rule, hosts: Iterable[str], port: int, role: str) -> list[str]
 
 def _allowed(rule: Rule) -> str:
     under = f"under '{shown(rule.prefix)}'" if rule.prefix else "under no other prefix"
-    roles = "" if rule.roles is None else f" for {_either([_role(role) for role in rule.roles])}"
-    return f"Uploads {under} may claim {_either([shown(host) for host in rule.hosts])} on {rule.ports}{roles}"
+    roles = "" if rule.roles is None else f" for {listed([_role(role) for role in rule.roles])}"
+    return f"Uploads {under} may claim {listed([shown(host) for host in rule.hosts])} on port {rule.ports}{roles}"
 
 
 def _role(role: str) -> str:
     return "every role" if role == ANY_ROLE else f"role {shown(role)}"
-
-
-def _either(names: Collection[str]) -> str:
-    return listed(list(names)) or "nothing"
 
 
 def _matches(pattern: str, host: str) -> bool:
