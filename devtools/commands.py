@@ -91,7 +91,7 @@ def _test(arguments: list[str]) -> int:
 
 def _test_runs(options: list[str]) -> list[list[str]]:
     """The tests several at once, then those that compare times, with the machine to themselves."""
-    named = [option for option in options if (ROOT / option.partition("::")[0]).exists()]
+    named = [option for option in options if option.startswith("tests")]
     others = [option for option in options if option not in named]
     alone = [path for path in TESTS_ALONE if not named or any((ROOT / path).is_relative_to(ROOT / n) for n in named)]
     runs = [["pytest", *_several_at_once(), *(f"--ignore={path}" for path in TESTS_ALONE), *options]]
