@@ -63,7 +63,7 @@ def cloud() -> Cloud:
 @app.event_grid_trigger(arg_name="event")
 async def on_blob_event(event: func.EventGridEvent) -> None:
     """A blob was uploaded or deleted."""
-    data = event.get_json() or {}
+    data = _object(event.get_json())
     notice = read_event(
         event.event_type or "", event.subject or "", data, event.event_time, container=UPLOADS_CONTAINER
     )
@@ -75,7 +75,7 @@ async def on_blob_event(event: func.EventGridEvent) -> None:
 @app.event_grid_trigger(arg_name="event")
 async def on_key_vault_event(event: func.EventGridEvent) -> None:
     """A certificate in a vault that `CERTCAST_KEY_VAULTS` names got a new version."""
-    name = vault_upload(event.event_type or "", event.get_json() or {})
+    name = vault_upload(event.event_type or "", _object(event.get_json()))
     if name is not None:
         await handle_notice(cloud(), Notice(name=name, at=event.event_time))
 
@@ -178,6 +178,11 @@ async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.
     except CertcastError as error:
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
     return _json(found.status, found.document)
+
+
+def _object(data: object) -> dict[str, object]:
+    """An event's data, of which its sender may have made anything."""
+    return data if isinstance(data, dict) else {}
 
 
 def _json(status: int, document: dict[str, object]) -> func.HttpResponse:

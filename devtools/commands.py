@@ -36,6 +36,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
+  fuzz [--minutes N] [--repeat FILE]
+                               feed the code that reads what strangers write with changed inputs, for a minute in
+                               all unless told otherwise, and keep what breaks it; --repeat tries such an input again
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench NAME [...]             run bench/NAME.py
 
@@ -110,6 +113,11 @@ def _lock(arguments: list[str]) -> int:
     return 0
 
 
+def _fuzz(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
+
+
 def _bench(arguments: list[str]) -> int:
     known = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if not path.stem.startswith("_"))
     if not arguments or arguments[0] not in known:
@@ -122,6 +130,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "setup": _setup,
     "test": _test,
     "demo": _demo,
+    "fuzz": _fuzz,
     "lint": _lint,
     "lock": _lock,
     "bench": _bench,

@@ -37,6 +37,13 @@ _PYTHON_LOCKS = (
         python="3.11",
         options=("--extra", "function", "--universal", "--constraints", "requirements-dev.lock"),
     ),
+    # What an agent needs: on Linux, and on Windows, where install.ps1 puts it beside the wheel.
+    _PythonLock(
+        output="infra/agent/requirements.lock",
+        source="pyproject.toml",
+        python="3.11",
+        options=("--extra", "agent", "--extra", "iis", "--universal", "--constraints", "requirements-dev.lock"),
+    ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(
         output="tests/runtime.lock",
@@ -61,8 +68,8 @@ def resolve(here: Environment, *, upgrade: bool = False) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         for file in (*_SOURCES, *LOCKS):
+            (scratch / file).parent.mkdir(parents=True, exist_ok=True)
             if (here.root / file).exists():
-                (scratch / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(here.root / file, scratch / file)
         for lock in _PYTHON_LOCKS:
             command: list[str | Path] = [

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import json
 import logging
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -52,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     logging.getLogger("azure").setLevel(logging.WARNING)
     try:
+        if os.name == "nt":
+            _refuse_foreign_settings()
         env = read_environment()
         if chosen.command.endswith("-service"):
             return _service(chosen.command, env)
@@ -63,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USAGE if isinstance(error, ConfigurationError) else FAILED
     except KeyboardInterrupt:
         return DONE
+
+
+def _refuse_foreign_settings() -> None:
+    """See that the folder with agent.toml is the Administrators': every account can make one of that name."""
+    if importlib.util.find_spec("win32security") is None:
+        return
+    from instance_agent.windows import access, machine  # noqa: PLC0415 - Windows only
+
+    access.refuse_foreign(machine.program_data())
 
 
 def _selftest(env: Mapping[str, str], *, preflight_only: bool) -> int:
@@ -116,7 +129,7 @@ def _agent(account: Account, settings: AgentSettings, target: BindingTarget) -> 
 async def _run(agent: Agent, settings: AgentSettings, stopping: asyncio.Event | None) -> None:
     """Run the agent until a signal stops it or, as a service, until the event is set."""
     health = HealthServer(agent, address=settings.health_address, port=settings.health_port)
-    port = await health.start()
+    port = health.start()
     log.info("instance %s: health at http://%s:%d/readyz", settings.instance, settings.health_address, port)
     watch = None
     if stopping is None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from instance_agent.fetching import Bundles, unfit_for
 from instance_agent.installing.installer import install
-from instance_agent.memory import DONE, Attempt, Memory
+from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
-from shared.bounded import gather_bounded
-from shared.bundle import CertificateBundle
 from shared.errors import CertcastError
-from shared.hostnames import covering
 from shared.messages import BindingReport, InstallOutcome
 from shared.phrasing import logger
 
@@ -22,15 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from instance_agent.desired import Desired
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
+    from shared.bundle import CertificateBundle
     from shared.ports import BundleVault
 
 _NO_STAGES: Mapping[str, float] = MappingProxyType({})
 log = logger(__name__)
-
-_REASON_CHARS = 1000
-"""A server's own words may be a page; a report must fit a queue message whatever they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +40,6 @@ class Step:
 
     action: str
     row: DesiredBinding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fetched:
-    bundle: CertificateBundle | CertcastError
-    took_ms: float
 
 
 class Actor:
@@ -67,7 +57,7 @@ class Actor:
     ) -> None:
         self.memory = Memory(now)
         self._target = target
-        self._bundles = bundles
+        self._bundles = Bundles(bundles)
         self._probe = probe
         self._now = now
 
@@ -75,26 +65,27 @@ class Actor:
         """Take nothing for done or told any more: everything is looked at again, and reported."""
         self.memory = Memory(self._now)
 
-    async def due(self, rows: Iterable[DesiredBinding], *, whole: bool) -> list[DesiredBinding]:
+    async def due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
 
         Args:
-            rows: Desired rows.
-            whole: Whether these are all there are, so that a binding of ours with no row is one to remove.
+            desired: What the tables say.
+            whole: Whether these are all rows there are, so that a binding of ours with no row is one to remove.
         """
-        wanted = {(row.host, row.port): row for row in rows}
+        wanted = desired.rows
         current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
-        due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key))]
+        due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key), whole=whole)]
         if whole and wanted:
             # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
-            due += [self._orphan(binding) for key, binding in current.items() if key not in wanted]
+            known = wanted.keys() | desired.unknown
+            due += [self._orphan(binding) for key, binding in current.items() if key not in known]
         return sorted(due, key=lambda row: (row.host, row.port))
 
-    async def preview(self, rows: Iterable[DesiredBinding]) -> list[Step]:
+    async def preview(self, desired: Desired) -> list[Step]:
         """Say what would be done."""
-        rows = list(rows)
+        rows = desired.rows.values()
         current = {binding.key: binding for binding in await self._target.current()}
-        due = await self.due(rows, whole=True)
+        due = await self.due(desired, whole=True)
         named = {row.key for row in due}
         steps = [Step(action="keep", row=row) for row in rows if row.present and row.key not in named]
         for row in due:
@@ -107,7 +98,7 @@ class Actor:
 
     async def act(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
         """Fetch bundles, apply everything as one batch, prove it."""
-        fetched = await self._fetch({row.bundle_id for row in rows if row.present})
+        fetched = await self._bundles.fetch({row.bundle_id for row in rows if row.present})
         by_key = {(row.host, row.port): row for row in rows}
         attempts: list[Attempt] = []
         changes: list[BindingChange] = []
@@ -117,14 +108,12 @@ class Actor:
                 continue
             bundle = fetched[row.bundle_id].bundle
             if isinstance(bundle, CertcastError):
-                attempts.append(self._attempt(row, InstallOutcome.FAILED, str(bundle), again=bundle.retriable))
-            elif covering(row.host, bundle.dns_names) is None:
-                names = ", ".join(bundle.dns_names[:3]) or "nothing"
-                reason = f"the certificate is for {names}, not for {row.host}; not installed"
-                attempts.append(self._attempt(row, InstallOutcome.FAILED, reason))
+                attempts.append(self._unfit(row, str(bundle), again=bundle.retriable))
+            elif (reason := unfit_for(row, bundle)) is not None:
+                attempts.append(self._unfit(row, reason))
             else:
                 changes.append(_install_of(row, bundle))
-        for result in await install(self._target, changes, self._probe, recall=self._recall):
+        for result in await install(self._target, changes, self._probe, recall=self._bundles.recall):
             row = by_key[result.change.key]
             fetch_ms = {"fetch": fetched[row.bundle_id].took_ms} if row.present else {}
             attempt = self._attempt(
@@ -138,32 +127,16 @@ class Actor:
             attempts.append(attempt)
         return attempts
 
-    def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None) -> bool:
+    def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None, *, whole: bool) -> bool:
         last = self.memory.last(row)
-        if last is None or last.again:
+        if last is None or last.again or (last.unfit and whole):
             return False
         # A refusal or a mismatch stands until the row changes: trying again would only disturb what is served.
         return last.report.outcome not in DONE or _matches(row, has)
 
-    async def _fetch(self, ids: Iterable[str]) -> dict[str, _Fetched]:
-        wanted = sorted(ids)
-        return dict(zip(wanted, await gather_bounded((self._fetch_one(one) for one in wanted), limit=16), strict=True))
-
-    async def _fetch_one(self, bundle_id: str) -> _Fetched:
-        began = time.perf_counter()
-        bundle: CertificateBundle | CertcastError
-        try:
-            bundle = CertificateBundle.from_pem(await self._bundles.open(bundle_id))
-        except CertcastError as error:
-            bundle = error
-        return _Fetched(bundle=bundle, took_ms=(time.perf_counter() - began) * 1000)
-
-    async def _recall(self, binding: InstalledBinding) -> CertificateBundle | None:
-        """The bundle of what was served before, to put it back."""
-        if not binding.bundle_id:
-            return None
-        bundle = (await self._fetch_one(binding.bundle_id)).bundle
-        return bundle if isinstance(bundle, CertificateBundle) else None
+    def _unfit(self, row: DesiredBinding, reason: str, *, again: bool = False) -> Attempt:
+        """A bundle that is not installed; each whole reconcile looks at it again, which costs the server nothing."""
+        return replace(self._attempt(row, InstallOutcome.FAILED, reason, again=again), unfit=True)
 
     def _orphan(self, binding: InstalledBinding) -> DesiredBinding:
         return DesiredBinding(
@@ -192,7 +165,7 @@ class Actor:
             generation=row.generation,
             source=row.source,
             outcome=outcome,
-            reason=reason[:_REASON_CHARS],
+            reason=reason[:REASON_CHARS],
             fingerprint_sha256=seen,
             finished_at=self._now(),
             stages_ms={name: round(took, 1) for name, took in stages_ms.items()},

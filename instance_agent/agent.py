@@ -22,6 +22,7 @@ from shared.bounded import Delays
 from shared.errors import CertcastError, MissingError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
+from shared.state.keys import encode_key
 from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
@@ -126,8 +127,7 @@ class Agent:
         """Say what a reconcile would do, without registering or changing anything."""
         await self._target.start()
         try:
-            rows = await desired_rows(self._state, self.settings.role)
-            return await self.actor.preview(rows.values())
+            return await self.actor.preview(await desired_rows(self._state, self.settings.role))
         finally:
             await self._target.stop()
 
@@ -142,13 +142,14 @@ class Agent:
                 self._start_over = False
                 self.actor.forget()
             # Read within the lock: what a drain has done meanwhile must not be undone by rows read before it.
-            rows = await desired_rows(self._state, self.settings.role)
-            due = await self.actor.due(rows.values(), whole=True)
+            desired = await desired_rows(self._state, self.settings.role)
+            due = await self.actor.due(desired, whole=True)
             ok = await self._act(due, "")
         if not self.ready:
             self.ready = True
-            log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(rows))
+            log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(desired.rows))
             await self._beat()
+        await self._put_right(desired.rows.values())
         return ok
 
     async def drain(self) -> int:
@@ -160,8 +161,8 @@ class Agent:
         hints = await self.inbox.take()
         if hints.keys:
             async with self._acting:
-                rows = await desired_of(self._state, self.settings.role, hints.keys)
-                await self._act(await self.actor.due(rows.values(), whole=False), hints.traceparent, asked=rows)
+                desired = await desired_of(self._state, self.settings.role, hints.keys)
+                await self._act(await self.actor.due(desired, whole=False), hints.traceparent, asked=desired.rows)
         await self.inbox.done(hints)
         return hints.taken
 
@@ -181,6 +182,23 @@ class Agent:
         else:
             self._retries = 0
         return memory.failing == 0
+
+    async def _put_right(self, rows: Iterable[DesiredBinding]) -> None:
+        """Tell again what the table has otherwise, or not at all: a report was lost, or another spoke in our name."""
+        memory, instance = self.actor.memory, self.settings.instance
+        try:
+            own = [known.value async for known in self._state.installations.all(row=encode_key(instance))]
+        except CertcastError as error:
+            log.warning("instance %s: what was reported could not be compared: %s", instance, error)
+            return
+        async with self._acting:
+            if memory is not self.actor.memory:
+                return
+            again = memory.disputed(rows, {(entry.host, entry.port): entry for entry in own})
+            if again:
+                log.warning("instance %s: %d report(s) are made again: the table has others", instance, len(again))
+            await self._report(again, "")
+            memory.remember((), again)
 
     async def _report(self, attempts: Iterable[Attempt], trace: str) -> None:
         reports = tuple(attempt.report for attempt in attempts)

@@ -13,7 +13,8 @@ from shared.binding import ANY_ROLE, MAX_PORT
 from shared.config import StorageAccess, number, text
 from shared.errors import ConfigurationError
 from shared.messages import poison_queue_of, queue_of
-from shared.state.keys import MAX_KEY_CHARS, encode_key
+from shared.state.keys import encode_key
+from shared.state.records import MAX_ID_CHARS
 from shared.upload import ROLE_NAME
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ CONFIG_FILE_SETTING = "CERTCAST_CONFIG"
 # App Service, Kubernetes and container platforms.
 _PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLICA_NAME")
 
-MOST_ID_CHARS = MAX_KEY_CHARS - 12
+MOST_ID_CHARS = MAX_ID_CHARS - 12
 """Of an id as a key, where characters beyond letters and digits count more: what takes its place is 11 longer."""
 
 DEFAULT_POLL_MAX_MS = 1000

@@ -2,46 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, DesiredBinding, effective, roles_of
+from instance_agent.targets.base import Key
+from shared.binding import MAX_PORT, BindingKey, DesiredBinding, effective, roles_of
 from shared.bounded import gather_bounded
-from shared.state.keys import encode_key
+from shared.hostnames import normalise_host
+from shared.phrasing import logger
+from shared.state.keys import binding_key, decode_key, encode_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from instance_agent.targets.base import Key
     from shared.state.records import State
+    from shared.state.rows import UnreadableRow
+
+log = logger(__name__)
 
 _READ_ONE_BY_ONE = 100
 """Beyond so many rows, reading the whole partition is quicker than reading them one by one."""
 
 
-async def desired_rows(state: State, role: str) -> dict[Key, DesiredBinding]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What the tables say.
+
+    Attributes:
+        rows: The rows to obey.
+        unknown: Hosts and ports of which a row cannot be read: they are left as they are on the server.
+    """
+
+    rows: Mapping[Key, DesiredBinding]
+    unknown: frozenset[Key] = frozenset()
+
+
+async def desired_rows(state: State, role: str) -> Desired:
     """Read every row that concerns an instance of this role."""
     rows: list[DesiredBinding] = []
+    unreadable: list[UnreadableRow] = []
     for partition in sorted(roles_of(role)):
-        rows += [known.value async for known in state.bindings.all(encode_key(partition))]
-    return _obeyed(rows, role)
+        rows += [known.value async for known in state.bindings.all(encode_key(partition), unreadable=unreadable)]
+    return _obeyed(rows, unreadable, role)
 
 
-async def desired_of(state: State, role: str, keys: Iterable[Key]) -> dict[Key, DesiredBinding]:
-    """Read the rows of some hosts and ports."""
-    wanted = set(keys)
+async def desired_of(state: State, role: str, keys: Iterable[Key]) -> Desired:
+    """Read the rows of some hosts and ports; what is none has no row."""
+    wanted = {key for key in keys if _is_host_and_port(*key)}
     if len(wanted) > _READ_ONE_BY_ONE:
-        return {key: row for key, row in (await desired_rows(state, role)).items() if key in wanted}
+        every = await desired_rows(state, role)
+        rows = {key: row for key, row in every.rows.items() if key in wanted}
+        return Desired(rows=rows, unknown=every.unknown & wanted)
     names = [
         BindingKey(role=partition, host=host, port=port)
         for host, port in sorted(wanted)
         for partition in sorted(roles_of(role))
     ]
-    found = await gather_bounded((state.bindings.get(name) for name in names), limit=16)
-    return _obeyed([row for row in found if row is not None], role)
+    unreadable: list[UnreadableRow] = []
+    found = await gather_bounded((_row(state, name, unreadable) for name in names), limit=16)
+    return _obeyed([row for row in found if row is not None], unreadable, role)
 
 
-def _obeyed(rows: Iterable[DesiredBinding], role: str) -> dict[Key, DesiredBinding]:
+async def _row(state: State, name: BindingKey, unreadable: list[UnreadableRow]) -> DesiredBinding | None:
+    partition, row = binding_key(name)
+    found = [known.value async for known in state.bindings.all(partition, row=row, unreadable=unreadable)]
+    return found[0] if found else None
+
+
+def _obeyed(rows: Iterable[DesiredBinding], unreadable: Iterable[UnreadableRow], role: str) -> Desired:
+    unknown = {key for each in unreadable if (key := _key_of(each.row)) is not None}
     by_key: dict[Key, list[DesiredBinding]] = {}
     for each in rows:
-        by_key.setdefault((each.host, each.port), []).append(each)
-    return {key: row for key, same in by_key.items() if (row := effective(same, role)) is not None}
+        if _is_host_and_port(each.host, each.port):
+            by_key.setdefault((each.host, each.port), []).append(each)
+        else:
+            unknown.add((each.host, each.port))
+            log.warning("the row of %s is passed over: that is no host and port", each.key.host_port)
+    obeyed = {key: row for key, same in by_key.items() if (row := effective(same, role)) is not None}
+    # Where one of two rows cannot be read, the other is not obeyed either: it may be the one that is overridden.
+    return Desired(rows={key: row for key, row in obeyed.items() if key not in unknown}, unknown=frozenset(unknown))
+
+
+def _key_of(row_key: str) -> Key | None:
+    """The host and port that a row's key names; None where it names none."""
+    try:
+        host, _, port = decode_key(row_key).rpartition(":")
+        return host, int(port)
+    except ValueError:
+        return None
+
+
+def _is_host_and_port(host: str, port: int) -> bool:
+    try:
+        return normalise_host(host) == host and 0 < port <= MAX_PORT
+    except ValueError:
+        return False

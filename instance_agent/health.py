@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from instance_agent.targets.parts.small_http import Request, Response
+from instance_agent.targets.parts.small_server import SmallServer
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,45 +60,40 @@ class HealthServer:
         self._port = port
         self._registry = CollectorRegistry()
         self._registry.register(_AgentMetrics(agent))
-        self._runner: web.AppRunner | None = None
+        self._server = SmallServer(self._respond)
 
-    async def start(self) -> int:
+    def start(self) -> int:
         """Listen, and return the port.
 
         Raises:
             ConfigurationError: The port is taken or the address is not this machine's.
         """
-        app = web.Application()
-        app.router.add_get("/livez", self._livez)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self._address, self._port)
         try:
-            await site.start()
+            return self._server.listen(self._address, self._port)
         except OSError as error:
-            await self.stop()
             raise ConfigurationError(
                 f"the agent's health port {self._address}:{self._port} cannot be listened on ({error.strerror}): set "
                 "CERTCAST_HEALTH_PORT to a free one, or 0 for any"
             ) from None
-        return int(self._runner.addresses[0][1])
 
     async def stop(self) -> None:
         """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._server.close()
 
-    async def _livez(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+    def _respond(self, request: Request) -> Response:
+        match request.path:
+            case "/livez":
+                return Response(body=b"ok\n")
+            case "/readyz":
+                return self._readiness()
+            case "/metrics":
+                return Response(body=generate_latest(self._registry), kind=_PROMETHEUS_TEXT)
+        return Response(status=HTTPStatus.NOT_FOUND)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
+    def _readiness(self) -> Response:
         trouble = self._agent.registration.trouble
         also = f"{trouble}\n" if trouble else ""
         if self._agent.ready:
-            return web.Response(text=f"ready\n{also}")
-        return web.Response(text=f"not every desired binding has been applied yet\n{also}", status=503)
-
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": _PROMETHEUS_TEXT})
+            return Response(body=f"ready\n{also}".encode())
+        body = f"not every desired binding has been applied yet\n{also}".encode()
+        return Response(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from shared.ports import Queues
 
 log = logger(__name__)
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+"""W3C Trace Context, version 00; what is longer would make a report that fits no message."""
 
 DRAIN = 32
 """Most messages one request can take (learn.microsoft.com, "Get Messages")."""
@@ -69,7 +73,7 @@ class Inbox:
             queue=settings.queue,
             taken=len(taken),
             keys=frozenset((binding.host, binding.port) for _, hint in read for binding in hint.bindings),
-            traceparent=next((hint.traceparent for _, hint in read if hint.traceparent), ""),
+            traceparent=next((hint.traceparent for _, hint in read if _TRACEPARENT.match(hint.traceparent)), ""),
             messages=tuple(message for message, _ in read),
         )
 

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING
 
 from shared.binding import DesiredBinding
 from shared.messages import BindingReport, InstallOutcome
+from shared.phrasing import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from instance_agent.targets.base import Key
+    from shared.state.records import InstallationRecord
 
 REPEAT_AFTER = timedelta(seconds=60)
 """A hint about what was told longer ago asks for it once more: the report may be lost. Sooner, it is a doubled hint."""
+
+REASON_CHARS = 1000
+"""A server's own words may be a page; a report must fit a queue message whatever they are."""
 
 DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 """Outcomes of rows that are as they should be."""
@@ -30,12 +35,14 @@ class Attempt:
     Attributes:
         row: The row.
         report: What is to be told about it.
-        again: Whether trying the same again later may succeed.
+        again: Whether trying the same again soon may succeed.
+        unfit: Whether its bundle could not be installed, so that the server was not asked for anything.
     """
 
     row: DesiredBinding
     report: BindingReport
     again: bool = False
+    unfit: bool = False
 
     @property
     def key(self) -> Key:
@@ -95,6 +102,25 @@ class Memory:
                 news[key] = replace(known, report=replace(known.report, finished_at=now))
         return list(news.values())
 
+    def disputed(self, rows: Iterable[DesiredBinding], entered: Mapping[Key, InstallationRecord]) -> list[Attempt]:
+        """Choose what is to be told again because the table has something else.
+
+        Args:
+            rows: The rows that are obeyed.
+            entered: What the table has of this instance. What was told less than a minute ago may not be there yet.
+        """
+        now = self._now()
+        again: list[Attempt] = []
+        for row in rows:
+            last = self.last(row)
+            if last is None or now - self._told_at.get(last.key, now) < REPEAT_AFTER:
+                continue
+            report = replace(last.report, source=row.source, finished_at=now)
+            known = entered.get(last.key)
+            if known is None or _essence(report) != _essence(known):
+                again.append(replace(last, report=report))
+        return again
+
     def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
         """Keep how each row ended and what was told; to be called once that was reported."""
         for attempt in (*attempts, *told):
@@ -105,5 +131,6 @@ class Memory:
         self._told_at |= {attempt.key: self._now() for attempt in told}
 
 
-def _essence(report: BindingReport) -> tuple[object, ...]:
-    return (report.role, report.generation, report.outcome, report.reason, report.fingerprint_sha256)
+def _essence(told: BindingReport | InstallationRecord) -> tuple[object, ...]:
+    reason = shown(told.reason, REASON_CHARS)  # as it is entered
+    return (told.role, told.generation, told.source, told.outcome, reason, told.fingerprint_sha256)

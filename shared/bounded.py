@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONCURRENCY = 32
+ROWS_AT_ONCE = 8
+"""Of one upload, which may have 250 hosts: others' requests are to come between."""
 
 
 async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY) -> list[T]:

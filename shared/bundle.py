@@ -29,6 +29,15 @@ BUNDLE_ID = re.compile(r"^[0-9a-f]{64}/[0-9a-f]{64}\Z")
 """The form of `bundle_id`, to be checked before an id from outside becomes part of a path."""
 
 
+MAX_BUNDLE_BYTES = 2_097_152
+"""Of a sealed bundle: room for everything that a PFX of the greatest size can hold, as PEM."""
+MAX_BUNDLE_CERTIFICATES = 16
+MAX_BUNDLE_KEY_BYTES = 7_000
+"""An RSA key of 8,192 bits, the longest that is accepted, takes 6,400 as PEM."""
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]*-----END CERTIFICATE-----\s*")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateBundle:
     """What a server needs to serve one certificate.
@@ -78,7 +87,7 @@ class CertificateBundle:
         """The leaf's subjectAltName dNSNames, lower case, in the certificate's order; empty without the extension."""
         try:
             names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (x509.ExtensionNotFound, ValueError):
+        except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
             return ()
         return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
 
@@ -106,10 +115,11 @@ class CertificateBundle:
             BrokenBundleError: The text is damaged, or the key is not the leaf's.
         """
         try:
-            key = serialization.load_pem_private_key(pem, password=None)
+            # Without OpenSSL's tests of primes, which take seconds: a product that is the leaf's modulus has no others.
+            key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
             leaf, *chain = x509.load_pem_x509_certificates(pem)
-            matches = leaf.public_key() == key.public_key()
-        except (ValueError, TypeError):
+            matches = leaf.public_key() == key.public_key() and _is_whole(key)
+        except Exception:  # noqa: BLE001 - cryptography raises several kinds that have nothing in common
             raise BrokenBundleError(
                 "a sealed bundle is damaged: it is not a PEM key followed by certificates"
             ) from None
@@ -117,19 +127,49 @@ class CertificateBundle:
             raise BrokenBundleError("a sealed bundle is damaged: its key does not belong to its certificate")
         return cls(leaf=leaf, chain=tuple(chain), key=key)
 
-    def check_is(self, bundle_id: str) -> None:
-        """See that this is the bundle that an id names: who can write blobs can copy one over another's id.
+    @classmethod
+    def from_sealed(cls, pem: bytes, bundle_id: str) -> CertificateBundle:
+        """Read what was sealed under an id, which whoever can write the container may have put there.
+
+        Nothing is parsed that is larger than what `to_pem` can have written.
 
         Raises:
-            BrokenBundleError: It holds another certificate.
+            BrokenBundleError: It is damaged, too large, or holds another certificate than the id names.
         """
-        if not bundle_id.startswith(f"{self.fingerprint_sha256}/"):
+        certificates = _CERTIFICATE.findall(pem) if len(pem) <= MAX_BUNDLE_BYTES else []
+        rest = len(pem) - sum(map(len, certificates))
+        if len(pem) > MAX_BUNDLE_BYTES or len(certificates) > MAX_BUNDLE_CERTIFICATES or rest > MAX_BUNDLE_KEY_BYTES:
             raise BrokenBundleError(
-                f"bundle {bundle_id} holds another certificate, whose SHA-256 is {self.fingerprint_sha256}: somebody "
-                "wrote over it; upload the PFX again, and see who may write the container bundles"
+                f"bundle {bundle_id} is larger than any that certcast seals ({len(pem)} bytes, {len(certificates)} "
+                "certificates): another program wrote it; upload the certificate again"
             )
+        bundle = cls.from_pem(pem)
+        if bundle.fingerprint_sha256 != bundle_id.partition("/")[0]:
+            raise BrokenBundleError(
+                f"bundle {bundle_id} holds the certificate {bundle.fingerprint_sha256}, which is another one: it was "
+                "copied there; upload the certificate again"
+            )
+        return bundle
+
+
+def _is_whole(key: object) -> bool:
+    """Whether the numbers of an RSA key belong together; keys of other kinds were checked as they were read."""
+    if not isinstance(key, rsa.RSAPrivateKey):
+        return True
+    own = key.private_numbers()
+    p, q, n, e = own.p, own.q, own.public_numbers.n, own.public_numbers.e
+    return (
+        p * q == n
+        and (own.d * e - 1) % (p - 1) == (own.d * e - 1) % (q - 1) == 0
+        and (own.dmp1, own.dmq1, own.iqmp * q % p) == (own.d % (p - 1), own.d % (q - 1), 1)
+    )
 
 
 def bundle_id(bundle: CertificateBundle, content: bytes) -> str:
     """The name a bundle is sealed under: the leaf's SHA-256, then the uploaded content's, in hex."""
-    return f"{bundle.fingerprint_sha256}/{hashlib.sha256(content).hexdigest()}"
+    return bundle_id_of(bundle.fingerprint_sha256, content)
+
+
+def bundle_id_of(fingerprint_sha256: str, content: bytes) -> str:
+    """The same, where only the leaf's SHA-256 is at hand."""
+    return f"{fingerprint_sha256}/{hashlib.sha256(content).hexdigest()}"

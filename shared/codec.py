@@ -27,6 +27,8 @@ COLUMN_BYTES = 60_000
 """Below the 64 KiB a table column may hold (learn.microsoft.com, "Understanding the Table service data model")."""
 MAX_UNPACKED_BYTES = 4 * 1024 * 1024
 """What the compressed columns of one row may unpack to: a row holds 1 MiB at most, which could unpack to a gigabyte."""
+_PIECE_DIGITS = 3
+"""Of the number of a compressed column; Python refuses to read a number of thousands."""
 
 _INT32 = range(-(2**31), 2**31)
 """Whole numbers that certcast writes to a table (Edm.Int32)."""
@@ -80,6 +82,16 @@ def _number(value: object, _type: object) -> float:
 
 
 _CONVERTER = _converter()
+
+
+def to_plain(value: object) -> Any:  # noqa: ANN401 - JSON of any form
+    """Turn any value of ours into JSON types."""
+    return _CONVERTER.unstructure(value)
+
+
+def from_plain(value: object, kind: Any) -> Any:  # noqa: ANN401 - a type, which mypy has no type for, and its value
+    """Read back what `to_plain` wrote in another process of ours."""
+    return _CONVERTER.structure(value, kind)
 
 
 def to_document(value: object) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def from_entity(kind: type[T], entity: Mapping[str, object]) -> T:
     packed: dict[str, dict[int, bytes]] = {}
     for column, item in entity.items():
         name, mark, number = column.partition("__z")
-        if mark and isinstance(item, bytes) and number.isdecimal():
+        if mark and isinstance(item, bytes) and number.isdecimal() and len(number) <= _PIECE_DIGITS:
             packed.setdefault(name, {})[int(number)] = item
         elif isinstance(item, str) and column in collections:
             document[column] = _parsed(item, column, kind)

@@ -32,6 +32,10 @@ class UnavailableError(CertcastError):
     retriable: ClassVar[bool] = True
 
 
+class BusyError(UnavailableError):
+    """Too much of its kind is being done; it is done later."""
+
+
 class AccessDeniedError(CertcastError):
     """The identity in use may not do this; the text names the operation and the role that allows it."""
 

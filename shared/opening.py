@@ -16,6 +16,7 @@ from shared.sources.key_vault import KeyVaultCertificates
 from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from shared.validation.workers import Workers
 
 if TYPE_CHECKING:
     from shared.config import Settings
@@ -32,13 +33,15 @@ def open_cloud(settings: Settings) -> Cloud:
     topic = None
     if settings.event_topic:
         topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
+    policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
     return Cloud(
         uploads=account.uploads,
         bundles=account.bundles,
         queues=account.queues,
         state=account.state,
         secrets=account.secrets,
-        policy=ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports),
+        policy=policy,
+        judges=Workers(policy),
         rules=Rules(policy_source(settings.rules, account) if settings.rules else None),
         scrub_password=settings.scrub_password,
         topic=topic,
@@ -64,6 +67,6 @@ def _sql(url: str) -> CertificateSource:
     except ImportError:
         raise ConfigurationError(
             "CERTCAST_SQL_URL is set, but SQLAlchemy is not installed: add sqlalchemy and the database's driver to "
-            "requirements.txt, or pip install 'certcast[sql]'"
+            "requirements.txt"
         ) from None
     return SqlCertificates(url)

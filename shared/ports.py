@@ -179,6 +179,8 @@ class BundleVault(Protocol):
 
         Raises:
             MissingError: There is none of that id.
+            BrokenBundleError: It is larger than any that certcast seals.
+            CertcastError: It was sealed under another key, or is damaged.
         """
 
     async def delete(self, bundle: StoredBundle) -> None:

@@ -9,8 +9,17 @@ Puts a 64-bit Python of its own and the package into a folder below Program File
 %ProgramData%\certcast to SYSTEM and Administrators alone, writes agent.toml there, installs the
 service and starts it. Running it again changes what has changed.
 
+Nothing is installed under a name that is looked up somewhere: the wheel is the one with the given hash, and
+what it needs are the versions and hashes in requirements.lock.
+
+.PARAMETER PackageHash
+The wheel's SHA-256, as `Get-FileHash` says where it was built.
+
 .PARAMETER Package
-What pip installs: a wheel's path or a requirement. A wheel named *.whl beside this script is taken by itself.
+The wheel's path; the one certcast-*.whl beside this script by default.
+
+.PARAMETER Requirements
+The file with the versions and hashes of what the wheel needs; requirements.lock beside this script by default.
 
 .PARAMETER SettingsFile
 A file to become agent.toml: lines such as CERTCAST_ROLE = 'web'. The way for anything secret, since
@@ -23,22 +32,31 @@ Further settings as NAME=value, for what is not secret; they win over the file's
 Path or address of the NuGet package of Python (https://docs.python.org/3/using/windows.html). Its
 python.exe must be signed by the Python Software Foundation.
 
+.PARAMETER PythonHash
+The SHA-256 of that package; compared where it is given.
+
 .PARAMETER InstallFolder
 Where Python and the package go.
 
 .EXAMPLE
-.\install.ps1 -SettingsFile .\agent.toml
+.\install.ps1 -PackageHash 3F...9A -SettingsFile .\agent.toml
 
 .EXAMPLE
-.\install.ps1 -Setting 'CERTCAST_STORAGE__accountName=shopcerts', 'CERTCAST_ROLE=web', 'CERTCAST_TARGET=iis',
+.\install.ps1 -PackageHash 3F...9A -Setting 'CERTCAST_STORAGE__accountName=shopcerts', 'CERTCAST_ROLE=web', 'CERTCAST_TARGET=iis',
     'CERTCAST_KEY_ENCRYPTION_KEY=https://shop.vault.azure.net/keys/certcast'
 #>
 [CmdletBinding()]
 param(
+    [Parameter(Mandatory = $true)]
+    [ValidatePattern('^[0-9A-Fa-f]{64}$')]
+    [string] $PackageHash,
     [string] $Package,
+    [string] $Requirements = (Join-Path $PSScriptRoot 'requirements.lock'),
     [string] $SettingsFile,
     [string[]] $Setting = @(),
     [string] $PythonPackage = 'https://www.nuget.org/api/v2/package/python/3.13.1',
+    [ValidatePattern('^([0-9A-Fa-f]{64})?$')]
+    [string] $PythonHash = '',
     [string] $InstallFolder = (Join-Path $env:ProgramFiles 'certcast')
 )
 
@@ -60,14 +78,27 @@ function Invoke-Checked([string] $What, [string] $Program, [string[]] $Arguments
     if ($LASTEXITCODE -ne 0) { throw "$What failed with exit code $LASTEXITCODE." }
 }
 
+function Assert-Hash([string] $Path, [string] $Expected) {
+    $found = (Get-FileHash -LiteralPath $Path -Algorithm SHA256).Hash
+    if ($found -ne $Expected) { throw "$Path has the SHA-256 $found, and not $Expected as given; nothing was installed." }
+}
+
+# Copied first, to where only administrators write: what was compared is what is installed.
+function Copy-Checked([string] $From, [string] $Expected) {
+    $copy = Join-Path $InstallFolder (Split-Path -Leaf $From)
+    Copy-Item -LiteralPath $From -Destination $copy -Force
+    if ($Expected) { Assert-Hash $copy $Expected }
+    return $copy
+}
+
 function Install-Python {
     if (Test-Path $Python) { return }
-    $archive = Join-Path ([IO.Path]::GetTempPath()) ("certcast-python-{0}.zip" -f [Guid]::NewGuid())
+    $archive = Join-Path $InstallFolder ("python-{0}.zip" -f [Guid]::NewGuid())
     $unpacked = Join-Path $InstallFolder ("python-{0}" -f [Guid]::NewGuid())
     try {
         if (Test-Path $PythonPackage) { Copy-Item $PythonPackage $archive }
         else { Invoke-WebRequest -UseBasicParsing -Uri $PythonPackage -OutFile $archive }
-        New-Item -ItemType Directory -Force $InstallFolder | Out-Null
+        if ($PythonHash) { Assert-Hash $archive $PythonHash }
         Expand-Archive -Path $archive -DestinationPath $unpacked
         $signature = Get-AuthenticodeSignature (Join-Path $unpacked 'tools\python.exe')
         if ($signature.Status -ne 'Valid' -or $signature.SignerCertificate.Subject -notmatch 'Python Software Foundation') {
@@ -81,11 +112,11 @@ function Install-Python {
     }
 }
 
-function Find-Package {
-    if ($Package) { return $Package }
-    $wheel = Get-ChildItem -Path $PSScriptRoot -Filter 'certcast-*.whl' | Sort-Object LastWriteTime | Select-Object -Last 1
-    if ($wheel) { return '{0}[agent,iis]' -f $wheel.FullName }
-    return 'certcast[agent,iis]'
+function Find-Wheel {
+    if ($Package) { return (Resolve-Path -LiteralPath $Package).Path }
+    $wheels = @(Get-ChildItem -Path $PSScriptRoot -Filter 'certcast-*.whl')
+    if ($wheels.Count -ne 1) { throw "There are $($wheels.Count) wheels certcast-*.whl beside this script: name one with -Package." }
+    return $wheels[0].FullName
 }
 
 function Write-Settings {
@@ -108,10 +139,15 @@ function Write-Settings {
     [IO.File]::WriteAllLines($Settings, [string[]] $lines, (New-Object Text.UTF8Encoding $false))
 }
 
-if (Get-Service $Service -ErrorAction SilentlyContinue) { Stop-Service $Service }
+New-Item -ItemType Directory -Force $InstallFolder | Out-Null
+$wheel = Copy-Checked (Find-Wheel) $PackageHash
+$needs = Copy-Checked (Resolve-Path -LiteralPath $Requirements).Path ''
 Install-Python
+if (Get-Service $Service -ErrorAction SilentlyContinue) { Stop-Service $Service }
 Invoke-Checked 'Setting up pip' $Python @('-m', 'ensurepip')
-Invoke-Checked 'Installing the package' $Python @('-m', 'pip', 'install', '--disable-pip-version-check', '--upgrade', (Find-Package))
+$pip = @('-m', 'pip', 'install', '--disable-pip-version-check', '--isolated', '--only-binary', ':all:')
+Invoke-Checked 'Installing what the package needs' $Python ($pip + @('--require-hashes', '--requirement', $needs))
+Invoke-Checked 'Installing the package' $Python ($pip + @('--no-deps', '--no-index', '--force-reinstall', $wheel))
 Invoke-Checked 'Installing the service' $Python @('-m', 'instance_agent', 'install-service')
 Write-Settings
 & $Python -m instance_agent selftest --preflight

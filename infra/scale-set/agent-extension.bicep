@@ -5,10 +5,15 @@
 @description('Name of the scale set.')
 param scaleSetName string
 
-@description('Addresses of install.ps1 and of the certcast wheel, in this order.')
-@minLength(2)
-@maxLength(2)
+@description('Addresses of install.ps1, of requirements.lock and of the certcast wheel, in this order.')
+@minLength(3)
+@maxLength(3)
 param files array
+
+@description('SHA-256 of the wheel as Get-FileHash says where it was built; no other wheel is installed.')
+@minLength(64)
+@maxLength(64)
+param packageHash string
 
 @description('Client id of the user-assigned identity that reads the files and that the agent uses.')
 param identityClientId string
@@ -56,7 +61,7 @@ resource agent 'Microsoft.Compute/virtualMachineScaleSets/extensions@2024-07-01'
       fileUris: files
       managedIdentity: { clientId: identityClientId }
       // -Command and not -File, which would hand over the list of settings as one string.
-      commandToExecute: 'powershell -NoProfile -NonInteractive -ExecutionPolicy Bypass -Command "& .\\install.ps1 -Setting ${join(quoted, ',')}"'
+      commandToExecute: 'powershell -NoProfile -NonInteractive -ExecutionPolicy Bypass -Command "& .\\install.ps1 -PackageHash ${packageHash} -Setting ${join(quoted, ',')}"'
     }
   }
 }

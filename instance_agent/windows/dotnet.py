@@ -26,7 +26,9 @@ def load_framework() -> None:
     try:
         importlib.import_module("pythonnet").load("netfx")
     except ImportError as error:
-        raise ConfigurationError("the IIS targets need pythonnet: pip install certcast[iis]") from error
+        raise ConfigurationError(
+            "the IIS targets need pythonnet: install what requirements.lock beside install.ps1 lists"
+        ) from error
     except RuntimeError as error:
         raise ConfigurationError(f".NET Framework cannot be loaded: {error}; install .NET Framework 4.8") from error
 

@@ -236,5 +236,9 @@ def _win32(name: str) -> Any:  # noqa: ANN401 - pywin32's modules
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        reason = "this is not Windows" if sys.platform != "win32" else "pip install certcast[iis]"
+        reason = (
+            "this is not Windows"
+            if sys.platform != "win32"
+            else "install what requirements.lock beside install.ps1 lists"
+        )
         raise ConfigurationError(f"the Windows service needs pywin32: {reason}") from error

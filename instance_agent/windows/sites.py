@@ -19,6 +19,11 @@ log = logger(__name__)
 
 _MUTEX = "Global\\certcast.iis"
 _MUTEX_TIMEOUT_MS = 60_000
+_MUTEX_ACCESS = "D:P(A;;0x1F0001;;;SY)(A;;0x1F0001;;;BA)"
+"""MUTEX_ALL_ACCESS for LocalSystem and the Administrators alone, so that no other account can hold it.
+
+https://learn.microsoft.com/en-us/windows/win32/sync/synchronization-object-security-and-access-rights
+"""
 _SET_BY_NAME = frozenset({"protocol", "bindingInformation", "sslFlags", "certificateHash", "certificateStoreName"})
 
 
@@ -33,6 +38,7 @@ class DotNetGateway:
         self._version = version
         self._administration = namespace("Microsoft.Web.Administration")
         self._threading = namespace("System.Threading")
+        self._access_control = namespace("System.Security.AccessControl")
         self._columns = _Columns(self._administration)
 
     def version(self) -> tuple[int, int]:
@@ -42,21 +48,34 @@ class DotNetGateway:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold a system-wide mutex; one left behind by a killed process counts as free."""
-        with translated():
-            mutex = self._threading.Mutex(False, _MUTEX)
+        mutex = self._mutex()
         try:
             try:
                 held = bool(mutex.WaitOne(_MUTEX_TIMEOUT_MS))
             except self._threading.AbandonedMutexException:
                 held = True
             if not held:
-                raise GatewayError(f"another certcast process has held {_MUTEX} for a minute; end it or wait")
+                raise GatewayError(
+                    f"another process has held {_MUTEX} for a minute: a certcast agent or selftest; end it or wait"
+                )
             try:
                 yield
             finally:
                 mutex.ReleaseMutex()
         finally:
             mutex.Dispose()
+
+    def _mutex(self) -> Any:  # noqa: ANN401 - a .NET object
+        security = self._access_control.MutexSecurity()
+        try:
+            with translated():
+                security.SetSecurityDescriptorSddlForm(_MUTEX_ACCESS)
+                return self._threading.Mutex(False, _MUTEX, False, security)
+        except GatewayError as error:
+            raise GatewayError(
+                f"the mutex {_MUTEX} cannot be had ({error}): run elevated; if it is, another account's process made a "
+                "mutex of that name first, which must end"
+            ) from error
 
     @contextmanager
     def session(self) -> Iterator[DotNetSession]:

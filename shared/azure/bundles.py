@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 from azure.core.exceptions import HttpResponseError, ResourceModifiedError, ResourceNotFoundError
 from cryptography.exceptions import InvalidTag
@@ -11,7 +12,8 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.blobs import READ_TRIES, unquoted
 from shared.azure.errors import UNCHANGED, azure_errors
-from shared.errors import CertcastError, MissingError
+from shared.bundle import MAX_BUNDLE_BYTES
+from shared.errors import BrokenBundleError, CertcastError, MissingError
 from shared.phrasing import shown
 from shared.ports import StoredBundle
 from shared.upload import keeps_its_place
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from concurrent.futures import ThreadPoolExecutor
 
+    from azure.core.pipeline import PipelineResponse
     from azure.storage.blob import BlobClient, ContainerClient
 
     from shared.azure.key_encryption import KeyEncryptionKey
@@ -30,8 +33,14 @@ Args = TypeVarTuple("Args")
 
 BUNDLES_CONTAINER = "bundles"
 
-_NOT_OURS = (ValueError, InvalidUnwrap, InvalidTag)
-"""What decrypting something ends in that was sealed under another key, was tampered with or was never sealed."""
+_SEALING_BYTES = 28
+"""Nonce and tag of AES-GCM around each 4 MiB of content (learn.microsoft.com, "Client-side encryption for blobs")."""
+
+_NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, InvalidUnwrap, InvalidTag)
+"""What decrypting something ends in that was sealed under another key, was tampered with or was never sealed.
+
+The SDK counts with what the blob's metadata say, whatever that is.
+"""
 
 
 class _NotSealedError(CertcastError):
@@ -106,7 +115,7 @@ class SealedBundles:
         blob = self._blob(bundle_id)
         blob.key_resolver_function = resolve
         try:
-            return bytes(blob.download_blob().readall())
+            return bytes(blob.download_blob(raw_response_hook=partial(_refuse_large, bundle_id)).readall())
         except (HttpResponseError, *_NOT_OURS) as error:
             # The SDK tells of a failed decryption as of a broken download, in an error that has no response.
             causes = [] if isinstance(error, HttpResponseError) and error.response else list(_causes(error))
@@ -117,7 +126,7 @@ class SealedBundles:
             if not any(isinstance(cause, _NOT_OURS) for cause in causes):
                 raise
             # The SDK's text may describe key material; which key is asked for says what a person needs.
-            sealed = f"with key {shown(named[-1])}" if named else "as nothing is sealed here"
+            sealed = f"with key {shown(str(named[-1]))}" if named else "as nothing is sealed here"
             raise (CertcastError if named else _NotSealedError)(
                 f"bundle {bundle_id} cannot be opened {sealed}: it was sealed under another key or is damaged; set "
                 "CERTCAST_KEY_ENCRYPTION_KEY to the Function's value, or upload again"
@@ -142,6 +151,17 @@ class SealedBundles:
                 )
                 for properties in self._container.list_blobs()
             ]
+
+
+def _refuse_large(bundle_id: str, response: PipelineResponse[Any, Any]) -> None:
+    """End a download before its content comes: the SDK takes as much at once as the blob's own metadata says."""
+    headers = response.http_response.headers
+    size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "0")
+    if int(size) > MAX_BUNDLE_BYTES + _SEALING_BYTES:
+        raise BrokenBundleError(
+            f"bundle {bundle_id} is larger than any that certcast seals ({size} bytes): another program wrote it; "
+            "upload the certificate again"
+        )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -28,6 +28,7 @@ class Notice:
         at: When that happened, by the storage account's clock; None when unknown.
         deletion: Whether the event was about a deletion.
         traceparent: W3C trace context to go on with; a new trace begins when empty.
+        again: Whether to look although this version is done with: what may be accepted has changed.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Notice:
     at: datetime | None = None
     deletion: bool = False
     traceparent: str = ""
+    again: bool = False
 
 
 def read_event(

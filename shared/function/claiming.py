@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, Claim
-from shared.bounded import gather_bounded, try_all
-from shared.errors import CertcastError, ConflictError, MissingError
+from shared.bounded import ROWS_AT_ONCE, gather_bounded, try_all
+from shared.errors import BusyError, CertcastError, ConflictError, MissingError
 from shared.function.announcing import announced
 from shared.function.election import TooManyClaimsError, elect, with_claim, without_claim
 from shared.function.fanout import ids_of_role, notify, recipients
@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
+    from shared.function.lanes import Turn
     from shared.function.turn import Change
     from shared.ports import BlobContent
     from shared.state.records import InstanceRecord
     from shared.state.rows import Update
 
 log = logger(__name__)
+
+FEW_HOSTS = 10
+"""Uploads for more hosts enter their claims one after the other: hundreds of rows each are written for them."""
+_MANY_HOSTS = "(many hosts)"
 
 
 async def accept(
@@ -51,15 +56,29 @@ async def accept(
         metadata: Its metadata.
 
     Raises:
+        BusyError: Too many uploads for one of its hosts wait already.
         StaleRevisionError: A later look has begun and finishes the work.
     """
     fresh = judged(before)
-    async with cloud.lanes.turn(fresh.hosts, claim_by(fresh).rank):
-        record = await _enter_claims(cloud, before, fresh, judged)
+    places = places_of(fresh)
+    if cloud.lanes.are_full(places):
+        if before.status is UploadStatus.RECEIVED:
+            # By its hosts, the next look sees at once whether it is time.
+            await write(cloud, fresh, lambda record: replace(record, hosts=fresh.hosts))
+        raise BusyError(f"many uploads for {listed(list(fresh.hosts))} wait already; it is looked at later")
+    async with cloud.lanes.turn(places, claim_by(fresh).rank) as turn:
+        record = await _enter_claims(cloud, before, fresh, judged, turn=turn)
     return await complete(cloud, record, found, metadata)
 
 
-async def _enter_claims(cloud: Cloud, before: UploadRecord, fresh: UploadRecord, judged: Change) -> UploadRecord:
+def places_of(record: UploadRecord) -> tuple[str, ...]:
+    """Where an upload has to wait for its turn: at each of its hosts, and among those with many."""
+    return record.hosts if len(record.hosts) <= FEW_HOSTS else (*record.hosts, _MANY_HOSTS)
+
+
+async def _enter_claims(
+    cloud: Cloud, before: UploadRecord, fresh: UploadRecord, judged: Change, *, turn: Turn
+) -> UploadRecord:
     wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
     released = set(fresh.claims) - wanted
     if wanted - set(fresh.claims):
@@ -74,6 +93,7 @@ async def _enter_claims(cloud: Cloud, before: UploadRecord, fresh: UploadRecord,
         raise
     # What it had is given up only once it has what it asks for.
     changes += await _change_rows(cloud, fresh, wanted - new, released)
+    turn.moved = any(map(moved, changes))
     instances = await recipients(cloud, wanted | released)
     told = None if _goes_on(before, fresh, changes) else ids_of_role(instances, fresh.role)
     notice = older_than_live(fresh.name, [change.after for change in changes if change.after is not None])
@@ -124,6 +144,19 @@ def _cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
         return False
     let_go = known.withdrawn_at is not None and change.before.key in before.claims
     return let_go or not before.etag or known.source_etag != before.source_etag
+
+
+async def release(cloud: Cloud, mine: UploadRecord, keys: Collection[BindingKey]) -> None:
+    """Take away claims that an upload may not have any more; its own status is another's to write."""
+    changes = await _change_rows(cloud, mine, (), keys)
+    instances = await recipients(cloud, keys)
+    moves = [change.after for change in changes if change.after is not None and moved(change)]
+    await notify(cloud, instances, {row.key for row in moves}, traceparent=mine.traceparent)
+    log.warning("upload %s: its claims on %d host(s) are withdrawn, the policy refuses them", mine.name, len(keys))
+    winners = sorted({row.source for row in moves} - {"", mine.name})
+    for name in winners:
+        await taken_over(cloud, name, instances)
+    await try_all(settle(cloud, name) for name in winners)
 
 
 async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
@@ -217,7 +250,7 @@ async def _change_rows(
             key, lambda row: without_claim(row, key, mine.name, mine.revision, now=now, traceparent=trace)
         )
 
-    return await gather_bounded([*map(enter, wanted), *map(leave, released)])
+    return await gather_bounded([*map(enter, wanted), *map(leave, released)], limit=ROWS_AT_ONCE)
 
 
 async def _settle_all(

@@ -12,6 +12,7 @@ from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Sec
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
 from shared.validation.judge import ValidationPolicy
+from shared.validation.workers import Judges
 
 
 def utc_now() -> datetime:
@@ -30,6 +31,7 @@ class Cloud:
         state: The four tables.
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
+        judges: Where it is judged.
         rules: What each uploader may claim.
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         topic: Where outgoing events go; None for nowhere.
@@ -45,6 +47,7 @@ class Cloud:
     state: State
     secrets: Secrets
     policy: ValidationPolicy
+    judges: Judges
     rules: Rules = field(default_factory=Rules)
     scrub_password: bool = True
     topic: EventTopic | None = None

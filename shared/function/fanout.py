@@ -9,6 +9,7 @@ from shared.bounded import gather_bounded
 from shared.errors import CertcastError, MissingError, UnavailableError
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
 from shared.phrasing import logger
+from shared.state.records import MAX_ID_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+MAX_INSTANCES = 2_000
+"""Bounds what one instance can register: an upload's row names all that are waited for, and holds a megabyte."""
 HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
@@ -29,8 +32,15 @@ async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[Instanc
     """
     roles = {key.role for key in keys}
     found = [known.value async for known in cloud.state.instances.all()]
-    mine = (i for i in found if not i.stopped and any(concerns(role, i.role) for role in roles))
-    return sorted(mine, key=lambda instance: instance.id)
+    mine = [i for i in found if not i.stopped and any(concerns(role, i.role) for role in roles)]
+    told = sorted((i for i in mine if len(i.id) <= MAX_ID_CHARS), key=lambda instance: instance.id)[:MAX_INSTANCES]
+    if len(told) < len(mine):
+        log.error(
+            "fan-out: %d of %d registered instances are told and waited for: ids of %d characters and %d instances are "
+            "the most; see who registers them",
+            *(len(told), len(mine), MAX_ID_CHARS, MAX_INSTANCES),
+        )
+    return told
 
 
 def ids_of_role(instances: Iterable[InstanceRecord], role: str) -> tuple[str, ...]:

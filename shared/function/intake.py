@@ -13,14 +13,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.bundle import bundle_id
-from shared.errors import CertcastError
+from shared.errors import BusyError, CertcastError
 from shared.function.announcing import tell
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, complete, withdraw
+from shared.function.claiming import accept, complete, places_of, release, withdraw
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.judging import lacks_password, verdict_on
 from shared.function.recheck import send_recheck, send_when_due
+from shared.function.reclaiming import refused
 from shared.function.ruling import judge_by_rules
 from shared.function.turn import take_turn, write
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
@@ -54,6 +54,7 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         The upload's row; None when there is nothing to know about it.
 
     Raises:
+        BusyError: Too much of its kind is being done.
         UnavailableError: A service did not answer; looking again later goes on where it ended.
     """
     known = await cloud.state.uploads.get(notice.name)
@@ -67,6 +68,8 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return None
     if known is not None and await _is_done(known, notice, source, cloud.now()):
         return known
+    if known is not None and not notice.deletion and cloud.lanes.are_full(places_of(known)):
+        raise BusyError(f"upload {notice.name} is for a host at which many wait already; it is looked at later")
     version = (notice.name, notice.etag)
     if notice.etag and version in cloud.under_way:
         log.info("upload %s: this version of it is being looked at already", notice.name)
@@ -135,7 +138,12 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
         return None
     before = await cloud.state.uploads.get(message.name)
-    record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    try:
+        record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    except BusyError as error:
+        log.info("upload %s: put off again: %s", message.name, error)
+        await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
+        return before
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
     if still_waiting and before is not None and before.etag == (record.etag if record else ""):
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
@@ -148,6 +156,8 @@ async def _is_done(known: UploadRecord, notice: Notice, source: CertificateSourc
     """Whether there is nothing to do about an upload as it is now, or another look is at it."""
     if known.judging_until is None or known.judging_until <= now:
         known = replace(known, judging="")
+    if notice.again and not known.judging:
+        return False
     if not known.judging and (not known.etag or falls_due(known, now)):
         return False
     etag = notice.etag
@@ -170,7 +180,7 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
     found = await source.read(notice.name, max_bytes=limit)
     if found is None:
         return await withdraw(cloud, mine)
-    if found.version.etag == mine.etag and not falls_due(mine, noticed_at):
+    if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
         return mine
 
     async def judging() -> None:
@@ -186,8 +196,8 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
         return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
-    sealed_as = bundle_id(bundle, found.content)
-    await cloud.bundles.seal(sealed_as, bundle.to_pem())
+    sealed_as = bundle.id_for(found.content)
+    await cloud.bundles.seal(sealed_as, bundle.pem.encode())
 
     def judged(record: UploadRecord) -> UploadRecord:
         return replace(verdict(record), bundle_id=sealed_as)
@@ -217,16 +227,28 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
     fresh = judged(mine)
     codes = ", ".join(violation.code.value for violation in fresh.violations)
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    forbidden = await _forbidden(cloud, mine)
+    if forbidden:
+        await release(cloud, mine, forbidden)
+    claims = tuple(key for key in mine.claims if key not in forbidden)
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
     in_place = any(row is not None and row.source == mine.name for row in rows)
     reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
-    claims = mine.claims
     record = await write(cloud, mine, lambda record: replace(_unserved(judged(record), status, reason), claims=claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
     await tell(cloud, mine.name)
     return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
+
+
+async def _forbidden(cloud: Cloud, mine: UploadRecord) -> set[BindingKey]:
+    """The rows that this upload claims and that the policy does not let it have, or not with that certificate."""
+    if not mine.claims:
+        return set()
+    policy = await cloud.rules.current()
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    return {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
 
 
 async def _schedule(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.bundle import CertificateBundle
-from shared.errors import MissingError, SecretUnavailableError
+from shared.errors import MissingError, SecretUnavailableError, UnavailableError
+from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 from shared.upload import UploadMetadata, parse_metadata, password_reference
-from shared.validation.judge import Judgement, judge_bundle, judge_pfx
+from shared.validation.judged import Judged
+from shared.validation.tasks import Task
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -23,29 +23,37 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.function.turn import Change
     from shared.ports import BlobContent
-
+log = logger(__name__)
 
 EVENT_BELONGS = timedelta(seconds=5)
 """An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
 
 
 async def judge(
-    cloud: Cloud,
-    found: BlobContent,
-    *,
-    on_slow: Callable[[], Awaitable[None]] | None = None,  # noqa: ARG001
-) -> tuple[UploadMetadata, Judgement]:
+    cloud: Cloud, found: BlobContent, *, on_slow: Callable[[], Awaitable[None]] | None = None
+) -> tuple[UploadMetadata, Judged]:
     """Judge one version of an upload.
 
+    Args:
+        cloud: Where its password and its sealed bundle are, and by what it is judged.
+        found: The version.
+        on_slow: Awaited before it waits for its turn among those that take long to judge.
+
     Raises:
-        UnavailableError: The vault of a referred-to password, or the sealed bundle, could not be reached.
+        BusyError: Too many of those wait already.
+        UnavailableError: The vault of a referred-to password, the sealed bundle, or a process to judge in is not there.
     """
     metadata, noted = parse_metadata(found.version.metadata)
+    now = cloud.now()
     if metadata.password is None and metadata.sealed_bundle is not None:
         sealed = await _sealed(cloud, metadata.sealed_bundle, found.content)
         if sealed is not None:
-            now = cloud.now()
-            return metadata, judge_bundle(sealed, metadata, policy=cloud.policy, now=now, earlier=noted)
+            task = Task(sealed=sealed, sealed_as=metadata.sealed_bundle, metadata=metadata, now=now, earlier=noted)
+            answer = await cloud.judges.judge(task, on_slow=on_slow)
+            if answer.judged is not None:
+                return metadata, answer.judged
+            # Judged as new content: an upload that another bundle was laid under is not served from that.
+            log.error("upload %s: %s", found.version.name, answer.broken)
     passwords: list[bytes | None] = [None, b""]
     if metadata.password is not None:
         reference = password_reference(metadata.password)
@@ -53,7 +61,7 @@ async def judge(
             secret = metadata.password if reference is None else await cloud.secrets.resolve(reference)
         except SecretUnavailableError as error:
             unavailable = Violation(code=VerdictCode.PASSWORD_SECRET_UNAVAILABLE, detail=f"{error}.")
-            return metadata, Judgement(
+            return metadata, Judged(
                 violations=(*noted, unavailable),
                 hosts=(),
                 port=metadata.port,
@@ -62,24 +70,27 @@ async def judge(
                 bundle=None,
             )
         passwords = [secret.encode()]
-    # Key derivation takes up to seconds of CPU; other uploads go on meanwhile.
-    return metadata, await asyncio.to_thread(
-        judge_pfx, found.content, metadata, passwords, policy=cloud.policy, now=cloud.now(), earlier=noted
+    asked = replace(metadata, password=None)
+    answer = await cloud.judges.judge(
+        Task.of_pfx(found.content, asked, passwords, now=now, earlier=noted), on_slow=on_slow
     )
+    if answer.judged is None:
+        raise UnavailableError(f"upload {found.version.name} was not judged; it is judged again")
+    return metadata, answer.judged
 
 
-def lacks_password(metadata: UploadMetadata, judgement: Judgement) -> bool:
+def lacks_password(metadata: UploadMetadata, judgement: Judged) -> bool:
     """Whether the upload may only be waiting for its metadata: it cannot be opened and has no password yet."""
     unreadable = any(v.code is VerdictCode.UNREADABLE_BUNDLE for v in judgement.violations)
     return unreadable and metadata.password is None
 
 
-async def _sealed(cloud: Cloud, marker: str, content: bytes) -> CertificateBundle | None:
+async def _sealed(cloud: Cloud, marker: str, content: bytes) -> str | None:
     """The bundle a scrubbed upload was sealed into, if its content is still the one that was sealed."""
-    if marker.rpartition("/")[2] != hashlib.sha256(content).hexdigest():
+    if not marker.endswith(f"/{hashlib.sha256(content).hexdigest()}"):
         return None
     try:
-        return CertificateBundle.from_pem(await cloud.bundles.open(marker))
+        return (await cloud.bundles.open(marker)).decode("ascii", "replace")
     except MissingError:
         return None
 
@@ -89,7 +100,7 @@ def verdict_on(
     found: BlobContent,
     notice: Notice,
     metadata: UploadMetadata,
-    judgement: Judgement,
+    judgement: Judged,
     *,
     noticed_at: datetime,
     judged_at: datetime,
@@ -131,7 +142,7 @@ def verdict_on(
     return verdict
 
 
-def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judgement) -> str:
+def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judged) -> str:
     """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
     ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
     asked = (judgement.hosts, judgement.port, judgement.role, judgement.site)

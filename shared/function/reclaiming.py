@@ -17,14 +17,16 @@ from shared.function.settling import settle
 from shared.messages import new_traceparent
 from shared.phrasing import logger
 from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
+from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
     from shared.state.rows import Update
+    from shared.validation.policy import Policy
 
 log = logger(__name__)
 
@@ -56,8 +58,8 @@ def amiss(record: UploadRecord, rows: Mapping[BindingKey, DesiredBinding], now: 
     """
     if record.status not in _CLAIMING or record.etag in {"", DELETED} or not record.claims:
         return None
-    expired = record.not_after is not None and record.not_after < now
-    missing = () if expired else tuple(key for key in record.claims if _lacks(rows.get(key), record))
+    lasts = record.not_before is not None and record.not_after is not None and record.not_after >= now
+    missing = () if not lasts else tuple(key for key in record.claims if _lacks(rows.get(key), record))
     wins = any(row.source == record.name for key in record.claims if (row := rows.get(key)) is not None)
     if missing or wins is (record.status is UploadStatus.SUPERSEDED):
         return Amiss(record=record, missing=missing, wins=wins)
@@ -89,6 +91,50 @@ def orphans(
                 continue
             if record is None or (record.etag and claim.revision <= record.revision and key not in record.claims):
                 yield key, claim.source, claim.revision
+
+
+def refused(row: DesiredBinding, policy: Policy) -> set[str]:
+    """The uploads whose claim on a host the policy refuses."""
+    return {
+        claim.source
+        for claim in row.claims
+        if claim.withdrawn_at is None
+        and policy.refusal(
+            name=claim.source,
+            hosts=(row.host,),
+            port=row.port,
+            role=row.role,
+            fingerprint_sha256=claim.fingerprint_sha256,
+        )
+    }
+
+
+def ruled_otherwise(records: Iterable[UploadRecord], rows: Iterable[DesiredBinding], policy: Policy) -> list[str]:
+    """Name the uploads about which the policy says something else now than when they were judged.
+
+    Args:
+        records: The uploads.
+        rows: The desired rows.
+        policy: As it is now.
+    """
+    now_refused = {name for row in rows for name in refused(row, policy)}
+    return sorted(now_refused | {record.name for record in records if _is_allowed_now(record, policy)})
+
+
+def _is_allowed_now(record: UploadRecord, policy: Policy) -> bool:
+    was_refused = any(violation.code is VerdictCode.NOT_ALLOWED for violation in record.violations)
+    return (
+        was_refused
+        and record.status is UploadStatus.REJECTED
+        and policy.refusal(
+            name=record.name,
+            hosts=record.hosts,
+            port=record.port,
+            role=record.role,
+            fingerprint_sha256=record.fingerprint_sha256,
+        )
+        is None
+    )
 
 
 async def claim_again(cloud: Cloud, found: Amiss) -> None:

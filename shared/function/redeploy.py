@@ -71,7 +71,7 @@ async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
     for bundle_id in sorted({record.bundle_id, *(claim.bundle_id for claim in claims)} - {""}):
         try:
             pem = await cloud.bundles.open(bundle_id)
-            CertificateBundle.from_pem(pem).check_is(bundle_id)
+            CertificateBundle.from_sealed(pem, bundle_id)
         except (MissingError, BrokenBundleError) as error:
             # The agent that is to serve it will say so too. Sealed again, a stranger's copy would look like ours.
             log.warning("upload %s: not sealed again: %s", record.name, error)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, concerns
-from shared.bounded import gather_bounded, try_all
+from shared.bounded import ROWS_AT_ONCE, gather_bounded, try_all
 from shared.function.settling import settle, settle_removed, withdrawn_from
 from shared.phrasing import logger, shown
 from shared.state.records import InstallationRecord
@@ -46,7 +46,7 @@ async def fold(cloud: Cloud, report: InstallReport) -> None:
         log.warning("instance %s: a report is dropped, no such instance is registered", report.instance)
         return
     entries = await _believed(cloud, instance, report.reports)
-    await gather_bounded(_enter(cloud, row, entry) for row, entry in entries)
+    await gather_bounded((_enter(cloud, row, entry) for row, entry in entries), limit=ROWS_AT_ONCE)
     overruled = await _other_roles(cloud, instance, [row for row, _ in entries])
     unserved = withdrawn_from([row for row, entry in entries if not entry.source] + overruled)
     concerned = {entry.source for _, entry in entries} - {""}
@@ -61,7 +61,11 @@ async def _believed(
     """The entries to make, each with the row it is about; the rest is dropped with one line."""
     now = cloud.now()
     keys = {BindingKey(role=item.role, host=item.host, port=item.port) for item in reports}
-    rows = {row.key: row for row in await gather_bounded(cloud.state.bindings.get(key) for key in keys) if row}
+    rows = {
+        row.key: row
+        for row in await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
+        if row
+    }
     believed: list[tuple[DesiredBinding, InstallationRecord]] = []
     objections: list[str] = []
     for item in reports:
@@ -128,7 +132,11 @@ async def _other_roles(cloud: Cloud, instance: InstanceRecord, rows: Sequence[De
     if instance.role == ANY_ROLE:
         return []
     keys = [replace(row.key, role=instance.role if row.role == ANY_ROLE else ANY_ROLE) for row in rows]
-    return [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in keys) if row is not None]
+    return [
+        row
+        for row in await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
+        if row is not None
+    ]
 
 
 async def _enter(cloud: Cloud, row: DesiredBinding, entry: InstallationRecord) -> None:

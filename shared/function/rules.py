@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from shared.errors import CertcastError, UnavailableError
+from shared.errors import BusyError, CertcastError
 from shared.phrasing import logger
 from shared.validation.policy import Policy
 from shared.validation.policy_text import read_policy
@@ -45,7 +45,8 @@ class Rules:
         """The policy.
 
         Raises:
-            UnavailableError: It cannot be read, or is faulty. The text quotes nothing of it: anybody may see it.
+            BusyError: It cannot be read, or is faulty, and uploads are put off. The text quotes nothing of it, as
+                anybody may see it.
         """
         if self._read is None:
             return self._policy
@@ -53,7 +54,7 @@ class Rules:
             if self._clock() >= self._good_until:
                 await self._renew(self._read)
         if self._failure:
-            raise UnavailableError(
+            raise BusyError(
                 "the policy that CERTCAST_POLICY names cannot be used, so that nothing is accepted: the Function's log "
                 "and `certcast doctor` say why"
             )

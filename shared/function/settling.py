@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.bounded import gather_bounded
+from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.errors import CertcastError
 from shared.function.announcing import tell
 from shared.function.standing import GIVE_UP_AFTER, Standing, removal_standing, settled, upload_standing
@@ -133,13 +133,21 @@ def _told_what(record: UploadRecord) -> tuple[object, ...]:
 
 
 async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
-    return [row for row in await gather_bounded(cloud.state.bindings.get(key) for key in record.claims) if row]
+    return [
+        row
+        for row in await gather_bounded((cloud.state.bindings.get(key) for key in record.claims), limit=ROWS_AT_ONCE)
+        if row
+    ]
 
 
 async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding]) -> Standing:
     instances = {known.value.id: known async for known in cloud.state.instances.all()}
     reports = dict(
-        zip((row.key for row in rows), await gather_bounded(_reports(cloud, row) for row in rows), strict=True)
+        zip(
+            (row.key for row in rows),
+            await gather_bounded((_reports(cloud, row) for row in rows), limit=ROWS_AT_ONCE),
+            strict=True,
+        )
     )
     now = cloud.now()
     awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import CertcastError
+from shared.errors import BusyError, CertcastError
 from shared.function.announcing import announce, is_announced
 from shared.function.blob_event import Notice
 from shared.function.expiry import Desired, rows_in_place, warn, warning_due
@@ -25,7 +25,7 @@ from shared.function.forgetting import (
 )
 from shared.function.intake import falls_due, look_at
 from shared.function.outbox import is_overdue, send_due
-from shared.function.reclaiming import amiss, claim_again, orphans, withdraw_orphan
+from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
 from shared.function.settling import settle
 from shared.messages import poison_queue_of, queue_of
 from shared.phrasing import logger
@@ -89,6 +89,8 @@ async def _apart(report: SweepReport, what: str, work: Awaitable[object]) -> boo
     """Do one thing of many, so that its failure is its own; whether it was done."""
     try:
         await work
+    except BusyError as error:
+        log.info("sweep: %s: %s", what, error)
     except CertcastError as error:
         report.problems.append(f"{what}: {error}")
         log.warning("sweep: %s: %s; the next sweep tries again", what, error)
@@ -164,6 +166,18 @@ async def _forget_instance(cloud: Cloud, known: Versioned[InstanceRecord]) -> No
     await cloud.queues.delete(queue_of(known.value.id))
     await cloud.queues.delete(poison_queue_of(known.value.id))
     await unless_changed(cloud.state.instances.remove(known.value.id, known))
+
+
+async def _apply_policy(cloud: Cloud, report: SweepReport) -> None:
+    """Look again at uploads that the policy refuses or allows now and did not when they were judged."""
+    policy = await cloud.rules.current()
+    if policy.rules is None:
+        return
+    records = [known.value async for known in cloud.state.uploads.all()]
+    rows = [known.value async for known in cloud.state.bindings.all()]
+    for name in ruled_otherwise(records, rows, policy):
+        if await _apart(report, f"upload {name}", look_at(cloud, Notice(name=name, again=True))):
+            report.looked_at.append(name)
 
 
 async def _put_claims_right(cloud: Cloud, report: SweepReport) -> None:
@@ -254,6 +268,7 @@ def _forgetting(forget: Callable[[Cloud], AsyncIterator[bool]]) -> _Step:
 _STEPS = (
     _find_missed,
     _reap,
+    _apply_policy,
     _put_claims_right,
     _find_unsettled,
     _warn_and_announce,

@@ -35,15 +35,15 @@ _MAX_CERTIFICATES = 256
 
 
 class TooExpensiveError(ValueError):
-    """Opening the file would take more key derivation than allowed.
+    """Opening the file would take more work than allowed.
 
     Attributes:
-        iterations: What it asks for, as far as it was seen.
+        cost: What it asks for, as far as it was seen, in steps (`kdf`).
     """
 
-    def __init__(self, iterations: int) -> None:
-        super().__init__(iterations)
-        self.iterations = iterations
+    def __init__(self, cost: int) -> None:
+        super().__init__(cost)
+        self.cost = cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,11 @@ class _Layer:
 
     encryption: Encryption
     data: bytes = field(repr=False)
+
+    @property
+    def cost(self) -> int:
+        """What decrypting it costs, in steps."""
+        return self.encryption.cost(self.data)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,8 +79,7 @@ class _Bags:
                 case oid if oid == _KEY_BAG:
                     self.keys.append(value.content)
                 case oid if oid == _SHROUDED_KEY_BAG:
-                    algorithm, data = read(value.content).expect(SEQUENCE).children(SEQUENCE)[:2]
-                    self.shrouded.append(_Layer(encryption=read_encryption(algorithm), data=data.octets()))
+                    self.shrouded.append(_shrouded_key(read(value.content)))
                 case oid if oid == _CERTIFICATE_BAG:
                     form, certificate = read(value.content).expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
                     if form.oid() == _X509_CERTIFICATE:
@@ -107,15 +111,15 @@ class Contents:
 
 @dataclass(slots=True)
 class _Bill:
-    """The iterations done so far; a layer is put on it before its key is derived."""
+    """The steps taken so far; a layer is put on it before its key is derived."""
 
     limit: int
-    iterations: int = 0
+    steps: int = 0
 
-    def add(self, iterations: int) -> None:
-        self.iterations += iterations
-        if self.iterations > self.limit:
-            raise TooExpensiveError(self.iterations)
+    def add(self, steps: int) -> None:
+        self.steps += steps
+        if self.steps > self.limit:
+            raise TooExpensiveError(self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,12 +163,12 @@ class Pkcs12:
         mac = read_mac(mac_data[0]) if mac_data else None
         return cls(content=content, mac=mac, plain=tuple(plain), encrypted=tuple(encrypted))
 
-    def open(self, passwords: Sequence[bytes | None], *, max_iterations: int) -> Contents:
+    def open(self, passwords: Sequence[bytes | None], *, max_cost: int) -> Contents:
         """Decrypt everything with the first password that fits.
 
         Args:
             passwords: Those to try, UTF-8; None and an empty one are both tried as absent and as empty.
-            max_iterations: Key derivation allowed in total, over all layers and passwords.
+            max_cost: Steps allowed in total, over all layers and passwords.
 
         Raises:
             TooExpensiveError: That does not suffice. Nothing was derived yet, unless only a decrypted layer showed it.
@@ -175,12 +179,12 @@ class Pkcs12:
         for safe in self.plain:
             visible.add(safe)
         tried = spellings(passwords)
-        once = sum(layer.encryption.iterations for layer in (*self.encrypted, *visible.shrouded))
+        once = sum(layer.cost for layer in (*self.encrypted, *visible.shrouded))
         # With a MAC, a wrong password costs its derivation alone; without one, each may cost every layer.
-        expected = once + len(tried) * self.mac.iterations if self.mac else len(tried) * once
-        if expected > max_iterations:
+        expected = once + len(tried) * self.mac.cost if self.mac else len(tried) * once
+        if expected > max_cost:
             raise TooExpensiveError(expected)
-        bill = _Bill(max_iterations)
+        bill = _Bill(max_cost)
         for password in self._fitting(tried, bill):
             try:
                 return self._decrypt(password, bill)
@@ -195,7 +199,7 @@ class Pkcs12:
     def _fitting(self, passwords: Sequence[Password], bill: _Bill) -> Iterator[Password]:
         for password in passwords:
             if self.mac is not None:
-                bill.add(self.mac.iterations)
+                bill.add(self.mac.cost)
                 if not self.mac.verifies(password, self.content):
                     continue
             yield password
@@ -205,16 +209,24 @@ class Pkcs12:
         for safe in self.plain:
             bags.add(safe)
         for layer in self.encrypted:
-            bill.add(layer.encryption.iterations)
+            bill.add(layer.cost)
             bags.add(layer.encryption.decrypt(password, layer.data))
         keys = list(bags.keys)
         for layer in bags.shrouded:
-            bill.add(layer.encryption.iterations)
+            bill.add(layer.cost)
             key = layer.encryption.decrypt(password, layer.data)
             if self.mac is None:
                 read(key).expect(SEQUENCE).children(INTEGER, SEQUENCE)  # of a PrivateKeyInfo: noise has none
             keys.append(key)
         return Contents(keys=tuple(keys), certificates=tuple(bags.certificates))
+
+
+def _shrouded_key(key: Element) -> _Layer:
+    """EncryptedPrivateKeyInfo of PKCS#8 (RFC 5208 section 6)."""
+    algorithm, *data = key.expect(SEQUENCE).children(SEQUENCE)
+    if not data:
+        raise Asn1Error("a value is missing")
+    return _Layer(encryption=read_encryption(algorithm), data=data[0].octets())
 
 
 def _encrypted_safe(encrypted_data: Element) -> _Layer:

@@ -1,6 +1,9 @@
 """Keys from passwords, with what each costs known beforehand.
 
 The derivations are hashlib's. Only that of RFC 7292 appendix B, which no library offers by itself, is written out here.
+
+Costs are in steps. A step is one iteration of PKCS#12's own derivation for one block of output, as it is done here,
+which takes about 0.4 microseconds. What the others take beside that, `bench/pkcs12_costs.py` prints.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ HMACS = {
 _PBKDF2 = "1.2.840.113549.1.5.12"
 _SCRYPT = "1.3.6.1.4.1.11591.4.11"
 _SCRYPT_MEMORY_BYTES = 64 * 1024 * 1024
+_USUAL_SCRYPT_N = 1024
 
 KEY_PURPOSE, IV_PURPOSE, MAC_PURPOSE = 1, 2, 3
 """What PKCS#12's own derivation is for (RFC 7292 appendix B.3)."""
@@ -65,12 +69,14 @@ def spellings(passwords: Sequence[bytes | None]) -> tuple[Password, ...]:
     return tuple(tried)
 
 
+_LONG_HASHES = frozenset({"sha384", "sha512"})
+
+
 class KeyDerivation(Protocol):
     """A way from a password to a key."""
 
-    @property
-    def iterations(self) -> int:
-        """What deriving once costs, in iterations of PBKDF2 or the like."""
+    def cost(self, size: int) -> int:
+        """What deriving a key of so many octets costs, in steps."""
 
     def derive(self, password: Password, size: int) -> bytes:
         """A key of so many octets."""
@@ -91,6 +97,11 @@ class Pkcs12Derivation:
     salt: bytes
     iterations: int
     purpose: int
+
+    def cost(self, size: int) -> int:
+        """As in `KeyDerivation`: every block of output takes all iterations, a third more where the hash is long."""
+        steps = self.iterations * _blocks(size, self.digest)
+        return steps * 4 // 3 if self.digest in _LONG_HASHES else steps
 
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""
@@ -117,6 +128,11 @@ def hash_of(name: str) -> partial[hashlib._Hash]:
     return partial(getattr(hashlib, name), usedforsecurity=False)
 
 
+def _blocks(size: int, digest: str) -> int:
+    """How many outputs of a hash make a key of so many octets."""
+    return max(1, -(-size // hash_of(digest)().digest_size))
+
+
 def _filled(text: bytes, block: int) -> bytes:
     """The text repeated until it fills whole blocks."""
     size = -(-len(text) // block) * block
@@ -131,6 +147,11 @@ class Pbkdf2Derivation:
     salt: bytes
     iterations: int
 
+    def cost(self, size: int) -> int:
+        """As in `KeyDerivation`: an iteration takes half a step, a whole one where the hash is long."""
+        iterations = self.iterations * _blocks(size, self.digest)
+        return iterations if self.digest in _LONG_HASHES else -(-iterations // 2)
+
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""
         return hashlib.pbkdf2_hmac(self.digest, password.utf8, self.salt, self.iterations, size)
@@ -138,17 +159,21 @@ class Pbkdf2Derivation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScryptDerivation:
-    """RFC 7914; one of its N·r·p steps takes about as long as an iteration of PBKDF2 with SHA-256."""
+    """RFC 7914."""
 
     salt: bytes
     n: int
     r: int
     p: int
 
-    @property
-    def iterations(self) -> int:
-        """As in `KeyDerivation`; as good as endless where it would need more memory than certcast gives it."""
-        return SATURATED if 128 * self.n * self.r > _SCRYPT_MEMORY_BYTES else self.n * self.r * self.p
+    def cost(self, size: int) -> int:  # noqa: ARG002 - the last of it makes no difference
+        """As in `KeyDerivation`: two steps for each of N·r·p where N is small, else less than one.
+
+        As good as endless where it would need more memory than certcast gives it.
+        """
+        if 128 * self.n * self.r > _SCRYPT_MEMORY_BYTES:
+            return SATURATED
+        return self.n * self.r * self.p * (1 if self.n >= _USUAL_SCRYPT_N else 2)
 
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""

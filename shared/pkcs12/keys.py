@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -55,7 +54,7 @@ def load_private_key(pkcs8: bytes, *, check: bool = True) -> PrivateKey:
         key = load_der_private_key(pkcs8, None, unsafe_skip_rsa_key_validation=True)
         if isinstance(key, rsa.RSAPrivateKey) and check and _is_bounded(key):
             key = load_der_private_key(pkcs8, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except Exception:  # noqa: BLE001 - among them its InternalError, for an Ed25519 key of a wrong length
         # The library's errors may quote what they were given.
         raise ValueError(_DAMAGED) from None
     return cast("PrivateKey", key)  # its object identifier said so

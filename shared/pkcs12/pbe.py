@@ -42,6 +42,8 @@ _DIGESTS = {
 _PBES2 = "1.2.840.113549.1.5.13"
 _PBMAC1 = "1.2.840.113549.1.5.14"
 _MAX_MAC_KEY_BYTES = 64
+RC2_BLOCK_COST = 35
+"""Steps for each block of RC2, as `bench/pkcs12_costs.py` prints it."""
 
 
 class WrongPasswordError(ValueError):
@@ -66,10 +68,12 @@ class Encryption:
     decryptor: Callable[[bytes, bytes, bytes], bytes]
     block_bytes: int
 
-    @property
-    def iterations(self) -> int:
-        """The count in the file. PKCS#12's own schemes do it three times over (a key of two hashes, and an IV)."""
-        return self.key.iterations
+    def cost(self, data: bytes) -> int:
+        """What decrypting this costs, in steps (`kdf`): key, IV, and the data where the cipher is Python's."""
+        steps = self.key.cost(self.key_bytes)
+        if not isinstance(self.iv, bytes):
+            steps += self.iv.cost(self.block_bytes)
+        return steps + (RC2_BLOCK_COST * (len(data) // rc2.BLOCK_BYTES) if self.decryptor is rc2.decrypt_cbc else 0)
 
     def decrypt(self, password: Password, data: bytes) -> bytes:
         """Derive and decrypt; a wrong password goes unnoticed once in 256 times and then yields noise.
@@ -106,9 +110,9 @@ class Mac:
     expected: bytes
 
     @property
-    def iterations(self) -> int:
-        """The count in the file."""
-        return self.key.iterations
+    def cost(self) -> int:
+        """What trying one password costs, in steps."""
+        return self.key.cost(self.key_bytes)
 
     def verifies(self, password: Password, content: bytes) -> bool:
         """Whether the content is as it was when it was written with this password."""

@@ -30,6 +30,8 @@ SILENT_AFTER = timedelta(seconds=3 * HEARTBEAT_S)
 REAP_AFTER = timedelta(minutes=30)
 """An instance silent for so long is taken for scaled in: its row and queues are deleted."""
 
+MAX_ID_CHARS = 200
+"""Of an instance's id; a row with a longer one is told of nothing."""
 SUBJECT_CHARS = 500
 """Kept of a certificate's subject and issuer, which nothing bounds but the size of the file."""
 MAX_DNS_NAMES = 250

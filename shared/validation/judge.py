@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.bundle import CertificateBundle
 from shared.hostnames import normalise_host
-from shared.phrasing import listed, shown
+from shared.phrasing import listed, logger, shown
+from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.upload import UploadMetadata
-    from shared.validation.policy import Policy
+
+log = logger(__name__)
 
 MAX_HOSTS = 250
 
@@ -38,6 +40,7 @@ class ValidationPolicy:
         trust: Whose certificates.
         max_pfx_bytes: Larger uploads are not looked at.
         max_kdf_iterations: Key derivation spent on one upload, in total.
+        max_checked_rsa_bits: A private RSA key with more takes too long to be checked.
         max_hosts: Host names of one upload.
         ports: PortNumbers that uploads may ask for.
     """
@@ -45,6 +48,7 @@ class ValidationPolicy:
     trust: Trust
     max_pfx_bytes: int = MAX_PFX_BYTES
     max_kdf_iterations: int = MAX_KDF_ITERATIONS
+    max_checked_rsa_bits: int = MAX_RSA_BITS
     max_hosts: int = MAX_HOSTS
     ports: PortRanges = USUAL_PORTS
 
@@ -87,7 +91,9 @@ def judge_pfx(
     now: datetime,
     earlier: Sequence[Violation] = (),
 ) -> Judgement:
-    """Judge an uploaded file. This may take seconds of processor time: do not call it on an event loop.
+    """Judge an uploaded file, whatever it is: nothing is raised.
+
+    This may take seconds of processor time: do not call it on an event loop.
 
     Args:
         content: The PFX, untrusted.
@@ -97,17 +103,36 @@ def judge_pfx(
         now: The time to judge by.
         earlier: What is already known against it, such as `parse_metadata`'s findings.
     """
-    opened = open_pfx(
-        content,
-        passwords,
-        max_bytes=policy.max_pfx_bytes,
-        max_kdf_iterations=policy.max_kdf_iterations,
-        roots=policy.trust.roots or (),
-    )
-    if isinstance(opened, OpenedPfx):
-        return _judge(opened, metadata, policy, now, earlier)
+    opened: OpenedPfx | tuple[Violation, ...]
+    try:
+        opened = open_pfx(
+            content,
+            passwords,
+            max_bytes=policy.max_pfx_bytes,
+            max_kdf_iterations=policy.max_kdf_iterations,
+            max_checked_rsa_bits=policy.max_checked_rsa_bits,
+            roots=policy.trust.roots or (),
+        )
+        if isinstance(opened, OpenedPfx):
+            return _judge(opened, metadata, policy, now, earlier)
+    except BaseException as problem:  # a panic of `cryptography`'s is no Exception
+        if isinstance(problem, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise
+        # The library's errors may quote what they were given; their class says enough.
+        log.error("a file is rejected, reading it ended in an unexpected %s", type(problem).__name__)
+        opened = (unreadable(f"reading it ended in an unexpected {type(problem).__name__}"),)
     hosts, violations = _named_hosts(metadata, policy)
     return _judgement(metadata, hosts, [*earlier, *_port(metadata, policy, earlier), *opened, *violations], None)
+
+
+def unreadable(reason: str) -> Violation:
+    """Say of a file that could not be read to its end why.
+
+    Args:
+        reason: A clause.
+    """
+    detail = f"The file cannot be read: {reason}. Export it again, and upload the whole file as it is."
+    return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 
 def judge_bundle(
@@ -120,18 +145,6 @@ def judge_bundle(
 ) -> Judgement:
     """Judge a bundle that was opened before, by the same rules as `judge_pfx`."""
     return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier)
-
-
-def held_to(judgement: Judgement, rules: Policy, name: str) -> Judgement:
-    """A judgement with what the policy has against the upload of this name, for what it asks for."""
-    refusal = rules.refusal(
-        name=name,
-        hosts=judgement.hosts,
-        port=judgement.port,
-        role=judgement.role,
-        fingerprint_sha256=judgement.bundle.fingerprint_sha256 if judgement.bundle else "",
-    )
-    return judgement if refusal is None else replace(judgement, violations=_ranked([*judgement.violations, refusal]))
 
 
 def _judge(
@@ -164,7 +177,7 @@ def _judgement(
     metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
 ) -> Judgement:
     return Judgement(
-        violations=_ranked(violations),
+        violations=ranked(violations),
         hosts=hosts,
         port=metadata.port,
         role=metadata.role,
@@ -173,7 +186,7 @@ def _judgement(
     )
 
 
-def _ranked(violations: Sequence[Violation]) -> tuple[Violation, ...]:
+def ranked(violations: Sequence[Violation]) -> tuple[Violation, ...]:
     """Each once, the most fundamental first, and no more than a row has room for."""
     return tuple(sorted(dict.fromkeys(violations), key=lambda violation: _RANK[violation.code])[:MAX_VIOLATIONS])
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
 from shared.errors import CertcastError, ConflictError, MissingError
 from shared.messages import MAX_BODY_BYTES
@@ -335,6 +336,14 @@ class BundlesContract:
         pem = os.urandom(5000)
         await edges.bundles.seal(bundle_id, pem)
         assert await edges.bundles.open(bundle_id) == pem
+
+    async def test_one_that_is_too_large_is_not_read(self, edges: Edges) -> None:
+        bundle_id = f"{own('b')}/{own('c')}"
+        await edges.bundles.seal(bundle_id, bytes(MAX_BUNDLE_BYTES))
+        assert len(await edges.bundles.open(bundle_id)) == MAX_BUNDLE_BYTES
+        await edges.bundles.seal(bundle_id, bytes(MAX_BUNDLE_BYTES + 1))
+        with pytest.raises(CertcastError, match=f"bundle {bundle_id} is larger than any that certcast seals"):
+            await edges.bundles.open(bundle_id)
 
     async def test_sealing_again_makes_it_new(self, edges: Edges) -> None:
         bundle_id = f"{own('b')}/{own('c')}"

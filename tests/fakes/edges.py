@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
-from shared.errors import CertcastError, ConflictError, MissingError, SecretUnavailableError
+from shared.errors import BrokenBundleError, CertcastError, ConflictError, MissingError, SecretUnavailableError
 from shared.function.cloud import Cloud
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
@@ -19,6 +20,7 @@ from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_
 from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from tests.fakes.judges import InThread
 from tests.fakes.storage import (
     Blob,
     Bundle,
@@ -221,7 +223,10 @@ class FakeBundles:
             raise MissingError(f"opening bundle {bundle_id}: not there")
         if self._bundles[bundle_id].key != self._key:
             raise CertcastError(f"bundle {bundle_id} cannot be opened with key {self._key}: sealed under another key")
-        return self._bundles[bundle_id].pem
+        pem = self._bundles[bundle_id].pem
+        if len(pem) > MAX_BUNDLE_BYTES:
+            raise BrokenBundleError(f"bundle {bundle_id} is larger than any that certcast seals")
+        return pem
 
     async def delete(self, bundle: StoredBundle) -> None:
         await self._step("bundle delete")
@@ -345,13 +350,15 @@ class FakeStorage(StorageContents):
         self, step: Step = unhindered, *, page: int = _PAGE, scrub_password: bool = True, key: str = "key"
     ) -> Cloud:
         """Everything a use case acts on, for one process."""
+        policy = ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443"))
         return Cloud(
             uploads=FakeUploads(self, step),
             bundles=FakeBundles(self, step, key=key),
             queues=FakeQueues(self, step),
             state=self.state(step, page=page),
             secrets=FakeSecrets(self, step),
-            policy=ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443")),
+            policy=policy,
+            judges=InThread(policy),
             scrub_password=scrub_password,
             topic=FakeTopic(self, step),
             now=self.clock,

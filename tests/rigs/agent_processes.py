@@ -14,6 +14,7 @@ import aiohttp
 
 from instance_agent.targets.embedded.target import HTTPS_PORT
 from local_azure.processes.listening import free_port
+from shared.messages import queue_of
 from tests.rigs.deployment import ROOT
 from tests.rigs.emulator import Emulator
 
@@ -26,12 +27,14 @@ class AgentProcess:
     """One agent.
 
     Attributes:
+        queue: Its queue.
         tls: Where it serves PortNumber 443.
         health: Its health port.
         lines: What it has said.
     """
 
     process: asyncio.subprocess.Process
+    queue: str
     tls: tuple[str, int]
     health: int
     lines: list[str] = field(default_factory=list)
@@ -101,7 +104,7 @@ async def agent_process(
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    agent = AgentProcess(process=process, tls=("127.0.0.1", port), health=health)
+    agent = AgentProcess(process=process, queue=queue_of(instance), tls=("127.0.0.1", port), health=health)
     reading = asyncio.create_task(_read(process.stderr, agent.lines))
     try:
         yield agent

@@ -3,7 +3,8 @@
 from instance_agent.acting import Actor
 from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings
-from shared.binding import ANY_ROLE
+from instance_agent.desired import Desired
+from shared.binding import ANY_ROLE, DesiredBinding
 from shared.config import StorageAccess
 from tests.fakes.edges import FakeBundles, FakeQueues, FakeStorage, Step, unhindered
 from tests.fakes.target import FakeServer, FakeTarget
@@ -49,6 +50,11 @@ def agent(
         actor=actor(storage, target, step),
         now=storage.clock,
     )
+
+
+def desired(*rows: DesiredBinding) -> Desired:
+    """What the tables say where these are the rows."""
+    return Desired(rows={(row.host, row.port): row for row in rows})
 
 
 def served(server: FakeServer) -> dict[str, str]:

@@ -1,14 +1,19 @@
 """What an uploader who means harm puts into the container, made from nothing before anything is measured."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from tests.rigs import handmade_pfx as handmade
-from tests.rigs.certificates import authority, self_signed
+from tests.rigs.certificates import Issued, authority, self_signed
 
 PASSWORD = "mallory"
-USUAL_RATE = 10.0
-"""Uploads a second. At many times that, the emulator is busy with the requests of the uploader alone."""
+USUAL_PACE = 2.5
+"""Uploads in the time that an undisturbed one takes until it is said to be live.
+
+At many times that, whoever uploads, the local cloud on a small machine is busy with nothing else.
+"""
 
 _CA = authority("Mallory's CA")
 _ED25519 = "1.3.101.112"
@@ -35,18 +40,13 @@ class Attack:
 
     Attributes:
         uploads: In the order in which they are made.
-        rate: How many a second.
+        pace: How many in the time that an undisturbed upload takes until it is said to be live.
         function_environment: Settings of the Function that it is about.
     """
 
     uploads: tuple[HostileUpload, ...]
-    rate: float = USUAL_RATE
+    pace: float = USUAL_PACE
     function_environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def seconds(self) -> float:
-        """How long it lasts."""
-        return len(self.uploads) / self.rate
 
 
 def _uploads(files: Iterable[bytes]) -> tuple[HostileUpload, ...]:
@@ -81,29 +81,58 @@ def dear_file(iterations: int) -> bytes:
 def _wrong_keys() -> Attack:
     # Each name is written again and again, so that each is judged again and again.
     file = key_of_a_wrong_length()
-    return Attack(uploads=tuple(_upload(f"mallory/{number % 10}.pfx", file) for number in range(40)))
+    return Attack(uploads=tuple(_upload(f"mallory/{number % 10}.pfx", file) for number in range(30)))
 
 
 def _dear_files(iterations: int) -> Attack:
     return Attack(uploads=_uploads(dear_file(iterations + number) for number in range(20)))
 
 
-def _many_for_one_host(count: int, rate: float) -> Attack:
-    return Attack(uploads=_uploads(_sound("mallory.test") for _ in range(count)), rate=rate)
+def _many_for_one_host(count: int, pace: float) -> Attack:
+    return Attack(uploads=_uploads(_sound("mallory.test") for _ in range(count)), pace=pace)
 
 
 def _long_subjects() -> Attack:
-    subject = "O=" + "\\," * 490_000  # written with a backslash before each comma, it is twice as long
-    return Attack(uploads=_uploads(_sound(f"{number}.mallory.test", subject=subject) for number in range(40)))
+    # With a backslash before each comma, as it is written, a subject is twice as long. The shorter one is accepted.
+    subjects = ["O=" + "\\," * count for count in (490_000, 60_000)]
+    return Attack(
+        uploads=_uploads(_sound(f"{number}.mallory.test", subject=subjects[number % 2]) for number in range(40))
+    )
+
+
+def long_chain() -> Issued:
+    """A certificate that is sound, with a chain that no TLS client takes."""
+    return _CA.intermediate("O=" + "x" * 30_000).intermediate("O=" + "y" * 30_000).issue("chain.mallory.test")
+
+
+def _long_chains() -> Attack:
+    return Attack(uploads=_uploads(long_chain().pfx(PASSWORD, iterations=1) for _ in range(10)), pace=USUAL_PACE / 2)
+
+
+def _many_hosts() -> Attack:
+    """Uploads for as many hosts as one may be for, each for others."""
+    hosts = [[f"h{number}.{upload}.mallory.test" for number in range(250)] for upload in range(15)]
+    return Attack(uploads=_uploads(_sound(*each) for each in hosts), pace=USUAL_PACE / 4)
 
 
 def _many_ports() -> Attack:
     return Attack(
         uploads=tuple(
             _upload(f"mallory/{port}.pfx", _sound(f"port-{port}.mallory.test"), PortNumber=str(port))
-            for port in range(2000, 2600, 10)
-        ),
-        rate=2 * USUAL_RATE,
+            for port in range(2000, 2400, 10)
+        )
+    )
+
+
+def _others_hosts() -> Attack:
+    """Certificates for a neighbour's hosts, later than its own, from a prefix to which a policy gives other hosts."""
+    later = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    files = [_CA.issue(f"among-{number % 5}.neighbour.test", not_before=later) for number in range(30)]
+    entries = [{"prefix": f"{who}/", "hosts": [f"*.{who}.test"]} for who in ("mallory", "neighbour")]
+    policy = json.dumps({"version": 1, "uploads": entries})
+    return Attack(
+        uploads=_uploads(each.pfx(PASSWORD, iterations=1) for each in files),
+        function_environment={"CERTCAST_POLICY": policy},
     )
 
 
@@ -124,17 +153,20 @@ _HOSTILE_NAMES = (
 def _hostile_names() -> Attack:
     """Sound certificates under names that forge a log's lines, turn text round, or look like a way to another blob."""
     uploads = (_upload(name, _sound(f"{number}.mallory.test")) for number, name in enumerate(_HOSTILE_NAMES))
-    return Attack(uploads=tuple(uploads), rate=USUAL_RATE / 3)
+    return Attack(uploads=tuple(uploads), pace=USUAL_PACE / 2)
 
 
 ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "keys-of-a-wrong-length": _wrong_keys,
     "twenty-dear-files": lambda: _dear_files(4_900_000),
     "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
-    "201-for-one-host": lambda: _many_for_one_host(201, USUAL_RATE),
-    "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_RATE),
+    "201-for-one-host": lambda: _many_for_one_host(201, USUAL_PACE),
+    "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_PACE),
     "40-long-subjects": _long_subjects,
-    "60-ports": _many_ports,
+    "long-chains": _long_chains,
+    "15-for-250-hosts": _many_hosts,
+    "40-ports": _many_ports,
     "hostile-names": _hostile_names,
+    "others-hosts": _others_hosts,
 }
 """By what an uploader does."""

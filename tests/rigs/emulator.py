@@ -15,6 +15,7 @@ from shared.function.cloud import Cloud
 from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from tests.fakes.judges import InThread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +39,15 @@ class Emulator:
 
 def cloud_on(account: Account) -> Cloud:
     """Everything a use case acts on, over a real account that trusts any chain."""
+    policy = ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443"))
     return Cloud(
         uploads=account.uploads,
         bundles=account.bundles,
         queues=account.queues,
         state=account.state,
         secrets=account.secrets,
-        policy=ValidationPolicy(trust=Trust.from_setting("off"), ports=PortRanges.parse("443, 8443")),
+        policy=policy,
+        judges=InThread(policy),
     )
 
 

@@ -13,6 +13,7 @@ ARCHITECTURE = Path("docs/architecture.md")
 CONTRIBUTING = Path("CONTRIBUTING.md")
 DEPLOY = Path("docs/deploy.md")
 GLOSSARY = Path("docs/glossary.md")
+SECURITY = Path("docs/security.md")
 VERDICTS = Path("docs/verdicts.md")
 
 

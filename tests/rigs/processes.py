@@ -18,6 +18,11 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+def descriptors(pid: int) -> int:
+    """Files and sockets that a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> bool:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

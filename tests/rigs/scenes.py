@@ -170,8 +170,8 @@ class Scene:
         for name in names:
             keys = {(key.host, key.port) for key in await self.told(name)}
             known = some(await self.outside.state.instances.get(name))
-            rows = await desired_of(self.outside.state, known.role, keys)
-            await self.report(name, rows.values(), outcome=outcome, reason=reason)
+            desired = await desired_of(self.outside.state, known.role, keys)
+            await self.report(name, desired.rows.values(), outcome=outcome, reason=reason)
 
     async def report(
         self,

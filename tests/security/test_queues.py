@@ -1,10 +1,12 @@
 """Queues: an instance's follows from its id, and no row and no message leads anywhere else (on real queues)."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from shared.errors import AccessDeniedError, CertcastError, ConflictError
+from shared.function.fanout import MAX_INSTANCES
 from shared.function.intake import recheck
 from shared.function.recheck import recheck_delay_s
 from shared.function.sweep import sweep
@@ -22,6 +24,7 @@ from shared.state.records import REAP_AFTER, UploadStatus
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing
 from tests.rigs.attacked import Attacked
+from tests.rigs.rows import registered
 from tests.rigs.scenes import Scene
 
 HOST = "a.example.com"
@@ -130,3 +133,20 @@ async def test_a_count_from_a_message_is_not_counted_up_to(attempt: int, scene: 
     await recheck(scene.cloud, RecheckUpload(name="a.pfx", attempt=attempt))
     assert (await scene.record("a.pfx")).status is UploadStatus.WAITING_FOR_METADATA
     assert recheck_delay_s(attempt) in {None, 2}
+
+
+async def test_an_instance_that_registers_thousands_of_others_stops_no_upload(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    await scene.join("a-real-one")
+    template = registered("x", at=scene.storage.clock())
+    for number in range(MAX_INSTANCES + 50):
+        name = f"fake-{number:05}-{'z' * 150}"
+        await scene.outside.state.instances.update(name, lambda _, name=name: replace(template, id=name))  # type: ignore[misc]
+    too_long = "b" * 400
+    await scene.outside.state.instances.update(too_long, lambda _: replace(template, id=too_long))
+    record = await scene.accepted("a.pfx", HOST)
+    assert record.etag, "the upload is complete, and its row can be written and read"
+    assert len(record.expected) == MAX_INSTANCES
+    assert await scene.told("a-real-one")
+    assert "see who registers them" in caplog.text

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from instance_agent.targets.parts.small_http import Request, Response
+from instance_agent.targets.parts.small_server import SmallServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 USER = "certcast"
 
-_IDLE_S = 120.0  # longer than Go's 90 s, so that Caddy is the one to close an idle connection
+_PATH = re.compile(r"/([0-9]{1,5})\Z")
 
 
 class Manager:
@@ -36,43 +39,28 @@ class Manager:
         """PortNumbers that Caddy has asked for."""
         self._answer = answer
         self._authorization = b"Basic " + base64.b64encode(f"{USER}:{password}".encode())  # RFC 7617
-        self._runner: web.AppRunner | None = None
+        self._server = SmallServer(self._respond)
 
-    async def listen(self, address: str, port: int) -> None:
+    def listen(self, address: str, port: int) -> None:
         """Answer at an address.
 
         Raises:
             OSError: It cannot be listened on.
         """
-        app = web.Application()
-        app.router.add_get(r"/{port:[0-9]{1,5}}", self._respond)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=_IDLE_S, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, address, port).start()
-        except OSError:
-            await runner.cleanup()
-            raise
-        self._runner = runner
+        self._server.listen(address, port)
 
     async def close(self) -> None:
         """Finish the answers in hand and stop listening."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        await self._server.close()
 
-    async def _respond(self, request: web.Request) -> web.Response:
-        if not self._is_caddy(request.headers.get("Authorization", "")):
-            return web.Response(status=401, headers={"WWW-Authenticate": "Basic"})
-        port = int(request.match_info["port"])
+    def _respond(self, request: Request) -> Response:
+        if not hmac.compare_digest(request.field("Authorization"), self._authorization):
+            # Closed, so that none waits in Caddy's place that does not know the password.
+            return Response(status=HTTPStatus.UNAUTHORIZED, fields=(("WWW-Authenticate", "Basic"),), last=True)
+        found = _PATH.match(request.path)
+        if found is None:
+            return Response(status=HTTPStatus.NOT_FOUND)
+        port = int(found[1])
         self.asked.add(port)
-        name = request.query.get("server_name", "").lower().rstrip(".")
-        # Header and body leave in one segment: apart, the second would wait for Caddy's delayed acknowledgement.
-        return web.Response(
-            body=self._answer(name, port),
-            content_type="application/x-pem-file",
-            headers={"Cache-Control": "no-store"},
-        )
-
-    def _is_caddy(self, authorization: str) -> bool:
-        return hmac.compare_digest(authorization.encode(), self._authorization)
+        name = request.asked("server_name").lower().rstrip(".")
+        return Response(body=self._answer(name, port), kind="application/x-pem-file")

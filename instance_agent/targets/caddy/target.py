@@ -82,7 +82,7 @@ class CaddyTarget(NothingHeld):
             ) from error
         address, port = self._settings.listen
         try:
-            await self._manager.listen(address, port)
+            self._manager.listen(address, port)
         except OSError as error:
             raise ConfigurationError(
                 f"CERTCAST_CADDY_LISTEN: cannot listen on {address}, port {port} ({error.strerror}): end the program "

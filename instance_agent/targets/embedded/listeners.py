@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
 from instance_agent.targets.base import ApplyError, Install
-from instance_agent.targets.embedded.connections import Connections
 from instance_agent.targets.embedded.contexts import contexts_for, openssl_reason, server_context
-from instance_agent.targets.embedded.page import answer_requests, page
+from instance_agent.targets.embedded.page import page
+from instance_agent.targets.parts.connections import Connections
+from instance_agent.targets.parts.small_http import answer_requests
 from shared.errors import ConfigurationError
 from shared.hostnames import wildcard_of
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.embedded.settings import EmbeddedSettings
+    from instance_agent.targets.parts.small_http import Response
     from shared.bundle import CertificateBundle
 
 HTTPS_PORT = 443
@@ -62,7 +64,7 @@ class Listeners:
         self._settings = settings
         self._fallback = fallback
         self._bound: dict[tuple[str, int], _Bound] = {}
-        self._pages: WeakKeyDictionary[ssl.SSLObject, bytes] = WeakKeyDictionary()
+        self._pages: WeakKeyDictionary[ssl.SSLObject, Response] = WeakKeyDictionary()
         self._fallbacks_page = page("", fallback.fingerprint_sha256)
         self._quiet = ExitStack()
         self._accepting: dict[int, tuple[socket.socket, asyncio.Task[None]]] = {}
@@ -137,8 +139,10 @@ class Listeners:
             self._pages[connection] = page(host, bound.fingerprint_sha256)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)
-        await answer_requests(reader, writer, body, idle_s=self._settings.idle_s)
+        answer = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)
+        idle_s = self._settings.idle_s
+        used = self._connections.used
+        await answer_requests(reader, writer, lambda _: answer, first_s=idle_s, idle_s=idle_s, answered=used)
 
     def _open_for(self, installs: Iterable[Install]) -> None:
         """Open the listeners the installs need, or none of them."""

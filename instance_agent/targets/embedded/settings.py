@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.embedded.connections import HANDSHAKE_S, IDLE_S, MAX_CONNECTIONS
 from instance_agent.targets.parts.endpoints import Endpoints
 from shared.bundle import CertificateBundle
 from shared.config import number
@@ -14,6 +13,10 @@ from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+MAX_CONNECTIONS = 500
+HANDSHAKE_S = 15
+IDLE_S = 60
 
 _ON_LOOPBACK = Endpoints(server="EMBEDDED")
 

@@ -116,7 +116,7 @@ def _dotnet(machine: Machine) -> Finding:
 def _pythonnet(machine: Machine) -> Finding:
     if machine.pythonnet:
         return Finding(True, "pythonnet is installed")
-    return Finding(False, "pythonnet is missing; install it with: pip install certcast[iis]")
+    return Finding(False, "pythonnet is missing: install what requirements.lock beside install.ps1 lists")
 
 
 def _administration(machine: Machine) -> Finding:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.core.pipeline.transport import RequestsTransport
 from azure.identity import DefaultAzureCredential
 from azure.storage import blob as blocking
 from azure.storage.blob.aio import BlobServiceClient
@@ -254,16 +255,19 @@ class TestSealing:
         loop = asyncio.get_running_loop()
         sealed_again: list[str] = []
 
-        def meddle(response: Any) -> None:
-            if response.http_request.method == "HEAD" and not sealed_again:
-                sealed_again.append(bundle_id)
-                asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
+        class Meddling(RequestsTransport):  # type: ignore[misc]
+            def send(self, request: Any, **options: Any) -> Any:
+                answer = super().send(request, **options)
+                if request.method == "HEAD" and not sealed_again:
+                    sealed_again.append(bundle_id)
+                    asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
+                return answer
 
         keys = open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)
         with (
             contextlib.closing(keys),
             blocking.BlobServiceClient.from_connection_string(
-                azurite.connection_string, raw_response_hook=meddle
+                azurite.connection_string, transport=Meddling()
             ) as service,
             ThreadPoolExecutor(1) as threads,
         ):

@@ -43,9 +43,10 @@ async def unchanged(connection_string: str, key: Path, caplog: pytest.LogCapture
         "GET uploads()",
         "GET bindings()",
         "GET instances()",
+        "GET installations()",
     }
     assert asked["GET certificates"] == 1
-    assert asked.total() <= 10
+    assert asked.total() <= 14
 
 
 async def served(account: Account, number: int) -> None:

@@ -42,7 +42,7 @@ async def health() -> AsyncIterator[Health]:
     target = FakeTarget()
     one = agent(scene.storage, target=target)
     server = HealthServer(one, address="127.0.0.1", port=0)
-    port = await server.start()
+    port = server.start()
     async with aiohttp.ClientSession() as client:
         yield Health(scene=scene, agent=one, target=target, url=f"http://127.0.0.1:{port}", client=client)
     await server.stop()
@@ -91,7 +91,7 @@ async def test_the_metrics_are_marked_as_what_prometheus_reads(health: Health) -
 
 async def test_two_agents_of_one_process_have_metrics_of_their_own(health: Health) -> None:
     other = HealthServer(agent(health.scene.storage, "i1"), address="127.0.0.1", port=0)
-    await other.start()
+    other.start()
     await other.stop()
     assert (await health.metrics())["certcast_ready"] == 0
 
@@ -110,7 +110,7 @@ async def test_a_port_that_is_taken_is_said_with_the_cure() -> None:
         port = taken.getsockname()[1]
         server = HealthServer(agent(Scene().storage), address="127.0.0.1", port=port)
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port} cannot be listened on .*CERTCAST_HEALTH_PORT"):
-            await server.start()
+            server.start()
 
 
 async def test_stopping_what_never_started_is_no_error() -> None:

@@ -27,6 +27,7 @@ from shared.function.results import fold
 from shared.messages import BindingReport, InstallOutcome, InstallReport, queue_of
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
+from tests.fakes.judges import InThread
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import Ran, certcast, clean_environment
 from tests.rigs.emulator import Emulator, cloud_on, opened_account
@@ -204,7 +205,7 @@ async def test_an_instance_that_cannot_serve_it_is_a_failure_with_its_reason(des
 
 async def test_a_rejection_by_the_cloud_alone_is_told_with_its_reasons(desk: Desk, backstage: Backstage) -> None:
     roots = Trust(roots=(authority("the only one").certificate,), name="roots.pem")
-    object.__setattr__(backstage.cloud, "policy", ValidationPolicy(trust=roots))
+    object.__setattr__(backstage.cloud, "judges", InThread(ValidationPolicy(trust=roots)))
     async with playing(backstage):
         ran = await desk.upload(desk.pfx())
     assert ran.code == 1

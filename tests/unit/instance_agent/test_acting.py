@@ -18,7 +18,7 @@ from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
 from tests.fakes.target import FakeServer, FakeTarget
 from tests.fakes.virtual_time import VirtualLoop, run
-from tests.rigs.agents import actor, served
+from tests.rigs.agents import actor, desired, served
 from tests.rigs.scenes import issued
 
 
@@ -60,7 +60,7 @@ class Machine:
 
     async def do(self, *rows: DesiredBinding, whole: bool = False) -> Sequence[Attempt]:
         """One round as the agent makes it; returns what it would report."""
-        attempts = await self.actor.act(await self.actor.due(rows, whole=whole))
+        attempts = await self.actor.act(await self.actor.due(desired(*rows), whole=whole))
         news = self.actor.memory.unreported(attempts)
         self.actor.memory.remember(attempts, news)
         return news
@@ -168,7 +168,7 @@ class TestActing:
 
     async def test_a_server_that_is_down_leaves_everything_to_be_tried_again(self, machine: Machine) -> None:
         rows = [await machine.row(f"h{number}.example.com") for number in range(3)]
-        due = await machine.actor.due(rows, whole=False)
+        due = await machine.actor.due(desired(*rows), whole=False)
         machine.server.down = True
         attempts = await machine.actor.act(due)
         assert all(attempt.again for attempt in attempts)
@@ -182,7 +182,7 @@ class TestWhatIsDue:
     async def test_what_is_as_it_should_be_is_not_done_again(self, machine: Machine) -> None:
         rows = [await machine.row(f"h{number}.example.com") for number in range(3)]
         await machine.do(*rows)
-        assert await machine.actor.due(rows, whole=True) == []
+        assert await machine.actor.due(desired(*rows), whole=True) == []
         assert await machine.do(*rows) == []
         assert len(machine.target.applies) == 1
 
@@ -212,8 +212,8 @@ class TestWhatIsDue:
         machine.target.refuses = {HOST: "never"}
         row = await machine.row(HOST)
         await machine.do(row)
-        assert await machine.actor.due([row], whole=False) == []
-        assert await machine.actor.due([replace(row, generation=2)], whole=False) != []
+        assert await machine.actor.due(desired(row), whole=False) == []
+        assert await machine.actor.due(desired(replace(row, generation=2)), whole=False) != []
 
     async def test_a_passing_failure_is_due_again_and_told_when_it_is_over(self, machine: Machine) -> None:
         row = await machine.row(HOST)
@@ -233,10 +233,10 @@ class TestWhatIsDue:
 
     async def test_what_was_not_reported_is_news_still(self, machine: Machine) -> None:
         row = await machine.row(HOST)
-        attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
+        attempts = await machine.actor.act(await machine.actor.due(desired(row), whole=False))
         assert machine.actor.memory.unreported(attempts)
         # The report was lost before `remember`: the same work comes again.
-        again = await machine.actor.act(await machine.actor.due([row], whole=False))
+        again = await machine.actor.act(await machine.actor.due(desired(row), whole=False))
         assert outcomes(machine.actor.memory.unreported(again)) == {HOST: InstallOutcome.LIVE}
 
     async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self, machine: Machine) -> None:
@@ -259,7 +259,7 @@ class TestWhatIsDue:
         machine.actor = actor(machine.storage, machine.target, step)
         await machine.do(row)
         machine.storage.clock.advance(60)
-        attempts = await machine.actor.act(await machine.actor.due([row], whole=False))
+        attempts = await machine.actor.act(await machine.actor.due(desired(row), whole=False))
         assert machine.actor.memory.unreported(attempts) == []
         assert outcomes(machine.actor.memory.unreported(attempts, [(HOST, 443)])) == {HOST: InstallOutcome.FAILED}
 
@@ -272,7 +272,7 @@ class TestWhatIsDue:
     async def test_a_binding_without_a_row_is_removed_by_a_whole_look_and_by_no_other(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
-        assert await machine.actor.due([kept], whole=False) == []
+        assert await machine.actor.due(desired(kept), whole=False) == []
         news = await machine.do(kept, whole=True)
         assert set(served(machine.server)) == {"kept.example.com"}
         assert news == []
@@ -288,9 +288,9 @@ class TestWhatIsDue:
         await machine.do(row)
         key = (HOST, 443)
         machine.server.bound[key] = replace(machine.server.bound[key], bundle_id="")
-        assert await machine.actor.due([row], whole=True) == []
+        assert await machine.actor.due(desired(row), whole=True) == []
         machine.server.bound[key] = replace(machine.server.bound[key], fingerprint_sha256="00" * 32)
-        assert await machine.actor.due([row], whole=True) == [row]
+        assert await machine.actor.due(desired(row), whole=True) == [row]
 
 
 class TestAsking:
@@ -302,15 +302,15 @@ class TestAsking:
         await machine.do(await machine.row(HOST))
         assert machine.target.asked == [frozenset({(HOST, 443)})] * 2
         machine.target.asked.clear()
-        await machine.actor.due([await machine.row(HOST)], whole=True)
+        await machine.actor.due(desired(await machine.row(HOST)), whole=True)
         assert machine.target.asked == [None]
 
     async def test_a_hint_about_what_was_taken_away_on_the_server_brings_it_back(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         await machine.do(row)
-        assert await machine.actor.due([row], whole=False) == []
+        assert await machine.actor.due(desired(row), whole=False) == []
         del machine.server.bound[HOST, 443]
-        assert await machine.actor.due([row], whole=False) == [row]
+        assert await machine.actor.due(desired(row), whole=False) == [row]
 
 
 class TestCounting:
@@ -331,7 +331,7 @@ class TestPreview:
         before = dict(machine.server.bound)
         fresh = actor(machine.storage, machine.target)
         removed = replace(gone, generation=2, state=BindingState.ABSENT, bundle_id="")
-        assert [(step.action, step.row.host) for step in await fresh.preview([kept, new, removed, never])] == [
+        assert [(step.action, step.row.host) for step in await fresh.preview(desired(kept, new, removed, never))] == [
             ("remove", "gone.example.com"),
             ("keep", "kept.example.com"),
             ("install", "new.example.com"),
@@ -341,7 +341,7 @@ class TestPreview:
     async def test_names_a_binding_that_has_no_row(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
-        assert [(step.action, step.row.host) for step in await machine.actor.preview([kept])] == [
+        assert [(step.action, step.row.host) for step in await machine.actor.preview(desired(kept))] == [
             ("keep", "kept.example.com"),
             ("remove", "stray.example.com"),
         ]
@@ -364,14 +364,14 @@ class TestDesiredRows:
     async def test_an_instance_reads_the_rows_for_all_and_for_its_role(self) -> None:
         everyone, web, api = self.row("a", ANY_ROLE), self.row("b", "web"), self.row("c", "api")
         storage = await self.stored(everyone, web, api)
-        assert set(await desired_rows(storage.state(), "web")) == {("a", 443), ("b", 443)}
-        assert set(await desired_rows(storage.state(), ANY_ROLE)) == {("a", 443)}
+        assert set((await desired_rows(storage.state(), "web")).rows) == {("a", 443), ("b", 443)}
+        assert set((await desired_rows(storage.state(), ANY_ROLE)).rows) == {("a", 443)}
 
     async def test_its_roles_row_overrides_the_one_for_all_and_only_while_it_is_present(self) -> None:
         storage = await self.stored(
             self.row("a", ANY_ROLE), self.row("a", "web"), self.row("b", ANY_ROLE), self.row("b", "web", present=False)
         )
-        rows = await desired_rows(storage.state(), "web")
+        rows = (await desired_rows(storage.state(), "web")).rows
         assert {host: row.role for (host, _), row in rows.items()} == {"a": "web", "b": ANY_ROLE}
 
     @pytest.mark.parametrize("count", [3, 150])
@@ -379,6 +379,6 @@ class TestDesiredRows:
         rows = [self.row(f"h{number}", role) for number in range(count) for role in (ANY_ROLE, "web")]
         storage = await self.stored(*rows, self.row("unasked", ANY_ROLE))
         keys = [(f"h{number}", 443) for number in range(count)]
-        found = await desired_of(storage.state(), "web", [*keys, ("unknown", 443)])
+        found = (await desired_of(storage.state(), "web", [*keys, ("unknown", 443)])).rows
         assert set(found) == set(keys)
         assert {row.role for row in found.values()} == {"web"}

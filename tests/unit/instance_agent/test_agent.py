@@ -301,7 +301,7 @@ class TestPoison:
         await agent(scene.storage).once()
         scene.storage.put(QUEUE, hint(HOST))
         defects: list[Exception] = [ZeroDivisionError("a defect") for _ in range(2 * MAX_DEQUEUE)]
-        broken = agent(scene.storage, step=Failing({"bindings get": defects}))
+        broken = agent(scene.storage, step=Failing({"bindings query": defects}))
         for _ in range(MAX_DEQUEUE):
             with pytest.raises(ZeroDivisionError):
                 await broken.drain()

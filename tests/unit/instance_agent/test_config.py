@@ -51,8 +51,8 @@ class TestSettings:
 
 
 class TestQueueNames:
-    @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300))
-    @example("0" * 300)
+    @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+    @example("0" * 180)
     @example("web-" * 40)
     def test_every_instance_has_a_queue_name_that_the_service_takes_with_its_poison_queue(self, instance: str) -> None:
         queue = agent_settings(ENV | {"CERTCAST_INSTANCE": instance}).queue
@@ -116,7 +116,7 @@ class TestTheSettingsFile:
             read_environment(self.file(tmp_path, f"CERTCAST_ROLE = {value}"))
 
 
-@pytest.mark.parametrize("instance", ["x" * 501, "ä" * 84, "/" * 200])
+@pytest.mark.parametrize("instance", ["x" * 189, "ä" * 32, "/" * 63])
 def test_an_id_that_fits_no_key_is_said(instance: str) -> None:
     with pytest.raises(ConfigurationError, match="too long for a row's key"):
         agent_settings(ENV | {"CERTCAST_INSTANCE": instance})

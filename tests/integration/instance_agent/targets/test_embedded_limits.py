@@ -6,6 +6,7 @@ import errno
 import socket
 import ssl
 import sys
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
-from instance_agent.targets.embedded.connections import MAX_CONNECTIONS
+from instance_agent.targets.embedded.settings import MAX_CONNECTIONS
 from tests.rigs.embedded import EmbeddedRig, serving, serving_alone
 from tests.rigs.targets import bind, expect, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
@@ -27,6 +28,16 @@ def silent_clients(stack: ExitStack, address: tuple[str, int], count: int) -> No
     """Connect and say nothing."""
     for _ in range(count):
         stack.enter_context(socket.create_connection(address))
+
+
+@contextlib.asynccontextmanager
+async def silent_client(address: tuple[str, int]) -> AsyncIterator[asyncio.StreamReader]:
+    """One of those, which hears what becomes of it."""
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        yield reader
+    finally:
+        writer.transport.abort()
 
 
 async def is_closed(reader: asyncio.StreamReader) -> bool:
@@ -64,29 +75,44 @@ def client_hello(name: str) -> bytes:
 
 
 class TestCounting:
-    async def test_a_client_that_says_nothing_counts_and_one_too_many_is_closed_at_once(
+    async def test_one_too_many_is_closed_at_once_where_all_others_were_answered(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         async with serving(max_connections=3) as target:
             address = target.endpoint(443)
-            with ExitStack() as silent:
-                silent_clients(silent, address, 2)
+            async with visiting(address, "a.example", count=3) as visitors:
+                assert [(await visitor.get()).status for visitor in visitors] == [200] * 3
+                for _ in range(5):
+                    assert await is_closed_at_once(address)
+                assert [(await visitor.get()).status for visitor in visitors] == [200] * 3
+            [record] = caplog.records
+            assert record.getMessage() == "new connections are closed: 3 are open, and no more are allowed"
+            await expect(EmbeddedRig(target), 443, {"a.example": target.fallback.fingerprint_sha256})
+
+    async def test_a_client_that_says_nothing_counts_and_makes_room_for_one_that_comes_later(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with serving(max_connections=3) as target:
+            address = target.endpoint(443)
+            async with silent_client(address) as first, silent_client(address) as second, silent_client(address):
                 async with visiting(address, "a.example") as (visitor,):
-                    for _ in range(5):
-                        assert await is_closed_at_once(address)
                     assert (await visitor.get()).status == 200
-                [record] = caplog.records
-                assert record.getMessage() == "new connections are closed: 3 are open, and no more are allowed"
-                await expect(EmbeddedRig(target), 443, {"a.example": target.fallback.fingerprint_sha256})
+                    assert await is_closed(first)
+                    with ExitStack() as crowd:
+                        silent_clients(crowd, address, 5)
+                        assert (await visitor.get()).status == 200
+                assert await is_closed(second)
+            assert {record.getMessage() for record in caplog.records} == {
+                "3 connections are open, and no more are allowed: an old one makes room"
+            }
 
     async def test_connections_of_all_ports_count_together(self) -> None:
         async with serving(max_connections=2) as target:
             await target.apply([bind(root().issue("a.example"), "a.example", 444)])
-            with ExitStack() as silent:
-                silent_clients(silent, target.endpoint(443), 1)
-                silent_clients(silent, target.endpoint(444), 1)
-                assert await is_closed_at_once(target.endpoint(443))
-                assert await is_closed_at_once(target.endpoint(444))
+            async with silent_client(target.endpoint(444)) as first:
+                with ExitStack() as silent:
+                    silent_clients(silent, target.endpoint(443), 2)
+                    assert await is_closed(first)
 
     async def test_those_that_are_served_are_served_on_while_others_are_turned_away(self) -> None:
         async with serving(max_connections=4) as target:
@@ -124,9 +150,9 @@ class TestCounting:
     async def test_as_many_as_are_promised_find_room_in_1024_descriptors(self, tmp_path: Path) -> None:
         async with serving_alone(tmp_path / "log", descriptors=1024 - 400) as address:  # 400 for the rest of an agent
             with ExitStack() as silent:
-                silent_clients(silent, address, MAX_CONNECTIONS - 2)
+                silent_clients(silent, address, 2 * MAX_CONNECTIONS)
                 async with visiting(address, "a.example", count=2) as visitors:
-                    assert await is_closed_at_once(address)
+                    silent_clients(silent, address, MAX_CONNECTIONS // 2)
                     assert [(await visitor.get()).status for visitor in visitors] == [200, 200]
         assert len((tmp_path / "log").read_text().splitlines()) == 1
 

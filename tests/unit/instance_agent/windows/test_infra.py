@@ -29,19 +29,21 @@ def test_the_startup_task_is_elevated_runs_in_the_background_and_knows_its_insta
 def test_the_startup_command_uses_variables_and_parameters_that_there_are() -> None:
     command = (INFRA / "cloud-service" / "startup.cmd").read_text("utf-8")
     csdef = (INFRA / "cloud-service" / "ServiceDefinition.fragment.csdef").read_text("utf-8")
-    for variable in ("RoleInstanceID", "CERTCAST_EMULATED"):
+    for variable in ("RoleInstanceID", "CERTCAST_EMULATED", "CERTCAST_WHEEL_SHA256"):
         assert f"%{variable}%" in command
         assert f'name="{variable}"' in csdef
     line = next(line for line in command.splitlines() if "install.ps1" in line and not line.startswith("rem"))
     used = set(re.findall(r" -([A-Z]\w+) ", line[line.index("install.ps1") :]))
-    assert used == {"SettingsFile", "Setting"}
+    assert used == {"PackageHash", "SettingsFile", "Setting"}
     assert used <= parameters()
 
 
 def test_the_scale_sets_extension_calls_the_installer_with_its_parameters_and_no_secret() -> None:
     bicep = (INFRA / "scale-set" / "agent-extension.bicep").read_text("utf-8")
     command = next(line for line in bicep.splitlines() if "commandToExecute" in line)
-    assert set(re.findall(r"install\.ps1 -(\w+)", command)) <= parameters()
+    used = set(re.findall(r" -([A-Z]\w+)", command[command.index("install.ps1") :]))
+    assert used == {"PackageHash", "Setting"}
+    assert used <= parameters()
     assert "CERTCAST_STORAGE=" not in bicep
     assert "AccountKey" not in bicep
 

@@ -41,7 +41,7 @@ def test_a_sound_machine_has_one_good_line_for_each_thing() -> None:
         (replace(SOUND, iis_version=(7, 5)), "0x80070585"),
         (replace(SOUND, dotnet_release=None), ".NET Framework 4.8"),
         (replace(SOUND, dotnet_release=378389), ".NET Framework 4.8"),
-        (replace(SOUND, pythonnet=False), "certcast[iis]"),
+        (replace(SOUND, pythonnet=False), "requirements.lock"),
         (replace(SOUND, settings_exposed=("BU",)), "install-service"),
         (
             replace(SOUND, administration="Class not registered", administration_code=0x80040154),

@@ -1,0 +1,14 @@
+"""A certificate that no TLS client takes is refused, instead of holding up each instance that tries to prove it."""
+
+from shared.validation.pfx import MAX_CERTIFICATE_BYTES, open_pfx
+from shared.verdict import VerdictCode
+from tests.rigs.attacks import PASSWORD, long_chain
+
+
+def test_a_chain_that_is_too_long_for_a_handshake_is_refused_in_words() -> None:
+    file = long_chain().pfx(PASSWORD, iterations=1)
+    violations = open_pfx(file, [PASSWORD.encode()])
+    assert isinstance(violations, tuple)
+    [violation] = violations
+    assert violation.code is VerdictCode.TOO_LARGE
+    assert f"{MAX_CERTIFICATE_BYTES} are the most" in violation.detail
