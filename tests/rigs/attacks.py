@@ -109,12 +109,6 @@ def _long_chains() -> Attack:
     return Attack(uploads=_uploads(long_chain().pfx(PASSWORD, iterations=1) for _ in range(10)), pace=USUAL_PACE / 2)
 
 
-def _many_hosts() -> Attack:
-    """Uploads for as many hosts as one may be for, each for others."""
-    hosts = [[f"h{number}.{upload}.mallory.test" for number in range(250)] for upload in range(15)]
-    return Attack(uploads=_uploads(_sound(*each) for each in hosts), pace=USUAL_PACE / 4)
-
-
 def _many_ports() -> Attack:
     return Attack(
         uploads=tuple(
@@ -164,7 +158,6 @@ ATTACKS: Mapping[str, Callable[[], Attack]] = {
     "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_PACE),
     "40-long-subjects": _long_subjects,
     "long-chains": _long_chains,
-    "15-for-250-hosts": _many_hosts,
     "40-ports": _many_ports,
     "hostile-names": _hostile_names,
     "others-hosts": _others_hosts,
