@@ -129,7 +129,9 @@ def _let_go(record: UploadRecord | None, mark: datetime | None) -> UploadRecord 
 
 def _told_what(record: UploadRecord) -> tuple[object, ...]:
     """What the instances were told last: a standing derived from an earlier telling says nothing about this one."""
-    return (record.revision, record.claims, record.expected, record.fanned_out_at)
+    # By the status too: a deletion may come in the moment of the telling before it, as clocks have it.
+    removed = record.status is UploadStatus.REMOVED
+    return (record.revision, record.claims, record.expected, record.fanned_out_at, removed)
 
 
 async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:

@@ -13,7 +13,8 @@ from shared.function.announcing import tag
 from shared.function.cloud import Cloud
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.function.settling import SETTLING, settle
+from shared.function.settling import SETTLING, _conclude, settle
+from shared.function.standing import Standing
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport, queue_of
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
@@ -555,3 +556,12 @@ class TestTags:
     def test_name_the_version_that_they_are_about(self) -> None:
         record = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.REJECTED, source_etag="0x8DC1")
         assert status_tags(record)["certcast_version"] == "0x8DC1"
+
+
+async def test_a_deletion_in_the_moment_of_a_telling_is_not_written_over(scene: Scene) -> None:
+    mark = scene.storage.clock() + SETTLING
+    seen = replace(await scene.accepted("a.pfx", "a.example.com"), settling_until=mark)
+    # A run that read the row before its deletion, and the desired rows after it.
+    await scene.cloud.state.uploads.update("a.pfx", lambda _: replace(seen, status=UploadStatus.REMOVED))
+    await _conclude(scene.cloud, seen, Standing(status=UploadStatus.SUPERSEDED, live=0, total=0), mark)
+    assert (await scene.record("a.pfx")).status is UploadStatus.REMOVED
