@@ -227,10 +227,7 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
     fresh = judged(mine)
     codes = ", ".join(violation.code.value for violation in fresh.violations)
-    forbidden = await _forbidden(cloud, mine)
-    if forbidden:
-        await release(cloud, mine, forbidden)
-    claims = tuple(key for key in mine.claims if key not in forbidden)
+    claims = await _allowed_claims(cloud, mine)
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
     in_place = any(row is not None and row.source == mine.name for row in rows)
     reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
@@ -242,13 +239,16 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
 
 
-async def _forbidden(cloud: Cloud, mine: UploadRecord) -> set[BindingKey]:
-    """The rows that this upload claims and that the policy does not let it have, or not with that certificate."""
+async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
+    """The claims that stay in place, of a certificate accepted before; those that the policy refuses are released."""
     if not mine.claims:
-        return set()
+        return ()
     policy = await cloud.rules.current()
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
-    return {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
+    forbidden = {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
+    if forbidden:
+        await release(cloud, mine, forbidden)
+    return tuple(key for key in mine.claims if key not in forbidden)
 
 
 async def _schedule(
@@ -257,7 +257,12 @@ async def _schedule(
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
     start = judged(mine).not_before or cloud.now()
     reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
-    record = await write(cloud, mine, lambda record: _unserved(judged(record), UploadStatus.SCHEDULED, reason))
+    claims = await _allowed_claims(cloud, mine)
+
+    def scheduled(record: UploadRecord) -> UploadRecord:
+        return replace(_unserved(judged(record), UploadStatus.SCHEDULED, reason), claims=claims)
+
+    record = await write(cloud, mine, scheduled)
     await send_when_due(cloud, record)
     log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
     await tell(cloud, mine.name)

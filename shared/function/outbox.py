@@ -29,7 +29,9 @@ log = logger(__name__)
 
 RETRY_DELAYS = Delays((5, 15, 60))
 """Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""
-SWEEP_EVERY_MINUTES = 5
+ASKED_AFTER = timedelta(minutes=1)
+ASKED_EVERY = timedelta(minutes=5)
+"""When the sweep has an event sent that should have been, and how often it does so while the topic is away."""
 KEEP_TRYING = timedelta(days=7)
 MAX_DUE = 20
 """Events of one upload that wait for the topic; beyond it the oldest are dropped."""
@@ -82,8 +84,20 @@ def is_overdue(record: UploadRecord, now: datetime) -> bool:
     """Whether the sweep should have an upload's events sent: no message about them can be on its way any more."""
     if not record.due:
         return False
-    minutes = (now - record.due[0].at) // timedelta(minutes=1)
-    return minutes == 1 or (minutes > 0 and minutes % SWEEP_EVERY_MINUTES == 0)
+    if record.due_asked_at is None:
+        return now - record.due[0].at >= ASKED_AFTER
+    return now - record.due_asked_at >= ASKED_EVERY
+
+
+async def send_overdue(cloud: Cloud, record: UploadRecord) -> None:
+    """Have events sent that are overdue, and note when that was asked for."""
+    await send_due(cloud, record.name)
+    now = cloud.now()
+
+    def change(current: UploadRecord | None) -> UploadRecord | None:
+        return None if current is None or not current.due else replace(current, due_asked_at=now)
+
+    await cloud.state.uploads.update(record.name, change)
 
 
 async def publish(cloud: Cloud, message: EventDue) -> None:
@@ -131,6 +145,7 @@ async def _taken(cloud: Cloud, record: UploadRecord, events: tuple[OutgoingEvent
     def change(current: UploadRecord | None) -> UploadRecord | None:
         if current is None:
             return None
-        return replace(current, due=tuple(event for event in current.due if event.event_id not in ids))
+        left = tuple(event for event in current.due if event.event_id not in ids)
+        return replace(current, due=left, due_asked_at=current.due_asked_at if left else None)
 
     await cloud.state.uploads.update(record.name, change)

@@ -24,7 +24,7 @@ from shared.function.forgetting import (
     unless_changed,
 )
 from shared.function.intake import falls_due, look_at
-from shared.function.outbox import is_overdue, send_due
+from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
 from shared.function.settling import settle
 from shared.messages import poison_queue_of, queue_of
@@ -222,7 +222,7 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
         if cloud.topic is not None and record.etag and not is_announced(record):
             await _apart(report, f"upload {record.name}", announce(cloud, record))
         elif is_overdue(record, now):
-            await _apart(report, f"upload {record.name}", send_due(cloud, record.name))
+            await _apart(report, f"upload {record.name}", send_overdue(cloud, record))
 
 
 async def _warned(cloud: Cloud, record: UploadRecord, rows: Desired, report: SweepReport) -> None:

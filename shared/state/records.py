@@ -94,6 +94,7 @@ class UploadRecord:
         resent: Whether instances that had not reported were told once more.
         announced: The status that the last event was about.
         due: Events that other services have not been sent yet.
+        due_asked_at: When the sweep last asked for them to be sent; None where it had not to.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
         settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
@@ -135,6 +136,7 @@ class UploadRecord:
     resent: bool = False
     announced: str = ""
     due: tuple[OutgoingEvent, ...] = ()
+    due_asked_at: datetime | None = None
     warned_days: int | None = None
     warned_of: str = ""
     settling_until: datetime | None = None

@@ -64,6 +64,7 @@ def main() -> None:
         return
     document: Mapping[str, object] = parse_json(first)  # type: ignore[assignment]  # `workers` sends an object first
     policy = policy_of(document)
+    _write(answers, Answer())  # ready: whatever ends this process from here on is a file's doing, or somebody's
     while (text := _read(sys.stdin.buffer)) is not None:
         task = decode_task(text)
         _arm(CHEAP_CPU_S if task.cheap else CPU_S)
@@ -99,8 +100,9 @@ def _bound_memory() -> None:
     if os.name == "posix":
         import resource  # noqa: PLC0415 - not on Windows
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold keys
+        if sys.platform == "linux":  # macOS, where an app is tried out at most, takes no such limit
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 if __name__ == "__main__":

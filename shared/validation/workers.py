@@ -3,7 +3,7 @@
 Every file is first tried by a process that gives up on what takes long. Only what it gave up on goes to another, where
 one dear file waits behind the other, so that cheap uploads pass dear ones however many there are.
 
-On Windows a process is bounded in time alone, by the clock on the wall.
+On Windows a process is bounded in time alone, by the clock on the wall; on macOS in processor time and not in memory.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ WALL_S = 60.0
 TASKS_OF_ONE = 500
 """After so many a process is replaced: what leaks of its memory must not be held against a file."""
 
+_NEEDED_BY_PYTHON = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+"""Of the parent's environment, where credentials are; without these an interpreter may not even start."""
 # The path is the parent's, as an app in the cloud has its packages in folders that are on no path by themselves.
 _START = "import sys; sys.path[:] = sys.argv[2:]; from shared.validation.worker import main; main()"
 _CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 _OF_THE_FILES_DOING = frozenset(-int(getattr(signal, name)) for name in _CRASHES if hasattr(signal, name))
 _FROM_OUTSIDE = frozenset({None, 0, -int(signal.SIGTERM), -int(getattr(signal, "SIGKILL", 9))})
-_OUT_OF_TIME = -int(getattr(signal, "SIGPROF", 0))
+_OUT_OF_TIME = -int(getattr(signal, "SIGPROF", 1_000_000))  # Windows has no such end
 
 
 class Judges(Protocol):
@@ -100,7 +102,7 @@ class _Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ},
+                env={name: os.environ[name] for name in _NEEDED_BY_PYTHON if name in os.environ},
                 start_new_session=True,  # an interrupt at the terminal is the parent's to handle
             )
         except OSError as error:
@@ -108,8 +110,19 @@ class _Child:
                 f"no process to judge uploads in can be started ({error.strerror}); see how many may run here"
             ) from None
         child = cls(process)
-        with contextlib.suppress(OSError):
-            await child._send(frame(policy_document(policy)))
+        try:
+            async with asyncio.timeout(WALL_S):
+                await child._send(frame(policy_document(policy)))
+                await child._answer()  # it is ready
+        except BaseException as problem:
+            await asyncio.shield(child.end())
+            if not isinstance(problem, TimeoutError | asyncio.IncompleteReadError | OSError | BrokenMessageError):
+                raise
+            # No file was read yet, so that no file may be blamed.
+            raise UnavailableError(
+                f"a process to judge uploads in was started and ended at once (exit code {process.returncode}); run "
+                "`python -m shared.validation.worker` where the app runs to see why"
+            ) from None
         return child
 
     async def ask(self, task: Task) -> Answer:
@@ -123,10 +136,7 @@ class _Child:
         try:
             async with asyncio.timeout(WALL_S):
                 await self._send(encode(task))
-                stdout = self._process.stdout
-                assert stdout is not None, "it was started with a pipe"  # noqa: S101 - narrows the type
-                length = length_of(await stdout.readexactly(LENGTH_OCTETS))
-                return decode_answer(await stdout.readexactly(length))
+                return await self._answer()
         except TimeoutError:
             raise _DiedError(None) from None
         except (asyncio.IncompleteReadError, OSError):
@@ -139,6 +149,12 @@ class _Child:
         if self._process.stdin is not None:
             self._process.stdin.close()
         await self._process.wait()
+
+    async def _answer(self) -> Answer:
+        stdout = self._process.stdout
+        assert stdout is not None, "it was started with a pipe"  # noqa: S101 - narrows the type
+        length = length_of(await stdout.readexactly(LENGTH_OCTETS))
+        return decode_answer(await stdout.readexactly(length))
 
     async def _send(self, octets: bytes) -> None:
         stdin = self._process.stdin

@@ -164,10 +164,21 @@ class TestProcesses:
             os.kill(pid, signal.SIGKILL)
         assert some((await workers.judge(task(sound()))).judged).accepted
 
+    @pytest.mark.parametrize(
+        "start",
+        ["import os; os.kill(os.getpid(), 9)", "import no_such_module", "raise SystemExit(0)", "print('hello')"],
+    )
+    async def test_one_that_cannot_start_is_no_verdict_about_a_file(
+        self, start: str, workers: Workers, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pool, "_START", start)
+        with pytest.raises(UnavailableError, match="ended at once"):
+            await workers.judge(task(sound()))
+
     async def test_one_that_is_killed_again_and_again_is_no_verdict(
         self, workers: Workers, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool, "_START", "import os; os.kill(os.getpid(), 9)")
+        monkeypatch.setattr(pool, "_START", HIJACKED.replace("DOING", "os.kill(os.getpid(), 9)"))
         with pytest.raises(UnavailableError, match="judged again"):
             await workers.judge(task(sound()))
 

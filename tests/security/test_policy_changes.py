@@ -90,6 +90,22 @@ async def test_an_older_certificate_in_place_is_taken_down_though_its_renewal_wa
     assert "stays in place" not in record.reason
 
 
+async def test_an_older_certificate_in_place_is_taken_down_though_its_renewal_is_for_later(scene: Scene) -> None:
+    cloud, policy = ruled(scene, "version = 1\n" + REST)
+    await look_at(cloud, await scene.upload("a.pfx", HOST))
+    fingerprint = (await scene.record("a.pfx")).fingerprint_sha256
+    await look_at(cloud, await scene.upload("a.pfx", HOST, day=10))
+    assert (await scene.record("a.pfx")).status is UploadStatus.SCHEDULED
+    assert (await scene.row(HOST)).present
+    policy.text = f'version = 1\nnever = ["{fingerprint}"]\n' + REST
+    await sweep(cloud)
+    assert not (await scene.row(HOST)).present
+    assert (await sweep(cloud)).looked_at == []
+    scene.storage.clock.advance(11 * 86_400)
+    await sweep(cloud)
+    assert (await scene.row(HOST)).present, "the renewal is another certificate"
+
+
 async def test_while_a_policy_cannot_be_used_nothing_is_accepted_and_nothing_taken_down(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:

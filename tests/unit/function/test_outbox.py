@@ -11,7 +11,7 @@ from shared.binding import BindingKey
 from shared.errors import AccessDeniedError, BrokenMessageError, CertcastError, UnavailableError
 from shared.function.announcing import announce
 from shared.function.cloud import Cloud
-from shared.function.outbox import KEEP_TRYING, MAX_DOCUMENT_BYTES, RETRY_DELAYS, is_overdue, publish
+from shared.function.outbox import KEEP_TRYING, MAX_DOCUMENT_BYTES, RETRY_DELAYS, is_overdue, publish, send_overdue
 from shared.function.status_api import openapi
 from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode, new_traceparent
 from shared.state.records import UploadRecord, UploadStatus
@@ -164,7 +164,25 @@ class TestPublishing:
     async def test_the_sweep_has_an_event_sent_that_no_message_is_about_any_more(self, storage: FakeStorage) -> None:
         event = await announced(storage)
         record = some(await storage.state().uploads.get(NAME))
-        assert [n for n in range(12) if is_overdue(record, event.at + timedelta(minutes=n))] == [1, 5, 10]
+        asked = replace(record, due_asked_at=event.at)
+        assert [n for n in range(8) if is_overdue(record, event.at + timedelta(minutes=n))] == [1, 2, 3, 4, 5, 6, 7]
+        assert [n for n in range(8) if is_overdue(asked, event.at + timedelta(minutes=n))] == [5, 6, 7]
+
+    @pytest.mark.parametrize("every_minutes", [1, 7, 60])
+    async def test_however_seldom_sweeps_run_each_event_is_asked_for_and_not_by_every_one(
+        self, every_minutes: int, storage: FakeStorage, cloud: Cloud
+    ) -> None:
+        event = await announced(storage, replace(BASE, claims=(), hosts=(), not_after=START + timedelta(days=300)))
+        asked = 0
+        for _ in range(14):
+            storage.clock.advance(60 * every_minutes)
+            record = some(await cloud.state.uploads.get(NAME))
+            if is_overdue(record, storage.clock()):
+                await send_overdue(cloud, record)
+            asked += len(outbox(storage))
+            storage.queues[OUTBOX_QUEUE].clear()
+        assert asked == (3 if every_minutes == 1 else 14)
+        assert await due(storage) == [event]
 
     async def test_an_event_that_the_topic_refuses_for_good_is_dropped_and_keeps_none_back(
         self, caplog: pytest.LogCaptureFixture
