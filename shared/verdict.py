@@ -68,3 +68,22 @@ class Violation:
     def to_json(self) -> dict[str, str]:
         """The form used in `--json` output, rows and events."""
         return {"code": self.code.value, "detail": self.detail}
+
+
+class Decided:
+    """What follows from the reasons against an upload, and from whether it holds a bundle at all."""
+
+    __slots__ = ()
+
+    violations: tuple[Violation, ...]
+    bundle: object
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it will be served, now or when it becomes valid."""
+        return self.bundle is not None and not any(violation.rejects for violation in self.violations)
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether it is accepted, but not to be served before its notBefore."""
+        return self.accepted and any(violation.code is VerdictCode.NOT_YET_VALID for violation in self.violations)

@@ -68,7 +68,7 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return None
     if known is not None and await _is_done(known, notice, source, cloud.now()):
         return known
-    if known is not None and not notice.deletion and cloud.lanes.are_full(places_of(known)):
+    if known is not None and known.status is UploadStatus.RECEIVED and cloud.lanes.are_full(places_of(known)):
         raise BusyError(f"upload {notice.name} is for a host at which many wait already; it is looked at later")
     version = (notice.name, notice.etag)
     if notice.etag and version in cloud.under_way:

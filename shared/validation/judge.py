@@ -14,7 +14,7 @@ from shared.validation.leaf import LeafNames, dates, key_strength, purpose, sign
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
-from shared.verdict import MAX_VIOLATIONS, VerdictCode, Violation
+from shared.verdict import MAX_VIOLATIONS, Decided, VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,7 @@ class ValidationPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Decided):
     """What came of looking at an upload.
 
     Attributes:
@@ -70,16 +70,6 @@ class Judgement:
     role: str
     site: str | None
     bundle: CertificateBundle | None
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it will be served, now or when it becomes valid."""
-        return self.bundle is not None and not any(violation.rejects for violation in self.violations)
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether it is accepted, but not to be served before its notBefore."""
-        return self.accepted and any(violation.code is VerdictCode.NOT_YET_VALID for violation in self.violations)
 
 
 def judge_pfx(

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.bundle import bundle_id_of
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Decided, Violation
 
 if TYPE_CHECKING:
     from shared.bundle import CertificateBundle
@@ -56,7 +56,7 @@ class JudgedBundle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Judged(Decided):
     """What came of looking at an upload; as `Judgement`, which see."""
 
     violations: tuple[Violation, ...]
@@ -77,13 +77,3 @@ class Judged:
             site=judgement.site,
             bundle=None if judgement.bundle is None else JudgedBundle.of(judgement.bundle),
         )
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it will be served, now or when it becomes valid."""
-        return self.bundle is not None and not any(violation.rejects for violation in self.violations)
-
-    @property
-    def scheduled(self) -> bool:
-        """Whether it is accepted, but not to be served before its notBefore."""
-        return self.accepted and any(violation.code is VerdictCode.NOT_YET_VALID for violation in self.violations)
