@@ -31,6 +31,8 @@ log = logger(__name__)
 
 CLOCKS_APART = timedelta(minutes=1)
 """How far an instance's clock may be ahead of this one; both follow the storage service's."""
+CLOCK_GRAIN = timedelta(seconds=2)
+"""What two clocks may differ by that both follow the service's, which tells whole seconds; it is no lie."""
 MAX_STAGES = 16
 MAX_STAGE_MS = 86_400_000
 REASON_CHARS = 1000
@@ -119,7 +121,7 @@ def _entry(item: BindingReport, row: DesiredBinding, instance: str, now: datetim
         generation=item.generation,
         source=item.source,
         outcome=item.outcome,
-        finished_at=min(item.finished_at, now),
+        finished_at=item.finished_at if item.finished_at <= now + CLOCK_GRAIN else now,
         reported_at=now,
         reason=shown(item.reason, REASON_CHARS),
         fingerprint_sha256=item.fingerprint_sha256,
@@ -151,7 +153,7 @@ async def _enter(cloud: Cloud, row: DesiredBinding, entry: InstallationRecord) -
 
 def _later(known: InstallationRecord | None, entry: InstallationRecord) -> InstallationRecord:
     """Choose, of two reports of one instance on one host and port, the one that tells how things are now."""
-    if known is None or known.finished_at > entry.reported_at:
+    if known is None or known.finished_at > entry.reported_at + CLOCK_GRAIN:
         return entry
     if known.role != entry.role:
         return entry if known.finished_at <= entry.finished_at else known

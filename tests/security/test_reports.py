@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.errors import BrokenMessageError
-from shared.function.results import CLOCKS_APART, fold
+from shared.function.results import CLOCK_GRAIN, CLOCKS_APART, fold
 from shared.function.status_api import certificate
 from shared.function.sweep import sweep
 from shared.messages import BindingReport, InstallOutcome, InstallReport, decode, encode
@@ -101,6 +101,15 @@ async def test_a_finish_a_little_ahead_is_a_clocks_and_is_entered_as_now(scene: 
     true = await told(scene)
     [entry] = await folded(scene, replace(true, finished_at=scene.storage.clock() + CLOCKS_APART))
     assert entry.finished_at == scene.storage.clock()
+
+
+async def test_a_finish_within_the_grain_of_the_clocks_stays_as_it_was_told(scene: Scene) -> None:
+    true = await told(scene)
+    ahead = scene.storage.clock() + CLOCK_GRAIN
+    [entry] = await folded(scene, replace(true, finished_at=ahead))
+    assert entry.finished_at == ahead
+    earlier = replace(true, outcome=InstallOutcome.FAILED, finished_at=ahead - timedelta(seconds=1))
+    assert await folded(scene, earlier) == [entry], "the later of the two stays, though it is ahead of this clock"
 
 
 async def test_what_another_said_in_its_name_is_put_right_by_what_the_instance_says_next(scene: Scene) -> None:
