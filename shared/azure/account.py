@@ -23,7 +23,7 @@ from shared.azure.queues import AzureQueues
 from shared.azure.secrets import VaultSecrets
 from shared.azure.tables import AzureTable, telling_time
 from shared.errors import ConfigurationError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 
 if TYPE_CHECKING:
@@ -195,4 +195,4 @@ class Account:
 
 _CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
 _TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
-_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE)
+_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE)

@@ -197,8 +197,7 @@ async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
     waiting = [
         known.value
         async for known in cloud.state.uploads.all()
-        if known.value.etag
-        and (known.value.status in _UNFINISHED or _still_bound(known.value) or _left_behind(known.value, now))
+        if known.value.etag and (known.value.status in _UNFINISHED or _still_bound(known.value))
     ]
     for record in waiting:
         if await _apart(report, f"upload {record.name}", _pursue(cloud, record, now)):
@@ -228,11 +227,6 @@ async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
 async def _warned(cloud: Cloud, record: UploadRecord, rows: Desired, report: SweepReport) -> None:
     if await warn(cloud, record, rows):
         report.warned.append(record.name)
-
-
-def _left_behind(record: UploadRecord, now: datetime) -> bool:
-    """Whether a run that was deriving the status ended before it could write it."""
-    return record.settling_until is not None and record.settling_until < now
 
 
 def _still_bound(record: UploadRecord) -> bool:

@@ -158,7 +158,6 @@ class TestTypedRows:
             subject=issued.bundle().subject,
             not_before=START,
             live_at=START,
-            settle_again=True,
             warned_days=-1,
         )
         await account.state.uploads.update(record.name, lambda _: record)
