@@ -132,6 +132,11 @@ class LocalPlatform:
         """Where the instance at this place among `instances` serves a PortNumber."""
         return self.instances[agent].address(port)
 
+    def agent_environment(self, name: str) -> dict[str, str]:
+        """What an agent of that name is started with, besides the settings of its target."""
+        environment = child_environment(self._state, self._storage.connection_string)
+        return {**environment, "CERTCAST_INSTANCE": name, "CERTCAST_HEALTH_PORT": "0"}
+
     async def messages_on(self, queue: str) -> int:
         """Count a queue's messages, those not due yet and those in hand included."""
         async with QueueClient.from_connection_string(self.connection_string, queue) as client:
@@ -230,12 +235,11 @@ class LocalPlatform:
         return await _started(self._host).begin({**environment, **self.settings.function_environment}, self._logs)
 
     async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
-        environment = child_environment(self._state, self._storage.connection_string)
         return await start_agent(
             name,
             folder=self.settings.root,
             account=_started(self._account),
-            environment={**environment, "CERTCAST_HEALTH_PORT": "0", **settings},
+            environment={**self.agent_environment(name), **settings},
             on_line=self._logs,
         )
 
