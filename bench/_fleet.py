@@ -65,12 +65,19 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(instances: int, on_event: Callable[[ReceivedEvent], None] | None = None) -> AsyncIterator[Fleet]:
+async def fleet(
+    instances: int, *, on_event: Callable[[ReceivedEvent], None] | None = None, count_requests: bool = False
+) -> AsyncIterator[Fleet]:
     """A local cloud at default settings with so many instances, each served by an agent's own listener.
 
     Up to 3 instances have a process each; more share 3 processes, so that a machine with few processors can have many.
+
+    Args:
+        instances: How many.
+        on_event: Called with each event that certcast sends out.
+        count_requests: Whether `cloud.requests` counts, which costs time.
     """
-    settings = PlatformSettings(agents=0, ports=FREE_PORTS, on_event=on_event)
+    settings = PlatformSettings(agents=0, ports=FREE_PORTS, on_event=on_event, count_requests=count_requests)
     async with AsyncExitStack() as stack:
         cloud = await stack.enter_async_context(LocalPlatform(settings))
         offsets = stack.enter_context(port_offsets(instances))

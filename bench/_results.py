@@ -103,9 +103,13 @@ def command(name: str, chosen: argparse.Namespace) -> str:
         if key in {"json", "docs"} or value is None or value is False:
             continue
         option = f"--{key.replace('_', '-')}"
-        told = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+        told = ",".join(map(_plain, value)) if isinstance(value, tuple | list) else _plain(value)
         words.append(option if value is True else f"{option} {told}")
     return " ".join(words)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def main(
