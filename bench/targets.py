@@ -19,7 +19,7 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from _targets_children import Child, ChildTroubleError
+from _children import Child, ChildTroubleError
 from _targets_measured import DYNAMIC, STATIC, Measured, as_text, limits, machine
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint

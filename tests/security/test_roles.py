@@ -12,8 +12,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from local_azure.azurite import StorageEndpoints
 from local_azure.platform_settings import PlatformSettings, Ports
 from local_azure.processes.listening import free_port
+from local_azure.proxy.operations import StorageRequest
 from shared.azure.account import Account
 from shared.config import StorageAccess
 from shared.errors import AccessDeniedError
@@ -25,7 +27,6 @@ from tests.rigs.guarded_storage import GuardedStorage, guarded
 from tests.rigs.pages import DEPLOY, SECURITY, rows, section
 from tests.rigs.storage_roles import (
     Grant,
-    Request,
     allowed,
     condition,
     custom_role,
@@ -57,13 +58,13 @@ class WholeRun:
 async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeRun]:
     """Each party does once what it does."""
     first = free_port(3)
-    ports = {"blob": first, "queue": first + 1, "table": first + 2}
+    services = StorageEndpoints(blob_port=first, queue_port=first + 1, table_port=first + 2)
     async with AsyncExitStack() as stack:
-        parties = [await stack.enter_async_context(guarded(ports, grants)) for grants in (FUNCTION, AGENT, UPLOADER)]
+        parties = [await stack.enter_async_context(guarded(services, grants)) for grants in (FUNCTION, AGENT, UPLOADER)]
         function, agent, uploader = parties
         settings = PlatformSettings(
             agents=1,
-            ports=Ports(**ports, functions=0, agent_offset=None),
+            ports=Ports(blob=first, queue=first + 1, table=first + 2, functions=0, agent_offset=None),
             function_environment={
                 "CERTCAST_STORAGE": function.connection_string,
                 "CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *",
@@ -156,13 +157,13 @@ def test_the_commands_give_the_roles_of_the_table(principal: str) -> None:
 
 
 ALICE = [replace(UPLOADER[0], condition=condition(SECURITY))]
-READS = {"List Blobs", "Get Blob", "Get Blob Properties", "Query Entities"}
+READS = {"List Blobs", "Get Blob", "Get Blob Properties", "Get Entity", "Query Entities"}
 
 
 def cannot(grants: list[Grant], resource: str, *, but: Collection[str] = (), path: str = "x.pfx") -> None:
     """Check that nothing may be done to a container, table or queue, except for some operations."""
     for operation in operations_on(resource):
-        request = Request(operation=operation, resource=resource, path=path)
+        request = StorageRequest(operation=operation, resource=resource, path=path)
         assert allowed(grants, request) is (operation in but), request
 
 
