@@ -139,7 +139,6 @@ class TestTheKeyEncryptionKey:
             await asyncio.to_thread(key.unwrap_key, b"w" * 256, "RSA-OAEP-256")
 
 
-@pytest.mark.usefixtures("no_pause")
 class TestRotatingTheKey:
     """Bundles in the emulator, sealed under versions of a key in the vault."""
 
