@@ -59,7 +59,7 @@ def wait_of(longest_s: float, *, quiet_s: float) -> float | None:
 
     It is the longest, or a half, a quarter … of it, so that the moments of agents with different waits coincide.
     """
-    wait_s, due_s = longest_s, longest_s * quiet_s / QUIET_S
+    wait_s, due_s = longest_s, longest_s * (quiet_s / QUIET_S)
     while wait_s > max(due_s, BUSY_S):
         wait_s /= 2
     return wait_s if wait_s > BUSY_S else None
