@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
+from urllib.request import getproxies
 
 from azure.core.exceptions import ResourceExistsError
 from azure.data.tables.aio import TableServiceClient
@@ -160,6 +161,8 @@ class Account:
 
     def _service(self, kind: Any, url: str, identity: Callable[[], object], options: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDKs' clients have no base
         """A service's client: by the connection string if there is one, else by address and identity."""
+        # Else aiohttp looks for a proxy and for a netrc in two threads before each request.
+        options = {**options, "use_env_settings": bool(getproxies().keys() - {"no"})}
         if self._access.connection_string is not None:
             return kind.from_connection_string(self._access.connection_string, **options)
         return kind(url, credential=identity(), **options)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -365,6 +366,21 @@ class TestAnAccount:
         assert caught.value.retriable
         assert key not in str(caught.value)
         assert key not in caplog.text
+
+    async def test_a_proxy_that_the_environment_names_is_used_and_without_one_no_thread_looks_for_it(
+        self, azurite: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(_TABLE_PATIENCE, "retry_total", 0)
+        access = StorageAccess(connection_string=azurite.connection_string)
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        async with Account(access) as direct:
+            before = threading.active_count()
+            assert await direct.state.uploads.get(own("a")) is None
+            assert threading.active_count() == before
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        async with Account(access) as behind_one:
+            with pytest.raises(UnavailableError):
+                await behind_one.state.uploads.get(own("a"))
 
     def test_a_connection_string_that_is_cut_short_is_a_setting_to_correct(self) -> None:
         with pytest.raises(ConfigurationError, match="CERTCAST_STORAGE") as caught:
