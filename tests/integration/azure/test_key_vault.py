@@ -45,7 +45,7 @@ class TestPasswords:
         self, vault: VaultStub, identity: AsyncIdentity, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[VaultSecrets]:
         here = partial(SecretClient, transport=vault.async_transport())
-        monkeypatch.setattr("shared.azure.secrets.SecretClient", here)
+        monkeypatch.setattr("azure.keyvault.secrets.aio.SecretClient", here)
         opened = VaultSecrets(frozenset({VAULT}), lambda: identity)
         yield opened
         await opened.close()
