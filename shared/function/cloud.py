@@ -39,6 +39,7 @@ class Cloud:
         now: The clock.
         lanes: Turns at hosts in this process.
         under_way: The versions of uploads that are looked at in this process.
+        last_done: When this process last did what not every sweep need do, by its name.
     """
 
     uploads: UploadContainer
@@ -55,6 +56,7 @@ class Cloud:
     now: Callable[[], datetime] = field(default=utc_now)
     lanes: Lanes = field(default_factory=Lanes)
     under_way: set[tuple[str, str]] = field(default_factory=set)
+    last_done: dict[str, datetime] = field(default_factory=dict)
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""

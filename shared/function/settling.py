@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.errors import CertcastError
 from shared.function.announcing import tell
-from shared.function.standing import GIVE_UP_AFTER, Standing, removal_standing, settled, upload_standing
-from shared.state.records import (
-    SETTLEABLE,
-    InstallationRecord,
-    UploadRecord,
-    UploadStatus,
-    is_awaited,
-)
+from shared.function.standing import Standing, settled, standing_of
+from shared.state.records import SETTLEABLE, InstallationRecord, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -151,13 +145,7 @@ async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBi
             strict=True,
         )
     )
-    now = cloud.now()
-    awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
-    roles = {name: known.value.role for name, known in instances.items()}
-    if record.status is UploadStatus.REMOVED:
-        return removal_standing(rows, reports, awaited, roles)
-    overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
-    return upload_standing(record, rows, reports, awaited, roles, overdue=overdue)
+    return standing_of(record, rows, reports, instances, cloud.now())
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:
