@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from devtools import locks
+from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
 
@@ -43,7 +43,10 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                feed the code that reads what strangers write with changed inputs, for a minute in
                                all unless told otherwise, and keep what breaks it; --repeat tries such an input again
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
-  bench NAME [...]             run bench/NAME.py
+  bench [NAME...] [--json FILE] [--docs] [--quick] [...]
+                               measure what was named, or everything; --json adds the results to a file, --docs
+                               writes tables and plots into docs/benchmarks.md, --quick tries it out; --list tells
+                               what there is and what each needs; one alone takes options of its own (--help)
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
@@ -141,11 +144,17 @@ def _fuzz(arguments: list[str]) -> int:
 
 
 def _bench(arguments: list[str]) -> int:
-    known = sorted(path.stem for path in (ROOT / "bench").glob("*.py") if not path.stem.startswith("_"))
-    if not arguments or arguments[0] not in known:
-        raise SetupError(f"bench needs the name of a benchmark: {', '.join(known) or 'there is none yet'}")
+    known = benchmarks.all_of(ROOT / "bench")
+    if arguments == ["--list"]:
+        print(*known, sep="\n")
+        return 0
+    runs = benchmarks.chosen(known, arguments)
     here = prepare(ROOT)
-    return _run(here, [here.python, ROOT / "bench" / f"{arguments[0]}.py", *arguments[1:]], quiet=True)
+    if not arguments or arguments[0].startswith("-"):
+        print(*known, sep="\n", flush=True)
+    return max(
+        _run(here, [here.python, ROOT / "bench" / f"{name}.py", *options], quiet=True) for name, *options in runs
+    )
 
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {

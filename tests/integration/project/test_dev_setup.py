@@ -329,7 +329,7 @@ def test_a_missing_lock_file_is_named(ready: Miniature) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tset"], ["setup", "now"], ["lock", "--chekc"], ["bench"], ["bench", "nothing"]]
+    "arguments", [["tset"], ["setup", "now"], ["lock", "--chekc"], ["bench", "--jsn"], ["bench", "nothing"]]
 )
 def test_a_mistyped_command_line_is_refused(bare: Miniature, arguments: list[str]) -> None:
     refused(bare.run(*arguments))
