@@ -81,6 +81,11 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
             return
 
 
+async def tell_as_it_is(cloud: Cloud, name: str) -> None:
+    """Tell what an upload's row says now, and was not told."""
+    await tell_all(cloud, await cloud.state.uploads.read(name))
+
+
 async def announce(cloud: Cloud, record: UploadRecord) -> None:
     """Have the event sent that this status calls for, unless that was done."""
     if cloud.topic is None or is_announced(record):

@@ -22,7 +22,7 @@ from shared.function.finishing import complete
 from shared.function.fleet import read_fleet
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
-from shared.function.standing import older_than_live, started_over, upload_standing
+from shared.function.standing import older_than_live, standing_of, started_over
 from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 
@@ -177,7 +177,7 @@ class _Entering:
                 record = announced(record, at=now, event_id=event_id)
             # What moved just now was proved by none yet; what did not is settled when the look is done.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
-            standing = upload_standing(record, rows, nothing, fleet.awaited(told, now), fleet.roles)
+            standing = standing_of(record, rows, nothing, fleet.known, now)
             return with_standing(cloud, record, standing)
 
         return entered

@@ -56,6 +56,7 @@ class Cloud:
         topic_trouble: What this process has met with at the topic.
         reports: The reports that are being entered in this process.
         later: The uploads that are settled a little later in this process.
+        last_done: When this process last did what not every sweep need do, by its name.
     """
 
     uploads: UploadContainer
@@ -77,6 +78,7 @@ class Cloud:
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
     reports: Gathering[InstallReport] = field(default_factory=Gathering)
     later: Later = field(default_factory=Later)
+    last_done: dict[str, datetime] = field(default_factory=dict)
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""

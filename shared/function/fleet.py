@@ -11,7 +11,7 @@ from shared.state.records import InstanceRecord, is_awaited
 from shared.state.rows import Versioned
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
     from datetime import datetime
 
     from shared.binding import DesiredBinding
@@ -28,15 +28,6 @@ class Fleet:
     """
 
     known: Mapping[str, Versioned[InstanceRecord]]
-
-    @property
-    def roles(self) -> dict[str, str]:
-        """The role of each, by id."""
-        return {name: known.value.role for name, known in self.known.items()}
-
-    def awaited(self, names: Iterable[str], now: datetime) -> set[str]:
-        """Those of these instances that a status should wait for."""
-        return {name for name in names if name in self.known and is_awaited(self.known[name], now)}
 
     def is_complete(self, row: DesiredBinding, reports: Collection[InstallationRecord], now: datetime) -> bool:
         """Whether every instance that the row is for, and that is waited for, has reported on it as it is now."""

@@ -17,7 +17,7 @@ from shared.errors import CertcastError, ConflictError
 from shared.function.announcing import announced, tell_all
 from shared.function.fleet import read_fleet
 from shared.function.outbox import new_event_id
-from shared.function.standing import GIVE_UP_AFTER, Standing, removal_standing, settled, upload_standing
+from shared.function.standing import Standing, settled, standing_of
 from shared.phrasing import logger
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.state.rows import Held
@@ -142,12 +142,7 @@ async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
 async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding], fleet: Fleet) -> Standing:
     found = await gather_bounded((_reports(cloud, row) for row in rows), limit=ROWS_AT_ONCE)
     reports = dict(zip((row.key for row in rows), found, strict=True))
-    now = cloud.now()
-    awaited = fleet.awaited(record.expected, now)
-    if record.status is UploadStatus.REMOVED:
-        return removal_standing(rows, reports, awaited, fleet.roles)
-    overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
-    return upload_standing(record, rows, reports, awaited, fleet.roles, overdue=overdue)
+    return standing_of(record, rows, reports, fleet.known, cloud.now())
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:

@@ -9,7 +9,7 @@ import pytest
 
 from shared.binding import BindingKey
 from shared.errors import UnavailableError
-from shared.function.expiry import ON_EXPIRY, WARN_DAYS, rows_in_place, warn, warning_due
+from shared.function.expiry import ON_EXPIRY, WARN_DAYS, warn, warning_due
 from shared.function.sweep import sweep
 from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode
 from shared.state.records import UploadRecord, UploadStatus
@@ -254,19 +254,18 @@ class TestTheCertificateInPlace:
 
     async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self, scene: Scene) -> None:
         record = await self.overwritten(scene, "rejected")
-        rows = await rows_in_place(scene.cloud, [record])
-        assert warning_due(record, scene.storage.clock(), rows) == 30
+        row = await scene.row("a.test")
+        assert warning_due(record, scene.storage.clock(), {row.key: row}) == 30
         await scene.accepted("a.pfx", "a.test", day=-0.5)
-        assert not await warn(scene.cloud, record, rows)
+        assert not await warn(scene.cloud, record)
         assert (await scene.record("a.pfx")).warned_days is None
 
-    async def test_the_rows_are_read_only_when_an_upload_needs_them(self, scene: Scene) -> None:
+    async def test_its_rows_are_read_only_where_they_alone_tell_what_is_served(self, scene: Scene) -> None:
         life = Mortal()
-        seen = scene.seen_by(life)
-        assert await rows_in_place(seen, [RECORD, replace(SECOND, claims=())]) == {}
+        await warn(scene.seen_by(life), RECORD)
         assert life.steps == {}
-        await rows_in_place(seen, [RECORD, SECOND])
-        assert life.steps == {"bindings query": 1}
+        await warn(scene.seen_by(life), SECOND)
+        assert life.steps == {"bindings get": 1}
 
 
 def rejected_metadata(host: str) -> dict[str, str]:
