@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from instance_agent.acting import log_outcomes
 from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox
+from instance_agent.polling import Polling
 from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import Rounds
 from shared.bounded import Delays
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-POLL_BUSY_S = 0.1
-POLL_GROWTH = 1.02
-"""Certificates come in bursts: an agent that had work looks often for a while, and reaches its longest wait in 45 s."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 QUEUE_GONE_S = 2
@@ -94,7 +92,7 @@ class Agent:
         self._start_over = False
         self._rounds = Rounds(lambda: self.settings.instance, on_trouble=self._reconcile_now.set)
         self._retries = 0
-        self._poll_s = POLL_BUSY_S
+        self._polling = Polling(now)
 
     @property
     def settings(self) -> AgentSettings:
@@ -208,6 +206,7 @@ class Agent:
                 await self._queues.send(RESULTS_QUEUE, encode(part))
 
     async def _drain_step(self) -> None:
+        self._polling.begin()
         try:
             taken = await self.drain()
         except MissingError:
@@ -216,10 +215,9 @@ class Agent:
             self._reconcile_now.set()
             await self._rounds.pause(QUEUE_GONE_S)
             return
-        longest_s = self.settings.poll_max_ms / 1000
-        self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
+        pause_s = self._polling.pause_s(self.settings.poll_max_ms / 1000, taken=taken)
         if taken < DRAIN:
-            await self._rounds.pause(self._poll_s)
+            await self._rounds.pause(pause_s)
 
     async def _reconcile_step(self) -> None:
         self._reconcile_now.clear()

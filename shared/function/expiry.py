@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
-from shared.function.outbox import send_due, with_event
+from shared.bounded import ROWS_AT_ONCE, gather_bounded
+from shared.function.announcing import tell_all
+from shared.function.outbox import with_event
 from shared.function.settling import settle
 from shared.messages import EventType
 from shared.phrasing import logger
@@ -32,13 +34,6 @@ _IN_PLACE = frozenset({UploadStatus.REJECTED, UploadStatus.WAITING_FOR_METADATA,
 
 Desired = Mapping[BindingKey, DesiredBinding]
 _NO_ROWS: Desired = {}
-
-
-async def rows_in_place(cloud: Cloud, records: Iterable[UploadRecord]) -> Desired:
-    """Read the desired rows, if any of these uploads needs them to be told what is served of it."""
-    if not any(record.claims and record.status in _IN_PLACE for record in records):
-        return {}
-    return {known.value.key: known.value async for known in cloud.state.bindings.all()}
 
 
 def _certificate_in_place(record: UploadRecord, rows: Desired) -> UploadRecord | None:
@@ -94,15 +89,10 @@ def warning_due(record: UploadRecord, now: datetime, rows: Desired = _NO_ROWS) -
     return due if given is None or due < given else None
 
 
-async def warn(cloud: Cloud, record: UploadRecord, rows: Desired = _NO_ROWS) -> bool:
-    """Give the warning that is due, once, however many sweeps run at the same time.
-
-    Args:
-        cloud: Where it is given.
-        record: The upload.
-        rows: What `rows_in_place` read.
-    """
+async def warn(cloud: Cloud, record: UploadRecord) -> bool:
+    """Give the warning that is due, once, however many sweeps run at the same time."""
     now = cloud.now()
+    rows = await _rows_in_place(cloud, record)
     due = warning_due(record, now, rows)
     if due is None:
         return False
@@ -118,14 +108,22 @@ async def warn(cloud: Cloud, record: UploadRecord, rows: Desired = _NO_ROWS) -> 
             return warned
         return with_event(warned, certificate, EventType.EXPIRING, at=now, event_id=_event_id(certificate, due))
 
-    if not (await cloud.state.uploads.update(record.name, change)).changed:
+    update = await cloud.state.uploads.update(record.name, change)
+    if not update.changed:
         return False
-    if cloud.topic is not None:
-        await send_due(cloud, record.name)
+    await tell_all(cloud, update.held)
     when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
     which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"
     log.warning("upload %s: %s %s; upload a renewal", record.name, which, when)
     return True
+
+
+async def _rows_in_place(cloud: Cloud, record: UploadRecord) -> Desired:
+    """Read the desired rows where only they tell what is served of an upload."""
+    if record.status not in _IN_PLACE:
+        return {}
+    rows = await gather_bounded((cloud.state.bindings.get(key) for key in record.claims), limit=ROWS_AT_ONCE)
+    return {row.key: row for row in rows if row is not None}
 
 
 def _event_id(certificate: UploadRecord, due: int) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from shared.function.cloud import Cloud
+    from shared.function.fleet import Fleet
     from shared.state.records import InstanceRecord
 
 log = logger(__name__)
@@ -25,13 +26,13 @@ HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
 
-async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:
+def recipients(fleet: Fleet, keys: Collection[BindingKey]) -> list[InstanceRecord]:
     """List the registered instances that any of these rows concerns, sorted by id.
 
-    To be called after the rows are written: an instance that registers later reads the rows itself.
+    The instances are to be read after the rows are written: one that registers later reads the rows itself.
     """
     roles = {key.role for key in keys}
-    found = [known.value async for known in cloud.state.instances.all()]
+    found = [known.value for known in fleet.known.values()]
     mine = [i for i in found if not i.stopped and any(concerns(role, i.role) for role in roles)]
     told = sorted((i for i in mine if len(i.id) <= MAX_ID_CHARS), key=lambda instance: instance.id)[:MAX_INSTANCES]
     if len(told) < len(mine):
@@ -59,6 +60,8 @@ async def notify(
         UnavailableError: The queue service does not answer at all; sending everything again does no harm.
     """
     unanswered = await gather_bounded(_tell(cloud, instance, keys, traceparent) for instance in instances)
+    if cloud.listener is not None and not all(unanswered):
+        cloud.listener.expect_reports()
     if unanswered and all(unanswered):
         raise UnavailableError(f"none of {len(unanswered)} instances could be told: {unanswered[0]}")
 

@@ -1,6 +1,6 @@
-"""Forgetting what nothing needs any more: marks of removals, rows of removed uploads, bundles that no row names.
+"""Forgetting what nothing needs any more: instances, marks of removals, rows of removed uploads, reports, bundles.
 
-Each function yields, for everything it found, whether that was deleted.
+What a snapshot says is read again first. The iterators yield, for everything they found, whether that was deleted.
 """
 
 from __future__ import annotations
@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey
 from shared.errors import ConflictError
+from shared.function.snapshot import BUNDLES
+from shared.messages import poison_queue_of, queue_of
 from shared.phrasing import logger
 from shared.state.keys import installation_partition
-from shared.state.records import DELETED, UploadStatus
-from shared.upload import SEALED_BUNDLE_KEY
+from shared.state.records import BINDINGS_TABLE, DELETED, INSTANCES_TABLE, REAP_AFTER, UPLOADS_TABLE, UploadStatus
+from shared.upload import BLOB_SCHEME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from datetime import datetime
 
+    from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
-    from shared.state.rows import UnreadableRow
+    from shared.function.snapshot import Snapshot
+    from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord
+    from shared.state.rows import Versioned
 
 log = logger(__name__)
 
 ABSENT_KEEP = timedelta(days=30)
 """How long a removed binding is remembered, so that an instance that was off learns of it."""
 REPORT_KEEP = timedelta(hours=1)
-BUNDLE_KEEP = timedelta(days=1)
-"""A bundle sealed more recently may belong to an upload whose rows are being written."""
 
 
 async def unless_changed(deletion: Awaitable[None]) -> bool:
@@ -39,74 +43,97 @@ async def unless_changed(deletion: Awaitable[None]) -> bool:
     return True
 
 
-async def forget_bindings(cloud: Cloud) -> AsyncIterator[bool]:
+def is_silent_for_good(known: Versioned[InstanceRecord], now: datetime) -> bool:
+    """Whether an instance is taken for scaled in."""
+    return now - known.written_at >= REAP_AFTER
+
+
+async def forget_instance(cloud: Cloud, instance: str) -> bool:
+    """Delete queues and row of an instance if it is silent still; an agent that returns registers and reconciles."""
+    known = await cloud.state.instances.find(instance)
+    if known is None or not is_silent_for_good(known, cloud.now()):
+        return False
+    # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
+    await cloud.queues.delete(queue_of(instance))
+    await cloud.queues.delete(poison_queue_of(instance))
+    await unless_changed(cloud.state.instances.remove(instance, known))
+    log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance, known.written_at)
+    return True
+
+
+async def forget_bindings(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
     """Delete removal marks older than 30 days, with what the instances reported about them."""
-    now = cloud.now()
-    async for known in cloud.state.bindings.all():
-        row = known.value
-        if row.present or now - row.changed_at < ABSENT_KEEP:
+    for key in [key for key, row in (seen.bindings or {}).items() if _is_over(row, seen.taken_at)]:
+        known = await cloud.state.bindings.find(key)
+        if known is None or not _is_over(known.value, seen.taken_at):
             continue
-        async for entry in cloud.state.installations.all(installation_partition(row.host, row.port)):
-            if entry.value.role == row.role:
-                key = (row.host, row.port, entry.value.instance)
-                await unless_changed(cloud.state.installations.remove(key, entry))
-        yield await unless_changed(cloud.state.bindings.remove(row.key, known))
+        async for entry in cloud.state.installations.all(installation_partition(key.host, key.port)):
+            if entry.value.role == key.role:
+                await unless_changed(
+                    cloud.state.installations.remove((key.host, key.port, entry.value.instance), entry)
+                )
+        yield await unless_changed(cloud.state.bindings.remove(key, known))
 
 
-async def forget_uploads(cloud: Cloud) -> AsyncIterator[bool]:
+def _is_over(row: DesiredBinding, now: datetime) -> bool:
+    return not row.present and now - row.changed_at >= ABSENT_KEEP
+
+
+async def forget_uploads(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
     """Delete the rows of uploads that were removed more than 30 days ago."""
-    now = cloud.now()
-    async for known in cloud.state.uploads.all():
-        record = known.value
-        over = record.status is UploadStatus.REMOVED and record.etag == DELETED
-        if over and now - (record.fanned_out_at or now) >= ABSENT_KEEP:
-            yield await unless_changed(cloud.state.uploads.remove(record.name, known))
+    for name in [name for name, record in (seen.uploads or {}).items() if _is_gone(record, seen.taken_at)]:
+        known = await cloud.state.uploads.find(name)
+        if known is not None and _is_gone(known.value, seen.taken_at):
+            yield await unless_changed(cloud.state.uploads.remove(name, known))
 
 
-async def forget_installations(cloud: Cloud) -> AsyncIterator[bool]:
-    """Delete reports that belong to nothing: to no instance, to no row, or to a generation that never was.
+def _is_gone(record: UploadRecord, now: datetime) -> bool:
+    over = record.status is UploadStatus.REMOVED and record.etag == DELETED
+    return over and now - (record.fanned_out_at or now) >= ABSENT_KEEP
+
+
+def is_stray(entry: Versioned[InstallationRecord], seen: Snapshot) -> bool:
+    """Whether a report belongs to nothing: to no instance, to no row, or to a generation that never was.
 
     One that was written within the hour may be of an instance, or of a row, that is newer than what was read here.
     """
-    now = cloud.now()
-    old = [known async for known in cloud.state.installations.all() if now - known.written_at >= REPORT_KEEP]
-    if not old:
-        return
-    unreadable: list[UnreadableRow] = []
-    instances = {known.value.id async for known in cloud.state.instances.all(unreadable=unreadable)}
-    rows = {known.value.key: known.value async for known in cloud.state.bindings.all(unreadable=unreadable)}
-    if unreadable:
-        return  # what seems to belong to nothing may belong to one of these
-    for entry in old:
+    if seen.bindings is None or seen.instances is None or seen.unreadable & {BINDINGS_TABLE, INSTANCES_TABLE}:
+        return False  # what seems to belong to nothing may belong to what could not be read
+    if seen.taken_at - entry.written_at < REPORT_KEEP:
+        return False
+    report = entry.value
+    row = seen.bindings.get(BindingKey(role=report.role, host=report.host, port=report.port))
+    return row is None or report.instance not in seen.instances or report.generation > row.generation
+
+
+async def forget_strays(
+    cloud: Cloud, seen: Snapshot, strays: Iterable[Versioned[InstallationRecord]]
+) -> AsyncIterator[bool]:
+    """Delete reports that belong to nothing, but for those of an instance that returned since."""
+    returned: dict[str, bool] = {}
+    for entry in strays:
         report = entry.value
-        row = rows.get(BindingKey(role=report.role, host=report.host, port=report.port))
-        if row is None or report.instance not in instances or report.generation > row.generation:
-            key = (report.host, report.port, report.instance)
-            yield await unless_changed(cloud.state.installations.remove(key, entry))
+        if report.instance not in returned and report.instance not in (seen.instances or {}):
+            returned[report.instance] = await cloud.state.instances.find(report.instance) is not None
+        if not returned.get(report.instance):
+            yield await unless_changed(
+                cloud.state.installations.remove((report.host, report.port, report.instance), entry)
+            )
 
 
-async def forget_bundles(cloud: Cloud) -> AsyncIterator[bool]:
+async def forget_bundles(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
     """Delete bundles that no claim and no upload names, and that were not sealed within the last day."""
-    now = cloud.now()
-    # Listed before what refers to them is read: a bundle that is claimed in between is either younger or sealed again.
-    old = [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]
-    if not old:
+    if seen.bundles is None or seen.bindings is None or seen.uploads is None or BLOB_SCHEME not in seen.answered:
         return
-    named: set[str] = set()
-    unreadable: list[UnreadableRow] = []
-    async for known in cloud.state.bindings.all(unreadable=unreadable):
-        row = known.value
-        named |= {claim.bundle_id for claim in row.claims}
-        named.add(row.bundle_id)
-    async for upload in cloud.state.uploads.all(unreadable=unreadable):
-        if upload.value.status is not UploadStatus.REMOVED:
-            named.add(upload.value.bundle_id)
-    if unreadable:
-        log.warning("sweep: no bundle is deleted while %d row(s) cannot be read, which may name it", len(unreadable))
+    if seen.bundles and seen.unreadable & {BINDINGS_TABLE, UPLOADS_TABLE}:
+        log.warning("sweep: no bundle is deleted while rows that may name it cannot be read; the log names them above")
+        cloud.last_done[BUNDLES] = seen.taken_at
         return
-    async for blob in cloud.uploads.each():
-        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
-        named |= {value for key, value in blob.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
-    for bundle in old:
+    named = set(seen.marked)
+    for row in seen.bindings.values():
+        named |= {row.bundle_id, *(claim.bundle_id for claim in row.claims)}
+    named |= {record.bundle_id for record in seen.uploads.values() if record.status is not UploadStatus.REMOVED}
+    for bundle in seen.bundles:
         if bundle.bundle_id not in named:
             yield await unless_changed(cloud.bundles.delete(bundle))
+    cloud.last_done[BUNDLES] = seen.taken_at

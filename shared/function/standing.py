@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
-from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
+from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.binding import BindingKey, DesiredBinding
+    from shared.state.records import InstanceRecord
+    from shared.state.rows import Versioned
+
+    Reports = Mapping[BindingKey, Mapping[str, InstallationRecord]]
+    Instances = Mapping[str, Versioned[InstanceRecord]]
 
 GIVE_UP_AFTER = timedelta(minutes=10)
 """An instance that has not reported by then is counted as failed until it does."""
@@ -38,24 +43,41 @@ class Standing:
     reason: str = ""
 
 
-def removal_standing(
+def standing_of(
+    record: UploadRecord,
     rows: Sequence[DesiredBinding],
-    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
-    awaited: Collection[str],
-    roles: Mapping[str, str],
+    reports: Reports,
+    instances: Instances,
+    now: datetime,
 ) -> Standing:
-    """Count the instances that have not yet shown that they stopped serving a removed upload.
+    """Derive the standing of an upload, accepted or removed.
 
     Args:
-        rows: The desired rows it had a claim on.
+        record: The upload.
+        rows: The desired rows it claims, or had a claim on.
         reports: By row, then by instance.
-        awaited: The instances that were told and are running.
-        roles: The role of every registered instance.
+        instances: The registered ones by id.
+        now: The time; instances that are silent are not waited for.
     """
+    awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
+    if record.status is UploadStatus.REMOVED:
+        return _removal_standing(rows, reports, awaited, instances)
+    overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
+    return _upload_standing(record, rows, reports, awaited, instances, overdue=overdue)
+
+
+def _removal_standing(
+    rows: Sequence[DesiredBinding], reports: Reports, awaited: Collection[str], instances: Instances
+) -> Standing:
+    """Count the instances that have not yet shown that they stopped serving a removed upload."""
     behind = [
         name
         for name in sorted(awaited)
-        if any(not _let_go_of(row, reports[row.key].get(name)) for row in rows if concerns(row.role, roles[name]))
+        if any(
+            not _let_go_of(row, reports[row.key].get(name))
+            for row in rows
+            if concerns(row.role, instances[name].value.role)
+        )
     ]
     reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
     return Standing(
@@ -63,29 +85,20 @@ def removal_standing(
     )
 
 
-def upload_standing(
+def _upload_standing(
     record: UploadRecord,
     rows: Sequence[DesiredBinding],
-    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
+    reports: Reports,
     awaited: Collection[str],
-    roles: Mapping[str, str],
+    instances: Instances,
     *,
-    overdue: bool = False,
+    overdue: bool,
 ) -> Standing:
-    """Derive the status of an accepted upload from what it won and what the instances proved.
-
-    Args:
-        record: The upload.
-        rows: The desired rows it claims.
-        reports: By row, then by instance.
-        awaited: The instances that were told and are running.
-        roles: The role of every registered instance.
-        overdue: Whether instances had time enough to report.
-    """
+    """Derive the status of an accepted upload from what it won and what the instances proved."""
     won = [row for row in rows if row.source == record.name]
     if not won:
         return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
-    live, failed, pending = _sorted_out(won, reports, awaited, roles)
+    live, failed, pending = _sorted_out(won, reports, awaited, instances)
     reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
     if overdue and pending:
         minutes = GIVE_UP_AFTER.total_seconds() / 60
@@ -102,17 +115,15 @@ def upload_standing(
 
 
 def _sorted_out(
-    won: Sequence[DesiredBinding],
-    reports: Mapping[BindingKey, Mapping[str, InstallationRecord]],
-    awaited: Collection[str],
-    roles: Mapping[str, str],
+    won: Sequence[DesiredBinding], reports: Reports, awaited: Collection[str], instances: Instances
 ) -> tuple[list[str], list[str], list[str]]:
     """The instances that have proved all of these rows, those that failed, and those that are waited for."""
     live: list[str] = []
     failed: list[str] = []
     pending: list[str] = []
-    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in roles)}):
-        all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, roles[name])]
+    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in instances)}):
+        role = instances[name].value.role
+        all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, role)]
         mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
         if not mine:
             continue
@@ -120,7 +131,7 @@ def _sorted_out(
             live.append(name)
         elif name not in awaited:
             continue  # it joined later or went silent: counted once it has proved everything, waited for never
-        elif any(_caught_up(row, report) and _failed(report) for row, report in mine):
+        elif any(shows_failure(row, report) for row, report in mine):
             failed.append(name)
         else:
             pending.append(name)
@@ -133,6 +144,11 @@ def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
     if not failed:
         return UploadStatus.LIVE
     return UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
+
+
+def shows_failure(row: DesiredBinding, report: InstallationRecord | None) -> bool:
+    """Whether an instance reported that it failed at the row as it is now."""
+    return _caught_up(row, report) and _failed(report)
 
 
 def _caught_up(row: DesiredBinding, report: InstallationRecord | None) -> bool:

@@ -1,82 +1,68 @@
 """The safety net under the events: missed uploads and deletions, statuses that cannot complete, instances gone away.
 
 Everything here is found by comparing, so it may run twice at once and end anywhere; the next run finds what is left.
-One listing of the container and one of each table decide what needs a look: unchanged uploads cost no request each.
+One listing of the container and one read of each table decide what needs a look: where nothing changed, nothing else is
+asked. What is found so is read again before it is acted on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.bounded import gather_bounded
-from shared.errors import BusyError, CertcastError
-from shared.function.announcing import announce, is_announced
+from shared.bounded import ROWS_AT_ONCE, gather_bounded
+from shared.function.announcing import announce, is_announced, is_tagged, tell_as_it_is
 from shared.function.blob_event import Notice
-from shared.function.expiry import Desired, rows_in_place, warn, warning_due
+from shared.function.doubts import Doubts, is_under_way
+from shared.function.expiry import warn, warning_due
 from shared.function.fanout import notify
 from shared.function.forgetting import (
     forget_bindings,
     forget_bundles,
-    forget_installations,
+    forget_instance,
+    forget_strays,
     forget_uploads,
-    unless_changed,
+    is_silent_for_good,
+    is_stray,
 )
 from shared.function.intake import falls_due, look_at
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
 from shared.function.settling import settle
-from shared.messages import poison_queue_of, queue_of
+from shared.function.snapshot import take_snapshot
+from shared.function.sweep_report import SweepReport
 from shared.phrasing import logger
-from shared.state.records import DELETED, REAP_AFTER, UploadRecord, UploadStatus
-from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
+from shared.state.records import DELETED, UploadRecord
+from shared.upload import scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+    from datetime import datetime
 
     from shared.function.cloud import Cloud
-    from shared.ports import BlobVersion
-    from shared.state.records import InstanceRecord
+    from shared.function.snapshot import Snapshot
+    from shared.function.standing import Instances
+    from shared.state.records import InstallationRecord
     from shared.state.rows import Versioned
 
-    _Step = Callable[[Cloud, "SweepReport"], Awaitable[None]]
+    _Step = Callable[[Cloud, Snapshot, SweepReport], Awaitable[None]]
 
 log = logger(__name__)
 
-LOOKS_AT_ONCE = 8
+AT_ONCE = 8
 RESEND_AFTER = timedelta(minutes=2)
 """Instances that have not reported by then are told once more."""
-
-_UNFINISHED = frozenset({UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})
-
-
-@dataclass(slots=True)
-class SweepReport:
-    """What one sweep did.
-
-    Attributes:
-        looked_at: Uploads that were looked at again.
-        settled: Uploads whose status was derived again.
-        warned: Uploads whose end was warned of.
-        reaped: Instances taken for scaled in.
-        forgotten: Rows and bundles deleted because nothing needs them any more.
-        problems: What could not be done; the next sweep tries again.
-    """
-
-    looked_at: list[str] = field(default_factory=list)
-    settled: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
-    reaped: list[str] = field(default_factory=list)
-    forgotten: int = 0
-    problems: list[str] = field(default_factory=list)
+MAX_STRAYS = 5_000
+"""Reports that one sweep deletes at most, as it keeps them in memory; the next one goes on."""
 
 
 async def sweep(cloud: Cloud) -> SweepReport:
     """Bring everything in line once; what fails is reported, stops nothing else, and is left to the next sweep."""
     report = SweepReport()
+    seen = await take_snapshot(cloud, report)
     for step in _STEPS:
-        await _apart(report, step.__name__.strip("_").replace("_", " "), step(cloud, report))
+        await report.attempt(step.__name__.strip("_").replace("_", " "), step(cloud, seen, report))
     if report.looked_at or report.reaped or report.problems:
         log.info(
             "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
@@ -85,61 +71,27 @@ async def sweep(cloud: Cloud) -> SweepReport:
     return report
 
 
-async def _apart(report: SweepReport, what: str, work: Awaitable[object]) -> bool:
-    """Do one thing of many, so that its failure is its own; whether it was done."""
-    try:
-        await work
-    except BusyError as error:
-        log.info("sweep: %s: %s", what, error)
-    except CertcastError as error:
-        report.problems.append(f"{what}: {error}")
-        log.warning("sweep: %s: %s; the next sweep tries again", what, error)
-    except Exception as error:
-        report.problems.append(f"{what}: {type(error).__name__}")
-        log.exception("sweep: %s: unexpected trouble; the next sweep tries again", what)
-    else:
-        return True
-    return False
-
-
-async def _find_missed(cloud: Cloud, report: SweepReport) -> None:
-    # Rows first: an upload that is processed between the two readings must not look deleted.
-    records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
-    found = {blob.name: blob async for blob in cloud.uploads.each() if is_certificate_name(blob.name)}
-    answered = {BLOB_SCHEME}
-    for scheme, source in cloud.sources.items():
-        try:
-            found |= {version.name: version async for version in source.each()}
-        except CertcastError as error:
-            report.problems.append(f"certificate source {scheme}: {error}")
-            log.warning("sweep: certificate source %s: %s; the next sweep tries again", scheme, error)
-        else:
-            answered.add(scheme)
-
-    async def look(name: str) -> None:
-        version = found.get(name)
-        notice = Notice(name=name, etag=version.etag if version is not None else "")
-        if await _apart(report, f"upload {name}", look_at(cloud, notice)):
-            report.looked_at.append(name)
-
-    await gather_bounded((look(name) for name in missed(found, records, cloud.now(), answered)), limit=LOOKS_AT_ONCE)
+async def _find_missed(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    if seen.uploads is not None:
+        names = missed(seen.found, seen.uploads, cloud.now(), seen.answered)
+        await _look_at_all(cloud, report, [Notice(name=name, etag=seen.found.get(name, "")) for name in names])
 
 
 def missed(
-    found: Mapping[str, BlobVersion], records: Mapping[str, UploadRecord], now: datetime, answered: Collection[str]
+    found: Mapping[str, str], records: Mapping[str, UploadRecord], now: datetime, answered: Collection[str]
 ) -> list[str]:
     """Name the uploads whose version differs from the processed one, and the processed ones that are gone.
 
     Args:
-        found: What the sources hold.
+        found: ETags by name of what the sources hold.
         records: What was processed.
         now: The time, for scheduled ones that fall due.
         answered: Sources that were listed; what another one holds is not taken for gone.
     """
     changed = [
         name
-        for name, version in found.items()
-        if name not in records or records[name].etag != version.etag or falls_due(records[name], now)
+        for name, etag in found.items()
+        if name not in records or records[name].etag != etag or falls_due(records[name], now)
     ]
     gone = [
         name
@@ -149,116 +101,133 @@ def missed(
     return sorted(changed + gone)
 
 
-async def _reap(cloud: Cloud, report: SweepReport) -> None:
-    """Delete queue and row of instances silent for half an hour; an agent that returns registers and reconciles."""
-    now = cloud.now()
-    async for known in cloud.state.instances.all():
-        if now - known.written_at < REAP_AFTER:
-            continue
-        instance = known.value.id
-        if await _apart(report, f"instance {instance}", _forget_instance(cloud, known)):
+async def _look_at_all(cloud: Cloud, report: SweepReport, notices: Iterable[Notice]) -> None:
+    async def look(notice: Notice) -> None:
+        await look_at(cloud, notice)
+        report.looked_at.append(notice.name)
+
+    async def attempt(notice: Notice) -> None:
+        report.touched.add(notice.name)
+        await report.attempt(f"upload {notice.name}", look(notice))
+
+    await gather_bounded(map(attempt, notices), limit=AT_ONCE)
+
+
+async def _reap(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    async def reap(instance: str) -> None:
+        if await forget_instance(cloud, instance):
             report.reaped.append(instance)
-            log.info("sweep: instance %s, silent since %s, is taken for scaled in", instance, known.written_at)
+
+    for instance, known in (seen.instances or {}).items():
+        if is_silent_for_good(known, cloud.now()):
+            await report.attempt(f"instance {instance}", reap(instance))
 
 
-async def _forget_instance(cloud: Cloud, known: Versioned[InstanceRecord]) -> None:
-    # The row last: a sweep that ends in between is repeated, and an agent whose queue is gone registers again.
-    await cloud.queues.delete(queue_of(known.value.id))
-    await cloud.queues.delete(poison_queue_of(known.value.id))
-    await unless_changed(cloud.state.instances.remove(known.value.id, known))
-
-
-async def _apply_policy(cloud: Cloud, report: SweepReport) -> None:
+async def _apply_policy(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     """Look again at uploads that the policy refuses or allows now and did not when they were judged."""
     policy = await cloud.rules.current()
-    if policy.rules is None:
+    if policy.rules is None or seen.uploads is None or seen.bindings is None:
         return
-    records = [known.value async for known in cloud.state.uploads.all()]
-    rows = [known.value async for known in cloud.state.bindings.all()]
-    for name in ruled_otherwise(records, rows, policy):
-        if await _apart(report, f"upload {name}", look_at(cloud, Notice(name=name, again=True))):
-            report.looked_at.append(name)
+    names = ruled_otherwise(seen.uploads.values(), seen.bindings.values(), policy)
+    await _look_at_all(cloud, report, [Notice(name=name, again=True) for name in names if name not in report.touched])
 
 
-async def _put_claims_right(cloud: Cloud, report: SweepReport) -> None:
+async def _put_claims_right(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     """Elect again where a row lost a claim, or a claim its upload."""
-    records = {known.value.name: known.value async for known in cloud.state.uploads.all()}
-    rows = {known.value.key: known.value async for known in cloud.state.bindings.all()}
-    for record in records.values():
-        if (found := amiss(record, rows, cloud.now())) is not None:
-            await _apart(report, f"upload {record.name}", claim_again(cloud, found))
-    for key, name, revision in orphans(records, rows):
-        await _apart(report, f"upload {name}", withdraw_orphan(cloud, key, name, revision))
+    if seen.uploads is None or seen.bindings is None:
+        return
+    for record in _untouched(seen.uploads, report):
+        if amiss(record, seen.bindings, cloud.now()) is not None:
+            await report.attempt(f"upload {record.name}", _claim_again(cloud, record.name))
+    for key, name, revision in orphans(seen.uploads, seen.bindings):
+        if name not in report.touched:
+            await report.attempt(f"upload {name}", withdraw_orphan(cloud, key, name, revision))
 
 
-async def _find_unsettled(cloud: Cloud, report: SweepReport) -> None:
-    """Settle what still waits for an instance, and tell those that have not reported once more."""
+async def _claim_again(cloud: Cloud, name: str) -> None:
+    record = await cloud.state.uploads.get(name)
+    if record is None:
+        return
+    rows = await gather_bounded((cloud.state.bindings.get(key) for key in record.claims), limit=ROWS_AT_ONCE)
+    if (found := amiss(record, {row.key: row for row in rows if row is not None}, cloud.now())) is not None:
+        await claim_again(cloud, found)
+
+
+async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Tell the instances once more that have not reported, as a hint may have been lost."""
     now = cloud.now()
-    waiting = [
-        known.value
-        async for known in cloud.state.uploads.all()
-        if known.value.etag
-        and (known.value.status in _UNFINISHED or _still_bound(known.value) or _left_behind(known.value, now))
-    ]
-    for record in waiting:
-        if await _apart(report, f"upload {record.name}", _pursue(cloud, record, now)):
-            report.settled.append(record.name)
+    if seen.uploads is None or seen.instances is None:
+        return
+    for record in _complete(seen.uploads, report):
+        if is_under_way(record) and not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER:
+            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record))
 
 
-async def _pursue(cloud: Cloud, record: UploadRecord, now: datetime) -> None:
-    if now - (record.fanned_out_at or now) >= RESEND_AFTER and not record.resent:
-        await _tell_again(cloud, record)
-    await settle(cloud, record.name)
-
-
-async def _warn_and_announce(cloud: Cloud, report: SweepReport) -> None:
-    """Warn of certificates that end soon, and announce what a crash kept from being announced."""
-    now = cloud.now()
-    records = [known.value async for known in cloud.state.uploads.all()]
-    rows = await rows_in_place(cloud, records)
-    for record in records:
-        if warning_due(record, now, rows) is not None:
-            await _apart(report, f"upload {record.name}", _warned(cloud, record, rows, report))
-        if cloud.topic is not None and record.etag and not is_announced(record):
-            await _apart(report, f"upload {record.name}", announce(cloud, record))
-        elif is_overdue(record, now):
-            await _apart(report, f"upload {record.name}", send_overdue(cloud, record))
-
-
-async def _warned(cloud: Cloud, record: UploadRecord, rows: Desired, report: SweepReport) -> None:
-    if await warn(cloud, record, rows):
-        report.warned.append(record.name)
-
-
-def _left_behind(record: UploadRecord, now: datetime) -> bool:
-    """Whether a run that was deriving the status ended before it could write it."""
-    return record.settling_until is not None and record.settling_until < now
-
-
-def _still_bound(record: UploadRecord) -> bool:
-    return record.status is UploadStatus.REMOVED and record.live > 0
-
-
-async def _tell_again(cloud: Cloud, record: UploadRecord) -> None:
-    expected = set(record.expected)
-    instances = [
-        known.value
-        async for known in cloud.state.instances.all()
-        if known.value.id in expected and not known.value.stopped
-    ]
-    await notify(cloud, instances, record.claims, traceparent=record.traceparent)
+async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord) -> None:
+    told = [instances[name].value for name in record.expected if name in instances]
+    running = [instance for instance in told if not instance.stopped]
+    await notify(cloud, running, record.claims, traceparent=record.traceparent)
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        if current is None or current.revision != record.revision:
-            return None
-        return replace(current, resent=True)
+        return None if current is None or current.revision != record.revision else replace(current, resent=True)
 
     await cloud.state.uploads.update(record.name, change)
 
 
-def _forgetting(forget: Callable[[Cloud], AsyncIterator[bool]]) -> _Step:
-    async def step(cloud: Cloud, report: SweepReport) -> None:
-        async for done in forget(cloud):
+async def _go_through_reports(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Settle the uploads of which the reports tell otherwise than their rows; delete reports that belong to nothing."""
+    if seen.uploads is None or seen.bindings is None or seen.instances is None:
+        return
+    doubts = Doubts(_complete(seen.uploads, report), seen.bindings, seen.instances, cloud.now())
+    strays: list[Versioned[InstallationRecord]] = []
+    async for known in cloud.state.installations.all():
+        doubts.take(known.value)
+        if len(strays) < MAX_STRAYS and is_stray(known, seen):
+            strays.append(known)
+
+    async def settle_one(name: str) -> None:
+        await settle(cloud, name)
+        report.settled.append(name)
+
+    attempts = (report.attempt(f"upload {name}", settle_one(name)) for name in doubts.names())
+    await gather_bounded(attempts, limit=AT_ONCE)
+    async for done in forget_strays(cloud, seen, strays):
+        report.forgotten += done
+
+
+async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Warn of certificates that end soon, and tell what a crash kept from being told."""
+    now = cloud.now()
+    if seen.uploads is None or seen.bindings is None:
+        return
+    for record in _untouched(seen.uploads, report):
+        if warning_due(record, now, seen.bindings) is not None:
+            await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
+        if cloud.topic is not None and record.etag and not is_announced(record):
+            await report.attempt(f"upload {record.name}", announce(cloud, record))
+        elif record.etag and record.tagged and not is_tagged(record):
+            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
+        elif is_overdue(record, now):
+            await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
+
+
+async def _warn(cloud: Cloud, record: UploadRecord, report: SweepReport) -> None:
+    if await warn(cloud, record):
+        report.warned.append(record.name)
+
+
+def _untouched(uploads: Mapping[str, UploadRecord], report: SweepReport) -> list[UploadRecord]:
+    """The uploads that are still as they were read, as far as this sweep knows."""
+    return [record for name, record in uploads.items() if name not in report.touched]
+
+
+def _complete(uploads: Mapping[str, UploadRecord], report: SweepReport) -> list[UploadRecord]:
+    return [record for record in _untouched(uploads, report) if record.etag]
+
+
+def _forgetting(forget: Callable[[Cloud, Snapshot], AsyncIterator[bool]]) -> _Step:
+    async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+        async for done in forget(cloud, seen):
             report.forgotten += done
 
     step.__name__ = forget.__name__
@@ -270,10 +239,10 @@ _STEPS = (
     _reap,
     _apply_policy,
     _put_claims_right,
-    _find_unsettled,
+    _tell_again,
+    _go_through_reports,
     _warn_and_announce,
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
-    _forgetting(forget_installations),
     _forgetting(forget_bundles),
 )

@@ -19,7 +19,7 @@ from local_azure.proxy.operations import StorageRequest
 from shared.azure.account import Account
 from shared.config import StorageAccess
 from shared.errors import AccessDeniedError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
@@ -145,7 +145,7 @@ async def test_everything_in_the_custom_role_is_needed(run: WholeRun) -> None:
 async def test_what_the_roles_do_not_allow_is_refused(run: WholeRun) -> None:
     async with Account(StorageAccess(connection_string=run.agent.connection_string)) as account:
         with pytest.raises(AccessDeniedError):
-            await account.queues.send(OUTBOX_QUEUE, "forged")
+            await account.queues.send(RECHECK_QUEUE, "forged")
         with pytest.raises(AccessDeniedError):
             await account.uploads.version("shop.pfx")
 
@@ -176,9 +176,8 @@ class TestAnInstance:
         for resource in ("container bundles", f"table {BINDINGS_TABLE}", f"table {INSTALLATIONS_TABLE}"):
             cannot(AGENT, resource, but=READS)
 
-    @pytest.mark.parametrize("queue", [RECHECK_QUEUE, OUTBOX_QUEUE])
-    def test_neither_reads_nor_fills_the_functions_queues(self, queue: str) -> None:
-        cannot(AGENT, f"queue {queue}", but={"Create Queue"})
+    def test_neither_reads_nor_fills_the_functions_queue(self) -> None:
+        cannot(AGENT, f"queue {RECHECK_QUEUE}", but={"Create Queue"})
 
     def test_only_adds_to_the_reports(self) -> None:
         cannot(AGENT, f"queue {RESULTS_QUEUE}", but={"Create Queue", "Put Message"})
@@ -190,7 +189,7 @@ class TestAnInstance:
 
 class TestAnUploader:
     def test_reaches_no_bundle_no_desired_row_and_no_queue(self) -> None:
-        queues = (f"queue {name}" for name in (RECHECK_QUEUE, OUTBOX_QUEUE, RESULTS_QUEUE, "cert-agent-1"))
+        queues = (f"queue {name}" for name in (RECHECK_QUEUE, RESULTS_QUEUE, "cert-agent-1"))
         for resource in ("container bundles", f"table {BINDINGS_TABLE}", *queues):
             cannot(UPLOADER, resource)
 
@@ -217,4 +216,4 @@ def test_the_table_of_who_may_do_what_is_what_the_roles_come_to() -> None:
         assert cells == [words(grants, named) for grants in (UPLOADER, AGENT, FUNCTION)], resource
     everything = {cells[0] for cells in found}
     assert {f"table `{name}`" for name in TABLES} < everything
-    assert {f"queue `{name}`" for name in (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE, "cert-agent-…")} < everything
+    assert {f"queue `{name}`" for name in (RECHECK_QUEUE, RESULTS_QUEUE, "cert-agent-…")} < everything

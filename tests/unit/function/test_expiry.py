@@ -9,9 +9,9 @@ import pytest
 
 from shared.binding import BindingKey
 from shared.errors import UnavailableError
-from shared.function.expiry import ON_EXPIRY, WARN_DAYS, rows_in_place, warn, warning_due
+from shared.function.expiry import ON_EXPIRY, WARN_DAYS, warn, warning_due
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode
+from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import STATUS_TAG
 from tests.fakes.edges import FakeStorage
@@ -71,7 +71,8 @@ def advance_to(scene: Scene, moment: datetime) -> None:
 
 
 async def warnings(storage: FakeStorage) -> list[OutgoingEvent]:
-    events = [event async for known in storage.state().uploads.all() for event in known.value.due]
+    due = [event async for known in storage.state().uploads.all() for event in known.value.due]
+    events = [*storage.published, *due]
     return [event for event in events if event.kind is EventType.EXPIRING]
 
 
@@ -112,7 +113,7 @@ class TestWarnings:
         scene.storage.clock.advance(60 * 86_400)
         await scene.beat("web-0")
         assert (await sweep(scene.cloud)).warned == [NAME]
-        assert (await warnings(scene.storage))[0].event_id != first[0].event_id
+        assert (await warnings(scene.storage))[-1].event_id != first[0].event_id
 
     async def test_a_warning_whose_message_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
         await live_upload(scene)
@@ -121,11 +122,11 @@ class TestWarnings:
         with pytest.raises(UnavailableError):
             await warn(failing, await scene.record(NAME))
         assert len(await warnings(scene.storage)) == 1
-        scene.storage.queues[OUTBOX_QUEUE].clear()
+        scene.storage.queues[RECHECK_QUEUE].clear()
         scene.storage.clock.advance(60)
         assert (await sweep(scene.cloud)).warned == []
-        assert [decode(EventDue, each.body or "") for each in scene.storage.queues[OUTBOX_QUEUE].values()] == [
-            EventDue(name=NAME)
+        assert [decode(RecheckUpload, each.body or "") for each in scene.storage.queues[RECHECK_QUEUE].values()] == [
+            RecheckUpload(name=NAME, events=True)
         ]
 
     async def test_without_a_topic_it_is_still_said_in_the_log(
@@ -253,19 +254,18 @@ class TestTheCertificateInPlace:
 
     async def test_a_renewal_that_was_accepted_since_the_rows_were_read_is_left_alone(self, scene: Scene) -> None:
         record = await self.overwritten(scene, "rejected")
-        rows = await rows_in_place(scene.cloud, [record])
-        assert warning_due(record, scene.storage.clock(), rows) == 30
+        row = await scene.row("a.test")
+        assert warning_due(record, scene.storage.clock(), {row.key: row}) == 30
         await scene.accepted("a.pfx", "a.test", day=-0.5)
-        assert not await warn(scene.cloud, record, rows)
+        assert not await warn(scene.cloud, record)
         assert (await scene.record("a.pfx")).warned_days is None
 
-    async def test_the_rows_are_read_only_when_an_upload_needs_them(self, scene: Scene) -> None:
+    async def test_its_rows_are_read_only_where_they_alone_tell_what_is_served(self, scene: Scene) -> None:
         life = Mortal()
-        seen = scene.seen_by(life)
-        assert await rows_in_place(seen, [RECORD, replace(SECOND, claims=())]) == {}
+        await warn(scene.seen_by(life), RECORD)
         assert life.steps == {}
-        await rows_in_place(seen, [RECORD, SECOND])
-        assert life.steps == {"bindings query": 1}
+        await warn(scene.seen_by(life), SECOND)
+        assert life.steps == {"bindings get": 1}
 
 
 def rejected_metadata(host: str) -> dict[str, str]:

@@ -1,0 +1,87 @@
+"""Uploads whose status may be wrong, found while the reports pass by, each of which is seen once and let go of.
+
+Kept are only the reports on the hosts of uploads that are under way: to install, to remove, or to get right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shared.binding import BindingKey, concerns
+from shared.function.standing import settled, shows_failure, standing_of
+from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from shared.binding import DesiredBinding
+    from shared.function.standing import Instances
+
+_UNFINISHED = frozenset({UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})
+
+
+def is_under_way(record: UploadRecord) -> bool:
+    """Whether instances still have something to prove about an upload."""
+    return record.status in _UNFINISHED or (record.status is UploadStatus.REMOVED and record.live > 0)
+
+
+class Doubts:
+    """Takes every report there is, in any order, and then names the uploads that are to be settled.
+
+    Args:
+        uploads: Those that are complete.
+        bindings: The desired rows.
+        instances: The registered ones by id.
+        now: The time.
+    """
+
+    def __init__(
+        self,
+        uploads: Iterable[UploadRecord],
+        bindings: Mapping[BindingKey, DesiredBinding],
+        instances: Instances,
+        now: datetime,
+    ) -> None:
+        self._bindings = bindings
+        self._instances = instances
+        self._now = now
+        self._open: list[UploadRecord] = []
+        self._live: dict[str, UploadRecord] = {}
+        self._doubtful: set[str] = set()
+        for record in uploads:
+            if is_under_way(record):
+                self._open.append(record)
+            elif record.status is UploadStatus.LIVE:
+                self._live[record.name] = record
+        self._reports: dict[tuple[str, int], dict[str, InstallationRecord]] = {
+            (key.host, key.port): {} for record in self._open for key in record.claims
+        }
+
+    def take(self, report: InstallationRecord) -> None:
+        """See one report."""
+        kept = self._reports.get((report.host, report.port))
+        if kept is not None:
+            kept[report.instance] = replace(report, fingerprint_sha256="", stages_ms={})
+        row = self._bindings.get(BindingKey(role=report.role, host=report.host, port=report.port))
+        if row is not None and shows_failure(row, report):
+            record = self._live.get(row.source)
+            if record is not None and self._waits_for(record, row, report.instance):
+                self._doubtful.add(record.name)
+
+    def _waits_for(self, record: UploadRecord, row: DesiredBinding, instance: str) -> bool:
+        """Whether the status of an upload depends on what an instance says of a row; one that joined late may fail."""
+        known = self._instances.get(instance)
+        told = known is not None and instance in record.expected
+        return told and known is not None and is_awaited(known, self._now) and concerns(row.role, known.value.role)
+
+    def names(self) -> list[str]:
+        """The uploads whose status follows otherwise from the reports than it stands in their rows."""
+        return sorted(self._doubtful | {record.name for record in self._open if self._differs(record)})
+
+    def _differs(self, record: UploadRecord) -> bool:
+        rows = [row for key in record.claims if (row := self._bindings.get(key)) is not None]
+        reports = {row.key: self._reports[row.host, row.port] for row in rows}
+        standing = standing_of(record, rows, reports, self._instances, self._now)
+        return settled(record, standing, self._now) != record

@@ -1,0 +1,117 @@
+"""What a sweep compares: the tables and the container's listing, each read once, in the order that comparing needs.
+
+Whatever follows from it is old by the time it is acted on, so that every act reads again what it acts on. Reports are
+not in it: there are as many as instances times bindings, and they are read one by one (`doubts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from shared.binding import BindingKey, DesiredBinding
+from shared.ports import StoredBundle
+from shared.state.records import InstanceRecord, UploadRecord
+from shared.state.rows import UnreadableRow, Versioned
+from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name
+
+if TYPE_CHECKING:
+    from shared.function.cloud import Cloud
+    from shared.function.sweep_report import SweepReport
+    from shared.ports import CertificateSource
+
+BUNDLE_KEEP = timedelta(days=1)
+"""A bundle sealed more recently may belong to an upload whose rows are being written."""
+BUNDLES_EVERY = timedelta(hours=1)
+"""How often a process looks for bundles that nothing names; its first sweep does."""
+BUNDLES = "bundles"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The account as one sweep read it.
+
+    Attributes:
+        taken_at: When reading began.
+        bundles: Those sealed more than a day before; None where it is not time to look for unused ones.
+        uploads: Every upload's row by name; None where the table could not be read, as with the next two.
+        found: ETags by name of what the sources hold.
+        answered: Schemes of the sources that could be listed; what another one holds is not taken for gone.
+        marked: Ids of the bundles that markers in uploads' metadata name.
+        bindings: The desired rows.
+        instances: The registered instances by id.
+        unreadable: Tables with rows that cannot be read.
+    """
+
+    taken_at: datetime
+    bundles: Collection[StoredBundle] | None
+    uploads: Mapping[str, UploadRecord] | None
+    found: Mapping[str, str]
+    answered: frozenset[str]
+    marked: frozenset[str]
+    bindings: Mapping[BindingKey, DesiredBinding] | None
+    instances: Mapping[str, Versioned[InstanceRecord]] | None
+    unreadable: frozenset[str]
+
+
+async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
+    """Read what a sweep compares; what cannot be read is reported and left out.
+
+    Bundles are listed before what refers to them is read: one that is claimed in between is either younger or sealed
+    again. Uploads' rows come before the container, as an upload that is processed in between must not look deleted, and
+    before the bindings, as one that was looked at in between is known by its claims.
+    """
+    taken_at, unreadable = cloud.now(), list[UnreadableRow]()
+    bundles = await report.attempt("listing bundles", _old_bundles(cloud)) if _is_time(cloud, taken_at) else None
+    uploads = await report.attempt("reading uploads", _uploads(cloud, unreadable))
+    found, marked, answered = dict[str, str](), set[str](), set[str]()
+    for scheme, source in ((BLOB_SCHEME, cloud.uploads), *cloud.sources.items()):
+        listed = await report.attempt(f"certificate source {scheme}", _listed(scheme, source, marked))
+        if listed is not None:
+            answered.add(scheme)
+            found |= listed
+    return Snapshot(
+        taken_at=taken_at,
+        bundles=bundles,
+        uploads=uploads,
+        found=found,
+        answered=frozenset(answered),
+        marked=frozenset(marked),
+        bindings=await report.attempt("reading bindings", _bindings(cloud, unreadable)),
+        instances=await report.attempt("reading instances", _instances(cloud, unreadable)),
+        unreadable=frozenset(row.table for row in unreadable),
+    )
+
+
+def _is_time(cloud: Cloud, now: datetime) -> bool:
+    last = cloud.last_done.get(BUNDLES)
+    return last is None or abs(now - last) >= BUNDLES_EVERY  # a clock that went back must not stop it
+
+
+async def _old_bundles(cloud: Cloud) -> list[StoredBundle]:
+    now = cloud.now()
+    return [bundle async for bundle in cloud.bundles.each() if now - bundle.stored_at >= BUNDLE_KEEP]
+
+
+async def _uploads(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[str, UploadRecord]:
+    return {known.value.name: known.value async for known in cloud.state.uploads.all(unreadable=unreadable)}
+
+
+async def _bindings(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[BindingKey, DesiredBinding]:
+    return {known.value.key: known.value async for known in cloud.state.bindings.all(unreadable=unreadable)}
+
+
+async def _instances(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[str, Versioned[InstanceRecord]]:
+    return {known.value.id: known async for known in cloud.state.instances.all(unreadable=unreadable)}
+
+
+async def _listed(scheme: str, source: CertificateSource, marked: set[str]) -> dict[str, str]:
+    found = {}
+    async for version in source.each():
+        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
+        marked |= {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+        if scheme != BLOB_SCHEME or is_certificate_name(version.name):
+            found[version.name] = version.etag
+    return found

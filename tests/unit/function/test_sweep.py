@@ -1,0 +1,218 @@
+"""What a sweep finds by comparing, what it leaves alone, and what happens between its reading and its acting."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.function.cloud import Cloud
+from shared.function.forgetting import ABSENT_KEEP
+from shared.function.sweep import MAX_STRAYS, RESEND_AFTER, sweep
+from shared.function.sweep_report import SweepReport
+from shared.messages import InstallOutcome, queue_of
+from shared.state.keys import installation_key
+from shared.state.records import INSTALLATIONS_TABLE, REAP_AFTER, InstallationRecord, UploadRecord, UploadStatus
+from tests.fakes.processes import Mortal, StandingStill
+from tests.rigs.scenes import Scene
+
+HOST = "a.test"
+FAILED = InstallOutcome.FAILED
+
+
+async def served(scene: Scene, *hosts: str, outcomes: dict[str, InstallOutcome | None]) -> UploadRecord:
+    """An upload that instances were told of and have reported on."""
+    await scene.join(*outcomes)
+    await scene.accepted("a.pfx", *hosts)
+    for name, outcome in outcomes.items():
+        await scene.everyone_obeys(name, outcome=outcome, reason="the disk is full" if outcome else "")
+    return await scene.record("a.pfx")
+
+
+async def stands(scene: Scene, **changes: object) -> None:
+    """Have an upload's row say something else than follows from the reports."""
+    await scene.outside.state.uploads.update("a.pfx", lambda known: replace(known, **changes) if known else None)  # type: ignore[arg-type]
+
+
+async def entered(scene: Scene, instance: str, **changes: object) -> None:
+    """Have a report stand in the table that nothing was made of."""
+    await scene.outside.state.installations.update(
+        (HOST, 443, instance),
+        lambda known: replace(known, **changes) if known else None,  # type: ignore[arg-type]
+    )
+
+
+class TestStatus:
+    @pytest.mark.parametrize("hosts", [(HOST,), (HOST, "b.test")], ids=["one host", "two hosts"])
+    @pytest.mark.parametrize("was", [UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED])
+    async def test_one_that_all_have_proved_becomes_live(
+        self, was: UploadStatus, hosts: tuple[str, ...], scene: Scene
+    ) -> None:
+        true = await served(scene, *hosts, outcomes={"web-0": None, "web-1": None})
+        assert true.status is UploadStatus.LIVE
+        await stands(scene, status=was, live=1, live_at=None)
+        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        record = await scene.record("a.pfx")
+        assert (record.status, record.live, record.total) == (UploadStatus.LIVE, 2, 2)
+        assert (await sweep(scene.cloud)).settled == []
+
+    async def test_a_live_one_at_which_an_instance_fails_is_live_no_more(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
+        await entered(scene, "web-1", outcome=FAILED, reason="the disk is full")
+        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        record = await scene.record("a.pfx")
+        assert (record.status, record.live) == (UploadStatus.PARTIALLY_LIVE, 1)
+        assert "the disk is full" in record.reason
+        assert (await scene.tags("a.pfx"))["certcast_live"] == "1/2"
+
+    async def test_a_live_one_stays_so_for_an_instance_that_joined_later_and_fails(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None})
+        await scene.join("late")
+        await scene.proves("late", HOST, outcome=FAILED)
+        assert (await sweep(scene.cloud)).settled == []
+        assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+
+    async def test_a_failure_at_what_the_row_said_before_says_nothing(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
+        renewed = await scene.accepted("a.pfx", HOST, serial=1)
+        await scene.everyone_obeys("web-0", "web-1")
+        assert (renewed.status, (await scene.row(HOST)).generation) == (UploadStatus.ACCEPTED, 2)
+        await entered(scene, "web-1", outcome=FAILED, generation=1)
+        assert (await sweep(scene.cloud)).settled == []
+
+    async def test_a_removed_one_that_all_have_let_go_of_is_counted_down(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
+        await scene.looked_at(await scene.delete("a.pfx"))
+        await scene.everyone_obeys("web-0", "web-1")
+        await stands(scene, live=1)
+        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        assert (await scene.record("a.pfx")).live == 0
+
+    @pytest.mark.parametrize("outcomes", [{"web-0": FAILED}, {"web-0": None, "web-1": FAILED}, {}])
+    async def test_one_of_which_nothing_new_is_known_costs_no_request_of_its_own(
+        self, outcomes: dict[str, InstallOutcome | None], scene: Scene
+    ) -> None:
+        record = await served(scene, HOST, outcomes=outcomes)
+        assert record.status in {UploadStatus.FAILED, UploadStatus.PARTIALLY_LIVE, UploadStatus.ACCEPTED}
+        await stands(scene, due=(), resent=True)
+        report, steps = await swept(scene.cloud, scene)
+        assert (report.settled, report.problems) == ([], [])
+        assert {step.partition(" ")[2] for step in steps.steps} == {"query", "each"}
+        assert steps.steps.total() == 6
+
+
+async def swept(cloud: Cloud, scene: Scene) -> tuple[SweepReport, Mortal]:
+    life = Mortal()
+    return await sweep(replace(scene.seen_by(life), last_done=cloud.last_done)), life
+
+
+class TestBetweenReadingAndActing:
+    """Things that happen while a sweep stands still before one of its requests."""
+
+    @staticmethod
+    async def standing(scene: Scene, before: str) -> tuple[StandingStill, asyncio.Future[SweepReport]]:
+        still = StandingStill(before)
+        running = asyncio.ensure_future(sweep(scene.seen_by(still)))
+        await asyncio.wait_for(still.reached.wait(), 5)
+        return still, running
+
+    @pytest.mark.parametrize("before", ["blob each", "bindings query", "instances query", "installations query"])
+    async def test_an_upload_that_is_looked_at_meanwhile_is_left_alone(self, before: str, scene: Scene) -> None:
+        await scene.join("web-0")
+        still, running = await self.standing(scene, before)
+        await scene.accepted("a.pfx", HOST)
+        await scene.everyone_obeys("web-0")
+        still.go_on.set()
+        report = await running
+        assert (report.problems, report.settled) == ([], [])
+        assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+        assert (await scene.row(HOST)).present
+
+    async def test_an_instance_that_returns_is_not_reaped(self, scene: Scene) -> None:
+        await scene.join("web-0")
+        scene.storage.clock.advance(REAP_AFTER.total_seconds())
+        still, running = await self.standing(scene, "instances get")
+        await scene.beat("web-0")
+        still.go_on.set()
+        assert (await running).reaped == []
+        assert queue_of("web-0") in scene.storage.queues
+
+    async def test_a_host_that_is_claimed_again_keeps_its_row_and_its_reports(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None})
+        await scene.looked_at(await scene.delete("a.pfx"))
+        await scene.everyone_obeys("web-0")
+        scene.storage.clock.advance(ABSENT_KEEP.total_seconds())
+        await scene.beat("web-0")
+        still, running = await self.standing(scene, "bindings get")
+        await scene.accepted("b.pfx", HOST, day=29)
+        await scene.everyone_obeys("web-0")
+        still.go_on.set()
+        await running
+        assert (await scene.row(HOST)).source == "b.pfx"
+        assert [report.instance for report in await scene.outside.state.reports_on(HOST, 443)] == ["web-0"]
+
+    async def test_a_claim_that_was_lost_is_not_entered_for_an_upload_that_is_gone(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await scene.accepted("a.pfx", HOST)
+        key = (await scene.row(HOST)).key
+        known = await scene.outside.state.bindings.find(key)
+        assert known is not None
+        await scene.outside.state.bindings.remove(key, known)
+        still, running = await self.standing(scene, "instances query")
+        await scene.looked_at(await scene.delete("a.pfx"))
+        still.go_on.set()
+        assert (await running).problems == []
+        row = await scene.outside.state.bindings.get(key)
+        assert row is None or not row.present
+        assert "were lost" not in caplog.text
+
+    async def test_reports_of_an_instance_that_returns_are_kept(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None})
+        known = await scene.outside.state.instances.find("web-0")
+        assert known is not None
+        await scene.outside.state.instances.remove("web-0", known)
+        scene.storage.clock.advance(timedelta(hours=2).total_seconds())
+        still, running = await self.standing(scene, "instances get")
+        await scene.join("web-0")
+        still.go_on.set()
+        assert (await running).forgotten == 0
+        assert len(await scene.outside.state.reports_on(HOST, 443)) == 1
+
+
+class TestWhatASweepLookedAt:
+    async def test_is_not_compared_again_as_it_was_before(self, scene: Scene) -> None:
+        await scene.join("web-0")
+        await scene.accepted("a.pfx", HOST)
+        assert len(await scene.told("web-0")) == 1
+        scene.storage.clock.advance(RESEND_AFTER.total_seconds())
+        await scene.beat("web-0")
+        await scene.upload("a.pfx", HOST, serial=1)
+        report = await sweep(scene.cloud)
+        assert (report.looked_at, report.settled) == (["a.pfx"], [])
+        assert len(await scene.told("web-0")) == 1, "told by the look, and not once more for the upload before"
+
+    async def test_and_what_it_took_over_is_right_in_the_end(self, scene: Scene) -> None:
+        await served(scene, HOST, outcomes={"web-0": None})
+        await scene.upload("b.pfx", HOST, day=1)
+        scene.storage.clock.advance(86_400)
+        await scene.beat("web-0")
+        assert (await sweep(scene.cloud)).looked_at == ["b.pfx"]
+        assert (await scene.record("a.pfx")).status is UploadStatus.SUPERSEDED
+        assert (await scene.record("b.pfx")).status is UploadStatus.ACCEPTED
+
+
+async def test_strays_are_deleted_in_portions_that_fit_into_memory(scene: Scene) -> None:
+    await served(scene, HOST, outcomes={"web-0": None})
+    table = scene.storage.tables[INSTALLATIONS_TABLE]
+    [(_, stored)] = table.items()
+    sample = (await scene.outside.state.reports_on(HOST, 443))[0]
+    for number in range(MAX_STRAYS + 1):
+        gone: InstallationRecord = replace(sample, instance=f"gone-{number}")
+        key = installation_key((gone.host, gone.port, gone.instance))
+        table[key] = replace(stored, columns={**stored.columns, "instance": gone.instance})
+    scene.storage.clock.advance(timedelta(hours=2).total_seconds())
+    await scene.beat("web-0")
+    assert (await sweep(scene.cloud)).forgotten == MAX_STRAYS
+    assert (await sweep(scene.cloud)).forgotten == 1
+    assert len(table) == 1
