@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,12 +82,10 @@ def write(results: Results, machine: Machine, *, heading: str) -> None:
 
 
 def _requoted(text: str, figures: Sequence[Figure]) -> str:
-    """The README with these figures in the rows that are about them."""
-    rows = {figure.name: _row(_quoted(figure)) for figure in figures}
-    return "".join(
-        f"{rows[name]}\n" if line.startswith("| ") and (name := line.split("|")[1].strip()) in rows else line
-        for line in text.splitlines(keepends=True)
-    )
+    """The README with these figures in the lines that are about them, such as "- NAME: 5 ms, 2.00 times the floor"."""
+    for name, value, ratio in map(_quoted, figures):
+        text = re.sub(rf"^- {re.escape(name)}: .*$", f"- {name}: {value}, {ratio}", text, flags=re.MULTILINE)
+    return text
 
 
 def _tables(results: Results) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]]:
