@@ -83,7 +83,7 @@ class Series:
     @property
     def name(self) -> str:
         """Its gap in words."""
-        return f"{self.gap_s:g} s" if self.gap_s else "none"
+        return f"{self.gap_s:g} s gap" if self.gap_s else "no gap"
 
     def served(self) -> list[float]:
         """Milliseconds until the last instance served it."""
@@ -146,21 +146,19 @@ def stages_table(found: Sequence[Series]) -> Table:
 
 
 def figures(series: Series) -> list[Figure]:
-    name = f"gap {series.name}, {series.instances} instances"
     served, live = series.floor_ms(lambda floor: floor.served_ms), series.floor_ms(lambda floor: floor.live_ms)
-    parts = (("served", series.served(), served), ("tags say live", series.tagged(), live))
     return [
-        Figure(f"{name}: {what}, {level}", value, "ms", value / floor, "the floor")
-        for what, values, floor in parts
-        for level, value in (("median", statistics.median(values)), ("worst", max(values)))
+        Figure(f"{series.name}, {what}{level}", value, "ms", value / floor, "the floor")
+        for what, values, floor in (("served", series.served(), served), ("live", series.tagged(), live))
+        for level, value in (("", statistics.median(values)), (", worst", max(values)))
     ]
 
 
 def plot(found: Sequence[Series]) -> Plot:
     series = {
-        f"{what}, gap {each.name}": distribution(values)
+        f"{what}, {each.name}": distribution(values)
         for each in found
-        for what, values in (("served", each.served()), ("tags say live", each.tagged()))
+        for what, values in (("served", each.served()), ("live", each.tagged()))
     }
     title = f"From upload to served and to live, {found[0].instances} instances"
     return Plot("", title, "milliseconds from the upload's first byte", "share of uploads", series, "cdf")
