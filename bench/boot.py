@@ -9,13 +9,13 @@ the agent's other work, as heartbeats and hints, goes on. Linux only.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from shared.azure.key_encryption import make_key_file
 from shared.config import StorageAccess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import argparse
 
     from local_azure.azurite import Azurite
 
@@ -83,7 +83,9 @@ def run(chosen: argparse.Namespace) -> Results:
     sizes = chosen.bindings or (QUICK_SIZES if chosen.quick else SIZES)
     targets = tuple(chosen.targets.split(",")) if chosen.targets else TARGETS
     if unknown := set(targets) - set(TARGETS):
-        raise _results.CannotRunError(f"no target is called {', '.join(sorted(unknown))}: there are {', '.join(TARGETS)}")
+        raise _results.CannotRunError(
+            f"no target is called {', '.join(sorted(unknown))}: there are {', '.join(TARGETS)}"
+        )
     return _told(asyncio.run(measure(sorted(sizes), targets)), targets, _results.command("boot", chosen))
 
 
@@ -206,7 +208,9 @@ def _told(measured: list[Measured], targets: tuple[str, ...], command: str) -> R
             ]
     for target in targets:
         base = empty.boots[target]
-        rows.append((f"`{target}`, none", base.seconds, 0, 0, "–", "–", base.peak_mb, base.later_mb, 0, base.slowest_ms))
+        rows.append(
+            (f"`{target}`, none", base.seconds, 0, 0, "–", "–", base.peak_mb, base.later_mb, 0, base.slowest_ms)
+        )
         figures.append(Figure(f"memory after start, {target}", base.later_mb, "MB"))
     columns = (
         "target, bindings",
