@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from shared.azure.bundles import BUNDLES_CONTAINER
 from shared.binding import BindingState, Claim, DesiredBinding
 from shared.bounded import gather_bounded
-from shared.bundle import bundle_id
+from shared.bundle import CertificateBundle, bundle_id
 from shared.codec import to_entity
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
 from shared.state.keys import binding_key
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from shared.azure.account import Account
-    from shared.bundle import CertificateBundle
 
 AT_ONCE = 32
 _IN_ONE_TRANSACTION = 100

@@ -1,15 +1,14 @@
 """A fresh instance with many bindings, from its start until it is ready: `python dev.py bench boot`.
 
 The storage emulator holds the bundles and the rows; an agent is started as a process of its own and is asked for
-`/readyz` until every binding is installed and proved by a handshake. Beside it, in the same run, the bare download of the
-same bundles: with nothing but signed requests over aiohttp, and with the storage SDK. Peak memory is the process's own;
-what a binding takes is the difference to an instance without any. The slowest answer of `/livez` meanwhile shows whether
-the agent's other work, as heartbeats and hints, goes on. Linux only.
+`/readyz` until every binding is installed and proved by a handshake. Beside it, in the same run, the bare download of
+the same bundles: with nothing but signed requests over aiohttp, and with the storage SDK. Peak memory is the process's
+own; what a binding takes is the difference to an instance without any. The slowest answer of `/livez` meanwhile shows
+whether the agent's other work, as heartbeats and hints, goes on. Linux only.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
@@ -35,7 +34,7 @@ from shared.azure.key_encryption import make_key_file
 from shared.config import StorageAccess
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import argparse
 
     from local_azure.azurite import Azurite
 
@@ -45,6 +44,8 @@ _PATIENCE_S = 1800.0
 _LOOK_EVERY_S = 0.02
 _SETTLED_S = 3.0
 _MIB = 1024
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_NONE = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Measured:
     bindings: int
     bare_s: float
     sdk_s: float
-    boots: Mapping[str, Boot]
+    boots: dict[str, Boot]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +84,9 @@ def run(chosen: argparse.Namespace) -> Results:
     sizes = chosen.bindings or (QUICK_SIZES if chosen.quick else SIZES)
     targets = tuple(chosen.targets.split(",")) if chosen.targets else TARGETS
     if unknown := set(targets) - set(TARGETS):
-        raise _results.CannotRunError(f"no target is called {', '.join(sorted(unknown))}: there are {', '.join(TARGETS)}")
+        raise _results.CannotRunError(
+            f"no target is called {', '.join(sorted(unknown))}: there are {', '.join(TARGETS)}"
+        )
     return _told(asyncio.run(measure(sorted(sizes), targets)), targets, _results.command("boot", chosen))
 
 
@@ -136,7 +139,7 @@ async def _boot(target: str, role: str, azurite: Azurite, key: Path) -> Boot:
             "agent",
             [sys.executable, "-m", "instance_agent", "run"],
             environment={**os.environ, **settings},
-            folder=Path(__file__).resolve().parents[1],
+            folder=_REPOSITORY,
             grace_s=20.0,
         )
         stack.push_async_callback(agent.stop)
@@ -206,15 +209,17 @@ def _told(measured: list[Measured], targets: tuple[str, ...], command: str) -> R
             ]
     for target in targets:
         base = empty.boots[target]
-        rows.append((f"`{target}`, none", base.seconds, 0, 0, "–", "–", base.peak_mb, base.later_mb, 0, base.slowest_ms))
+        rows.append(
+            (f"`{target}`, none", base.seconds, *[_NONE] * 4, base.peak_mb, base.later_mb, _NONE, base.slowest_ms)
+        )
         figures.append(Figure(f"memory after start, {target}", base.later_mb, "MB"))
     columns = (
         "target, bindings",
         "until ready, s",
         "bare download, s",
         "SDK's download, s",
-        "× bare",
-        "× SDK's",
+        "against bare",
+        "against the SDK's",
         "peak, MB",
         "3 s later, MB",
         "KiB a binding",
