@@ -17,9 +17,8 @@ from shared.errors import BusyError, CertcastError
 from shared.function.aftermath import moved, settle_others, settle_winners, was_cut_short
 from shared.function.announcing import announced
 from shared.function.election import TooManyClaimsError, with_claim, without_claim
-from shared.function.fanout import ids_of_role, notify, recipients
+from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
 from shared.function.finishing import complete
-from shared.function.fleet import read_fleet
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
 from shared.function.standing import older_than_live, standing_of, started_over

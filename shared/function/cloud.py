@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared.bounded import Locks
+from shared.function.fleet import Fleet, News
 from shared.function.in_process import Gathering, Later, TopicTrouble
 from shared.function.lanes import Lanes
 from shared.function.rules import Rules
@@ -55,6 +56,8 @@ class Cloud:
         in_hand: The uploads whose rows are being written in this process, which settling waits for.
         topic_trouble: What this process has met with at the topic.
         reports: The reports that are being entered in this process.
+        fleet: The instances, as this process reads them.
+        hints: The hints that are being sent in this process.
         later: The uploads that are settled a little later in this process.
         last_done: When this process last did what not every sweep need do, by its name.
     """
@@ -76,7 +79,9 @@ class Cloud:
     under_way: set[tuple[str, str]] = field(default_factory=set)
     in_hand: Locks = field(default_factory=Locks)
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
-    reports: Gathering[InstallReport] = field(default_factory=Gathering)
+    reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
+    fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
+    hints: Gathering[News, None] = field(default_factory=Gathering)
     later: Later = field(default_factory=Later)
     last_done: dict[str, datetime] = field(default_factory=dict)
 

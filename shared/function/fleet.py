@@ -1,21 +1,19 @@
-"""The registered instances, read once for everything that one moment asks of them."""
+"""The registered instances as one moment knows them, and what some of them are to be told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, concerns
+from shared.binding import ANY_ROLE, BindingKey, concerns
 from shared.state.records import InstanceRecord, is_awaited
 from shared.state.rows import Versioned
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from datetime import datetime
 
     from shared.binding import DesiredBinding
-    from shared.function.cloud import Cloud
     from shared.state.records import InstallationRecord
 
 
@@ -46,6 +44,21 @@ def _is_about(report: InstallationRecord, row: DesiredBinding) -> bool:
     return row.role == ANY_ROLE or not row.present
 
 
-async def read_fleet(cloud: Cloud) -> Fleet:
-    """Read every instance's row."""
-    return Fleet(known={known.value.id: known async for known in cloud.state.instances.all()})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """Rows that changed, and who is to be told.
+
+    Attributes:
+        instances: Ids of the instances.
+        keys: The rows.
+        traceparent: W3C trace context of the change.
+    """
+
+    instances: Mapping[str, InstanceRecord]
+    keys: Collection[BindingKey]
+    traceparent: str
+
+    def about(self, instance: str) -> set[BindingKey]:
+        """The rows that concern one of the instances."""
+        told = self.instances.get(instance)
+        return {key for key in self.keys if told is not None and concerns(key.role, told.role)}

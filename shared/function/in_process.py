@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 AT_ONCE = 4
 """Batches in hand."""
@@ -23,52 +24,60 @@ SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports."""
 
 
-class Gathering(Generic[T]):
-    """Joins what waits while a few batches are in hand into the next one."""
+class Gathering(Generic[T, R]):
+    """Joins what waits while some batches are in hand into the next one, which begins after all of it was asked for.
+
+    Args:
+        at_once: Batches in hand.
+    """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._turns = asyncio.Semaphore(at_once)
-        self._waiting: list[tuple[T, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
 
-    async def take_part(self, item: T, act: Callable[[Sequence[T]], Awaitable[None]]) -> None:
-        """Have this done with others, and wait for it; whatever the batch raises, each of its parts raises.
+    async def take_part(self, item: T, act: Callable[[Sequence[T]], Awaitable[R]]) -> R:
+        """Have this done with others, and wait for it; what the batch ends in, each of its parts ends in.
 
         Args:
             item: What is to be done.
             act: Does a batch; that of whichever part begins it is called.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         part = (item, done)
         self._waiting.append(part)
         try:
             async with self._turns:
                 await asyncio.sleep(0)  # what begins at the same moment joins
                 batch, self._waiting = self._waiting, []
-                await self._do(batch, act)
+                if batch:
+                    await self._do(batch, act)
         except BaseException:
             if part in self._waiting:
                 self._waiting.remove(part)
             raise
-        await done
+        return await done
 
     @staticmethod
-    async def _do(
-        batch: Sequence[tuple[T, asyncio.Future[None]]], act: Callable[[Sequence[T]], Awaitable[None]]
-    ) -> None:
-        failure: BaseException | None = UnavailableError("its batch was cut short; it is tried again")
+    async def _do(batch: Sequence[tuple[T, asyncio.Future[R]]], act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
+        waiting = [done for _, done in batch]
         try:
-            if batch:
-                await act([item for item, _ in batch])
-            failure = None
+            result = await act([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - each part raises it
-            failure = error
-        finally:
-            for done in (done for _, done in batch if not done.done()):
-                if failure is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(failure)
-                    done.exception()  # counts as seen, where the part itself was given up and does not ask
+            _fail(waiting, error)
+        except BaseException:
+            _fail(waiting, UnavailableError("its batch was cut short; it is tried again"))
+            raise
+        else:
+            for done in waiting:
+                if not done.done():
+                    done.set_result(result)
+
+
+def _fail(waiting: Sequence[asyncio.Future[R]], error: Exception) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_exception(error)
+            done.exception()  # counts as seen, where the part itself was given up and does not ask
 
 
 class Later:

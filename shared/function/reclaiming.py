@@ -13,8 +13,7 @@ from shared.bounded import gather_bounded
 from shared.function.aftermath import moved, settle_winners
 from shared.function.claiming import claim_by
 from shared.function.election import with_claim, without_claim
-from shared.function.fanout import notify, recipients
-from shared.function.fleet import read_fleet
+from shared.function.fanout import notify, read_fleet, recipients
 from shared.messages import new_traceparent
 from shared.phrasing import logger
 from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus

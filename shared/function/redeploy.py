@@ -9,8 +9,7 @@ from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, MissingError
 from shared.function.election import redeployed
-from shared.function.fanout import notify, recipients
-from shared.function.fleet import read_fleet
+from shared.function.fanout import notify, read_fleet, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.messages import new_traceparent

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, concerns
 from shared.bounded import ROWS_AT_ONCE, gather_bounded, try_all
-from shared.function.fleet import read_fleet
+from shared.function.fanout import read_fleet
 from shared.function.settling import settle, settle_soon, withdrawn_from
 from shared.messages import InstallOutcome
 from shared.phrasing import logger, shown

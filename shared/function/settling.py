@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.errors import CertcastError, ConflictError
 from shared.function.announcing import announced, tell_all
-from shared.function.fleet import read_fleet
+from shared.function.fanout import read_fleet
 from shared.function.outbox import new_event_id
 from shared.function.standing import Standing, settled, standing_of
 from shared.phrasing import logger

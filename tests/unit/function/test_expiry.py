@@ -115,10 +115,11 @@ class TestWarnings:
         assert (await sweep(scene.cloud)).warned == [NAME]
         assert (await warnings(scene.storage))[-1].event_id != first[0].event_id
 
-    async def test_a_warning_whose_message_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
+    async def test_a_warning_that_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
         await live_upload(scene)
         advance_to(scene, ENDS - 5 * DAY)
-        failing = scene.seen_by(Failing({"queue send": [UnavailableError("away")]}))
+        away = [UnavailableError("away")]
+        failing = scene.seen_by(Failing({"topic publish": list(away), "queue send": list(away)}))
         with pytest.raises(UnavailableError):
             await warn(failing, await scene.record(NAME))
         assert len(await warnings(scene.storage)) == 1

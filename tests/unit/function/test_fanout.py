@@ -7,8 +7,7 @@ import pytest
 from shared.binding import ANY_ROLE, BindingKey
 from shared.bounded import gather_bounded
 from shared.errors import UnavailableError
-from shared.function.fanout import HINT_TTL_S, notify, recipients
-from shared.function.fleet import read_fleet
+from shared.function.fanout import HINT_TTL_S, notify, read_fleet, recipients
 from shared.messages import BindingsChanged, decode, queue_of
 from tests.fakes.processes import Failing
 from tests.fakes.virtual_time import VirtualLoop, run
