@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.state.records import InstallationRecord
+from shared.state.rows import Held
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.binding import BindingKey, DesiredBinding
-    from shared.state.records import InstallationRecord
-    from shared.state.rows import Held
 
-    Place = tuple[str, int]
-    """Host and port."""
-    Reports = dict[str, Held[InstallationRecord]]
-    """By instance."""
+Place = tuple[str, int]
+"""Host and port."""
+Reports = dict[str, Held[InstallationRecord]]
+"""By instance."""
 
 MOST_ROWS = 2_000
 MOST_REPORTS = 20_000
