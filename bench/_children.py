@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from _results import CannotRunError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -15,7 +17,7 @@ _LONGEST_LINE = 64 * 1024 * 1024
 _SERVERS = frozenset({"nginx", "haproxy", "caddy"})
 
 
-class ChildTroubleError(Exception):
+class ChildTroubleError(CannotRunError):
     """A process could not do what it was asked; the text is its own."""
 
 

@@ -93,9 +93,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 async def main() -> None:
-    orders = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     async with AsyncExitStack() as stack:
         fleet = Fleet(stack)
         try:
@@ -107,7 +104,7 @@ async def main() -> None:
         except BaseExceptionGroup as group:
             print(json.dumps({"trouble": f"an agent did not start: {group.exceptions[0]}"}), flush=True)
             return
-        while await orders.readline():
+        while await asyncio.to_thread(sys.stdin.readline):
             print(json.dumps(fleet.notes()), flush=True)
 
 

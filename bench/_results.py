@@ -19,6 +19,8 @@ from typing import Any, Literal
 import _page
 from _machine import Machine
 
+from shared.errors import CertcastError
+
 Cell = str | float
 
 
@@ -126,7 +128,7 @@ def main(
         run: Measures.
 
     Returns:
-        0, 1 where a promise was not kept, or 2 where it could not run.
+        0, 1 where a promise was not kept, 2 where it could not run, or 130 where it was interrupted.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
@@ -143,9 +145,11 @@ def main(
         kept = _json_in(chosen.json) if chosen.json else {}
         before = Machine.now()
         results = run(chosen)
-    except CannotRunError as error:
+    except (CannotRunError, CertcastError) as error:
         print(f"bench {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(_page.as_text(results, before))
     if chosen.json:
         kept[name] = asdict(results) | {"machine": asdict(before)}

@@ -1,10 +1,10 @@
 """A fresh instance with many bindings, from its start until it is ready: `python dev.py bench boot`.
 
 The storage emulator holds the bundles and the rows; an agent is started as a process of its own and is asked for
-`/readyz` until every binding is installed and proved by a handshake. Beside it, in the same run, the bare download of the
-same bundles: with nothing but signed requests over aiohttp, and with the storage SDK. Peak memory is the process's own;
-what a binding takes is the difference to an instance without any. The slowest answer of `/livez` meanwhile shows whether
-the agent's other work, as heartbeats and hints, goes on. Linux only.
+`/readyz` until every binding is installed and proved by a handshake. Beside it, in the same run, the bare download of
+the same bundles: with nothing but signed requests over aiohttp, and with the storage SDK. Peak memory is the process's
+own; what a binding takes is the difference to an instance without any. The slowest answer of `/livez` meanwhile shows
+whether the agent's other work, as heartbeats and hints, goes on. Linux only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +44,8 @@ _PATIENCE_S = 1800.0
 _LOOK_EVERY_S = 0.02
 _SETTLED_S = 3.0
 _MIB = 1024
+_REPOSITORY = Path(__file__).resolve().parents[1]
+_NONE = "-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ class Measured:
     bindings: int
     bare_s: float
     sdk_s: float
-    boots: Mapping[str, Boot]
+    boots: dict[str, Boot]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +139,7 @@ async def _boot(target: str, role: str, azurite: Azurite, key: Path) -> Boot:
             "agent",
             [sys.executable, "-m", "instance_agent", "run"],
             environment={**os.environ, **settings},
-            folder=Path(__file__).resolve().parents[1],
+            folder=_REPOSITORY,
             grace_s=20.0,
         )
         stack.push_async_callback(agent.stop)
@@ -209,7 +210,7 @@ def _told(measured: list[Measured], targets: tuple[str, ...], command: str) -> R
     for target in targets:
         base = empty.boots[target]
         rows.append(
-            (f"`{target}`, none", base.seconds, 0, 0, "–", "–", base.peak_mb, base.later_mb, 0, base.slowest_ms)
+            (f"`{target}`, none", base.seconds, *[_NONE] * 4, base.peak_mb, base.later_mb, _NONE, base.slowest_ms)
         )
         figures.append(Figure(f"memory after start, {target}", base.later_mb, "MB"))
     columns = (
@@ -217,8 +218,8 @@ def _told(measured: list[Measured], targets: tuple[str, ...], command: str) -> R
         "until ready, s",
         "bare download, s",
         "SDK's download, s",
-        "× bare",
-        "× SDK's",
+        "against bare",
+        "against the SDK's",
         "peak, MB",
         "3 s later, MB",
         "KiB a binding",

@@ -37,11 +37,11 @@ class _AgentMetrics(Collector):
         yield GaugeMetricFamily("certcast_bindings_failing", "Desired bindings not served.", agent.actor.memory.failing)
         yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.inbox.received)
         yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.inbox.poisoned)
-        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.batches)
+        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.work.batches)
         registration = agent.registration
         labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
         yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
         outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
-        for outcome, count in sorted(agent.outcomes.items()):
+        for outcome, count in sorted(agent.work.outcomes.items()):
             outcomes.add_metric([outcome], count)
         yield outcomes
