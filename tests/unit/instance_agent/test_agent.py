@@ -92,7 +92,7 @@ class TestServing:
             assert (await scene.record("a.pfx")).live == 0
 
     async def test_a_hint_costs_the_agent_four_requests(self, scene: Scene) -> None:
-        """The row, the bundle, the report, the hint's deletion; many hints share the report, and the few rows' query."""
+        """The row, the bundle, the report, the hint's deletion; many hints share report and query, of few rows."""
         steps = Mortal()
         one = agent(scene.storage, step=steps)
         await one.once()
