@@ -19,14 +19,11 @@ from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
 from shared.function.intake import handle_notice, recheck
-from shared.function.outbox import publish
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import (
-    OUTBOX_QUEUE,
     RECHECK_QUEUE,
     RESULTS_QUEUE,
-    EventDue,
     InstallReport,
     Message,
     RecheckUpload,
@@ -83,7 +80,7 @@ async def on_key_vault_event(event: func.EventGridEvent) -> None:
 @app.function_name("recheck_upload")
 @app.queue_trigger(arg_name="message", queue_name=RECHECK_QUEUE, connection=STORAGE)
 async def recheck_upload(message: func.QueueMessage) -> None:
-    """An upload that waited for its metadata, or could not be handled at once, is looked at again."""
+    """An upload that waited, or could not be handled at once, is looked at again, or its events are sent."""
     await _taken(RECHECK_QUEUE, message, RecheckUpload, recheck)
 
 
@@ -92,13 +89,6 @@ async def recheck_upload(message: func.QueueMessage) -> None:
 async def install_result(message: func.QueueMessage) -> None:
     """An instance reports what it installed and saw."""
     await _taken(RESULTS_QUEUE, message, InstallReport, fold)
-
-
-@app.function_name("publish_event")
-@app.queue_trigger(arg_name="message", queue_name=OUTBOX_QUEUE, connection=STORAGE)
-async def publish_event(message: func.QueueMessage) -> None:
-    """Events of an upload are due."""
-    await _taken(OUTBOX_QUEUE, message, EventDue, publish)
 
 
 @app.function_name("sweep")

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _plots import draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from _machine import Machine
     from _results import Cell, Figure, Results
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = DOCS / "benchmarks.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, README = ROOT / "docs" / "benchmarks.md", ROOT / "README.md"
 _DIGITS = 3
-
-
-class PageError(Exception):
-    """docs/benchmarks.md has no place for these results; the text says what to do."""
+_WIDTH = 120
 
 
 def shown(cell: Cell) -> str:
@@ -45,7 +43,7 @@ def as_text(results: Results, machine: Machine) -> str:
     for title, columns, rows, note in _tables(results):
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         lines = ["  ".join(_aligned(row, widths)).rstrip() for row in (columns, *rows)]
-        parts.append("\n".join([title, *lines, *([note] if note else [])]))
+        parts.append("\n".join([title, *lines, *textwrap.wrap(note, _WIDTH)]))
     parts += [f"NOT KEPT: {sentence}" for sentence in results.missed]
     return "\n\n".join(parts)
 
@@ -61,28 +59,33 @@ def as_markdown(results: Results, machine: Machine) -> str:
     return "\n\n".join(parts)
 
 
-def check(name: str) -> None:
-    """Raise PageError unless the page has a benchmark's markers."""
-    _place(PAGE.read_text(encoding="utf-8"), name)
+def write(results: Results, machine: Machine, *, heading: str) -> None:
+    """Put results between their markers in the page, or into a new section, with plots beside it; renew the README.
 
-
-def write(results: Results, machine: Machine) -> None:
-    """Put results between their markers, and their plots beside the page; raises PageError."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = _place(text, results.name)
-    folder = DOCS / PAGE.stem
+    Args:
+        results: What to write.
+        machine: Where they are from.
+        heading: Of the section, if it is a new one.
+    """
+    folder = PAGE.with_suffix("")
     folder.mkdir(exist_ok=True)
     for plot in results.plots:
         (folder / _file(results.name, plot.name)).write_text(draw(plot), encoding="utf-8")
-    PAGE.write_text(f"{text[:before]}\n{as_markdown(results, machine)}\n{text[after:]}", encoding="utf-8")
+    begin, end = (f"<!-- bench {results.name}: {word} -->" for word in ("begin", "end"))
+    text = PAGE.read_text(encoding="utf-8")
+    if begin not in text:
+        text = f"{text}\n## {heading}\n\n{begin}\n{end}\n"
+    before, _, rest = text.partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text(f"{before}{begin}\n\n{as_markdown(results, machine)}\n{end}{after}", encoding="utf-8")
+    README.write_text(_requoted(README.read_text(encoding="utf-8"), results.figures), encoding="utf-8")
 
 
-def _place(text: str, name: str) -> tuple[int, int]:
-    begin, end = (f"<!-- bench {name}: {word} -->" for word in ("begin", "end"))
-    found = re.search(f"{re.escape(begin)}\n(.*?){re.escape(end)}", text, re.DOTALL)
-    if not found:
-        raise PageError(f"docs/benchmarks.md has no lines {begin!r} and {end!r}; put them where the tables belong")
-    return found.span(1)
+def _requoted(text: str, figures: Sequence[Figure]) -> str:
+    """The README with these figures in the lines that are about them, such as "- NAME: 5 ms, 2.00 times the floor"."""
+    for name, value, ratio in map(_quoted, figures):
+        text = re.sub(rf"^- {re.escape(name)}: .*$", f"- {name}: {value}, {ratio}", text, flags=re.MULTILINE)
+    return text
 
 
 def _tables(results: Results) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]], str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from typing import Any, Literal
 
 import _page
 from _machine import Machine
+
+from shared.errors import CertcastError
 
 Cell = str | float
 
@@ -98,18 +101,22 @@ def distribution(values: Sequence[float]) -> list[tuple[float, float]]:
 
 def command(name: str, chosen: argparse.Namespace) -> str:
     """The command line that repeats a run: options that were given a value of their own, and no place to write to."""
-    words = ["python3 dev.py bench", name]
+    words = ["python3", "dev.py", "bench", name]
     for key, value in vars(chosen).items():
         if key in {"json", "docs"} or value is None or value is False:
             continue
-        option = f"--{key.replace('_', '-')}"
-        told = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        words.append(option if value is True else f"{option} {told}")
-    return " ".join(words)
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(map(_plain, value)) if isinstance(value, tuple | list) else _plain(value))
+    return shlex.join(words)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def main(
-    description: str | None,
+    description: str,
     add_arguments: Callable[[argparse.ArgumentParser], None],
     run: Callable[[argparse.Namespace], Results],
 ) -> int:
@@ -121,7 +128,7 @@ def main(
         run: Measures.
 
     Returns:
-        0, 1 where a promise was not kept, or 2 where it could not run.
+        0, 1 where a promise was not kept, 2 where it could not run, or 130 where it was interrupted.
     """
     name = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(
@@ -136,19 +143,19 @@ def main(
         parser.error("what --quick measures is too little to be written down: --docs goes without it")
     try:
         kept = _json_in(chosen.json) if chosen.json else {}
-        if chosen.docs:
-            _page.check(name)
         before = Machine.now()
         results = run(chosen)
-    except (CannotRunError, _page.PageError) as error:
+    except (CannotRunError, CertcastError) as error:
         print(f"bench {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(_page.as_text(results, before))
     if chosen.json:
         kept[name] = asdict(results) | {"machine": asdict(before)}
         chosen.json.write_text(f"{json.dumps(kept, indent=2)}\n", encoding="utf-8")
     if chosen.docs:
-        _page.write(results, before)
+        _page.write(results, before, heading=description.partition("\n")[0].rstrip("."))
     return 1 if results.missed else 0
 
 

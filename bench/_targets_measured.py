@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from _results import Figure, Plot, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from _results import Cell
 
 ADDING_LIMIT = 1.2
 STATIC_LIMIT = 1.15
 STATIC = "nginx static"
 DYNAMIC = "nginx dynamic"
 WITHOUT_RELOAD = ("haproxy", DYNAMIC, "caddy", "embedded")
-
-_WIDTH = 15
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,17 +58,10 @@ class Measured:
     proved: int = 0
     others: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Medians, where there are several values."""
-        told: dict[str, Any] = {"target": self.target, "hosts": self.hosts, "version": self.version}
-        told["fill_s"] = round(self.fill_s, 4)
-        for name in ("add_ms", "apply_ms", "remove_ms", "agent_ms", "cpu_us", "per_second", "to_static"):
-            told[name] = _median(getattr(self, name))
-        told["add_ms_lower_quartile"] = round(_undisturbed(self.add_ms), 2) if self.add_ms else None
-        told["additions"] = len(self.add_ms)
-        told["first_cpu_us"] = round(self.first_cpu_us)
-        told["memory_mb"] = round(self.memory_mb)
-        return told | {"handshakes_proved": self.proved, "handshakes_not_proved": self.others}
+    @property
+    def name(self) -> str:
+        """The target and its hosts."""
+        return f"{self.target}, {self.hosts:,}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,66 +101,73 @@ def limits(every: Sequence[Measured]) -> list[Limit]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """Where it was measured; no name and no date."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "processors": os.cpu_count(),
-        "python": platform.python_version(),
-        "load_average_before": round(os.getloadavg()[0], 1),
+def tables(every: Sequence[Measured], judged: Sequence[Limit], notes: Sequence[str]) -> list[Table]:
+    """What was measured, and the promises."""
+    adding = ("target, hosts", "served after, ms", "apply, ms", "removing, ms", "agent, ms", "fill, s", "additions")
+    shaking = ("target, hosts", "each, µs", "first, µs", "times static", "a second", "memory, MB", "version")
+    limited = [(limit.what, limit.ratio, limit.limit) for limit in judged]
+    return [
+        Table("Adding one host, medians", adding, tuple(map(_adding, _bound(every))), _HOW_ADDED),
+        Table(
+            "Processor time of a handshake", shaking, tuple(map(_shaking, every)), f"{_HOW_SHAKEN} {' '.join(notes)}"
+        ),
+        *([Table("Limits", ("ratio", "measured", "may be"), tuple(limited), _HOW_JUDGED)] if limited else []),
+    ]
+
+
+def figures(every: Sequence[Measured]) -> list[Figure]:
+    """One more host beside the most there were, against beside the fewest; a handshake there, against static nginx."""
+    found = []
+    for target in dict.fromkeys(each.target for each in _bound(every)):
+        of_it = sorted((each for each in every if each.target == target), key=lambda each: each.hosts)
+        few, many = of_it[0], of_it[-1]
+        ratio, ratio_to = None, ""
+        if many is not few:
+            ratio, ratio_to = _undisturbed(many.add_ms) / _undisturbed(few.add_ms), f"that beside {few.hosts:,}"
+        added = statistics.median(many.add_ms)
+        found.append(Figure(f"{many.name} hosts: one more is served after", added, "ms", ratio, ratio_to))
+        to_static = statistics.median(many.to_static) if many.to_static else None
+        cost = statistics.median(many.cpu_us)
+        static = STATIC if many.to_static else ""
+        found.append(Figure(f"{many.name} hosts: processor time of a handshake", cost, "µs", to_static, static))
+    return found
+
+
+def plots(every: Sequence[Measured]) -> list[Plot]:
+    """One more host by how many there are, where there are several sizes."""
+    series = {
+        target: [(float(each.hosts), statistics.median(each.add_ms)) for each in _bound(every) if each.target == target]
+        for target in WITHOUT_RELOAD
     }
+    series = {target: points for target, points in series.items() if len(points) > 1}
+    title = "One more host, beside how many others"
+    return [Plot("", title, "hosts", "milliseconds", series, "line", log_x=True)] if series else []
 
 
-def as_text(every: Sequence[Measured], judged: Sequence[Limit], here: dict[str, Any], notes: Sequence[str]) -> str:
-    """The tables and the limits."""
-    load = here["load_average_before"]
-    versions = {each.version for each in every if each.version}
-    lines = [
-        "",
-        f"{here['system']}, {here['processors']} processors, Python {here['python']}",
-        f"load average before: {load} (an idle machine is near 0)",
-        "; ".join(sorted(versions)),
-        "P-256, TLS 1.3, full handshakes, each proved by its certificate; nginx has one worker",
-        "",
-        "adding one host: from `apply` to the first handshake that shows its certificate; medians, milliseconds",
-        f"{'':<{_WIDTH}}{'hosts':>8}{'proved':>9}{'(apply)':>9}{'removing':>10}{'agent':>9}{'fill, s':>10}{'count':>7}",
-    ]
-    lines += [_adding(each) for each in every if each.target != STATIC]
-    lines += [
-        "agent: what is bound is asked, apply, and its own proof; fill: all hosts in one batch, a full reconcile",
-        "the limits below compare lower quartiles, which a busy machine disturbs least",
-        "",
-        "handshakes: processor time of the server and the agent beside it, medians, microseconds",
-        f"{'':<{_WIDTH}}{'hosts':>8}{'each':>9}{'(first)':>9}{'to static':>10}{'per s':>9}{'MB':>10}",
-    ]
-    lines += [_shaking(each) for each in every]
-    lines += [
-        "first: a name's first handshake; per s: with the client on the same processors",
-        "MB: the server's processes; of embedded what the agent grew by",
-        "",
-    ]
-    for limit in judged:
-        verdict = "" if limit.met else "  NOT MET"
-        lines.append(f"{limit.what}: {limit.ratio:.2f} (no more than {limit.limit}){verdict}")
-    return "\n".join([*lines, *notes])
+_HOW_ADDED = (
+    "Served after: from the call of `apply` to the first handshake from outside that shows the new certificate. Agent: "
+    "what is bound is asked, `apply`, and its own proof. Fill: all hosts in one batch, a full reconcile."
+)
+_HOW_SHAKEN = (
+    "Of the server and the agent beside it, P-256, TLS 1.3, full handshakes, medians; nginx has one worker. First: a "
+    "name's first one. A second: with the client on the same processors. Memory: the server's; of `embedded` what the "
+    "agent grew by."
+)
+_HOW_JUDGED = "Of lower quartiles where hosts are added, which a busy machine disturbs least."
 
 
-def _adding(each: Measured) -> str:
-    parts = [_median(values) for values in (each.add_ms, each.apply_ms, each.remove_ms, each.agent_ms)]
-    cells = "".join(_cell(value, width) for value, width in zip(parts, (9, 9, 10, 9), strict=True))
-    return f"{each.target:<{_WIDTH}}{each.hosts:>8,}{cells}{each.fill_s:>10.1f}{len(each.add_ms):>7}"
+def _bound(every: Sequence[Measured]) -> list[Measured]:
+    return [each for each in every if each.target != STATIC]
 
 
-def _shaking(each: Measured) -> str:
-    ratio = _median(each.to_static)
-    return (
-        f"{each.target:<{_WIDTH}}{each.hosts:>8,}{_cell(_median(each.cpu_us), 9, 0)}{each.first_cpu_us:>9.0f}"
-        f"{_cell(ratio, 10, 2)}{_cell(_median(each.per_second), 9, 0)}{each.memory_mb:>10.0f}"
-    )
+def _adding(each: Measured) -> tuple[Cell, ...]:
+    parts = (_median(values) for values in (each.add_ms, each.apply_ms, each.remove_ms, each.agent_ms))
+    return each.name, *parts, each.fill_s, len(each.add_ms)
 
 
-def _cell(value: float | None, width: int, digits: int = 1) -> str:
-    return f"{'-':>{width}}" if value is None else f"{value:>{width}.{digits}f}"
+def _shaking(each: Measured) -> tuple[Cell, ...]:
+    measured = (_median(each.cpu_us), each.first_cpu_us, _median(each.to_static), _median(each.per_second))
+    return each.name, *measured, each.memory_mb, each.version
 
 
 def _undisturbed(values: Sequence[float]) -> float:
@@ -175,5 +175,5 @@ def _undisturbed(values: Sequence[float]) -> float:
     return statistics.quantiles(values, n=4, method="inclusive")[0] if len(values) > 1 else values[0]
 
 
-def _median(values: Sequence[float]) -> float | None:
-    return round(statistics.median(values), 2) if values else None
+def _median(values: Sequence[float]) -> Cell:
+    return statistics.median(values) if values else "-"

@@ -1,4 +1,6 @@
-"""What a host and a handshake cost with each web server, at few and at many hosts: `python dev.py bench targets`.
+"""What a host and a handshake cost with each web server, at few and at many hosts.
+
+Needs Linux, haproxy, nginx with libnginx-mod-http-lua, lua-resty-core and lua-resty-lrucache, and caddy; 5 minutes.
 
 Real servers, the agent's real targets over them through their public interface, one process for each number of hosts.
 Adding: from `apply` of one more host to the first handshake, from outside, whose certificate is that host's.
@@ -12,15 +14,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-from _targets_children import Child, ChildTroubleError
-from _targets_measured import DYNAMIC, STATIC, Measured, as_text, limits, machine
+import _results
+from _children import Child, ChildTroubleError
+from _results import Results
+from _targets_measured import DYNAMIC, STATIC, Measured, figures, limits, plots, tables
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
 
@@ -185,20 +188,13 @@ def _tell(text: str) -> None:
     print(f"... {text}", file=sys.stderr, flush=True)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", type=_sizes, help="numbers of hosts (default 10,1000,10000)")
-    parser.add_argument("--targets", type=_targets, default=TARGETS, help=f"of {', '.join(TARGETS)} (default all)")
+    parser.add_argument("--targets", type=_targets, help=f"of {', '.join(TARGETS)} (default all)")
     parser.add_argument("--rounds", type=int, help=f"rounds of handshakes, and of additions (default {ROUNDS})")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round, nothing judged: does it work?")
-    parser.add_argument("--json", action="store_true", help="one JSON document in place of the tables")
     parser.add_argument(
         "--many-blocks", action="store_true", help=f"{BLOCKS} at more than {MANY_BLOCKS:,} hosts too: minutes, 2 GB"
     )
-    chosen = parser.parse_args(arguments)
-    chosen.sizes = chosen.sizes or (QUICK_SIZES if chosen.quick else SIZES)
-    chosen.rounds = max(1, chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS))
-    return chosen
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -215,39 +211,41 @@ def _targets(text: str) -> tuple[str, ...]:
     return named
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure and tell; 1 when a limit is not kept or a handshake showed a wrong certificate, 2 when it cannot run."""
-    chosen = _options(arguments)
+def run(chosen: argparse.Namespace) -> Results:
+    """Measure; raises CannotRunError where a server is not there or does not serve."""
     if sys.platform != "linux":
-        print("bench targets needs Linux: it reads the processes' costs from /proc", file=sys.stderr)
-        return 2
-    here = machine()
-    try:
-        every = asyncio.run(measure(chosen))
-    except ChildTroubleError as trouble:
-        print(f"bench targets: {trouble}", file=sys.stderr)
-        return 2
+        raise _results.CannotRunError("it needs Linux: it reads the processes' costs from /proc")
+    command = _results.command("targets", chosen)
+    chosen.sizes = chosen.sizes or (QUICK_SIZES if chosen.quick else SIZES)
+    chosen.targets = chosen.targets or TARGETS
+    chosen.rounds = max(1, chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS))
+    every = asyncio.run(measure(chosen))
     judged = [] if chosen.quick else limits(every)
     proved, others = sum(each.proved for each in every), sum(each.others for each in every)
-    notes = [f"{proved:,} handshakes showed the certificate they should, {others} another"]
+    notes = [f"{proved:,} handshakes showed the certificate they should, {others:,} another."]
     if BLOCKS in chosen.targets and max(chosen.sizes) > MANY_BLOCKS and not chosen.many_blocks:
         notes.append(
             f"{BLOCKS} was left out above {MANY_BLOCKS:,} hosts: each reload takes 15 to 24 s and 1.9 GB at 10,000 "
-            "(--many-blocks measures it)"
+            "(--many-blocks measures it)."
         )
     if chosen.quick:
-        notes.append("quick: too little was measured to judge the limits by")
-    if chosen.json:
-        told = {"machine": here, "quick": chosen.quick, "rounds": chosen.rounds, "notes": notes}
-        told["targets"] = [each.to_json() for each in every]
-        told["limits"] = [
-            {"what": limit.what, "ratio": round(limit.ratio, 3), "limit": limit.limit, "met": limit.met}
-            for limit in judged
-        ]
-        print(json.dumps(told, indent=2))
-    else:
-        print(as_text(every, judged, here, notes))
-    return 0 if not others and all(limit.met for limit in judged) else 1
+        notes.append("Quick: too little was measured to judge the limits by.")
+    missed = [f"{limit.what}: {limit.ratio:.2f}, no more than {limit.limit}" for limit in judged if not limit.met]
+    if others:
+        missed.append(f"{others:,} handshakes showed another certificate than they should")
+    return Results(
+        name="targets",
+        command=command,
+        tables=tables(every, judged, notes),
+        figures=figures(every),
+        plots=plots(every),
+        missed=missed,
+    )
+
+
+def main() -> int:
+    """Run it from the command line."""
+    return _results.main(__doc__, add_arguments, run)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from instance_agent.fetching import Bundles, unfit_for
 from instance_agent.installing.installer import install
 from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
+from instance_agent.slices import SLICE, fetched_slices
 from instance_agent.targets.base import Install, InstalledBinding, Remove
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.errors import CertcastError
@@ -16,10 +17,11 @@ from shared.messages import BindingReport, InstallOutcome
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from instance_agent.desired import Desired
+    from instance_agent.fetching import Fetched
     from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.bundle import CertificateBundle
@@ -96,9 +98,17 @@ class Actor:
                 steps.append(Step(action="remove", row=row))
         return sorted(steps, key=lambda step: (step.row.host, step.row.port))
 
-    async def act(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
-        """Fetch bundles, apply everything as one batch, prove it."""
-        fetched = await self._bundles.fetch({row.bundle_id for row in rows if row.present})
+    def slices(
+        self, due: Sequence[DesiredBinding]
+    ) -> AsyncGenerator[tuple[Sequence[DesiredBinding], Mapping[str, Fetched]], None]:
+        """The rows with their bundles, a slice at a time where the server takes several batches as well as one."""
+        size = SLICE if self._target.in_slices else max(1, len(due))
+        return fetched_slices(self._bundles, due, size=size)
+
+    async def act(self, rows: Sequence[DesiredBinding], fetched: Mapping[str, Fetched] | None = None) -> list[Attempt]:
+        """Apply everything as one batch and prove it; bundles that were not fetched are fetched first."""
+        if fetched is None:
+            fetched = await self._bundles.fetch({row.bundle_id for row in rows if row.present})
         by_key = {(row.host, row.port): row for row in rows}
         attempts: list[Attempt] = []
         changes: list[BindingChange] = []
@@ -170,7 +180,7 @@ class Actor:
             finished_at=self._now(),
             stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
         )
-        return Attempt(row=row, report=report, again=again)
+        return Attempt(report=report, again=again)
 
 
 def log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:

@@ -9,39 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from instance_agent.acting import log_outcomes
 from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox
+from instance_agent.polling import Polling
 from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import Rounds
+from instance_agent.work import Work
 from shared.bounded import Delays
 from shared.errors import CertcastError, MissingError
-from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
-from shared.state.keys import encode_key
 from shared.state.records import HEARTBEAT_S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     from instance_agent.acting import Actor, Step
     from instance_agent.config import AgentSettings
-    from instance_agent.memory import Attempt
-    from instance_agent.targets.base import BindingTarget, Key
-    from shared.binding import DesiredBinding
+    from instance_agent.targets.base import BindingTarget
     from shared.ports import Queues
     from shared.state.records import State
 
 log = logger(__name__)
 
-POLL_BUSY_S = 0.1
-POLL_GROWTH = 1.02
-"""Certificates come in bursts: an agent that had work looks often for a while, and reaches its longest wait in 45 s."""
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 QUEUE_GONE_S = 2
@@ -64,8 +57,7 @@ class Agent:
     Attributes:
         registration: Its row and queue, and under which id they are.
         ready: Whether every desired binding has been applied once.
-        batches: Batches applied so far.
-        outcomes: Results so far, by outcome.
+        work: What it does to its server, and what it tells of it.
     """
 
     def __init__(
@@ -82,19 +74,18 @@ class Agent:
             settings, server=target.place, state=state, queues=queues, now=now, progress=self._progress
         )
         self.ready = False
-        self.batches = 0
-        self.outcomes: Counter[str] = Counter()
         self.actor = actor
         self.inbox = Inbox(queues, settings)
         self._state = state
-        self._queues = queues
         self._target = target
-        self._acting = asyncio.Lock()
         self._reconcile_now = asyncio.Event()
         self._start_over = False
         self._rounds = Rounds(lambda: self.settings.instance, on_trouble=self._reconcile_now.set)
+        self.work = Work(
+            actor, state=state, queues=queues, rounds=self._rounds, instance=lambda: self.settings.instance
+        )
         self._retries = 0
-        self._poll_s = POLL_BUSY_S
+        self._polling = Polling(now)
 
     @property
     def settings(self) -> AgentSettings:
@@ -137,20 +128,23 @@ class Agent:
 
     async def reconcile(self) -> bool:
         """Read every desired row and act on those that differ; whether everything desired is served and proved."""
-        async with self._acting:
+        async with self.work.turn:
             if self._start_over:
                 self._start_over = False
                 self.actor.forget()
-            # Read within the lock: what a drain has done meanwhile must not be undone by rows read before it.
+            # Read within a turn: what a drain has done before must not be undone by rows read before that.
             desired = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(desired, whole=True)
-            ok = await self._act(due, "")
+            self.work.asked_since.clear()
+        self._retry(needed=await self.work.do_all(due))
+        if self._rounds.stopping:
+            return False
         if not self.ready:
             self.ready = True
             log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(desired.rows))
             await self._beat()
-        await self._put_right(desired.rows.values())
-        return ok
+        await self.work.put_right(desired.rows.values())
+        return self.actor.memory.failing == 0
 
     async def drain(self) -> int:
         """Take the messages there are, act on the rows they name in one batch, report, and delete them.
@@ -160,54 +154,23 @@ class Agent:
         """
         hints = await self.inbox.take()
         if hints.keys:
-            async with self._acting:
+            async with self.work.turn:
+                self.work.asked_since |= hints.keys
                 desired = await desired_of(self._state, self.settings.role, hints.keys)
-                await self._act(await self.actor.due(desired, whole=False), hints.traceparent, asked=desired.rows)
+                due = await self.actor.due(desired, whole=False)
+                self._retry(needed=await self.work.do(due, hints.traceparent, asked=desired.rows))
         await self.inbox.done(hints)
         return hints.taken
 
-    async def _act(self, due: Sequence[DesiredBinding], trace: str, asked: Iterable[Key] = ()) -> bool:
-        memory = self.actor.memory
-        attempts: list[Attempt] = []
-        if due:
-            self.batches += 1
-            attempts = await self.actor.act(due)
-        news = memory.unreported(attempts, asked)
-        await self._report(news, trace)
-        memory.remember(attempts, news)
-        self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
-        log_outcomes(self.settings.instance, news)
-        if any(attempt.again for attempt in attempts):
+    def _retry(self, *, needed: bool) -> None:
+        """Look at everything soon, where trying again may help."""
+        if needed:
             self._reconcile_now.set()
         else:
             self._retries = 0
-        return memory.failing == 0
-
-    async def _put_right(self, rows: Iterable[DesiredBinding]) -> None:
-        """Tell again what the table has otherwise, or not at all: a report was lost, or another spoke in our name."""
-        memory, instance = self.actor.memory, self.settings.instance
-        try:
-            own = [known.value async for known in self._state.installations.all(row=encode_key(instance))]
-        except CertcastError as error:
-            log.warning("instance %s: what was reported could not be compared: %s", instance, error)
-            return
-        async with self._acting:
-            if memory is not self.actor.memory:
-                return
-            again = memory.disputed(rows, {(entry.host, entry.port): entry for entry in own})
-            if again:
-                log.warning("instance %s: %d report(s) are made again: the table has others", instance, len(again))
-            await self._report(again, "")
-            memory.remember((), again)
-
-    async def _report(self, attempts: Iterable[Attempt], trace: str) -> None:
-        reports = tuple(attempt.report for attempt in attempts)
-        if reports:
-            whole = InstallReport(instance=self.settings.instance, reports=reports, traceparent=trace)
-            for part in split_report(whole):
-                await self._queues.send(RESULTS_QUEUE, encode(part))
 
     async def _drain_step(self) -> None:
+        self._polling.begin()
         try:
             taken = await self.drain()
         except MissingError:
@@ -216,10 +179,9 @@ class Agent:
             self._reconcile_now.set()
             await self._rounds.pause(QUEUE_GONE_S)
             return
-        longest_s = self.settings.poll_max_ms / 1000
-        self._poll_s = POLL_BUSY_S if taken else min(self._poll_s * POLL_GROWTH, longest_s)
+        pause_s = self._polling.pause_s(self.settings.poll_max_ms / 1000, taken=taken)
         if taken < DRAIN:
-            await self._rounds.pause(self._poll_s)
+            await self._rounds.pause(pause_s)
 
     async def _reconcile_step(self) -> None:
         self._reconcile_now.clear()

@@ -29,7 +29,7 @@ _PLATFORM_NAMES = ("RoleInstanceID", "WEBSITE_INSTANCE_ID", "CONTAINER_APP_REPLI
 MOST_ID_CHARS = MAX_ID_CHARS - 12
 """Of an id as a key, where characters beyond letters and digits count more: what takes its place is 11 longer."""
 
-DEFAULT_POLL_MAX_MS = 1000
+DEFAULT_POLL_MAX_MS = 500
 DEFAULT_HEALTH_PORT = 8484
 
 

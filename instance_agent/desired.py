@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Key
@@ -43,7 +43,7 @@ async def desired_rows(state: State, role: str) -> Desired:
     rows: list[DesiredBinding] = []
     unreadable: list[UnreadableRow] = []
     for partition in sorted(roles_of(role)):
-        rows += [known.value async for known in state.bindings.all(encode_key(partition), unreadable=unreadable)]
+        rows += [_kept(known.value) async for known in state.bindings.all(encode_key(partition), unreadable=unreadable)]
     return _obeyed(rows, unreadable, role)
 
 
@@ -66,8 +66,13 @@ async def desired_of(state: State, role: str, keys: Iterable[Key]) -> Desired:
 
 async def _row(state: State, name: BindingKey, unreadable: list[UnreadableRow]) -> DesiredBinding | None:
     partition, row = binding_key(name)
-    found = [known.value async for known in state.bindings.all(partition, row=row, unreadable=unreadable)]
+    found = [_kept(known.value) async for known in state.bindings.all(partition, row=row, unreadable=unreadable)]
     return found[0] if found else None
+
+
+def _kept(row: DesiredBinding) -> DesiredBinding:
+    """What an agent needs of a row: of ten thousand, the claims would take most of the memory."""
+    return replace(row, claims=())
 
 
 def _obeyed(rows: Iterable[DesiredBinding], unreadable: Iterable[UnreadableRow], role: str) -> Desired:

@@ -46,7 +46,7 @@ class Bundles:
     async def fetch(self, ids: Iterable[str]) -> dict[str, Fetched]:
         """Open each, or say why it cannot be used."""
         wanted = sorted(ids)
-        return dict(zip(wanted, await gather_bounded((self._fetch_one(one) for one in wanted), limit=16), strict=True))
+        return dict(zip(wanted, await gather_bounded(self._fetch_one(one) for one in wanted), strict=True))
 
     async def _fetch_one(self, bundle_id: str) -> Fetched:
         began = time.perf_counter()

@@ -5,44 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
-from prometheus_client.registry import Collector
-
 from instance_agent.targets.parts.small_http import Request, Response
 from instance_agent.targets.parts.small_server import SmallServer
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from prometheus_client.core import Metric
-
     from instance_agent.agent import Agent
-
-_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class _AgentMetrics(Collector):
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-
-    def collect(self) -> Iterator[Metric]:
-        """Read the agent's counts at the moment of asking."""
-        agent = self._agent
-        yield GaugeMetricFamily("certcast_ready", "1 once every desired binding has been applied.", float(agent.ready))
-        yield GaugeMetricFamily("certcast_bindings_proved", "Bindings seen served.", agent.actor.memory.proved)
-        yield GaugeMetricFamily("certcast_bindings_failing", "Desired bindings not served.", agent.actor.memory.failing)
-        yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.inbox.received)
-        yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.inbox.poisoned)
-        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.batches)
-        registration = agent.registration
-        labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
-        yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
-        outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
-        for outcome, count in sorted(agent.outcomes.items()):
-            outcomes.add_metric([outcome], count)
-        yield outcomes
 
 
 class HealthServer:
@@ -58,8 +26,6 @@ class HealthServer:
         self._agent = agent
         self._address = address
         self._port = port
-        self._registry = CollectorRegistry()
-        self._registry.register(_AgentMetrics(agent))
         self._server = SmallServer(self._respond)
 
     def start(self) -> int:
@@ -87,7 +53,9 @@ class HealthServer:
             case "/readyz":
                 return self._readiness()
             case "/metrics":
-                return Response(body=generate_latest(self._registry), kind=_PROMETHEUS_TEXT)
+                from instance_agent import metrics  # noqa: PLC0415 - takes 3 MB that many agents never need
+
+                return Response(body=metrics.text_of(self._agent), kind=metrics.KIND)
         return Response(status=HTTPStatus.NOT_FOUND)
 
     def _readiness(self) -> Response:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import DesiredBinding
 from shared.messages import BindingReport, InstallOutcome
 from shared.phrasing import shown
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from instance_agent.targets.base import Key
+    from shared.binding import DesiredBinding
     from shared.state.records import InstallationRecord
 
 REPEAT_AFTER = timedelta(seconds=60)
@@ -30,16 +30,14 @@ DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What came of one desired row.
+    """What came of one desired row; thousands are kept, so nothing of the row is but what is told.
 
     Attributes:
-        row: The row.
-        report: What is to be told about it.
+        report: What is to be told about it. A generation of 0 is no row's: it exists on the server only.
         again: Whether trying the same again soon may succeed.
         unfit: Whether its bundle could not be installed, so that the server was not asked for anything.
     """
 
-    row: DesiredBinding
     report: BindingReport
     again: bool = False
     unfit: bool = False
@@ -47,7 +45,7 @@ class Attempt:
     @property
     def key(self) -> Key:
         """The row's host and port."""
-        return (self.row.host, self.row.port)
+        return (self.report.host, self.report.port)
 
     def says_the_same_as(self, other: Attempt | None) -> bool:
         """Whether a report of this one would bring nothing new after the other's."""
@@ -80,7 +78,7 @@ class Memory:
     def last(self, row: DesiredBinding) -> Attempt | None:
         """What came of this very row: of its role and generation."""
         last = self._last.get((row.host, row.port))
-        if last is None or (last.row.role, last.row.generation) != (row.role, row.generation):
+        if last is None or (last.report.role, last.report.generation) != (row.role, row.generation):
             return None
         return last
 
@@ -93,7 +91,7 @@ class Memory:
             asked: Hosts and ports that a hint asks about, whose rows were read just now; what was told of them long
                 ago is told again.
         """
-        made = {attempt.key: attempt for attempt in attempts if attempt.row.generation > 0}
+        made = {attempt.key: attempt for attempt in attempts if attempt.report.generation > 0}
         news = {key: attempt for key, attempt in made.items() if not attempt.says_the_same_as(self._last.get(key))}
         now = self._now()
         for key in asked:

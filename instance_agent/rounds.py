@@ -35,10 +35,15 @@ class Rounds:
         """Take no further step, and wait no longer."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether no further step is to be taken."""
+        return self._stopping.is_set()
+
     async def repeat(self, step: Callable[[], Awaitable[None]]) -> None:
         """Take one step after the other; what fails is said, waited out, and done again: no failure ends the agent."""
         failures = 0
-        while not self._stopping.is_set():
+        while not self.stopping:
             try:
                 await step()
             except Exception as error:

@@ -15,28 +15,30 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from azure.storage.queue.aio import QueueClient
 
 from local_azure.agent_process import start_agent
-from local_azure.azurite import StorageEndpoints, start_azurite
 from local_azure.eventgrid.delivery import EventDelivery, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
 from local_azure.functions_process import FunctionsProcess
 from local_azure.instances import Instances
+from local_azure.local_storage import LocalStorage
 from local_azure.processes.component import Component
 from local_azure.processes.log_lines import LogFiles, captured
+from local_azure.proxy.counting import FUNCTION, calling
 from local_azure.state_folder import HOST_KEYS, LOGS, STORAGE, child_environment, state_folder
-from shared.azure.account import Account
 from shared.azure.blobs import UPLOADS_CONTAINER
-from shared.config import StorageAccess
 from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from local_azure.azurite import StorageEndpoints
     from local_azure.functions_host.keys import HostKeys
     from local_azure.instances import Instance
     from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess
+    from local_azure.proxy.counting import RequestCounter
+    from shared.azure.account import Account
 
 # The loggers of the parts in this process, and the names under which their lines appear.
 _LOGGERS = {"certcast.eventgrid": "events", "certcast.topic": "topic", "certcast.folder": "folder"}
@@ -55,13 +57,12 @@ class LocalPlatform:
 
     def __init__(self, settings: PlatformSettings) -> None:
         self.settings = settings
-        self.azurite = Component("azurite", self._begin_azurite, self._lose)
+        self._storage = LocalStorage(settings, self._lose)
+        self.azurite = self._storage.azurite
         self.functions = Component("functions", self._begin_functions, self._lose)
         self.topic = TopicReceiver(secrets.token_urlsafe(), settings.on_event)
         self._stack = AsyncExitStack()
         self._failure: asyncio.Future[ChildEndedError] = asyncio.get_running_loop().create_future()
-        # Ports that were free ones are known, and kept, from the first start.
-        self._storage = StorageEndpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
         self._state = settings.state or Path()
         self._instances: Instances | None = None
         self._host: FunctionsProcess | None = None
@@ -83,12 +84,23 @@ class LocalPlatform:
     @property
     def endpoints(self) -> StorageEndpoints:
         """The storage account as its clients see it: the blob service through the relay."""
-        return replace(self._storage, blob_port=self.relay.port)
+        return replace(self._storage.endpoints, blob_port=self.relay.port)
 
     @property
     def connection_string(self) -> str:
         """What `certcast upload`, az, Storage Explorer and every SDK take."""
         return self.endpoints.connection_string
+
+    @property
+    def requests(self) -> RequestCounter:
+        """Counts what is asked of the storage account, but for what this object asks.
+
+        Raises:
+            RuntimeError: The local cloud was not set up to count requests.
+        """
+        if self._storage.requests is None:
+            raise RuntimeError("requests are counted where the settings have count_requests")
+        return self._storage.requests
 
     @property
     def functions_url(self) -> str:
@@ -132,6 +144,11 @@ class LocalPlatform:
         """Where the instance at this place among `instances` serves a PortNumber."""
         return self.instances[agent].address(port)
 
+    def agent_environment(self, name: str) -> dict[str, str]:
+        """What an agent of that name is started with, besides the settings of its target."""
+        environment = child_environment(self._state, self._storage.endpoints.connection_string)
+        return {**environment, **calling(name), "CERTCAST_INSTANCE": name, "CERTCAST_HEALTH_PORT": "0"}
+
     async def messages_on(self, queue: str) -> int:
         """Count a queue's messages, those not due yet and those in hand included."""
         async with QueueClient.from_connection_string(self.connection_string, queue) as client:
@@ -171,11 +188,8 @@ class LocalPlatform:
         """Start the storage account, and what goes to it before the Function and the agents do."""
         self._stack.push_async_callback(self.topic.stop)
         await self.topic.start()
-        self._stack.push_async_callback(self.azurite.stop)
-        await self.azurite.start()
-        access = StorageAccess(connection_string=self._storage.connection_string)
-        self._account = await self._stack.enter_async_context(Account(access))
-        await self._account.create_all()
+        self._stack.push_async_callback(self._storage.stop)
+        self._account = await self._storage.start(self._state / STORAGE, self._logs)
         self._stack.push_async_callback(self.functions.stop)
         self._stack.push_async_callback(self._stop_instances)
         if self.settings.folder is not None:
@@ -191,7 +205,7 @@ class LocalPlatform:
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
         delivery = EventDelivery(subscription, drop=self.settings.drop_events)
-        self._relay = await EventGridRelay(self._storage, delivery).start(self.settings.ports.blob)
+        self._relay = await EventGridRelay(self._storage.endpoints, delivery).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
         await delivery.validated()
 
@@ -214,14 +228,11 @@ class LocalPlatform:
         )
         self._stack.callback(self._instances.release)
 
-    async def _begin_azurite(self) -> ChildProcess:
-        started = await start_azurite(self._storage, location=self._state / STORAGE, on_line=self._logs)
-        self._storage = started.endpoints
-        return started.process
-
     async def _begin_functions(self) -> ChildProcess:
-        environment = child_environment(self._state, self._storage.connection_string) | {
-            "AzureWebJobsStorage": self._storage.connection_string,
+        storage = self._storage.endpoints.connection_string
+        environment = child_environment(self._state, storage) | {
+            **calling(FUNCTION),
+            "AzureWebJobsStorage": storage,
             "CERTCAST_EVENTGRID_TOPIC": self.topic.endpoint,
             "CERTCAST_EVENTGRID_KEY": self.topic.key,
         }
@@ -230,12 +241,11 @@ class LocalPlatform:
         return await _started(self._host).begin({**environment, **self.settings.function_environment}, self._logs)
 
     async def _begin_agent(self, name: str, settings: Mapping[str, str]) -> ChildProcess:
-        environment = child_environment(self._state, self._storage.connection_string)
         return await start_agent(
             name,
             folder=self.settings.root,
             account=_started(self._account),
-            environment={**environment, "CERTCAST_HEALTH_PORT": "0", **settings},
+            environment={**self.agent_environment(name), **settings},
             on_line=self._logs,
         )
 

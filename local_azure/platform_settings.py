@@ -99,6 +99,7 @@ class PlatformSettings:
         host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
         folder: Folder of PFX files that are served too, and watched; None for none.
         drop_events: Probability that an event is withheld.
+        count_requests: Whether what is asked of the storage account is counted, by a proxy before it.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
         own_environment: Settings of single agents beside those, by number, such as `CERTCAST_ROLE`.
@@ -114,6 +115,7 @@ class PlatformSettings:
     host: Literal["certcast", "func"] = "certcast"
     folder: Path | None = None
     drop_events: float = 0.0
+    count_requests: bool = False
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     own_environment: Mapping[int, Mapping[str, str]] = field(default_factory=dict, repr=False)

@@ -13,6 +13,7 @@ from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
 from operator_cli.options import agents_option, targets_option
+from operator_cli.request_tables import requests_shown
 from operator_cli.terminal import results, safe, say
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.binding import MAX_PORT
@@ -59,6 +60,11 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     metavar="DIR",
     help="Serve the PFX files in this folder too, NAME.pfx with NAME.json for its metadata; changes are seen at once.",
 )
+@click.option(
+    "--count-requests",
+    is_flag=True,
+    help="Count what is asked of the storage account; the table is printed after each upload, and at the end.",
+)
 @click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
 def command(  # noqa: PLR0917 - Click passes them by name
     agents: int,
@@ -71,6 +77,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     free_ports: bool,  # noqa: FBT001 - an option
     state: Path,
     folder: Path | None,
+    count_requests: bool,  # noqa: FBT001 - an option
     core_tools: bool,  # noqa: FBT001 - an option
 ) -> int:
     """Run the whole cloud on this machine until Ctrl-C.
@@ -93,6 +100,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
         ports=ports,
         state=state,
         folder=folder,
+        count_requests=count_requests,
         host="func" if core_tools else "certcast",
         on_line=_Log(results()),
     )
@@ -108,7 +116,8 @@ async def _serve(settings: PlatformSettings) -> int:
     say("starting; Ctrl-C stops it")
     async with LocalPlatform(settings) as platform:
         results().print(safe_lines(usage(platform)), soft_wrap=True)
-        error = await platform.failure()
+        async with requests_shown(platform.requests if settings.count_requests else None):
+            error = await platform.failure()
     say(f"certcast: {error}", "bold red")
     say(f"everything was stopped; logs are in {platform.state / 'logs'}")
     return Exit.FAILED

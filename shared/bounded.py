@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 CONCURRENCY = 32
 ROWS_AT_ONCE = 8
@@ -33,16 +35,49 @@ async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY)
     return done
 
 
-async def try_all(work: Iterable[Awaitable[object]]) -> None:
-    """Await one after the other, whatever becomes of those before; the first error is raised in the end."""
-    failed: Exception | None = None
-    for item in work:
-        try:
+async def together(first: Awaitable[T], second: Awaitable[U]) -> tuple[T, U]:
+    """Await both at the same time; the first one's error, else the other's, is raised after both came to rest."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
+
+
+async def try_all(work: Iterable[Awaitable[object]], limit: int = 1) -> None:
+    """Await all, at most `limit` at a time, whatever becomes of the others; the first error is raised in the end."""
+    gate = asyncio.Semaphore(limit)
+
+    async def one(item: Awaitable[object]) -> None:
+        async with gate:
             await item
-        except Exception as error:  # noqa: BLE001 - raised below
-            failed = failed or error
+
+    results = await asyncio.gather(*map(one, work), return_exceptions=True)
+    failed = next((result for result in results if isinstance(result, BaseException)), None)
     if failed is not None:
         raise failed
+
+
+class Locks:
+    """A lock for each name that somebody in this process holds or waits for."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def hold(self, name: str) -> AsyncIterator[None]:
+        """Hold the lock of this name."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        self._users[name] = self._users.get(name, 0) + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name], self._locks[name]
 
 
 @dataclass(frozen=True, slots=True)

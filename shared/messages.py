@@ -34,7 +34,6 @@ _SLUG_CHARS = 63 - len("cert-agent-") - len("-12345678") - len("-poison")
 
 RECHECK_QUEUE = "certificate-recheck"
 RESULTS_QUEUE = "install-results"
-OUTBOX_QUEUE = "outgoing-events"
 
 
 def queue_of(instance: str) -> str:
@@ -78,17 +77,19 @@ class BindingsChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecheckUpload:
-    """To the Function: look at this upload again.
+    """To the Function: look at this upload again, or send the events for other services that stand in its row.
 
     Attributes:
         name: The upload.
-        attempt: Counts the looks already taken; the delay grows with it.
+        attempt: Counts what was tried already; the delay grows with it.
         traceparent: W3C trace context of the upload.
+        events: Whether it is about the events.
     """
 
     name: str
     attempt: int = 0
     traceparent: str = ""
+    events: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,19 +148,6 @@ class EventType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventDue:
-    """To the Function: events for other services stand in this upload's row.
-
-    Attributes:
-        name: The upload.
-        attempt: Counts the tries.
-    """
-
-    name: str
-    attempt: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingEvent:
     """One event for other services; it waits in its upload's row and never travels on a queue.
 
@@ -181,10 +169,10 @@ class OutgoingEvent:
 
 
 T = TypeVar("T")
-Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport, EventDue)
+Message = TypeVar("Message", BindingsChanged, RecheckUpload, InstallReport)
 
 
-def encode(message: BindingsChanged | RecheckUpload | InstallReport | EventDue) -> str:
+def encode(message: BindingsChanged | RecheckUpload | InstallReport) -> str:
     """Write a message as JSON text with its version."""
     return json.dumps({"version": MESSAGE_VERSION, **to_document(message)}, separators=(",", ":"))
 

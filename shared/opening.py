@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
+from shared.function.listening import Listener
 from shared.function.rules import Rules
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
@@ -34,7 +36,7 @@ def open_cloud(settings: Settings) -> Cloud:
     if settings.event_topic:
         topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
     policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
-    return Cloud(
+    cloud = Cloud(
         uploads=account.uploads,
         bundles=account.bundles,
         queues=account.queues,
@@ -48,6 +50,7 @@ def open_cloud(settings: Settings) -> Cloud:
         sources=_sources(settings, account),
         now=account.clock.now,
     )
+    return replace(cloud, listener=Listener(cloud))
 
 
 def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:

@@ -5,7 +5,6 @@ Where several processes run tests at once (`-n`), each has an emulator and ports
 
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby, zip_longest
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,12 +20,6 @@ def azurite() -> Iterator[Emulator]:
     """One Azurite for all tests of this process; a test that counts what is in it uses names of its own."""
     with emulator() as running:
         yield running
-
-
-@pytest.fixture
-def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the SDK download a blob that it cannot decrypt as often as ever, without a second's pause before each."""
-    monkeypatch.setattr("azure.storage.blob._download.time", SimpleNamespace(sleep=lambda _: None))
 
 
 def pytest_report_header() -> str:

@@ -142,6 +142,10 @@ class BindingTarget(Protocol):
     """The value of `CERTCAST_TARGET` that selects this target."""
 
     @property
+    def in_slices(self) -> bool:
+        """Whether thousands of changes are as well made in several batches: not where each is a reload or a commit."""
+
+    @property
     def place(self) -> str:
         """What names this one server on its machine, to people too, the same at each start of the agent."""
 

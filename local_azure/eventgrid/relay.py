@@ -1,7 +1,7 @@
 """The Event Grid relay: stands in front of Azurite's blob service and posts the event for every write that succeeded.
 
 `blob_request.py` reads what a request changes, `storage_event.py` makes its event; requests travel through
-`passthrough.py`, and events through `delivery.py`.
+`proxy/passthrough.py`, and events through `delivery.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from local_azure.eventgrid.blob_request import Operation, batch_changes, batch_successes, blob_change, is_batch
 from local_azure.eventgrid.ordered_writes import WriteOrder
-from local_azure.eventgrid.passthrough import HEADER_LIMIT, Passthrough, body_of, restore_headers
 from local_azure.eventgrid.storage_event import BlobFacts, Sequencer, event_type, storage_event
 from local_azure.processes.listening import LOOPBACK, listen
+from local_azure.proxy.counting import RELAY, user_agent
+from local_azure.proxy.passthrough import Passthrough, body_of, runner_of
 from shared.config import EMULATOR_ACCOUNT
 from shared.phrasing import logger
 
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 log = logger("certcast.eventgrid")
 
-_BATCH_LIMIT = 8 * 1024 * 1024
-_SHUTDOWN_S = 1.0
 _HTTP_SUCCESS = range(200, 300)
 
 
@@ -38,7 +37,7 @@ class EventGridRelay:
     """A relay in front of an Azurite.
 
     Args:
-        upstream: Azurite's own endpoints.
+        upstream: The account's own endpoints: Azurite's, or those of a proxy before it.
         delivery: The subscription its events go to; started and stopped with the relay.
 
     Attributes:
@@ -52,18 +51,10 @@ class EventGridRelay:
         self._order = WriteOrder()
         self._sequencer = Sequencer()
         self._passthrough = Passthrough(f"http://{LOOPBACK}:{upstream.blob_port}")
-        self._blobs = BlobServiceClient.from_connection_string(upstream.connection_string, retry_total=0)
-        app = web.Application(client_max_size=_BATCH_LIMIT)
-        app.router.add_route("*", r"/{rest:[\s\S]*}", self._handle)
-        app.on_response_prepare.append(restore_headers)
-        self._runner = web.AppRunner(
-            app,
-            access_log=None,
-            auto_decompress=False,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
-            shutdown_timeout=_SHUTDOWN_S,
+        self._blobs = BlobServiceClient.from_connection_string(
+            upstream.connection_string, retry_total=0, user_agent=user_agent(RELAY)
         )
+        self._runner = runner_of(self._handle)
 
     async def start(self, port: int = 0) -> Self:
         """Begin to answer requests, on a free port for 0, and to deliver events.

@@ -7,11 +7,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any, Self
+from urllib.request import getproxies
 
 from azure.core.exceptions import ResourceExistsError
 from azure.data.tables.aio import TableServiceClient
-from azure.storage.blob import BlobServiceClient
-from azure.storage.blob.aio import BlobServiceClient as AsyncBlobServiceClient
+from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
 from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
@@ -23,7 +23,7 @@ from shared.azure.queues import AzureQueues
 from shared.azure.secrets import VaultSecrets
 from shared.azure.tables import AzureTable, telling_time
 from shared.errors import ConfigurationError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from shared.config import StorageAccess
 
-BUNDLE_THREADS = 10
-"""As many as the connections that the SDK's HTTP client keeps: one more would open a new connection for each bundle."""
+VAULT_THREADS = 10
+"""As many as the connections that a vault's client keeps: one more would open a new connection for each request."""
 
 # The SDKs' own default waits 15 s before its first retry; a certificate is to be live by then.
 _PATIENCE: dict[str, Any] = {
@@ -48,6 +48,8 @@ _PATIENCE: dict[str, Any] = {
     "connection_timeout": 10,
     "read_timeout": 30,
 }
+_BLOBS: dict[str, Any] = {**_PATIENCE, "max_single_put_size": 1_000_000, "max_block_size": 1_000_000}
+"""What is longer is sent in blocks: aiohttp warns of bodies beyond 1 MiB, whose sending holds up all else."""
 _TABLE_PATIENCE: dict[str, Any] = {
     "retry_total": 4,
     "retry_backoff_factor": 0.5,
@@ -142,12 +144,12 @@ class Account:
     def _table(self, name: str) -> AzureTable:
         return AzureTable(self._tables.get_table_client(name))
 
-    def _services(self) -> tuple[AsyncBlobServiceClient, QueueServiceClient, TableServiceClient]:
+    def _services(self) -> tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]:
         access, identity = self._access, self.identity
         tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
         try:
             return (
-                self._service(AsyncBlobServiceClient, access.blob_url, identity, _PATIENCE),
+                self._service(BlobServiceClient, access.blob_url, identity, _BLOBS),
                 self._service(QueueServiceClient, access.queue_url, identity, _PATIENCE),
                 self._service(TableServiceClient, access.table_url, identity, tables),
             )
@@ -159,23 +161,21 @@ class Account:
 
     def _service(self, kind: Any, url: str, identity: Callable[[], object], options: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDKs' clients have no base
         """A service's client: by the connection string if there is one, else by address and identity."""
+        # Else aiohttp looks for a proxy and for a netrc in two threads before each request.
+        options = {**options, "use_env_settings": bool(getproxies().keys() - {"no"})}
         if self._access.connection_string is not None:
             return kind.from_connection_string(self._access.connection_string, **options)
         return kind(url, credential=identity(), **options)
 
     def _sealed_bundles(self, setting: str) -> SealedBundles:
         keys = open_keys(setting, self._blocking_identity)
-        service: BlobServiceClient = self._service(
-            BlobServiceClient, self._access.blob_url, self._blocking_identity, _PATIENCE
-        )
-        threads = ThreadPoolExecutor(BUNDLE_THREADS, thread_name_prefix="bundles")
+        threads = ThreadPoolExecutor(VAULT_THREADS, thread_name_prefix="vault")
         self._stack.callback(threads.shutdown, wait=False)
-        self._stack.callback(service.close)
         self._stack.callback(keys.close)
-        return SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
+        return SealedBundles(self.container(BUNDLES_CONTAINER), keys, threads)
 
     def _blocking_identity(self) -> TokenCredential:
-        """The same identity for clients that are not asynchronous, made once; called in their threads."""
+        """The same identity for keys in vaults, whose clients are not asynchronous; made once, called in threads."""
         with self._making_identity:
             if self._blocking_credential is None:
                 from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only here
@@ -195,4 +195,4 @@ class Account:
 
 _CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
 _TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
-_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE)
+_QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from azure.core.exceptions import HttpResponseError
@@ -24,7 +25,7 @@ T = TypeVar("T")
 UPLOADS_CONTAINER = "certificates"
 
 _NO_TAGS = {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
-READ_TRIES = 5
+_READ_TRIES = 5
 
 
 class AzureUploads:
@@ -46,23 +47,8 @@ class AzureUploads:
         return None if found is None else _version(name, found)
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        for _ in range(READ_TRIES):
-            try:
-                with azure_errors(f"reading blob {name}"):
-                    blob = self._blob(name)
-                    properties = await blob.get_blob_properties()
-                    length = min(int(properties.size), max_bytes)
-                    if length == 0:
-                        return BlobContent(version=_version(name, properties), content=b"")
-                    stream = await blob.download_blob(
-                        offset=0, length=length, etag=properties.etag, match_condition=UNCHANGED
-                    )
-                    return BlobContent(version=_version(name, properties), content=await stream.readall())
-            except MissingError:
-                return None
-            except ConflictError:
-                continue  # overwritten between the two requests: the newer version is the one that counts
-        raise ConflictError(f"blob {name} is being overwritten again and again; try again later")
+        found = await _unless_missing(f"reading blob {name}", lambda: first_bytes(self._blob(name), most=max_bytes))
+        return None if found is None else BlobContent(version=_version(name, found[0]), content=found[1])
 
     async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
         with azure_errors(f"uploading blob {name}"):
@@ -95,6 +81,35 @@ class AzureUploads:
         with azure_errors(f"listing container {self._container.container_name}"):
             async for properties in self._container.list_blobs(include=["metadata"]):
                 yield _version(str(properties.name), properties)
+
+
+async def first_bytes(blob: BlobClient, *, most: int) -> tuple[BlobProperties, bytes]:
+    """Read the first bytes of a blob, and the properties of the very version they are of, in one request.
+
+    An empty blob takes two: it has no range to ask for.
+
+    Args:
+        blob: The blob.
+        most: How many bytes are wanted; the properties' `size` tells whether there are more.
+
+    Raises:
+        ConflictError: It is emptied and filled again and again.
+        AzureError: As the SDK has it.
+    """
+    for _ in range(_READ_TRIES):
+        try:
+            stream = await blob.download_blob(offset=0, length=most)
+        except HttpResponseError as error:
+            if error.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                raise
+            properties = await blob.get_blob_properties()
+            if properties.size == 0:
+                return properties, b""
+        else:
+            properties = stream.properties
+            properties.size = int(str(properties.content_range).rpartition("/")[2])  # the SDK tells what it read
+            return properties, await stream.readall()
+    raise ConflictError(f"blob {blob.blob_name} is being overwritten again and again; try again later")
 
 
 async def _unless_missing(doing: str, request: Callable[[], Awaitable[T]]) -> T | None:

@@ -22,7 +22,7 @@ FILE_PREFIX = "file:"
 
 
 class KeyEncryptionKey(Protocol):
-    """What azure-storage-blob's client-side encryption asks of a key-encryption key."""
+    """What sealing and opening a bundle ask of a key-encryption key, in the names of azure-storage-blob."""
 
     def wrap_key(self, key: bytes) -> bytes:
         """Encrypt a content key."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
-from azure.keyvault.secrets.aio import SecretClient
 
 from shared.azure.errors import translated
 from shared.azure.vault_url import VaultObject
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from azure.core.credentials_async import AsyncTokenCredential
+    from azure.keyvault.secrets.aio import SecretClient
 
 # The SDK's own patience is longer than Event Grid waits for an answer; the upload is looked at again instead.
 _RETRIES = 2
@@ -35,6 +35,8 @@ class SecretClients:
 
     def of(self, host: str) -> SecretClient:
         """The client of the vault with this host name."""
+        from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - slow to import, and needed only here
+
         if host not in self._clients:
             self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=self._retries)
         return self._clients[host]

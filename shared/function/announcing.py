@@ -1,6 +1,8 @@
 """Saying what became of an upload: to its uploader in the blob's tags, to other services in events.
 
-The event is entered into the row with the status it is about, and sent from there (`outbox`): at least once.
+The event is entered into the row with the status it is about, and sent from there (`outbox`): at least once. Which tags
+were written is entered too, by a write under the ETag of the row that they are about: where the row was changed
+meanwhile, that shows it, and they are written again.
 """
 
 from __future__ import annotations
@@ -8,18 +10,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.function.outbox import new_event_id, send_due, with_event
+from shared.bounded import together
+from shared.function.outbox import new_event_id, send_now, with_event, without_events
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
-from shared.state.tags import status_tags
+from shared.state.tags import status_tags, tags_token
 from shared.upload import BLOB_SCHEME, scheme_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.function.cloud import Cloud
+    from shared.function.turn import Change
+    from shared.state.rows import Held
 
-TAG_ROUNDS = 10
+TELL_ROUNDS = 10
 
 _OF_STATUS = {
     UploadStatus.ACCEPTED: EventType.ACCEPTED,
@@ -30,32 +35,55 @@ _OF_STATUS = {
     UploadStatus.FAILED: EventType.INSTALL_FAILED,
     UploadStatus.SUPERSEDED: EventType.SUPERSEDED,
 }
+_UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
 
 
-async def tell(cloud: Cloud, name: str) -> None:
-    """Tell uploader and other services what the upload's row says now."""
-    record = await tag(cloud, name)
-    if record is not None:
-        await announce(cloud, record)
+def is_tagged(record: UploadRecord) -> bool:
+    """Whether the blob was given the tags that this status calls for; true where it calls for none."""
+    return scheme_of(record.name) != BLOB_SCHEME or record.status in _UNTAGGED or record.tagged == tags_token(record)
 
 
-async def tag(cloud: Cloud, name: str) -> UploadRecord | None:
-    """Write the status on the blob, where its uploader sees it; again when the status changed meanwhile.
+async def tell(cloud: Cloud, record: UploadRecord) -> Change:
+    """Tell uploader and other services what an upload's row says.
+
+    Args:
+        cloud: Where they are told.
+        record: The row as it was written last.
 
     Returns:
-        The upload's row as it was read last.
+        What enters into the row that this was told.
     """
-    record = await cloud.state.uploads.get(name)
-    for _ in range(TAG_ROUNDS):
-        if record is None or record.status in {UploadStatus.REMOVED, UploadStatus.RECEIVED}:
-            break
-        wanted = status_tags(record)
-        if scheme_of(name) != BLOB_SCHEME or not await cloud.uploads.set_tags(name, wanted):
-            break
-        record = await cloud.state.uploads.get(name)
-        if record is None or status_tags(record) == wanted:
-            break
-    return record
+    tagged, sent = await together(_tag(cloud, record), send_now(cloud, record))
+
+    def told(current: UploadRecord) -> UploadRecord:
+        return replace(without_events(current, sent), tagged=tagged)
+
+    return told
+
+
+async def _tag(cloud: Cloud, record: UploadRecord) -> str:
+    """Write the status on the blob, where its uploader sees it, unless it is there; which tags the blob has then."""
+    if is_tagged(record):
+        return record.tagged
+    await cloud.uploads.set_tags(record.name, status_tags(record))
+    return tags_token(record)
+
+
+async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
+    """Tell what an upload's row says, and enter that; again where the row was changed meanwhile."""
+    for _ in range(TELL_ROUNDS):
+        record = held.value
+        if record is None or (is_tagged(record) and not record.due):
+            return
+        told = await tell(cloud, record)
+        held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]
+        if held.value is None or is_tagged(held.value):
+            return
+
+
+async def tell_as_it_is(cloud: Cloud, name: str) -> None:
+    """Tell what an upload's row says now, and was not told."""
+    await tell_all(cloud, await cloud.state.uploads.read(name))
 
 
 async def announce(cloud: Cloud, record: UploadRecord) -> None:
@@ -67,8 +95,9 @@ async def announce(cloud: Cloud, record: UploadRecord) -> None:
     def change(current: UploadRecord | None) -> UploadRecord | None:
         return None if current is None else announced(current, at=now, event_id=event_id)
 
-    if (await cloud.state.uploads.update(record.name, change)).changed:
-        await send_due(cloud, record.name)
+    update = await cloud.state.uploads.update(record.name, change)
+    if update.changed:
+        await tell_all(cloud, update.held)
 
 
 def announced(record: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:
@@ -93,7 +122,7 @@ def event_type(record: UploadRecord) -> EventType | None:
 
 
 def is_announced(record: UploadRecord) -> bool:
-    """Whether the event that this status calls for was put on the outbox; true where it calls for none."""
+    """Whether the event that this status calls for was entered into its row; true where it calls for none."""
     kind = event_type(record)
     return kind is None or record.announced == _token(record, kind)
 

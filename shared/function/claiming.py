@@ -6,69 +6,85 @@ upload whose work was cut short is not taken for done.
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, Claim
-from shared.bounded import ROWS_AT_ONCE, gather_bounded, try_all
-from shared.errors import BusyError, CertcastError, ConflictError, MissingError
+from shared.binding import BindingKey, Claim, DesiredBinding
+from shared.bounded import ROWS_AT_ONCE, gather_bounded, together
+from shared.errors import BusyError, CertcastError
+from shared.function.aftermath import moved, settle_others, settle_winners, was_cut_short
 from shared.function.announcing import announced
-from shared.function.election import TooManyClaimsError, elect, with_claim, without_claim
-from shared.function.fanout import ids_of_role, notify, recipients
-from shared.function.outbox import new_event_id, send_due
-from shared.function.recheck import send_recheck
-from shared.function.settling import settle
-from shared.function.standing import older_than_live, started_over
-from shared.function.turn import write
+from shared.function.election import TooManyClaimsError, with_claim, without_claim
+from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
+from shared.function.finishing import complete
+from shared.function.outbox import new_event_id
+from shared.function.settling import settle, with_standing
+from shared.function.standing import older_than_live, standing_of, started_over
 from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import BLOB_SCHEME, UploadMetadata, password_reference, scheme_of, scrubbed
-from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
-    from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
-    from shared.function.lanes import Turn
-    from shared.function.turn import Change
+    from shared.function.fleet import Fleet
+    from shared.function.lanes import Turn as LaneTurn
+    from shared.function.turn import Change, Turn
     from shared.ports import BlobContent
-    from shared.state.records import InstanceRecord
-    from shared.state.rows import Update
+    from shared.state.records import InstallationRecord, InstanceRecord
+    from shared.state.rows import Held, Update
+    from shared.upload import UploadMetadata
 
 log = logger(__name__)
 
 FEW_HOSTS = 10
 """Uploads for more hosts enter their claims one after the other: hundreds of rows each are written for them."""
 _MANY_HOSTS = "(many hosts)"
+_NOTHING_HELD: Mapping[BindingKey, Held[DesiredBinding]] = MappingProxyType({})
 
 
 async def accept(
-    cloud: Cloud, before: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
+    cloud: Cloud,
+    turn: Turn,
+    judged: Change,
+    found: BlobContent,
+    metadata: UploadMetadata,
+    *,
+    seal: Callable[[], Awaitable[None]],
 ) -> UploadRecord:
-    """Enter the upload's claims, tell the instances, scrub the password.
+    """Seal the bundle, enter the upload's claims, tell the instances, scrub the password.
 
     Args:
         cloud: What to act on.
-        before: The row as it was when this look began.
+        turn: The look's turn at the upload.
         judged: Puts what was judged now into the row.
         found: The version that was judged.
         metadata: Its metadata.
+        seal: Seals its bundle, which is to be there before a row names it.
 
     Raises:
         BusyError: Too many uploads for one of its hosts wait already.
         StaleRevisionError: A later look has begun and finishes the work.
     """
+    before = turn.record
     fresh = judged(before)
     places = places_of(fresh)
     if cloud.lanes.are_full(places):
         if before.status is UploadStatus.RECEIVED:
             # By its hosts, the next look sees at once whether it is time.
-            await write(cloud, fresh, lambda record: replace(record, hosts=fresh.hosts))
+            await turn.write(lambda record: replace(record, hosts=fresh.hosts))
         raise BusyError(f"many uploads for {listed(list(fresh.hosts))} wait already; it is looked at later")
-    async with cloud.lanes.turn(places, claim_by(fresh).rank) as turn:
-        record = await _enter_claims(cloud, before, fresh, judged, turn=turn)
-    return await complete(cloud, record, found, metadata)
+    entering = _Entering(cloud, turn, before, fresh)
+    async with AsyncExitStack() as until_complete:
+        async with cloud.lanes.turn(places, claim_by(fresh).rank) as lane:
+            await together(seal(), entering.prepare())
+            await entering.enter(lane)
+            # From here on reports may come; who settles the upload waits until this look is done with its row.
+            await until_complete.enter_async_context(cloud.in_hand.hold(fresh.name))
+            await entering.follow(judged)
+        return await complete(cloud, turn, found, metadata)
 
 
 def places_of(record: UploadRecord) -> tuple[str, ...]:
@@ -76,132 +92,148 @@ def places_of(record: UploadRecord) -> tuple[str, ...]:
     return record.hosts if len(record.hosts) <= FEW_HOSTS else (*record.hosts, _MANY_HOSTS)
 
 
-async def _enter_claims(
-    cloud: Cloud, before: UploadRecord, fresh: UploadRecord, judged: Change, *, turn: Turn
-) -> UploadRecord:
-    wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
-    released = set(fresh.claims) - wanted
-    if wanted - set(fresh.claims):
-        # Entered before the rows are touched: after a crash it is known what to let go of.
-        claimed = tuple(sorted(wanted | released))
-        await write(cloud, fresh, lambda record: replace(record, claims=claimed))
-    new = wanted - set(before.claims)
-    try:
-        changes = await _change_rows(cloud, fresh, new, ())
-    except TooManyClaimsError:
-        await _let_go(cloud, fresh, new)
-        raise
-    # What it had is given up only once it has what it asks for.
-    changes += await _change_rows(cloud, fresh, wanted - new, released)
-    turn.moved = any(map(moved, changes))
-    instances = await recipients(cloud, wanted | released)
-    told = None if _goes_on(before, fresh, changes) else ids_of_role(instances, fresh.role)
-    notice = older_than_live(fresh.name, [change.after for change in changes if change.after is not None])
-    now, event_id = cloud.now(), new_event_id()
+class _Entering:
+    """An accepted upload's claims on their way into the rows, and what follows from that.
 
-    def entered(record: UploadRecord) -> UploadRecord:
-        record = replace(judged(record), claims=tuple(sorted(wanted)), reason="", etag="")
-        if notice is not None:
-            record = replace(record, violations=(*record.violations, notice))
-        if told is None:
-            return replace(record, counted_from=before.counted_from)
-        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
-        return record if cloud.topic is None else announced(record, at=now, event_id=event_id)
+    Args:
+        cloud: What to act on.
+        turn: The look's turn at the upload.
+        before: The upload's row as it was when the look began.
+        fresh: As it is judged now.
+    """
 
-    record = await write(cloud, fresh, entered)
-    news = {change.after.key for change in changes if change.after is not None and _is_news(before, change)}
-    await notify(cloud, instances, news, traceparent=fresh.traceparent)
-    if record.due:
-        await send_due(cloud, record.name)
-    names = listed([key.host_port for key in sorted(wanted)])
-    log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
-    await _settle_all(cloud, before, changes, instances)
-    return record
+    def __init__(self, cloud: Cloud, turn: Turn, before: UploadRecord, fresh: UploadRecord) -> None:
+        self._cloud = cloud
+        self._turn = turn
+        self._before = before
+        self._fresh = fresh
+        self._wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
+        self._new = self._wanted - set(before.claims)
+        self._released = set(fresh.claims) - self._wanted
+        self._held: Mapping[BindingKey, Held[DesiredBinding]] = {}
+        self._changes: list[Update[DesiredBinding]] = []
+
+    @property
+    def _may_be_proved(self) -> bool:
+        """Whether instances may have proved already what the upload is to be served for: not all of it moved."""
+        return any(not moved(change) for change in self._changes if change.after in self._won)
+
+    @property
+    def _won(self) -> list[DesiredBinding]:
+        rows = [change.after for change in self._changes if change.after is not None]
+        return [row for row in rows if row.key in self._wanted and row.source == self._fresh.name]
+
+    async def prepare(self) -> None:
+        """Write down what is claimed, so that a crash after this leaves word of what to let go of; read the rows."""
+        claimed = tuple(sorted(self._wanted | self._released))
+        self._held, _ = await together(
+            _read_rows(self._cloud, self._new), self._turn.write(lambda record: replace(record, claims=claimed))
+        )
+
+    async def enter(self, lane: LaneTurn) -> None:
+        """Enter the claims, and take out those that the upload has no use for any more."""
+        cloud, fresh = self._cloud, self._fresh
+        try:
+            changes = await _change_rows(cloud, fresh, self._new, (), self._held)
+        except TooManyClaimsError:
+            await _let_go(cloud, fresh, self._new)
+            raise
+        # What it had is given up only once it has what it asks for.
+        self._changes = changes + await _change_rows(cloud, fresh, self._wanted - self._new, self._released)
+        lane.moved = any(map(moved, self._changes))
+
+    async def follow(self, judged: Change) -> None:
+        """Enter the upload's status, tell the instances, and settle the uploads that lost or won by it."""
+        cloud, before, fresh, changes = self._cloud, self._before, self._fresh, self._changes
+        fleet = await read_fleet(cloud)
+        instances = recipients(fleet, set(fresh.claims) | self._wanted)
+        await self._turn.write(self._status(judged, fleet, instances))
+        news = {change.after.key for change in changes if change.after is not None and _is_news(before, change)}
+        await notify(cloud, instances, news, traceparent=fresh.traceparent)
+        names = listed([key.host_port for key in sorted(self._wanted)])
+        log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
+        await settle_others(cloud, before, changes, fleet)
+        if self._may_be_proved:
+            await settle(cloud, fresh.name, fleet=fleet, alone=True)
+            await self._turn.read()
+
+    def _status(self, judged: Change, fleet: Fleet, instances: Sequence[InstanceRecord]) -> Change:
+        cloud, before, fresh, changes = self._cloud, self._before, self._fresh, self._changes
+        rows = [change.after for change in changes if change.after is not None and change.after.key in self._wanted]
+        notice = older_than_live(fresh.name, rows)
+        goes_on = _goes_on(before, fresh, changes)
+        told = ids_of_role(instances, fresh.role)
+        now, event_id = cloud.now(), new_event_id()
+
+        def entered(record: UploadRecord) -> UploadRecord:
+            record = replace(judged(record), claims=tuple(sorted(self._wanted)), reason="", etag="")
+            if notice is not None:
+                record = replace(record, violations=(*record.violations, notice))
+            if goes_on:
+                return replace(record, counted_from=before.counted_from)
+            record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
+            if cloud.topic is not None:
+                record = announced(record, at=now, event_id=event_id)
+            # What moved just now was proved by none yet; what did not is settled when the look is done.
+            nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
+            standing = standing_of(record, rows, nothing, fleet.known, now)
+            return with_standing(cloud, record, standing)
+
+        return entered
+
+
+async def _read_rows(cloud: Cloud, keys: Collection[BindingKey]) -> dict[BindingKey, Held[DesiredBinding]]:
+    names = sorted(keys)
+    rows = await gather_bounded((cloud.state.bindings.read(key) for key in names), limit=ROWS_AT_ONCE)
+    return dict(zip(names, rows, strict=True))
 
 
 async def _let_go(cloud: Cloud, fresh: UploadRecord, keys: Collection[BindingKey]) -> None:
     """Take back what was entered for an upload that cannot have all of its hosts."""
     changes = await _change_rows(cloud, fresh, (), keys)
-    instances = await recipients(cloud, keys)
+    fleet = await read_fleet(cloud)
     news = {change.after.key for change in changes if change.after is not None and moved(change)}
-    await notify(cloud, instances, news, traceparent=fresh.traceparent)
-    await _settle_all(cloud, fresh, changes, instances)
+    await notify(cloud, recipients(fleet, keys), news, traceparent=fresh.traceparent)
+    await settle_others(cloud, fresh, changes, fleet)
 
 
 def _is_news(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
     """Whether instances are to be told of a row: it moved, is won, or an earlier look may not have told of it."""
     wins = change.after is not None and change.after.source == before.name
-    return wins or moved(change) or _cut_short(before, change)
-
-
-def _cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
-    """Whether an earlier look at this upload changed the row and may have ended before all followed from that.
-
-    The upload's row is written after the rows it claims, so the claim is ahead of it then.
-    """
-    known = None if change.before is None else change.before.claim_of(before.name)
-    if known is None or change.before is None:
-        return False
-    let_go = known.withdrawn_at is not None and change.before.key in before.claims
-    return let_go or not before.etag or known.source_etag != before.source_etag
+    return wins or moved(change) or was_cut_short(before, change)
 
 
 async def release(cloud: Cloud, mine: UploadRecord, keys: Collection[BindingKey]) -> None:
     """Take away claims that an upload may not have any more; its own status is another's to write."""
     changes = await _change_rows(cloud, mine, (), keys)
-    instances = await recipients(cloud, keys)
+    fleet = await read_fleet(cloud)
     moves = [change.after for change in changes if change.after is not None and moved(change)]
-    await notify(cloud, instances, {row.key for row in moves}, traceparent=mine.traceparent)
+    await notify(cloud, recipients(fleet, keys), {row.key for row in moves}, traceparent=mine.traceparent)
     log.warning("upload %s: its claims on %d host(s) are withdrawn, the policy refuses them", mine.name, len(keys))
-    winners = sorted({row.source for row in moves} - {"", mine.name})
-    for name in winners:
-        await taken_over(cloud, name, instances)
-    await try_all(settle(cloud, name) for name in winners)
+    winners = {row.source for row in moves} - {"", mine.name}
+    await settle_winners(cloud, winners, winners, fleet, alone=True)
 
 
-async def withdraw(cloud: Cloud, mine: UploadRecord) -> UploadRecord:
+async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     """Release everything a deleted upload claimed."""
-    now = cloud.now()
+    mine, now = turn.record, cloud.now()
     changes = await _change_rows(cloud, mine, (), mine.claims)
-    instances = await recipients(cloud, mine.claims) if mine.claims else []
+    fleet = await read_fleet(cloud)
+    instances = recipients(fleet, mine.claims)
     told = tuple(instance.id for instance in instances)
 
     def removed(record: UploadRecord) -> UploadRecord:
         record = replace(record, etag="", reason="", violations=())
         return started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now)
 
-    await write(cloud, mine, removed)
-    if mine.claims:
+    async with cloud.in_hand.hold(mine.name):
+        await turn.write(removed)
         await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
-    log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
-    await _settle_all(cloud, mine, changes, instances)
-    return await write(cloud, mine, lambda record: replace(record, etag=DELETED))
-
-
-async def complete(cloud: Cloud, record: UploadRecord, found: BlobContent, metadata: UploadMetadata) -> UploadRecord:
-    """Take the password out of the upload's metadata, then mark the row as done, under the ETag this leaves."""
-    etag = found.version.etag
-    has_password = metadata.password is not None and password_reference(metadata.password) is None
-    if cloud.scrub_password and has_password and scheme_of(record.name) == BLOB_SCHEME:
-        clean = scrubbed(found.version.metadata, record.bundle_id)
-        try:
-            etag = await cloud.uploads.set_metadata(record.name, clean, etag=etag)
-        except (ConflictError, MissingError):
-            # Edited metadata raises no event, so a look is asked for.
-            log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
-            etag = ""
-            await send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent)
-        except CertcastError as error:
-            if error.retriable:
-                raise
-            log.error("upload %s: its password could not be removed from the metadata: %s", record.name, error)
-    return await write(cloud, record, lambda current: replace(current, etag=etag))
-
-
-def moved(change: Update[DesiredBinding]) -> bool:
-    """Whether instances have something to do about a row that was changed."""
-    before, after = change.before, change.after
-    return after is not None and (before is None or before.generation != after.generation)
+        log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
+        await settle_others(cloud, mine, changes, fleet)
+        await settle(cloud, mine.name, fleet=fleet, alone=True)
+        await turn.read()
+        return await turn.write(lambda record: replace(record, etag=DELETED))
 
 
 def _goes_on(before: UploadRecord, fresh: UploadRecord, changes: Iterable[Update[DesiredBinding]]) -> bool:
@@ -235,7 +267,11 @@ def claim_by(fresh: UploadRecord) -> Claim:
 
 
 async def _change_rows(
-    cloud: Cloud, mine: UploadRecord, wanted: Iterable[BindingKey], released: Iterable[BindingKey]
+    cloud: Cloud,
+    mine: UploadRecord,
+    wanted: Iterable[BindingKey],
+    released: Iterable[BindingKey],
+    held: Mapping[BindingKey, Held[DesiredBinding]] = _NOTHING_HELD,
 ) -> list[Update[DesiredBinding]]:
     """Enter the upload's claim into the rows it wants, and take it out of those it lets go of."""
     now, trace = cloud.now(), mine.traceparent
@@ -243,7 +279,7 @@ async def _change_rows(
 
     def enter(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
         claim = claim_by(mine)
-        return rows.update(key, lambda row: with_claim(row, key, claim, now=now, traceparent=trace))
+        return rows.update(key, lambda row: with_claim(row, key, claim, now=now, traceparent=trace), held.get(key))
 
     def leave(key: BindingKey) -> Awaitable[Update[DesiredBinding]]:
         return rows.update(
@@ -251,47 +287,3 @@ async def _change_rows(
         )
 
     return await gather_bounded([*map(enter, wanted), *map(leave, released)], limit=ROWS_AT_ONCE)
-
-
-async def _settle_all(
-    cloud: Cloud,
-    before: UploadRecord,
-    changes: Collection[Update[DesiredBinding]],
-    instances: Collection[InstanceRecord],
-) -> None:
-    """Settle this upload, and those that lost or won a host and port by what was done to it, and no others.
-
-    Of a look that was cut short, only the likeliest are known; the sweep finds others.
-    """
-    winners, losers = set[str](), set[str]()
-    for change in changes:
-        if change.after is None:
-            continue
-        if moved(change):
-            losers |= {change.before.source} if change.before else set()
-            winners.add(change.after.source)
-        elif _cut_short(before, change):
-            runner_up = elect(claim for claim in change.after.claims if claim.source != change.after.source)
-            losers |= {runner_up.source} if runner_up else set()
-            winners.add(change.after.source)
-    winners -= {"", before.name}
-    losers -= {"", before.name}
-    for other in sorted(winners):
-        await taken_over(cloud, other, instances)
-    await try_all(settle(cloud, name) for name in sorted({before.name} | winners | losers))
-
-
-async def taken_over(cloud: Cloud, name: str, instances: Collection[InstanceRecord]) -> None:
-    """A superseded upload was elected: its status starts over, counted from now; any other's goes on."""
-    now = cloud.now()
-
-    def change(record: UploadRecord | None) -> UploadRecord | None:
-        if record is None or record.status is not UploadStatus.SUPERSEDED:
-            return record
-        told = ids_of_role(instances, record.role)
-        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        return replace(
-            record, violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE)
-        )
-
-    await cloud.state.uploads.update(name, change)

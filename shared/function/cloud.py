@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
+from shared.bounded import Locks
+from shared.function.fleet import Fleet, News
+from shared.function.in_process import Gathering, Later, TopicTrouble
 from shared.function.lanes import Lanes
 from shared.function.rules import Rules
+from shared.messages import InstallReport
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
 from shared.state.records import State
 from shared.upload import BLOB_SCHEME, scheme_of
@@ -18,6 +23,13 @@ from shared.validation.workers import Judges
 def utc_now() -> datetime:
     """Tell the time."""
     return datetime.now(UTC)
+
+
+class Listener(Protocol):
+    """What takes reports that are expected."""
+
+    def expect_reports(self) -> None:
+        """Look for reports for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +49,16 @@ class Cloud:
         topic: Where outgoing events go; None for nowhere.
         sources: Further certificate sources, by the scheme of their names.
         now: The clock.
+        listener: Takes reports that are expected, without waiting for the Functions host to look; None leaves it
+            to the host.
         lanes: Turns at hosts in this process.
         under_way: The versions of uploads that are looked at in this process.
+        in_hand: The uploads whose rows are being written in this process, which settling waits for.
+        topic_trouble: What this process has met with at the topic.
+        reports: The reports that are being entered in this process.
+        fleet: The instances, as this process reads them.
+        hints: The hints that are being sent in this process.
+        later: The uploads that are settled a little later in this process.
         last_done: When this process last did what not every sweep need do, by its name.
     """
 
@@ -54,8 +74,15 @@ class Cloud:
     topic: EventTopic | None = None
     sources: Mapping[str, CertificateSource] = field(default_factory=dict)
     now: Callable[[], datetime] = field(default=utc_now)
+    listener: Listener | None = None
     lanes: Lanes = field(default_factory=Lanes)
     under_way: set[tuple[str, str]] = field(default_factory=set)
+    in_hand: Locks = field(default_factory=Locks)
+    topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
+    reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
+    fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
+    hints: Gathering[News, None] = field(default_factory=Gathering)
+    later: Later = field(default_factory=Later)
     last_done: dict[str, datetime] = field(default_factory=dict)
 
     def source_of(self, name: str) -> CertificateSource | None:

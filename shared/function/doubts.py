@@ -55,8 +55,6 @@ class Doubts:
                 self._open.append(record)
             elif record.status is UploadStatus.LIVE:
                 self._live[record.name] = record
-            if record.settling_until is not None and record.settling_until < now:
-                self._doubtful.add(record.name)  # a run that was deriving its status ended before it could write it
         self._reports: dict[tuple[str, int], dict[str, InstallationRecord]] = {
             (key.host, key.port): {} for record in self._open for key in record.claims
         }

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
-from shared.function.outbox import send_due, with_event
+from shared.function.announcing import tell_all
+from shared.function.outbox import with_event
 from shared.function.settling import settle
 from shared.messages import EventType
 from shared.phrasing import logger
@@ -107,10 +108,10 @@ async def warn(cloud: Cloud, record: UploadRecord) -> bool:
             return warned
         return with_event(warned, certificate, EventType.EXPIRING, at=now, event_id=_event_id(certificate, due))
 
-    if not (await cloud.state.uploads.update(record.name, change)).changed:
+    update = await cloud.state.uploads.update(record.name, change)
+    if not update.changed:
         return False
-    if cloud.topic is not None:
-        await send_due(cloud, record.name)
+    await tell_all(cloud, update.held)
     when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
     which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"
     log.warning("upload %s: %s %s; upload a renewal", record.name, which, when)

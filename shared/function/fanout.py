@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from shared.binding import BindingKey, concerns
 from shared.bounded import gather_bounded
 from shared.errors import CertcastError, MissingError, UnavailableError
+from shared.function.fleet import Fleet, News
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
 from shared.phrasing import logger
-from shared.state.records import MAX_ID_CHARS
+from shared.state.records import MAX_ID_CHARS, InstanceRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from shared.function.cloud import Cloud
-    from shared.state.records import InstanceRecord
 
 log = logger(__name__)
 
@@ -25,13 +25,22 @@ HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
 
-async def recipients(cloud: Cloud, keys: Collection[BindingKey]) -> list[InstanceRecord]:
+async def read_fleet(cloud: Cloud) -> Fleet:
+    """Read every instance's row, once for all that ask at the same moment: never before this was asked for."""
+
+    async def read(_: Sequence[None]) -> Fleet:
+        return Fleet(known={known.value.id: known async for known in cloud.state.instances.all()})
+
+    return await cloud.fleet.take_part(None, read)
+
+
+def recipients(fleet: Fleet, keys: Collection[BindingKey]) -> list[InstanceRecord]:
     """List the registered instances that any of these rows concerns, sorted by id.
 
-    To be called after the rows are written: an instance that registers later reads the rows itself.
+    The instances are to be read after the rows are written: one that registers later reads the rows itself.
     """
     roles = {key.role for key in keys}
-    found = [known.value async for known in cloud.state.instances.all()]
+    found = [known.value for known in fleet.known.values()]
     mine = [i for i in found if not i.stopped and any(concerns(role, i.role) for role in roles)]
     told = sorted((i for i in mine if len(i.id) <= MAX_ID_CHARS), key=lambda instance: instance.id)[:MAX_INSTANCES]
     if len(told) < len(mine):
@@ -51,30 +60,39 @@ def ids_of_role(instances: Iterable[InstanceRecord], role: str) -> tuple[str, ..
 async def notify(
     cloud: Cloud, instances: Collection[InstanceRecord], keys: Collection[BindingKey], *, traceparent: str
 ) -> None:
-    """Send each instance one message with the rows that concern it.
+    """Send each instance one message with the rows that concern it, and with what others tell it at the same moment.
 
     What cannot be sent to one instance is said and concerns that one alone: it reads every row at its next reconcile.
 
     Raises:
         UnavailableError: The queue service does not answer at all; sending everything again does no harm.
     """
-    unanswered = await gather_bounded(_tell(cloud, instance, keys, traceparent) for instance in instances)
+    if instances and keys:
+        named = {instance.id: instance for instance in instances}
+        news = News(instances=named, keys=keys, traceparent=traceparent)
+        await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
+
+
+async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> None:
+    ids = sorted({instance for news in gathered for instance in news.instances})
+    unanswered = await gather_bounded(_tell(cloud, instance, gathered) for instance in ids)
     if unanswered and all(unanswered):
         raise UnavailableError(f"none of {len(unanswered)} instances could be told: {unanswered[0]}")
+    if cloud.listener is not None:
+        cloud.listener.expect_reports()
 
 
-async def _tell(
-    cloud: Cloud, instance: InstanceRecord, keys: Collection[BindingKey], traceparent: str
-) -> UnavailableError | None:
-    mine = tuple(sorted(key for key in keys if concerns(key.role, instance.role)))
+async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> UnavailableError | None:
+    mine = tuple(sorted({key for news in gathered for key in news.about(instance)}))
     if not mine:
         return None
+    trace = next(news.traceparent for news in gathered if news.about(instance))
     try:
-        for part in split_changes(BindingsChanged(bindings=mine, traceparent=traceparent)):
-            await cloud.queues.send(queue_of(instance.id), encode(part), ttl_s=HINT_TTL_S)
+        for part in split_changes(BindingsChanged(bindings=mine, traceparent=trace)):
+            await cloud.queues.send(queue_of(instance), encode(part), ttl_s=HINT_TTL_S)
     except MissingError:
         return None  # reaped meanwhile: if it returns it registers again and reads every row
     except CertcastError as error:
-        log.warning("instance %s: could not be told, it finds out at its next reconcile: %s", instance.id, error)
+        log.warning("instance %s: could not be told, it finds out at its next reconcile: %s", instance, error)
         return error if isinstance(error, UnavailableError) else None
     return None

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
 from shared.errors import BusyError, CertcastError
-from shared.function.announcing import tell
+from shared.function.announcing import announced
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, complete, places_of, release, withdraw
+from shared.function.claiming import accept, places_of, release, withdraw
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
+from shared.function.finishing import complete, finish
 from shared.function.judging import lacks_password, verdict_on
+from shared.function.outbox import new_event_id, publish
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.reclaiming import refused
 from shared.function.ruling import judge_by_rules
-from shared.function.turn import take_turn, write
+from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
     from shared.binding import BindingKey
     from shared.function.cloud import Cloud
-    from shared.function.turn import Change
+    from shared.function.turn import Change, Turn
     from shared.ports import BlobContent, CertificateSource
+    from shared.state.rows import Held
     from shared.upload import UploadMetadata
 
 log = logger(__name__)
@@ -57,7 +60,8 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         BusyError: Too much of its kind is being done.
         UnavailableError: A service did not answer; looking again later goes on where it ended.
     """
-    known = await cloud.state.uploads.get(notice.name)
+    held = await cloud.state.uploads.read(notice.name)
+    known = held.value
     if known is None and notice.deletion:
         return None
     source = cloud.source_of(notice.name)
@@ -76,28 +80,31 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         return known
     cloud.under_way.add(version)
     try:
-        return await _looked_at(cloud, notice, source)
+        return await _looked_at(cloud, notice, source, held)
     finally:
         cloud.under_way.discard(version)
 
 
-async def _looked_at(cloud: Cloud, notice: Notice, source: CertificateSource) -> UploadRecord | None:
+async def _looked_at(
+    cloud: Cloud, notice: Notice, source: CertificateSource, held: Held[UploadRecord] | None
+) -> UploadRecord | None:
     traceparent = notice.traceparent or new_traceparent()
     above = 0
     for _ in range(_TURNS):
-        mine = await take_turn(cloud, notice.name, traceparent=traceparent, above=above)
+        turn = await take_turn(cloud, notice.name, traceparent=traceparent, above=above, held=held)
+        mine = turn.record
         try:
-            return await _look(cloud, mine, notice, source)
+            return await _look(cloud, turn, notice, source)
         except StaleRevisionError as error:
-            record = await cloud.state.uploads.get(notice.name)
-            if record is None or record.revision != mine.revision or error.revision <= mine.revision:
+            held = await cloud.state.uploads.read(notice.name)
+            if held.value is None or held.value.revision != mine.revision or error.revision <= mine.revision:
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
-                return record
+                return held.value
             above = error.revision
         except CertcastError:
             await _give_up(cloud, mine)
             raise
-    return record
+    return held.value if held is not None else None
 
 
 async def _give_up(cloud: Cloud, mine: UploadRecord) -> None:
@@ -133,9 +140,12 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
 
 
 async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
-    """Look again at an upload that waited or could not be handled, and ask for the next look if need be."""
+    """Look again at an upload that waited or could not be handled, or send its events, and go on if need be."""
     if not is_upload_name(message.name, cloud.sources):
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
+        return None
+    if message.events:
+        await publish(cloud, message.name, attempt=message.attempt)
         return None
     before = await cloud.state.uploads.get(message.name)
     try:
@@ -174,18 +184,18 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
     return known.status is UploadStatus.SCHEDULED and known.not_before is not None and known.not_before <= now
 
 
-async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: CertificateSource) -> UploadRecord:
-    noticed_at = cloud.now()
+async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource) -> UploadRecord:
+    mine, noticed_at = turn.record, cloud.now()
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
     found = await source.read(notice.name, max_bytes=limit)
     if found is None:
-        return await withdraw(cloud, mine)
+        return await withdraw(cloud, turn)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
         return mine
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
-        await write(cloud, mine, lambda record: replace(record, judging=found.version.etag, judging_until=until))
+        await turn.write(lambda record: replace(record, judging=found.version.etag, judging_until=until))
 
     metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging)
     about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
@@ -195,20 +205,23 @@ async def _look(cloud: Cloud, mine: UploadRecord, notice: Notice, source: Certif
 
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, mine, verdict, waits=lacks_password(metadata, judgement))
+        return await _turn_down(cloud, turn, mine, verdict, waits=lacks_password(metadata, judgement))
     sealed_as = bundle.id_for(found.content)
-    await cloud.bundles.seal(sealed_as, bundle.pem.encode())
+
+    async def seal() -> None:
+        await cloud.bundles.seal(sealed_as, bundle.pem.encode())
 
     def judged(record: UploadRecord) -> UploadRecord:
         return replace(verdict(record), bundle_id=sealed_as)
 
     if judgement.scheduled:
-        return await _schedule(cloud, mine, judged, found, metadata)
+        await seal()
+        return await _schedule(cloud, turn, judged, found, metadata)
     try:
-        return await accept(cloud, mine, judged, found, metadata)
+        return await accept(cloud, turn, judged, found, metadata, seal=seal)
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
-        return await _turn_down(cloud, mine, lambda record: _also(verdict(record), crowded), waits=False)
+        return await _turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
 
 
 def _crowded(key: BindingKey) -> Violation:
@@ -223,7 +236,7 @@ def _also(record: UploadRecord, violation: Violation) -> UploadRecord:
     return replace(record, violations=(*record.violations, violation))
 
 
-async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
+async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
     fresh = judged(mine)
     codes = ", ".join(violation.code.value for violation in fresh.violations)
@@ -231,12 +244,15 @@ async def _turn_down(cloud: Cloud, mine: UploadRecord, judged: Change, *, waits:
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
     in_place = any(row is not None and row.source == mine.name for row in rows)
     reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
-    record = await write(cloud, mine, lambda record: replace(_unserved(judged(record), status, reason), claims=claims))
+    await turn.write(_unserved(cloud, judged, status, reason, claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
-    await tell(cloud, mine.name)
-    return await write(cloud, record, lambda current: replace(current, etag=fresh.source_etag))
+
+    async def etag() -> str:
+        return fresh.source_etag
+
+    return await finish(cloud, turn, etag())
 
 
 async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
@@ -252,22 +268,28 @@ async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey,
 
 
 async def _schedule(
-    cloud: Cloud, mine: UploadRecord, judged: Change, found: BlobContent, metadata: UploadMetadata
+    cloud: Cloud, turn: Turn, judged: Change, found: BlobContent, metadata: UploadMetadata
 ) -> UploadRecord:
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
+    mine = turn.record
     start = judged(mine).not_before or cloud.now()
     reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
     claims = await _allowed_claims(cloud, mine)
-
-    def scheduled(record: UploadRecord) -> UploadRecord:
-        return replace(_unserved(judged(record), UploadStatus.SCHEDULED, reason), claims=claims)
-
-    record = await write(cloud, mine, scheduled)
+    record = await turn.write(_unserved(cloud, judged, UploadStatus.SCHEDULED, reason, claims))
     await send_when_due(cloud, record)
     log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    await tell(cloud, mine.name)
-    return await complete(cloud, record, found, metadata)
+    return await complete(cloud, turn, found, metadata)
 
 
-def _unserved(record: UploadRecord, status: UploadStatus, reason: str) -> UploadRecord:
-    return replace(record, status=status, etag="", reason=reason, live=0, total=0, live_at=None)
+def _unserved(
+    cloud: Cloud, judged: Change, status: UploadStatus, reason: str, claims: tuple[BindingKey, ...]
+) -> Change:
+    """What enters a verdict by which nothing of this version is served, and the event that it calls for."""
+    now, event_id = cloud.now(), new_event_id()
+
+    def change(record: UploadRecord) -> UploadRecord:
+        record = replace(judged(record), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
+        record = replace(record, claims=claims)
+        return record if cloud.topic is None else announced(record, at=now, event_id=event_id)
+
+    return change

@@ -1,12 +1,14 @@
 """The outbox of events for other services: kept in the upload's row, sent from there to a topic, at least once.
 
-The event stands in the row before anything is sent, so that no crash loses it, and only the upload's name travels on
-the queue: who can write to that queue can have an event sent that is due, and none of their own making. An unreachable
-topic delays nothing else.
+The event stands in the row before anything is sent, so that no crash loses it. It is sent at once, beside what else is
+told; where the topic does not take it then, it is sent by way of the queue `certificate-recheck`, on which only the
+upload's name travels: who can write to that queue can have an event sent that is due, and none of their own making. An
+unreachable topic delays nothing else.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from dataclasses import replace
@@ -15,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
 from shared.errors import AccessDeniedError, CertcastError
-from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, encode
+from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, encode
 from shared.phrasing import logger
 from shared.state.document import upload_document
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from shared.function.cloud import Cloud
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
+PROMPT_S = 0.5
+"""How long an upload's own work may wait for the topic."""
+TROUBLED_S = 60.0
+"""After the topic did not take an event in that time, none is sent at once for so long."""
 RETRY_DELAYS = Delays((5, 15, 60))
 """Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""
 ASKED_AFTER = timedelta(minutes=1)
@@ -62,6 +69,14 @@ def with_event(
     return replace(record, due=(*record.due, event)[-MAX_DUE:])
 
 
+def without_events(record: UploadRecord, ids: Collection[str]) -> UploadRecord:
+    """Take events that were sent out of the upload's row."""
+    if not ids:
+        return record
+    left = tuple(event for event in record.due if event.event_id not in ids)
+    return replace(record, due=left, due_asked_at=record.due_asked_at if left else None)
+
+
 def new_event_id() -> str:
     """A random id."""
     return secrets.token_hex(16)
@@ -75,9 +90,34 @@ def _document(about: UploadRecord) -> str:
     return text
 
 
-async def send_due(cloud: Cloud, name: str) -> None:
-    """Have the events that stand in an upload's row sent."""
-    await cloud.queues.send(OUTBOX_QUEUE, encode(EventDue(name=name)))
+async def send_now(cloud: Cloud, record: UploadRecord) -> frozenset[str]:
+    """Send the events that stand in an upload's row; what the topic does not take at once goes by way of the queue.
+
+    Returns:
+        The ids of those that were sent.
+    """
+    sent: set[str] = set()
+    loop = asyncio.get_running_loop()
+    if cloud.topic is None or not record.due:
+        return frozenset()
+    if loop.time() >= cloud.topic_trouble.until:
+        try:
+            async with asyncio.timeout(PROMPT_S):
+                for event in record.due:
+                    await cloud.topic.publish(replace(event, subject=record.name))
+                    sent.add(event.event_id)
+        except (CertcastError, TimeoutError) as error:
+            cloud.topic_trouble.until = loop.time() + TROUBLED_S
+            log.info("event for %s: not taken at once (%s)", record.name, str(error) or "no answer yet")
+    if len(sent) < len(record.due):
+        await send_due(cloud, record.name)
+    return frozenset(sent)
+
+
+async def send_due(cloud: Cloud, name: str, *, attempt: int = 0, delay_s: float = 0) -> None:
+    """Have the events that stand in an upload's row sent, after a delay."""
+    message = RecheckUpload(name=name, attempt=attempt, events=True)
+    await cloud.queues.send(RECHECK_QUEUE, encode(message), delay_s=delay_s)
 
 
 def is_overdue(record: UploadRecord, now: datetime) -> bool:
@@ -100,13 +140,18 @@ async def send_overdue(cloud: Cloud, record: UploadRecord) -> None:
     await cloud.state.uploads.update(record.name, change)
 
 
-async def publish(cloud: Cloud, message: EventDue) -> None:
+async def publish(cloud: Cloud, name: str, *, attempt: int = 0) -> None:
     """Send the events that stand in an upload's row to the topic, in order; what is not taken is tried again.
 
+    Args:
+        cloud: Where they are sent.
+        name: The upload.
+        attempt: Counts the tries so far.
+
     Raises:
-        CertcastError: The row or the outbox could not be reached; the queue delivers the message again.
+        CertcastError: The row or the queue could not be reached; the queue delivers the message again.
     """
-    record = await cloud.state.uploads.get(message.name)
+    record = await cloud.state.uploads.get(name)
     if record is None or not record.due:
         return
     if cloud.topic is None:
@@ -118,7 +163,7 @@ async def publish(cloud: Cloud, message: EventDue) -> None:
             await cloud.topic.publish(replace(event, subject=record.name))
         except CertcastError as error:
             if not _is_hopeless(error) and cloud.now() - event.at <= KEEP_TRYING:
-                await _again(cloud, message, event, error)
+                await _again(cloud, event, max(0, attempt), error)
                 return
             log.error("event %s for %s is given up: %s", event.kind.value, record.name, error)
         await _taken(cloud, record, (event,))
@@ -129,23 +174,15 @@ def _is_hopeless(error: CertcastError) -> bool:
     return not error.retriable and not isinstance(error, AccessDeniedError)
 
 
-async def _again(cloud: Cloud, message: EventDue, event: OutgoingEvent, error: CertcastError) -> None:
-    attempt = max(0, message.attempt)
+async def _again(cloud: Cloud, event: OutgoingEvent, attempt: int, error: CertcastError) -> None:
     if attempt >= len(RETRY_DELAYS.seconds):
-        log.warning("event %s for %s: %s; the sweep tries again", event.kind.value, message.name, error)
+        log.warning("event %s for %s: %s; the sweep tries again", event.kind.value, event.subject, error)
         return
     delay_s = RETRY_DELAYS[attempt]
-    log.warning("event %s for %s: %s; again in %d s", event.kind.value, message.name, error, delay_s)
-    await cloud.queues.send(OUTBOX_QUEUE, encode(replace(message, attempt=attempt + 1)), delay_s=delay_s)
+    log.warning("event %s for %s: %s; again in %d s", event.kind.value, event.subject, error, delay_s)
+    await send_due(cloud, event.subject, attempt=attempt + 1, delay_s=delay_s)
 
 
 async def _taken(cloud: Cloud, record: UploadRecord, events: tuple[OutgoingEvent, ...]) -> None:
     ids = {event.event_id for event in events}
-
-    def change(current: UploadRecord | None) -> UploadRecord | None:
-        if current is None:
-            return None
-        left = tuple(event for event in current.due if event.event_id not in ids)
-        return replace(current, due=left, due_asked_at=current.due_asked_at if left else None)
-
-    await cloud.state.uploads.update(record.name, change)
+    await cloud.state.uploads.update(record.name, lambda current: current and without_events(current, ids))

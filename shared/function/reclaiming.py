@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey
-from shared.bounded import gather_bounded, try_all
-from shared.function.claiming import claim_by, moved, taken_over
+from shared.bounded import gather_bounded
+from shared.function.aftermath import moved, settle_winners
+from shared.function.claiming import claim_by
 from shared.function.election import with_claim, without_claim
-from shared.function.fanout import notify, recipients
-from shared.function.settling import settle
+from shared.function.fanout import notify, read_fleet, recipients
 from shared.messages import new_traceparent
 from shared.phrasing import logger
 from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
@@ -174,11 +174,8 @@ async def _follow(cloud: Cloud, changes: list[Update[DesiredBinding]], trace: st
     """Tell the instances what moved, and settle an upload and those that lost or won by it."""
     moves = [change for change in changes if moved(change)]
     keys = {change.after.key for change in moves if change.after is not None}
-    record = await cloud.state.uploads.get(settled)
-    instances = await recipients(cloud, keys or (record.claims if record is not None else ()))
-    await notify(cloud, instances, keys, traceparent=trace)
+    fleet = await read_fleet(cloud)
+    await notify(cloud, recipients(fleet, keys), keys, traceparent=trace)
     winners = {change.after.source for change in moves if change.after} | ({settled} if wins else set())
     losers = {change.before.source for change in moves if change.before}
-    for winner in sorted(winners - {""}):
-        await taken_over(cloud, winner, instances)
-    await try_all(settle(cloud, name) for name in sorted((winners | losers | {settled}) - {""}))
+    await settle_winners(cloud, winners - {""}, (winners | losers | {settled}) - {""}, fleet)

@@ -9,7 +9,7 @@ from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, MissingError
 from shared.function.election import redeployed
-from shared.function.fanout import notify, recipients
+from shared.function.fanout import notify, read_fleet, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.messages import new_traceparent
@@ -49,7 +49,8 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
     keys = tuple(update.after.key for update in updates if update.after is not None and update.after.source == name)
     if not keys:
         return ()
-    instances = await recipients(cloud, keys)
+    fleet = await read_fleet(cloud)
+    instances = recipients(fleet, keys)
     told = [instance.id for instance in instances]
 
     def start_over(current: UploadRecord | None) -> UploadRecord | None:
@@ -60,7 +61,7 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
 
     await cloud.state.uploads.update(name, start_over)
     await notify(cloud, instances, keys, traceparent=traceparent)
-    await settle(cloud, name)
+    await settle(cloud, name, fleet=fleet)
     return keys
 
 

@@ -1,4 +1,8 @@
-"""Folding in what an instance reported: its entries in `installations`, and which uploads they concern.
+"""Folding in what instances reported: their entries in `installations`, and which uploads they concern.
+
+Reports that come at the same moment are entered together, so that what they have in common is read once. An upload is
+settled when the last instance that it waits for has reported, when one has failed, or when nothing more came for a
+second: a status between these would be written for each report and looked at by few.
 
 A message on the queue proves nothing about its sender. What is believed is what a registered instance can say: of rows
 that are for it, of generations that were, in figures that can be. An instance reports again what differs from this at
@@ -8,24 +12,29 @@ its next reconcile, so that what is false here does not stay.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, BindingKey, concerns
+from shared.binding import ANY_ROLE, BindingKey, DesiredBinding, concerns
 from shared.bounded import ROWS_AT_ONCE, gather_bounded, try_all
-from shared.function.settling import settle, settle_removed, withdrawn_from
+from shared.function.fanout import read_fleet
+from shared.function.settling import settle, settle_soon, withdrawn_from
+from shared.messages import InstallOutcome
 from shared.phrasing import logger, shown
+from shared.state.keys import installation_partition
 from shared.state.records import InstallationRecord
+from shared.state.rows import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
+    from shared.function.fleet import Fleet
     from shared.messages import BindingReport, InstallReport
     from shared.state.records import InstanceRecord
+    from shared.state.rows import Update, Versioned
 
 log = logger(__name__)
 
@@ -40,35 +49,105 @@ REASON_CHARS = 1000
 _FINGERPRINT = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _STAGE = re.compile(r"[a-z_]{1,32}\Z")
 
+LARGE = 32
+"""A report about more rows is entered on its own: small ones are not to wait for it."""
+
 
 async def fold(cloud: Cloud, report: InstallReport) -> None:
     """Enter one instance's report and bring the status of every upload it concerns up to date."""
-    instance = await cloud.state.instances.get(report.instance)
-    if instance is None:
-        log.warning("instance %s: a report is dropped, no such instance is registered", report.instance)
-        return
-    entries = await _believed(cloud, instance, report.reports)
-    await gather_bounded((_enter(cloud, row, entry) for row, entry in entries), limit=ROWS_AT_ONCE)
-    overruled = await _other_roles(cloud, instance, [row for row, _ in entries])
-    unserved = withdrawn_from([row for row, entry in entries if not entry.source] + overruled)
-    concerned = {entry.source for _, entry in entries} - {""}
-    concerned |= {row.source for row in overruled if row.present and row.role == ANY_ROLE}
-    await try_all(settle(cloud, name) for name in sorted(concerned))
-    await settle_removed(cloud, unserved)
+    if len(report.reports) > LARGE:
+        await _fold(cloud, [report])
+    else:
+        await cloud.reports.take_part(report, lambda reports: _fold(cloud, reports))
 
 
-async def _believed(
-    cloud: Cloud, instance: InstanceRecord, reports: Sequence[BindingReport]
-) -> list[tuple[DesiredBinding, InstallationRecord]]:
-    """The entries to make, each with the row it is about; the rest is dropped with one line."""
-    now = cloud.now()
-    keys = {BindingKey(role=item.role, host=item.host, port=item.port) for item in reports}
-    rows = {
-        row.key: row
-        for row in await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
-        if row
-    }
-    believed: list[tuple[DesiredBinding, InstallationRecord]] = []
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An entry to make.
+
+    Attributes:
+        row: The row that it is about.
+        entry: What is to stand in `installations`.
+        role: The instance's role.
+    """
+
+    row: DesiredBinding
+    entry: InstallationRecord
+    role: str
+
+    @property
+    def key(self) -> tuple[str, int, str]:
+        """Where it is to stand."""
+        return (self.entry.host, self.entry.port, self.entry.instance)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the instance could not do what the row says."""
+        return self.entry.outcome not in {InstallOutcome.LIVE, InstallOutcome.REMOVED}
+
+    def concerned(
+        self, rows: Mapping[BindingKey, DesiredBinding], now: datetime
+    ) -> Iterator[tuple[DesiredBinding, set[str]]]:
+        """The uploads whose status it may change, each with the row by which it does.
+
+        Args:
+            rows: All rows of these hosts that the instance may obey.
+            now: The time.
+        """
+        row = self.row
+        yield row, {self.entry.source} if self.entry.source else withdrawn_from([row], now)
+        if self.role == ANY_ROLE:
+            return
+        other = rows.get(replace(row.key, role=self.role if row.role == ANY_ROLE else ANY_ROLE))
+        if other is not None:  # which it obeyed before, or would obey without this one
+            served = {other.source} if other.present and other.role == ANY_ROLE else set[str]()
+            yield other, served | withdrawn_from([other], now)
+
+
+async def _fold(cloud: Cloud, reports: Sequence[InstallReport]) -> None:
+    """Enter reports, and settle the uploads that they decide."""
+    fleet = await read_fleet(cloud)
+    rows = await _rows_of(cloud, reports, fleet)
+    entries: list[_Entry] = []
+    for report in reports:
+        known = fleet.known.get(report.instance)
+        if known is None:
+            log.warning("instance %s: a report is dropped, no such instance is registered", shown(report.instance))
+        else:
+            entries += _believed(known.value, report.reports, rows, cloud.now())
+    told = await _enter_all(cloud, entries)
+    decided, waiting = set[str](), set[str]()
+    for entry in entries:
+        for row, names in entry.concerned(rows, cloud.now()):
+            whole = fleet.is_complete(row, told[row.host, row.port], cloud.now())
+            (decided if whole or entry.failed else waiting).update(names)
+    await try_all((settle(cloud, name, fleet=fleet) for name in sorted(decided)), limit=ROWS_AT_ONCE)
+    await settle_soon(cloud, sorted(waiting - decided))
+
+
+async def _rows_of(cloud: Cloud, reports: Sequence[InstallReport], fleet: Fleet) -> dict[BindingKey, DesiredBinding]:
+    """The rows that reports are about, and those of the same hosts that their instances obeyed before, or may."""
+    keys: set[BindingKey] = set()
+    for report in reports:
+        known = fleet.known.get(report.instance)
+        for item in report.reports if known is not None else ():
+            keys |= {BindingKey(role=role, host=item.host, port=item.port) for role in (item.role, *_roles(known))}
+    found = await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
+    return {row.key: row for row in found if row}
+
+
+def _roles(known: Versioned[InstanceRecord] | None) -> tuple[str, ...]:
+    return () if known is None or known.value.role == ANY_ROLE else (known.value.role, ANY_ROLE)
+
+
+def _believed(
+    instance: InstanceRecord,
+    reports: Sequence[BindingReport],
+    rows: Mapping[BindingKey, DesiredBinding],
+    now: datetime,
+) -> list[_Entry]:
+    """The entries to make; the rest is dropped with one line."""
+    believed: list[_Entry] = []
     objections: list[str] = []
     for item in reports:
         row = rows.get(BindingKey(role=item.role, host=item.host, port=item.port))
@@ -76,7 +155,7 @@ async def _believed(
         if row is None or objection:
             objections.append(f"{shown(item.host)}:{item.port}, {objection}")
         else:
-            believed.append((row, _entry(item, row, instance.id, now)))
+            believed.append(_Entry(row=row, entry=_entry(item, row, instance.id, now), role=instance.role))
     if objections:
         log.warning(
             "instance %s: %d of %d entries of a report are dropped (%s)",
@@ -129,26 +208,46 @@ def _entry(item: BindingReport, row: DesiredBinding, instance: str, now: datetim
     )
 
 
-async def _other_roles(cloud: Cloud, instance: InstanceRecord, rows: Sequence[DesiredBinding]) -> list[DesiredBinding]:
-    """The rows of the same hosts and ports that the instance obeyed before, or would obey without these."""
-    if instance.role == ANY_ROLE:
-        return []
-    keys = [replace(row.key, role=instance.role if row.role == ANY_ROLE else ANY_ROLE) for row in rows]
-    return [
-        row
-        for row in await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
-        if row is not None
-    ]
+async def _enter_all(cloud: Cloud, entries: Sequence[_Entry]) -> dict[tuple[str, int], list[InstallationRecord]]:
+    """Make the entries; what all instances last reported about these hosts and ports."""
+    places = sorted({(each.entry.host, each.entry.port) for each in entries})
+    by_key: dict[tuple[str, int, str], list[_Entry]] = {}
+    for each in entries:
+        by_key.setdefault(each.key, []).append(each)
+    known = dict(zip(places, await gather_bounded((_reports(cloud, *p) for p in places), ROWS_AT_ONCE), strict=True))
+    held = {(*place, known.value.instance): known for place, all_known in known.items() for known in all_known}
+
+    async def enter(key: tuple[str, int, str], mine: Sequence[_Entry]) -> InstallationRecord | None:
+        kept = None
+        before = Held.of(held.get(key))
+        for each in mine:
+            update = await _enter(cloud, each, before)
+            before, kept = update.held, update.after
+        return kept
+
+    kept = await gather_bounded((enter(key, mine) for key, mine in by_key.items()), limit=ROWS_AT_ONCE)
+    entered = {key: record for key, record in zip(by_key, kept, strict=True) if record is not None}
+    now = {key: known.value for key, known in held.items()} | entered
+    told: dict[tuple[str, int], list[InstallationRecord]] = {place: [] for place in places}
+    for (host, port, _), record in now.items():
+        told[host, port].append(record)
+    return told
 
 
-async def _enter(cloud: Cloud, row: DesiredBinding, entry: InstallationRecord) -> None:
-    key = (entry.host, entry.port, entry.instance)
-    kept = (await cloud.state.installations.update(key, lambda known: _later(known, entry))).after
+async def _reports(cloud: Cloud, host: str, port: int) -> list[Versioned[InstallationRecord]]:
+    return [known async for known in cloud.state.installations.all(installation_partition(host, port))]
+
+
+async def _enter(cloud: Cloud, each: _Entry, held: Held[InstallationRecord]) -> Update[InstallationRecord]:
+    row, entry, rows = each.row, each.entry, cloud.state.installations
+    update = await rows.update(each.key, lambda known: _later(known, entry), held)
+    kept = update.after
     if kept is None or kept.generation <= row.generation:
-        return
+        return update
     now = await cloud.state.bindings.get(row.key)
     if now is not None and kept.generation > now.generation:  # a generation that never was
-        await cloud.state.installations.update(key, lambda known: entry if known == kept else known)
+        return await rows.update(each.key, lambda known: entry if known == kept else known, update.held)
+    return update
 
 
 def _later(known: InstallationRecord | None, entry: InstallationRecord) -> InstallationRecord:

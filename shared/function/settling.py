@@ -1,21 +1,26 @@
-"""Settling an upload: its status derived from what the instances reported, by one run at a time.
+"""Settling an upload: its status derived from what the instances reported, and told where it changed.
 
-Deriving a status reads every report on its bindings, so with N instances it must not happen N times. One run at a time
-holds the upload's settling mark; one that comes meanwhile leaves word (`settle_again`) and the holder looks once more.
+The upload's row is read first, then what its status follows from, and the row is written only if others did not write
+it meanwhile: two that settle it at once cannot leave an older status over a newer one. In one process nobody settles an
+upload while another part of it writes its row.
 """
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
-from shared.errors import CertcastError
-from shared.function.announcing import tell
+from shared.errors import CertcastError, ConflictError
+from shared.function.announcing import announced, tell_all
+from shared.function.fanout import read_fleet
+from shared.function.outbox import new_event_id
 from shared.function.standing import Standing, settled, standing_of
-from shared.state.records import SETTLEABLE, InstallationRecord, UploadRecord, UploadStatus
+from shared.phrasing import logger
+from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
+from shared.state.rows import Held
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,129 +28,121 @@ if TYPE_CHECKING:
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
+    from shared.function.fleet import Fleet
+    from shared.state.records import InstallationRecord
 
-SETTLING = timedelta(seconds=10)
-"""How long one run may hold the settling mark; after that it is taken for dead."""
+log = logger(__name__)
+
 SETTLE_ROUNDS = 20
+REMOVED_LATELY = timedelta(hours=1)
+"""An upload that withdrew its claim longer ago and is served somewhere still is left to the sweep."""
 
 
-async def settle(cloud: Cloud, name: str) -> None:
-    """Derive the upload's status from the reports there are, unless another run is at it; then that looks once more.
+async def settle(cloud: Cloud, name: str, *, fleet: Fleet | None = None, alone: bool = False) -> None:
+    """Derive the upload's status from the reports there are, and tell it where it changed.
 
     What was reported of its bindings also says how many still serve the removed uploads that had them before.
+
+    Args:
+        cloud: Whose upload.
+        name: Its name.
+        fleet: The instances, where they were read just now.
+        alone: Whether the caller holds another upload's row, so that it must not wait for this one's.
     """
-    await settle_removed(cloud, await _settle(cloud, name))
+    cloud.later.call_off(name)
+    if not await _settle_now(cloud, name, fleet, alone=alone) and cloud.later.after_s:
+        # Its own look has claimed its hosts and has yet to enter its status.
+        await settle_soon(cloud, {name})
 
 
-async def settle_removed(cloud: Cloud, names: Collection[str]) -> None:
+async def settle_soon(cloud: Cloud, names: Collection[str]) -> None:
+    """Settle these uploads unless something settles them within a second.
+
+    A process that ends before leaves that to the sweep, which finds what could be settled.
+    """
+    for name in names:
+        if cloud.later.after_s:
+            cloud.later.put_off(name, partial(_settle_later, cloud, name))
+        else:
+            await _settle_now(cloud, name, None)
+
+
+async def _settle_later(cloud: Cloud, name: str) -> None:
+    try:
+        await _settle_now(cloud, name, None)
+    except CertcastError as error:
+        log.warning("upload %s: could not be settled, the sweep tries again: %s", name, error)
+    except Exception:
+        log.exception("upload %s: could not be settled, the sweep tries again", name)
+
+
+async def _settle_now(cloud: Cloud, name: str, fleet: Fleet | None, *, alone: bool = False) -> bool:
+    """Settle an upload and those removed before it; whether it has a status to derive."""
+    async with contextlib.nullcontext() if alone else cloud.in_hand.hold(name):
+        rows, had_status = await _settle(cloud, name, fleet)
+    await settle_removed(cloud, withdrawn_from(rows, cloud.now()) - {name}, fleet=fleet)
+    return had_status
+
+
+async def settle_removed(cloud: Cloud, names: Collection[str], *, fleet: Fleet | None = None) -> None:
     """Settle those of these uploads that were removed and are served somewhere still."""
     for name in sorted(names):
-        record = await cloud.state.uploads.get(name)
-        if record is not None and record.status is UploadStatus.REMOVED and record.live:
-            await _settle(cloud, name)
+        held = await cloud.state.uploads.read(name)
+        if held.value is not None and held.value.status is UploadStatus.REMOVED and held.value.live:
+            await _settle(cloud, name, fleet)
 
 
-def withdrawn_from(rows: Sequence[DesiredBinding]) -> set[str]:
-    """Name the uploads that withdrew their claims to these hosts and ports."""
-    return {claim.source for row in rows for claim in row.claims if claim.withdrawn_at is not None}
+def withdrawn_from(rows: Sequence[DesiredBinding], now: datetime) -> set[str]:
+    """Name the uploads that withdrew their claims to these hosts and ports a short while ago."""
+    return {
+        claim.source
+        for row in rows
+        for claim in row.claims
+        if claim.withdrawn_at is not None and now - claim.withdrawn_at < REMOVED_LATELY
+    }
 
 
-async def _settle(cloud: Cloud, name: str) -> set[str]:
-    """Settle one upload, and name those that withdrew their claims to the same hosts and ports."""
-    now = cloud.now()
-    begun = await cloud.state.uploads.update(name, lambda record: _begun(record, now))
-    if not _may_begin(begun.before, now):
-        # A rejected re-upload has no status to derive, and what was accepted before under its name is served still.
-        if begun.before is None or begun.before.status in SETTLEABLE:
-            return set()
-        return withdrawn_from(await _rows(cloud, begun.before)) - {name}
-    mark: datetime | None = now + SETTLING
-    withdrawn: set[str] = set()
-    try:
-        for _ in range(SETTLE_ROUNDS):
-            record = await cloud.state.uploads.get(name)
-            if record is None:
-                return withdrawn
-            rows = await _rows(cloud, record)
-            withdrawn = withdrawn_from(rows) - {name}
-            mark = await _conclude(cloud, record, await _standing(cloud, record, rows), mark)
-            if mark is None:
-                break
-    except Exception:
-        # The next try must not find the mark of a run that has ended.
-        with contextlib.suppress(CertcastError):
-            await cloud.state.uploads.update(name, lambda record: _let_go(record, mark))
-        raise
-    await tell(cloud, name)
-    return withdrawn
-
-
-def _may_begin(record: UploadRecord | None, now: datetime) -> bool:
-    """Whether there is a status to derive and no other run is at it."""
-    if record is None or record.status not in SETTLEABLE:
-        return False
-    return record.settling_until is None or record.settling_until <= now
-
-
-def _begun(record: UploadRecord | None, now: datetime) -> UploadRecord | None:
-    """Take the settling mark, or leave word with the run that holds it."""
-    if record is None or record.status not in SETTLEABLE:
-        return None
-    if not _may_begin(record, now):
-        return replace(record, settle_again=True)
-    return replace(record, settling_until=now + SETTLING, settle_again=False)
-
-
-async def _conclude(cloud: Cloud, seen: UploadRecord, standing: Standing, mark: datetime | None) -> datetime | None:
-    """Write what was derived and let go of the mark; a new mark when it must be derived once more."""
-    now = cloud.now()
-
-    def change(record: UploadRecord | None) -> UploadRecord | None:
-        if record is None or record.settling_until != mark:
-            return None  # this run took too long, and the one that took the mark since knows better
+async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[DesiredBinding], bool]:
+    """Settle one upload; the rows it claims, and whether it has a status to derive."""
+    for _ in range(SETTLE_ROUNDS):
+        held = await cloud.state.uploads.read(name)
+        record = held.value
+        if record is None:
+            return [], False
+        rows = await _rows(cloud, record)
         if record.status not in SETTLEABLE:
-            return replace(record, settling_until=None, settle_again=False)
-        if record.settle_again or _told_what(record) != _told_what(seen):
-            return replace(record, settle_again=False, settling_until=now + SETTLING)
-        return replace(settled(record, standing, now), settling_until=None)
+            # A rejected re-upload has no status to derive, and what was accepted before under its name is served still.
+            return rows, False
+        standing = await _standing(cloud, record, rows, fleet or await read_fleet(cloud))
+        fresh = with_standing(cloud, record, standing)
+        try:
+            if fresh != record:
+                etag = await cloud.state.uploads.write(name, fresh, held)
+                held = Held(value=fresh, etag=etag)
+        except ConflictError:
+            fleet = None  # others changed the row: everything is read again
+            continue
+        await tell_all(cloud, held)
+        return rows, True
+    raise ConflictError(f"upload {name} is written by too many at once; try again")
 
-    concluded = await cloud.state.uploads.update(seen.name, change)
-    if concluded.before is None or concluded.before.settling_until != mark or concluded.after is None:
-        return None
-    return concluded.after.settling_until
 
-
-def _let_go(record: UploadRecord | None, mark: datetime | None) -> UploadRecord | None:
-    if record is None or record.settling_until != mark:
-        return None
-    return replace(record, settling_until=None, settle_again=False)
-
-
-def _told_what(record: UploadRecord) -> tuple[object, ...]:
-    """What the instances were told last: a standing derived from an earlier telling says nothing about this one."""
-    # By the status too: a deletion may come in the moment of the telling before it, as clocks have it.
-    removed = record.status is UploadStatus.REMOVED
-    return (record.revision, record.claims, record.expected, record.fanned_out_at, removed)
+def with_standing(cloud: Cloud, record: UploadRecord, standing: Standing) -> UploadRecord:
+    """Enter a standing into an upload's row, with the event that it calls for."""
+    now = cloud.now()
+    fresh = settled(record, standing, now)
+    return fresh if cloud.topic is None else announced(fresh, at=now, event_id=new_event_id())
 
 
 async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
-    return [
-        row
-        for row in await gather_bounded((cloud.state.bindings.get(key) for key in record.claims), limit=ROWS_AT_ONCE)
-        if row
-    ]
+    found = await gather_bounded((cloud.state.bindings.get(key) for key in record.claims), limit=ROWS_AT_ONCE)
+    return [row for row in found if row]
 
 
-async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding]) -> Standing:
-    instances = {known.value.id: known async for known in cloud.state.instances.all()}
-    reports = dict(
-        zip(
-            (row.key for row in rows),
-            await gather_bounded((_reports(cloud, row) for row in rows), limit=ROWS_AT_ONCE),
-            strict=True,
-        )
-    )
-    return standing_of(record, rows, reports, instances, cloud.now())
+async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding], fleet: Fleet) -> Standing:
+    found = await gather_bounded((_reports(cloud, row) for row in rows), limit=ROWS_AT_ONCE)
+    reports = dict(zip((row.key for row in rows), found, strict=True))
+    return standing_of(record, rows, reports, fleet.known, cloud.now())
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
-from shared.function.announcing import announce, is_announced
+from shared.function.announcing import announce, is_announced, is_tagged, tell_as_it_is
 from shared.function.blob_event import Notice
 from shared.function.doubts import Doubts, is_under_way
 from shared.function.expiry import warn, warning_due
@@ -196,7 +196,7 @@ async def _go_through_reports(cloud: Cloud, seen: Snapshot, report: SweepReport)
 
 
 async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
-    """Warn of certificates that end soon, and announce what a crash kept from being announced."""
+    """Warn of certificates that end soon, and tell what a crash kept from being told."""
     now = cloud.now()
     if seen.uploads is None or seen.bindings is None:
         return
@@ -205,6 +205,8 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
             await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
+        elif record.etag and record.tagged and not is_tagged(record):
+            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
 

@@ -12,12 +12,61 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shared.function.cloud import Cloud
+    from shared.state.rows import Held
 
     Change = Callable[[UploadRecord], UploadRecord]
     """From an upload's row as it is to what it should be; it may be called several times."""
 
 
-async def take_turn(cloud: Cloud, name: str, *, traceparent: str, above: int = 0) -> UploadRecord:
+class Turn:
+    """One look's turn at an upload: its row, carried along from write to write.
+
+    Args:
+        cloud: Whose upload.
+        held: The row with the revision that this turn took.
+
+    Attributes:
+        record: The row as this look read or wrote it last.
+        held: The same, with its version.
+    """
+
+    def __init__(self, cloud: Cloud, held: Held[UploadRecord]) -> None:
+        assert held.value is not None, "a turn begins with a row"  # noqa: S101 - narrows the type
+        self.record = held.value
+        self.held = held
+        self._cloud = cloud
+
+    async def write(self, change: Change) -> UploadRecord:
+        """Change the row unless a later look has begun.
+
+        Raises:
+            StaleRevisionError: A later look has begun.
+        """
+        mine = self.record.revision
+
+        def change_mine(record: UploadRecord | None) -> UploadRecord:
+            if record is None or record.revision != mine:
+                raise StaleRevisionError(f"upload {self.record.name} was looked at again meanwhile")
+            return change(record)
+
+        update = await self._cloud.state.uploads.update(self.record.name, change_mine, self.held)
+        self.held = update.held
+        self.record = update.after or self.record
+        return self.record
+
+    async def read(self) -> UploadRecord:
+        """Read the row again, which others have written with this look's leave.
+
+        Raises:
+            StaleRevisionError: A later look has begun.
+        """
+        self.held = await self._cloud.state.uploads.read(self.record.name)
+        return await self.write(lambda record: record)
+
+
+async def take_turn(
+    cloud: Cloud, name: str, *, traceparent: str, above: int = 0, held: Held[UploadRecord] | None = None
+) -> Turn:
     """Take the upload's next revision; a look that began with a lower one can write nothing any more.
 
     Args:
@@ -25,36 +74,11 @@ async def take_turn(cloud: Cloud, name: str, *, traceparent: str, above: int = 0
         name: Its name.
         traceparent: W3C trace context of the look.
         above: A revision that was met elsewhere: the upload's row may have been lost, and its claims not.
+        held: The row as it was read last.
     """
 
     def change(record: UploadRecord | None) -> UploadRecord:
         known = record or UploadRecord(name=name, revision=0, status=UploadStatus.RECEIVED)
         return replace(known, revision=max(known.revision, above) + 1, traceparent=traceparent)
 
-    return await _written(cloud, name, change)
-
-
-async def write(cloud: Cloud, mine: UploadRecord, change: Change) -> UploadRecord:
-    """Change the upload's row unless a later look has begun.
-
-    Args:
-        cloud: Whose row.
-        mine: The row as this look knows it.
-        change: What to do to it.
-
-    Raises:
-        StaleRevisionError: A later look has begun.
-    """
-
-    def change_mine(record: UploadRecord | None) -> UploadRecord:
-        if record is None or record.revision != mine.revision:
-            raise StaleRevisionError(f"upload {mine.name} was looked at again meanwhile")
-        return change(record)
-
-    return await _written(cloud, mine.name, change_mine)
-
-
-async def _written(cloud: Cloud, name: str, change: Callable[[UploadRecord | None], UploadRecord]) -> UploadRecord:
-    after = (await cloud.state.uploads.update(name, change)).after
-    assert after is not None, "such a change leaves a row"  # noqa: S101 - narrows the type
-    return after
+    return Turn(cloud, (await cloud.state.uploads.update(name, change, held)).held)

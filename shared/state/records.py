@@ -97,7 +97,7 @@ class UploadRecord:
         due_asked_at: When the sweep last asked for them to be sent; None where it had not to.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
-        settling_until: How long a run holds the settling mark; others only set `settle_again` meanwhile.
+        tagged: Names the tags that the blob was given last; empty before the first ones.
         judging: The version that takes long to judge, while it is judged.
         judging_until: Until when others leave it to the look that is at it.
         noticed_at: When its event reached the Function.
@@ -139,8 +139,7 @@ class UploadRecord:
     due_asked_at: datetime | None = None
     warned_days: int | None = None
     warned_of: str = ""
-    settling_until: datetime | None = None
-    settle_again: bool = False
+    tagged: str = ""
     judging: str = ""
     judging_until: datetime | None = None
     traceparent: str = ""

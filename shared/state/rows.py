@@ -46,16 +46,41 @@ class Versioned(Generic[Row]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held(Generic[Row]):
+    """A row as this process read or wrote it last: a write under its ETag shows whether others wrote since.
+
+    Attributes:
+        value: The row; None where there is none that can be read.
+        etag: Its version; None where nothing stands in its place.
+    """
+
+    value: Row | None
+    etag: str | None
+
+    @classmethod
+    def of(cls, known: Versioned[Row] | None) -> Held[Row]:
+        """A row that a query found, or did not find."""
+        return cls(value=None, etag=None) if known is None else cls(value=known.value, etag=known.etag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update(Generic[Row]):
     """What an update found and what it left.
 
     Attributes:
-        before: The row as it was read for the decision that was kept; None where there was none.
+        before: The row as it was for the decision that was kept; None where there was none.
         after: The row as it is now.
+        etag: The version that it has now; None where there is no row.
     """
 
     before: Row | None
     after: Row | None
+    etag: str | None
+
+    @property
+    def held(self) -> Held[Row]:
+        """The row as it is now, to be written under its ETag."""
+        return Held(value=self.after, etag=self.etag)
 
     @property
     def changed(self) -> bool:
@@ -114,10 +139,17 @@ class Rows(Generic[Key, Row]):
 
     async def get(self, key: Key) -> Row | None:
         """Read one row."""
-        found = await self.find(key)
-        return None if found is None else found.value
+        return (await self.read(key)).value
 
-    async def write(self, key: Key, value: Row, known: Versioned[Row] | None) -> str:
+    async def read(self, key: Key) -> Held[Row]:
+        """Read one row, to be changed later by `update`."""
+        stored = await self._table.get(*self._key(key))
+        if stored is None:
+            return Held(value=None, etag=None)
+        known = self._readable(stored)
+        return Held(value=None if known is None else known.value, etag=stored.etag)
+
+    async def write(self, key: Key, value: Row, known: Versioned[Row] | Held[Row] | None) -> str:
         """Insert the row, or replace the version that is known.
 
         Raises:
@@ -129,13 +161,16 @@ class Rows(Generic[Key, Row]):
         """Write the row whatever stands there, readable or not."""
         await self._table.put(*self._key(key), to_entity(value))
 
-    async def update(self, key: Key, change: Callable[[Row | None], Row | None]) -> Update[Row]:
-        """Read, decide, and write if no other did meanwhile; otherwise again.
+    async def update(
+        self, key: Key, change: Callable[[Row | None], Row | None], held: Held[Row] | None = None
+    ) -> Update[Row]:
+        """Decide, and write if others did not meanwhile; otherwise read and decide again.
 
         Args:
             key: Names the row.
             change: Maps what is there to what should be; returning the same value, or None, writes nothing. It may be
                 called several times. A row that cannot be read counts as none, and is written over.
+            held: The row as it was read or written last, which saves reading it; None reads it.
 
         Returns:
             The row before and after.
@@ -144,18 +179,18 @@ class Rows(Generic[Key, Row]):
             ConflictError: Others kept writing the row for 30 tries.
         """
         for attempt in range(MAX_WRITE_TRIES):
-            stored = await self._table.get(*self._key(key))
-            known = None if stored is None else self._readable(stored)
-            current = None if known is None else known.value
-            wanted = change(current)
-            if wanted is None or wanted == current:
-                return Update(before=current, after=current)
+            if held is None:
+                held = await self.read(key)
+            wanted = change(held.value)
+            if wanted is None or wanted == held.value:
+                return Update(before=held.value, after=held.value, etag=held.etag)
             try:
-                await self._write(key, wanted, None if stored is None else stored.etag)
+                etag = await self._write(key, wanted, held.etag)
             except ConflictError:
+                held = None
                 await asyncio.sleep(random.uniform(0, 0.01 * min(attempt + 1, 10)))  # noqa: S311 - jitter
                 continue
-            return Update(before=current, after=wanted)
+            return Update(before=held.value, after=wanted, etag=etag)
         raise ConflictError(f"row {'/'.join(self._key(key))} is written by too many at once; try again")
 
     async def remove(self, key: Key, known: Versioned[Row]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,11 @@ def status_tags(record: UploadRecord) -> dict[str, str]:
     if reason:
         tags[REASON_TAG] = _tag_value(reason)
     return tags
+
+
+def tags_token(record: UploadRecord) -> str:
+    """Name the tags that a status calls for, so that it is known which ones a blob was given."""
+    return hashlib.sha256(json.dumps(status_tags(record)).encode()).hexdigest()[:16]
 
 
 def _tag_value(text: str) -> str:

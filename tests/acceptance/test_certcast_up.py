@@ -149,6 +149,21 @@ async def test_a_request_to_end_ends_it_all_too_and_its_storage_is_kept(tmp_path
             assert await certificate_shown(agent, HOST) == issued.fingerprint
 
 
+async def test_what_an_upload_asks_of_the_storage_account_is_counted_where_that_is_wanted(tmp_path: Path) -> None:
+    pfx = tmp_path / "shop.pfx"
+    pfx.write_bytes(authority().issue(HOST).pfx(None))
+    async with up(tmp_path / "state", "--count-requests") as running:
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        assert (await certcast("upload", pfx, env=env)).code == 0
+        await running.read_until("requests since the upload")
+        await running.read_until("apart: polls")
+        assert re.search(r"^ blob +Put Blob bundles +function +1$", running.said, re.MULTILINE)
+        assert re.search(rf"^ blob +Get Blob bundles +agents +{AGENTS}$", running.said, re.MULTILINE)
+        assert await running.end_by(signal.SIGINT) == 0
+        assert "requests in all" in running.said
+        assert running.left_behind() == []
+
+
 async def test_a_folder_named_on_the_command_line_is_served_renewed_and_unbound(tmp_path: Path) -> None:
     folder = tmp_path / "certificates"
     folder.mkdir()

@@ -17,7 +17,7 @@ from shared.azure.account import Account
 from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
 from shared.config import StorageAccess
-from shared.messages import OUTBOX_QUEUE, InstallReport, encode, queue_of
+from shared.messages import InstallReport, encode, queue_of
 from shared.state.records import UploadRecord, UploadStatus
 from tests.rigs.certificates import authority
 from tests.rigs.deployment import ROOT
@@ -142,7 +142,6 @@ async def test_the_runtime_finds_every_function_with_its_trigger(site: Site) -> 
     queues = {
         "recheck_upload": "certificate-recheck",
         "install_result": "install-results",
-        "publish_event": OUTBOX_QUEUE,
     }
     for name, queue in queues.items():
         assert triggers[name] == {

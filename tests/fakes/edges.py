@@ -14,6 +14,7 @@ from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
 from shared.errors import BrokenBundleError, CertcastError, ConflictError, MissingError, SecretUnavailableError
 from shared.function.cloud import Cloud
+from shared.function.in_process import Later
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
@@ -362,6 +363,7 @@ class FakeStorage(StorageContents):
             scrub_password=scrub_password,
             topic=FakeTopic(self, step),
             now=self.clock,
+            later=Later(after_s=0),
         )
 
 

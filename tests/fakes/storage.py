@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.codec import Entity, Scalar
 from shared.errors import CertcastError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE, OutgoingEvent
+from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE, OutgoingEvent
 from shared.ports import BlobVersion
 
 START = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
@@ -103,7 +103,7 @@ class StorageContents:
         self.clock = clock or FakeClock()
         self.uploads: dict[str, Blob] = {}
         self.bundles: dict[str, Bundle] = {}
-        self.queues: dict[str, dict[str, StoredMessage]] = {RECHECK_QUEUE: {}, RESULTS_QUEUE: {}, OUTBOX_QUEUE: {}}
+        self.queues: dict[str, dict[str, StoredMessage]] = {RECHECK_QUEUE: {}, RESULTS_QUEUE: {}}
         self.tables: dict[str, dict[tuple[str, str], StoredRow]] = {}
         self.secrets: dict[str, str] = {}
         self.published: list[OutgoingEvent] = []

@@ -81,6 +81,7 @@ class FakeTarget:
         server: The server.
         breaks_on: Hosts whose changes it cannot make.
         names_culprits: Whether its errors say which change it was.
+        in_slices: As a target has it.
         refuses: Hosts it can never take, with the reason.
         has_listener: Whether it can be probed at all.
         asked: What `current` was asked for, each time.
@@ -94,6 +95,7 @@ class FakeTarget:
     """
 
     kind: ClassVar[str] = "fake"
+    in_slices = True
 
     def __init__(self, server: FakeServer | None = None, *, names_culprits: bool = True) -> None:
         self.server = server or FakeServer()

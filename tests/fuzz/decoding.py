@@ -20,7 +20,6 @@ from shared.messages import (
     MESSAGE_VERSION,
     BindingReport,
     BindingsChanged,
-    EventDue,
     EventType,
     InstallOutcome,
     InstallReport,
@@ -108,7 +107,7 @@ _MESSAGES: tuple[Any, ...] = (
     BindingsChanged(bindings=(_KEY,)),
     RecheckUpload(name="a.pfx"),
     InstallReport(instance="one", reports=(_REPORT,)),
-    EventDue(name="a.pfx"),
+    RecheckUpload(name="a.pfx", events=True),
 )
 _ANSWER = Answer(
     judged=Judged(violations=(_VIOLATION,), hosts=("www.example.com",), port=443, role="*", site=None, bundle=None)

@@ -10,7 +10,7 @@ from tests.fakes.edges import FakeBundles, FakeQueues, FakeStorage, Step, unhind
 from tests.fakes.target import FakeServer, FakeTarget
 
 
-def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll_max_ms: int = 1000) -> AgentSettings:
+def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll_max_ms: int = 500) -> AgentSettings:
     return AgentSettings(
         storage=StorageAccess(connection_string="AccountName=fake;"),
         key_encryption_key="file:key",
@@ -37,7 +37,7 @@ def agent(
     server: FakeServer | None = None,
     target: FakeTarget | None = None,
     step: Step = unhindered,
-    poll_max_ms: int = 1000,
+    poll_max_ms: int = 500,
     page: int = 1000,
 ) -> Agent:
     """One agent; give the server of an earlier one to stand for its successor on the same machine."""

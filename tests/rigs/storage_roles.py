@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_azure.proxy.operations import StorageRequest
 from tests.rigs.conditions import holds
 from tests.rigs.pages import DEPLOY, blocks, rows, section, shell_lines, text_of
 
@@ -69,6 +70,7 @@ OPERATIONS: Mapping[str, tuple[frozenset[str], ...]] = {
     "Clear Messages": (frozenset({f"{_MESSAGES}/delete"}),),
     "Update Message": (frozenset({f"{_MESSAGES}/write"}),),
     "Create Table": (frozenset({f"{_TABLES}/write"}),),
+    "Get Entity": (frozenset({f"{_ENTITIES}/read"}),),
     "Query Entities": (frozenset({f"{_ENTITIES}/read"}),),
     "Insert Entity": (frozenset({f"{_ENTITIES}/write"}), frozenset({f"{_ENTITIES}/add/action"})),
     "Update Entity": (frozenset({f"{_ENTITIES}/write"}), frozenset({f"{_ENTITIES}/update/action"})),
@@ -76,29 +78,6 @@ OPERATIONS: Mapping[str, tuple[frozenset[str], ...]] = {
     "Delete Entity": (frozenset({f"{_ENTITIES}/delete"}),),
 }
 """What each operation needs: all permissions of one of these sets."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Request:
-    """One thing asked of a storage account.
-
-    Attributes:
-        operation: Its name in the REST API.
-        resource: `container x`, `table x` or `queue x`; `account` for what is asked of all.
-        path: The blob's name, where it is about one.
-    """
-
-    operation: str
-    resource: str
-    path: str = ""
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What a condition may ask of the resource."""
-        kind, _, name = self.resource.partition(" ")
-        if kind == "container":
-            return {f"{_PROVIDER}{_CONTAINERS}:name": name, f"{_PROVIDER}{_BLOBS}:path": self.path}
-        return {f"{_PROVIDER}{_QUEUES}:name": name} if kind == "queue" else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,18 +96,26 @@ class Grant:
     scope: str
     condition: str = ""
 
-    def covers(self, request: Request) -> frozenset[str]:
+    def covers(self, request: StorageRequest) -> frozenset[str]:
         """Its permissions that hold for what is asked."""
         if self.scope not in {"account", request.resource}:
             return frozenset()
         if not self.condition:
             return self.permissions
         return frozenset(
-            each for each in self.permissions if holds(self.condition, f"{_PROVIDER}{each}", request.attributes)
+            each for each in self.permissions if holds(self.condition, f"{_PROVIDER}{each}", _attributes(request))
         )
 
 
-def allowed(grants: Iterable[Grant], request: Request) -> bool:
+def _attributes(request: StorageRequest) -> Mapping[str, str]:
+    """What a condition may ask of what a request is about."""
+    kind, _, name = request.resource.partition(" ")
+    if kind == "container":
+        return {f"{_PROVIDER}{_CONTAINERS}:name": name, f"{_PROVIDER}{_BLOBS}:path": request.path}
+    return {f"{_PROVIDER}{_QUEUES}:name": name} if kind == "queue" else {}
+
+
+def allowed(grants: Iterable[Grant], request: StorageRequest) -> bool:
     """Whether these role assignments, which add up, allow what is asked."""
     held = frozenset[str]().union(*(grant.covers(request) for grant in grants))
     return any(needed <= held for needed in OPERATIONS[request.operation])
@@ -197,7 +184,11 @@ def granted_by_commands(principal: str) -> set[tuple[str, str]]:
 def words(grants: Sequence[Grant], resource: str) -> str:
     """What may be done to a resource, in the words of the table in docs/security.md."""
     kind = resource.partition(" ")[0]
-    can = [word for word, operation in _WORDS[kind] if allowed(grants, Request(operation=operation, resource=resource))]
+    can = [
+        word
+        for word, operation in _WORDS[kind]
+        if allowed(grants, StorageRequest(operation=operation, resource=resource))
+    ]
     return ", ".join(can) or "nothing"
 
 

@@ -98,7 +98,6 @@ class Truth:
             return
         assert record is not None, f"{name} was never noticed"
         assert record.etag == blob.etag, f"{name} is not done with"
-        assert record.settling_until is None or record.settling_until < self.simulation.storage.clock()
         certificate = self._certificate(name)
         said = verdict(self.simulation, blob, certificate)
         assert blob.tags == status_tags(record), name

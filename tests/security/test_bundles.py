@@ -256,7 +256,6 @@ def blob_of(azurite: Emulator, identity: str) -> BlobClient:
     )
 
 
-@pytest.mark.usefixtures("no_pause")
 class TestABlobThatOthersWrote:
     @pytest.mark.parametrize(
         ("path", "value"),
@@ -296,7 +295,7 @@ class TestABlobThatOthersWrote:
         await account.bundles.seal(identity, b"pem")
         async with blob_of(azurite, identity) as blob:
             told = json.loads((await blob.get_blob_properties()).metadata["encryptiondata"])
-            told["EncryptedRegionInfo"]["DataLength"] = 10**12  # what the SDK would read at once
+            told["EncryptedRegionInfo"]["DataLength"] = 10**12
             await blob.upload_blob(
                 io.BytesIO(bytes(size + 28)), metadata={"encryptiondata": json.dumps(told)}, overwrite=True
             )

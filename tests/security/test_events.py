@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shared.errors import BrokenMessageError, UnavailableError
-from shared.function.outbox import publish
-from shared.messages import EventDue, EventType, decode
+from shared.function.intake import recheck
+from shared.messages import EventType, RecheckUpload, decode
 from shared.state.records import UploadStatus
 from tests.rigs.scenes import Scene
 
@@ -26,7 +26,7 @@ FORGED = {
 
 def test_the_message_of_old_that_held_an_event_is_none() -> None:
     with pytest.raises(BrokenMessageError):
-        decode(EventDue, json.dumps(FORGED))
+        decode(RecheckUpload, json.dumps(FORGED))
 
 
 @pytest.mark.parametrize("more", [{}, FORGED, {"document": "{}", "kind": "Certcast.CertificateRemoved"}])
@@ -34,9 +34,9 @@ async def test_a_message_that_names_an_upload_has_sent_what_stands_in_its_row_an
     more: dict[str, Any], scene: Scene
 ) -> None:
     await scene.accepted("a.pfx", HOST)
-    message = decode(EventDue, json.dumps(more | {"version": 1, "name": "a.pfx"}))
+    message = decode(RecheckUpload, json.dumps(more | {"version": 1, "name": "a.pfx", "events": True}))
     for _ in range(5):
-        await publish(scene.cloud, message)
+        await recheck(scene.cloud, message)
     [event] = scene.storage.published
     assert (event.kind, event.subject) == (EventType.ACCEPTED, "a.pfx")
     assert json.loads(event.document)["status"] == "accepted"
@@ -44,15 +44,15 @@ async def test_a_message_that_names_an_upload_has_sent_what_stands_in_its_row_an
 
 @pytest.mark.parametrize("name", ["neighbour.pfx", "", "../bundles/x", "a" * 5000, "\x1b[2J"])
 async def test_a_message_about_an_upload_that_is_not_there_has_nothing_sent(name: str, scene: Scene) -> None:
-    await publish(scene.cloud, EventDue(name=name))
+    await recheck(scene.cloud, RecheckUpload(name=name, events=True))
     assert scene.storage.published == []
 
 
 async def test_a_count_of_tries_that_is_made_up_makes_no_event_be_given_up(scene: Scene) -> None:
-    await scene.accepted("a.pfx", HOST)
     away = replace(scene.cloud, topic=Away())
+    await scene.looked_at(await scene.upload("a.pfx", HOST), away)
     for attempt in (-(2**31), -1, 3, 2**31 - 1):
-        await publish(away, EventDue(name="a.pfx", attempt=attempt))
+        await recheck(away, RecheckUpload(name="a.pfx", attempt=attempt, events=True))
     assert [event.kind for event in (await scene.record("a.pfx")).due] == [EventType.ACCEPTED]
 
 
@@ -61,7 +61,7 @@ async def test_an_event_that_the_topic_does_not_take_keeps_no_upload_unfinished(
     cloud = replace(scene.cloud, topic=Away())
     record = await scene.looked_at(await scene.upload("a.pfx", HOST), cloud)
     assert record.etag
-    await publish(cloud, EventDue(name="a.pfx"))
+    await recheck(cloud, RecheckUpload(name="a.pfx", events=True))
     await scene.everyone_obeys("web-0")
     assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 

@@ -11,7 +11,6 @@ from shared.function.intake import recheck
 from shared.function.recheck import recheck_delay_s
 from shared.function.sweep import sweep
 from shared.messages import (
-    OUTBOX_QUEUE,
     RECHECK_QUEUE,
     RESULTS_QUEUE,
     BindingsChanged,
@@ -28,7 +27,7 @@ from tests.rigs.rows import registered
 from tests.rigs.scenes import Scene
 
 HOST = "a.example.com"
-FUNCTIONS_OWN = {RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE}
+FUNCTIONS_OWN = {RECHECK_QUEUE, RESULTS_QUEUE}
 
 
 @pytest.mark.parametrize("queue", sorted(FUNCTIONS_OWN))

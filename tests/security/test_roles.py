@@ -12,12 +12,14 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from local_azure.azurite import StorageEndpoints
 from local_azure.platform_settings import PlatformSettings, Ports
 from local_azure.processes.listening import free_port
+from local_azure.proxy.operations import StorageRequest
 from shared.azure.account import Account
 from shared.config import StorageAccess
 from shared.errors import AccessDeniedError
-from shared.messages import OUTBOX_QUEUE, RECHECK_QUEUE, RESULTS_QUEUE
+from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
@@ -25,7 +27,6 @@ from tests.rigs.guarded_storage import GuardedStorage, guarded
 from tests.rigs.pages import DEPLOY, SECURITY, rows, section
 from tests.rigs.storage_roles import (
     Grant,
-    Request,
     allowed,
     condition,
     custom_role,
@@ -57,13 +58,13 @@ class WholeRun:
 async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeRun]:
     """Each party does once what it does."""
     first = free_port(3)
-    ports = {"blob": first, "queue": first + 1, "table": first + 2}
+    services = StorageEndpoints(blob_port=first, queue_port=first + 1, table_port=first + 2)
     async with AsyncExitStack() as stack:
-        parties = [await stack.enter_async_context(guarded(ports, grants)) for grants in (FUNCTION, AGENT, UPLOADER)]
+        parties = [await stack.enter_async_context(guarded(services, grants)) for grants in (FUNCTION, AGENT, UPLOADER)]
         function, agent, uploader = parties
         settings = PlatformSettings(
             agents=1,
-            ports=Ports(**ports, functions=0, agent_offset=None),
+            ports=Ports(blob=first, queue=first + 1, table=first + 2, functions=0, agent_offset=None),
             function_environment={
                 "CERTCAST_STORAGE": function.connection_string,
                 "CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *",
@@ -144,7 +145,7 @@ async def test_everything_in_the_custom_role_is_needed(run: WholeRun) -> None:
 async def test_what_the_roles_do_not_allow_is_refused(run: WholeRun) -> None:
     async with Account(StorageAccess(connection_string=run.agent.connection_string)) as account:
         with pytest.raises(AccessDeniedError):
-            await account.queues.send(OUTBOX_QUEUE, "forged")
+            await account.queues.send(RECHECK_QUEUE, "forged")
         with pytest.raises(AccessDeniedError):
             await account.uploads.version("shop.pfx")
 
@@ -156,13 +157,13 @@ def test_the_commands_give_the_roles_of_the_table(principal: str) -> None:
 
 
 ALICE = [replace(UPLOADER[0], condition=condition(SECURITY))]
-READS = {"List Blobs", "Get Blob", "Get Blob Properties", "Query Entities"}
+READS = {"List Blobs", "Get Blob", "Get Blob Properties", "Get Entity", "Query Entities"}
 
 
 def cannot(grants: list[Grant], resource: str, *, but: Collection[str] = (), path: str = "x.pfx") -> None:
     """Check that nothing may be done to a container, table or queue, except for some operations."""
     for operation in operations_on(resource):
-        request = Request(operation=operation, resource=resource, path=path)
+        request = StorageRequest(operation=operation, resource=resource, path=path)
         assert allowed(grants, request) is (operation in but), request
 
 
@@ -175,9 +176,8 @@ class TestAnInstance:
         for resource in ("container bundles", f"table {BINDINGS_TABLE}", f"table {INSTALLATIONS_TABLE}"):
             cannot(AGENT, resource, but=READS)
 
-    @pytest.mark.parametrize("queue", [RECHECK_QUEUE, OUTBOX_QUEUE])
-    def test_neither_reads_nor_fills_the_functions_queues(self, queue: str) -> None:
-        cannot(AGENT, f"queue {queue}", but={"Create Queue"})
+    def test_neither_reads_nor_fills_the_functions_queue(self) -> None:
+        cannot(AGENT, f"queue {RECHECK_QUEUE}", but={"Create Queue"})
 
     def test_only_adds_to_the_reports(self) -> None:
         cannot(AGENT, f"queue {RESULTS_QUEUE}", but={"Create Queue", "Put Message"})
@@ -189,7 +189,7 @@ class TestAnInstance:
 
 class TestAnUploader:
     def test_reaches_no_bundle_no_desired_row_and_no_queue(self) -> None:
-        queues = (f"queue {name}" for name in (RECHECK_QUEUE, OUTBOX_QUEUE, RESULTS_QUEUE, "cert-agent-1"))
+        queues = (f"queue {name}" for name in (RECHECK_QUEUE, RESULTS_QUEUE, "cert-agent-1"))
         for resource in ("container bundles", f"table {BINDINGS_TABLE}", *queues):
             cannot(UPLOADER, resource)
 
@@ -216,4 +216,4 @@ def test_the_table_of_who_may_do_what_is_what_the_roles_come_to() -> None:
         assert cells == [words(grants, named) for grants in (UPLOADER, AGENT, FUNCTION)], resource
     everything = {cells[0] for cells in found}
     assert {f"table `{name}`" for name in TABLES} < everything
-    assert {f"queue `{name}`" for name in (RECHECK_QUEUE, RESULTS_QUEUE, OUTBOX_QUEUE, "cert-agent-…")} < everything
+    assert {f"queue `{name}`" for name in (RECHECK_QUEUE, RESULTS_QUEUE, "cert-agent-…")} < everything

@@ -43,6 +43,7 @@ class CaddyTarget(NothingHeld):
     """
 
     kind: ClassVar[str] = "caddy"
+    in_slices: ClassVar[bool] = True
 
     def __init__(self, settings: CaddySettings) -> None:
         self._settings = settings

@@ -30,6 +30,7 @@ class EmbeddedTarget:
     """
 
     kind: ClassVar[str] = "embedded"
+    in_slices: ClassVar[bool] = True
 
     def __init__(self, settings: EmbeddedSettings = _USUAL_SETTINGS) -> None:
         self._endpoints = settings.endpoints

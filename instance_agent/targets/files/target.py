@@ -41,6 +41,7 @@ class FilesTarget(NothingHeld):
     """Keeps `live/` (PEM files), `rendered/` (templates' results) and `fallback.pem` in a folder of its own."""
 
     kind: ClassVar[str] = "files"
+    in_slices: ClassVar[bool] = False
 
     def __init__(self, settings: FilesSettings) -> None:
         """Look at nothing yet.

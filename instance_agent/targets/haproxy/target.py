@@ -51,6 +51,7 @@ class HAProxyTarget(NothingHeld):
     """
 
     kind: ClassVar[str] = "haproxy"
+    in_slices: ClassVar[bool] = True
 
     def __init__(self, settings: HAProxySettings) -> None:
         self._settings = settings

@@ -51,6 +51,7 @@ class IisTarget(NothingHeld):
     """
 
     kind: ClassVar[str] = "iis"
+    in_slices: ClassVar[bool] = False
     place = "IIS on this machine"
 
     def __init__(

@@ -54,6 +54,11 @@ class NginxTarget(NothingHeld):
         return self._mode.name if self._mode else ""
 
     @property
+    def in_slices(self) -> bool:
+        """In the mode that never reloads nginx."""
+        return isinstance(self._mode, NginxDynamic)
+
+    @property
     def place(self) -> str:
         """By the folder, which nginx's configuration includes."""
         return f"nginx with the folder {self._settings.folder.absolute()}"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.pipeline.transport import RequestsTransport
+from azure.core.pipeline.transport import AioHttpTransport
 from azure.identity import DefaultAzureCredential
 from azure.storage import blob as blocking
 from azure.storage.blob.aio import BlobServiceClient
@@ -23,12 +25,13 @@ from shared.azure.account import _TABLE_PATIENCE, Account
 from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
 from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
-from shared.azure.key_encryption import make_key_file
+from shared.azure.key_encryption import make_key_file, read_key_file
 from shared.azure.key_ring import open_keys
 from shared.azure.tables import AzureTable
 from shared.binding import BindingState, DesiredBinding
+from shared.bundle import MAX_BUNDLE_BYTES
 from shared.config import StorageAccess
-from shared.errors import ConfigurationError, ConflictError, MissingError, UnavailableError
+from shared.errors import CertcastError, ConfigurationError, ConflictError, MissingError, UnavailableError
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
 from tests.fakes.storage import START
@@ -76,7 +79,6 @@ class TestAzureUploads(UploadsContract):
     pass
 
 
-@pytest.mark.usefixtures("no_pause")
 class TestSealedBundles(BundlesContract):
     pass
 
@@ -85,65 +87,85 @@ class TestAzureQueues(QueuesContract):
     pass
 
 
-class Meddling:
-    """A container client that lets something happen between looking at a blob and downloading it."""
+@pytest.fixture
+async def watched(azurite: Emulator) -> AsyncIterator[Callable[..., Any]]:
+    """Makes a client of a container that notes its requests' methods, and lets something happen after an answer."""
+    async with contextlib.AsyncExitStack() as stack:
 
-    def __init__(self, client: Any, meddle: Any) -> None:
-        self._client = client
-        self._meddle = meddle
+        async def client_of(container: str, methods: list[str], meddle: Callable[[str], Awaitable[None]]) -> Any:
+            class Transport(AioHttpTransport):  # type: ignore[misc]
+                async def send(self, request: Any, **options: Any) -> Any:
+                    methods.append(request.method)
+                    answer = await super().send(request, **options)
+                    await meddle(request.method)
+                    return answer
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+            service = BlobServiceClient.from_connection_string(azurite.connection_string, transport=Transport())
+            return (await stack.enter_async_context(service)).get_container_client(container)
 
-    def get_blob_client(self, name: str) -> Meddling:
-        return Meddling(self._client.get_blob_client(name), self._meddle)
-
-    async def get_blob_properties(self) -> Any:
-        properties = await self._client.get_blob_properties()
-        await self._meddle()
-        return properties
+        yield client_of
 
 
-class TestReadingWhileOthersWrite:
-    @staticmethod
-    def meddled(account: Account, meddle: Any) -> AzureUploads:
-        return AzureUploads(Meddling(account.uploads._container, meddle))  # type: ignore[arg-type]
+async def nothing(_: str) -> None:
+    """Let nothing happen."""
 
-    async def test_content_overwritten_between_the_two_requests_is_read_with_its_own_metadata(
-        self, account: Account
-    ) -> None:
+
+class TestReadingAnUpload:
+    async def test_takes_one_request_however_much_there_is(self, account: Account, watched: Callable[..., Any]) -> None:
+        methods: list[str] = []
+        uploads = AzureUploads(await watched(UPLOADS_CONTAINER, methods, nothing))
+        for content in (b"a", b"a" * 100, b"a" * 101, os.urandom(3_000_000)):
+            name = own("a")
+            etag = await account.uploads.write(name, content, {"HostHeader": "h"})
+            found = some(await uploads.read(name, max_bytes=100))
+            assert (found.content, found.version.size, found.version.etag) == (content[:100], len(content), etag)
+            assert found.version == await account.uploads.version(name)
+        assert methods == ["GET"] * 4
+
+    async def test_that_is_empty_takes_two(self, account: Account, watched: Callable[..., Any]) -> None:
+        methods: list[str] = []
         name = own("a")
-        await account.uploads.write(name, b"old", {"HostHeader": "old"})
-        meddled_with = False
+        await account.uploads.write(name, b"", {"HostHeader": "h"})
+        found = some(await AzureUploads(await watched(UPLOADS_CONTAINER, methods, nothing)).read(name, max_bytes=9))
+        assert (found.content, found.version) == (b"", await account.uploads.version(name))
+        assert methods == ["GET", "HEAD"]
 
-        async def overwrite() -> None:
-            nonlocal meddled_with
-            if not meddled_with:
-                meddled_with = True
+    async def test_that_was_empty_a_moment_ago_tells_of_one_version(
+        self, account: Account, watched: Callable[..., Any]
+    ) -> None:
+        methods: list[str] = []
+        name = own("a")
+        await account.uploads.write(name, b"", {"HostHeader": "old"})
+
+        async def fill(_: str) -> None:
+            if len(methods) == 1:
                 await account.uploads.write(name, b"new content", {"HostHeader": "new"})
 
-        found = some(await self.meddled(account, overwrite).read(name, max_bytes=100))
+        found = some(await AzureUploads(await watched(UPLOADS_CONTAINER, methods, fill)).read(name, max_bytes=99))
         assert (found.content, found.version.metadata) == (b"new content", {"HostHeader": "new"})
+        assert methods == ["GET", "HEAD", "GET"]
 
-    async def test_content_overwritten_again_and_again_is_put_off(self, account: Account) -> None:
+    async def test_that_is_emptied_and_filled_again_and_again_is_put_off(
+        self, account: Account, watched: Callable[..., Any]
+    ) -> None:
         name = own("a")
-        await account.uploads.write(name, b"old", {})
+        await account.uploads.write(name, b"", {})
 
-        async def overwrite() -> None:
-            await account.uploads.write(name, b"new", {})
+        async def change(method: str) -> None:
+            await account.uploads.write(name, b"" if method == "HEAD" else b"new", {})
 
         with pytest.raises(ConflictError, match="again and again") as caught:
-            await self.meddled(account, overwrite).read(name, max_bytes=100)
+            await AzureUploads(await watched(UPLOADS_CONTAINER, [], change)).read(name, max_bytes=99)
         assert caught.value.retriable
 
-    async def test_a_blob_deleted_between_the_two_requests_is_not_there(self, account: Account) -> None:
+    async def test_that_is_deleted_meanwhile_finds_nothing(self, account: Account, watched: Callable[..., Any]) -> None:
         name = own("a")
-        await account.uploads.write(name, b"old", {})
+        await account.uploads.write(name, b"", {})
 
-        async def delete() -> None:
+        async def delete(_: str) -> None:
             await account.uploads.delete(name)
 
-        assert await self.meddled(account, delete).read(name, max_bytes=100) is None
+        assert await AzureUploads(await watched(UPLOADS_CONTAINER, [], delete)).read(name, max_bytes=99) is None
 
 
 class TestTypedRows:
@@ -158,7 +180,6 @@ class TestTypedRows:
             subject=issued.bundle().subject,
             not_before=START,
             live_at=START,
-            settle_again=True,
             warned_days=-1,
         )
         await account.state.uploads.update(record.name, lambda _: record)
@@ -213,7 +234,6 @@ class TestTypedRows:
         assert some(await account.state.uploads.get(name)).revision == 50
 
 
-@pytest.mark.usefixtures("no_pause")
 class TestSealing:
     async def test_no_part_of_the_key_is_stored_in_the_clear(self, azurite: Emulator, account: Account) -> None:
         bundle = authority().issue("a.example.com").bundle()
@@ -247,33 +267,46 @@ class TestSealing:
         with pytest.raises(Exception, match="cannot be opened"):
             await account.bundles.open(bundle_id)
 
-    async def test_a_bundle_that_is_sealed_again_while_it_is_read_is_opened(
-        self, azurite: Emulator, account: Account, tmp_path: Path
-    ) -> None:
+    async def test_one_of_nothing_at_all_is_refused(self, azurite: Emulator, account: Account) -> None:
         bundle_id = f"{own('b')}/{own('c')}"
         await account.bundles.seal(bundle_id, b"pem")
-        loop = asyncio.get_running_loop()
-        sealed_again: list[str] = []
+        async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+            blob = service.get_blob_client(BUNDLES_CONTAINER, f"{bundle_id}.pem")
+            metadata = (await blob.get_blob_properties()).metadata
+            await blob.upload_blob(b"", metadata=metadata, overwrite=True)
+        with pytest.raises(CertcastError, match=f"bundle {bundle_id} cannot be opened with key file:key"):
+            await account.bundles.open(bundle_id)
 
-        class Meddling(RequestsTransport):  # type: ignore[misc]
-            def send(self, request: Any, **options: Any) -> Any:
-                answer = super().send(request, **options)
-                if request.method == "HEAD" and not sealed_again:
-                    sealed_again.append(bundle_id)
-                    asyncio.run_coroutine_threadsafe(account.bundles.seal(bundle_id, b"pem"), loop).result()
-                return answer
-
-        keys = open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)
+    @pytest.mark.usefixtures("account")
+    async def test_sealing_and_opening_take_one_request_each(self, tmp_path: Path, watched: Callable[..., Any]) -> None:
+        methods: list[str] = []
+        container = await watched(BUNDLES_CONTAINER, methods, nothing)
+        bundle_id = f"{own('b')}/{own('c')}"
         with (
-            contextlib.closing(keys),
-            blocking.BlobServiceClient.from_connection_string(
-                azurite.connection_string, transport=Meddling()
-            ) as service,
+            contextlib.closing(open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)) as keys,
             ThreadPoolExecutor(1) as threads,
         ):
-            reader = SealedBundles(service.get_container_client(BUNDLES_CONTAINER), keys, threads)
-            assert await reader.open(bundle_id) == b"pem"
-        assert sealed_again
+            bundles = SealedBundles(container, keys, threads)
+            await bundles.seal(bundle_id, b"pem" * 1000)
+            assert await bundles.open(bundle_id) == b"pem" * 1000
+        assert methods == ["PUT", "GET"]
+
+    @pytest.mark.parametrize("size", [1, 5000, MAX_BUNDLE_BYTES])
+    async def test_the_sdk_opens_what_is_sealed_here_and_what_it_sealed_is_opened(
+        self, azurite: Emulator, account: Account, tmp_path: Path, size: int
+    ) -> None:
+        ours, theirs, content = f"{own('b')}/{own('c')}", f"{own('b')}/{own('c')}", os.urandom(size)
+        await account.bundles.seal(ours, content)
+        service = blocking.BlobServiceClient.from_connection_string(
+            azurite.connection_string,
+            require_encryption=True,
+            encryption_version="2.0",
+            key_encryption_key=read_key_file(tmp_path / "key"),
+        )
+        with service, service.get_container_client(BUNDLES_CONTAINER) as sdk:
+            assert sdk.download_blob(f"{ours}.pem").readall() == content
+            sdk.upload_blob(f"{theirs}.pem", content)
+        assert await account.bundles.open(theirs) == content
 
     async def test_many_bundles_are_opened_at_once(self, account: Account) -> None:
         ids = [f"{own('b')}/{own('c')}" for _ in range(40)]
@@ -332,6 +365,21 @@ class TestAnAccount:
         assert caught.value.retriable
         assert key not in str(caught.value)
         assert key not in caplog.text
+
+    async def test_a_proxy_that_the_environment_names_is_used_and_without_one_no_thread_looks_for_it(
+        self, azurite: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(_TABLE_PATIENCE, "retry_total", 0)
+        access = StorageAccess(connection_string=azurite.connection_string)
+        monkeypatch.setenv("no_proxy", "elsewhere.example")
+        async with Account(access) as direct:
+            before = threading.active_count()
+            assert await direct.state.uploads.get(own("a")) is None
+            assert threading.active_count() == before
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        async with Account(access) as behind_one:
+            with pytest.raises(UnavailableError):
+                await behind_one.state.uploads.get(own("a"))
 
     def test_a_connection_string_that_is_cut_short_is_a_setting_to_correct(self) -> None:
         with pytest.raises(ConfigurationError, match="CERTCAST_STORAGE") as caught:

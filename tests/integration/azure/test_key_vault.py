@@ -45,7 +45,7 @@ class TestPasswords:
         self, vault: VaultStub, identity: AsyncIdentity, monkeypatch: pytest.MonkeyPatch
     ) -> AsyncIterator[VaultSecrets]:
         here = partial(SecretClient, transport=vault.async_transport())
-        monkeypatch.setattr("shared.azure.secrets.SecretClient", here)
+        monkeypatch.setattr("azure.keyvault.secrets.aio.SecretClient", here)
         opened = VaultSecrets(frozenset({VAULT}), lambda: identity)
         yield opened
         await opened.close()
@@ -139,7 +139,6 @@ class TestTheKeyEncryptionKey:
             await asyncio.to_thread(key.unwrap_key, b"w" * 256, "RSA-OAEP-256")
 
 
-@pytest.mark.usefixtures("no_pause")
 class TestRotatingTheKey:
     """Bundles in the emulator, sealed under versions of a key in the vault."""
 

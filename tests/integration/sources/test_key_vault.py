@@ -35,7 +35,7 @@ def vault(tmp_path: Path) -> Iterator[VaultStub]:
 @pytest.fixture
 async def source(vault: VaultStub, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KeyVaultCertificates]:
     transport = vault.async_transport()
-    monkeypatch.setattr("shared.azure.secrets.SecretClient", partial(SecretClient, transport=transport))
+    monkeypatch.setattr("azure.keyvault.secrets.aio.SecretClient", partial(SecretClient, transport=transport))
     opened = KeyVaultCertificates(frozenset({VAULT}), AsyncIdentity)
     yield opened
     await opened.close()

@@ -11,7 +11,7 @@ from shared.binding import BindingKey
 from shared.errors import UnavailableError
 from shared.function.expiry import ON_EXPIRY, WARN_DAYS, warn, warning_due
 from shared.function.sweep import sweep
-from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode
+from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import STATUS_TAG
 from tests.fakes.edges import FakeStorage
@@ -71,7 +71,8 @@ def advance_to(scene: Scene, moment: datetime) -> None:
 
 
 async def warnings(storage: FakeStorage) -> list[OutgoingEvent]:
-    events = [event async for known in storage.state().uploads.all() for event in known.value.due]
+    due = [event async for known in storage.state().uploads.all() for event in known.value.due]
+    events = [*storage.published, *due]
     return [event for event in events if event.kind is EventType.EXPIRING]
 
 
@@ -112,20 +113,21 @@ class TestWarnings:
         scene.storage.clock.advance(60 * 86_400)
         await scene.beat("web-0")
         assert (await sweep(scene.cloud)).warned == [NAME]
-        assert (await warnings(scene.storage))[0].event_id != first[0].event_id
+        assert (await warnings(scene.storage))[-1].event_id != first[0].event_id
 
-    async def test_a_warning_whose_message_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
+    async def test_a_warning_that_could_not_be_sent_stands_in_the_row(self, scene: Scene) -> None:
         await live_upload(scene)
         advance_to(scene, ENDS - 5 * DAY)
-        failing = scene.seen_by(Failing({"queue send": [UnavailableError("away")]}))
+        away = [UnavailableError("away")]
+        failing = scene.seen_by(Failing({"topic publish": list(away), "queue send": list(away)}))
         with pytest.raises(UnavailableError):
             await warn(failing, await scene.record(NAME))
         assert len(await warnings(scene.storage)) == 1
-        scene.storage.queues[OUTBOX_QUEUE].clear()
+        scene.storage.queues[RECHECK_QUEUE].clear()
         scene.storage.clock.advance(60)
         assert (await sweep(scene.cloud)).warned == []
-        assert [decode(EventDue, each.body or "") for each in scene.storage.queues[OUTBOX_QUEUE].values()] == [
-            EventDue(name=NAME)
+        assert [decode(RecheckUpload, each.body or "") for each in scene.storage.queues[RECHECK_QUEUE].values()] == [
+            RecheckUpload(name=NAME, events=True)
         ]
 
     async def test_without_a_topic_it_is_still_said_in_the_log(

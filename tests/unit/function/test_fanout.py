@@ -7,7 +7,7 @@ import pytest
 from shared.binding import ANY_ROLE, BindingKey
 from shared.bounded import gather_bounded
 from shared.errors import UnavailableError
-from shared.function.fanout import HINT_TTL_S, notify, recipients
+from shared.function.fanout import HINT_TTL_S, notify, read_fleet, recipients
 from shared.messages import BindingsChanged, decode, queue_of
 from tests.fakes.processes import Failing
 from tests.fakes.virtual_time import VirtualLoop, run
@@ -40,25 +40,25 @@ class TestRecipients:
         self, keys: list[BindingKey], names: list[str]
     ) -> None:
         scene = await platform()
-        assert [instance.id for instance in await recipients(scene.cloud, keys)] == names
+        assert [instance.id for instance in recipients(await read_fleet(scene.cloud), keys)] == names
 
     async def test_are_not_those_that_were_stopped(self) -> None:
         scene = await platform()
         await scene.beat("web0", stopped=True)
-        assert [instance.id for instance in await recipients(scene.cloud, [key("a", "web")])] == ["web1"]
+        assert [instance.id for instance in recipients(await read_fleet(scene.cloud), [key("a", "web")])] == ["web1"]
 
     async def test_are_also_those_that_have_been_silent_for_a_while(self) -> None:
         """They may only be cut off from the tables; a message more costs nothing."""
         scene = await platform()
         scene.storage.clock.advance(600)
-        assert len(await recipients(scene.cloud, [key("a", "web")])) == 2
+        assert len(recipients(await read_fleet(scene.cloud), [key("a", "web")])) == 2
 
 
 class TestTelling:
     async def test_each_is_told_once_of_the_rows_that_concern_it(self) -> None:
         scene = await platform()
         keys = [key("b"), key("a", "web"), key("a", "api")]
-        instances = await recipients(scene.cloud, keys)
+        instances = recipients(await read_fleet(scene.cloud), keys)
         await notify(scene.cloud, instances, keys, traceparent="trace")
         told = {
             name: [decode(BindingsChanged, message.body or "") for message in messages.values()]
@@ -74,13 +74,13 @@ class TestTelling:
 
     async def test_a_hint_that_was_not_taken_is_gone_after_an_hour(self) -> None:
         scene = await platform()
-        await notify(scene.cloud, await recipients(scene.cloud, [key("a")]), [key("a")], traceparent="")
+        await notify(scene.cloud, recipients(await read_fleet(scene.cloud), [key("a")]), [key("a")], traceparent="")
         scene.storage.clock.advance(HINT_TTL_S)
         assert await scene.told("all0") == []
 
     async def test_an_instance_whose_queue_is_gone_is_passed_over(self) -> None:
         scene = await platform()
-        instances = await recipients(scene.cloud, [key("a")])
+        instances = recipients(await read_fleet(scene.cloud), [key("a")])
         del scene.storage.queues[queue_of("api0")]
         await notify(scene.cloud, instances, [key("a")], traceparent="")
         assert await scene.told("web1") == [key("a")]
@@ -88,7 +88,7 @@ class TestTelling:
     async def test_a_queue_that_does_not_answer_fails_it_after_all_others_were_told(self) -> None:
         scene = await platform()
         deaf = scene.seen_by(Failing({"queue send": [UnavailableError("the first queue does not answer")]}))
-        instances = await recipients(scene.cloud, [key("a")])
+        instances = recipients(await read_fleet(scene.cloud), [key("a")])
         with pytest.raises(UnavailableError):
             await notify(deaf, instances, [key("a")], traceparent="")
         told = [await scene.told(instance.id) for instance in instances]
@@ -97,7 +97,7 @@ class TestTelling:
     async def test_many_hosts_make_several_messages_and_few_make_one(self) -> None:
         scene = await platform()
         keys = [key(f"{number:04}{'x' * 240}.example", "api") for number in range(250)]
-        await notify(scene.cloud, await recipients(scene.cloud, keys), keys, traceparent="")
+        await notify(scene.cloud, recipients(await read_fleet(scene.cloud), keys), keys, traceparent="")
         assert 1 < len(scene.storage.queues[queue_of("api0")]) < 5
         assert sorted(await scene.told("api0")) == keys
 

@@ -1,5 +1,6 @@
 """Which events certcast sends, how often, and that each is what its published schema says."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -11,18 +12,30 @@ from shared.binding import BindingKey
 from shared.errors import AccessDeniedError, BrokenMessageError, CertcastError, UnavailableError
 from shared.function.announcing import announce
 from shared.function.cloud import Cloud
-from shared.function.outbox import KEEP_TRYING, MAX_DOCUMENT_BYTES, RETRY_DELAYS, is_overdue, publish, send_overdue
+from shared.function.in_process import TopicTrouble
+from shared.function.outbox import (
+    KEEP_TRYING,
+    MAX_DOCUMENT_BYTES,
+    PROMPT_S,
+    RETRY_DELAYS,
+    TROUBLED_S,
+    is_overdue,
+    publish,
+    send_overdue,
+)
 from shared.function.status_api import openapi
-from shared.messages import OUTBOX_QUEUE, EventDue, EventType, OutgoingEvent, decode, new_traceparent
+from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode, new_traceparent
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing
 from tests.fakes.storage import START
+from tests.fakes.virtual_time import VirtualLoop, run
 from tests.rigs.event_schemas import as_sent, check_event, schemas, validator
 from tests.rigs.some import some
 
 NAME = "kunden/größe.pfx"
+DUE = RecheckUpload(name=NAME, events=True)
 
 BASE = UploadRecord(
     name=NAME,
@@ -67,8 +80,13 @@ async def stored(cloud: Cloud, record: UploadRecord) -> UploadRecord:
     return record
 
 
-def outbox(storage: FakeStorage) -> list[EventDue]:
-    return [decode(EventDue, message.body or "") for message in storage.queues[OUTBOX_QUEUE].values()]
+def outbox(storage: FakeStorage) -> list[RecheckUpload]:
+    return [decode(RecheckUpload, message.body or "") for message in storage.queues[RECHECK_QUEUE].values()]
+
+
+def by_queue(cloud: Cloud) -> Cloud:
+    """A process that met a topic in trouble, so that it sends nothing at once."""
+    return replace(cloud, topic_trouble=TopicTrouble(until=float("inf")))
 
 
 async def due(storage: FakeStorage) -> list[OutgoingEvent]:
@@ -78,9 +96,9 @@ async def due(storage: FakeStorage) -> list[OutgoingEvent]:
 
 async def announced(storage: FakeStorage, record: UploadRecord = BASE) -> OutgoingEvent:
     """Announce a status, and take the message from the outbox."""
-    await announce(storage.cloud(), await stored(storage.cloud(), record))
-    assert outbox(storage) == [EventDue(name=NAME)]
-    storage.queues[OUTBOX_QUEUE].clear()
+    await announce(by_queue(storage.cloud()), await stored(storage.cloud(), record))
+    assert outbox(storage) == [DUE]
+    storage.queues[RECHECK_QUEUE].clear()
     [event] = await due(storage)
     return event
 
@@ -105,15 +123,15 @@ class TestWhatIsTold:
     )
     async def test_what_is_not_decided_is_not_told(self, record: UploadRecord, storage: FakeStorage) -> None:
         await announce(storage.cloud(), await stored(storage.cloud(), record))
-        assert outbox(storage) == []
+        assert (storage.published, outbox(storage)) == ([], [])
 
     async def test_a_status_is_told_once_however_often_it_is_derived(self, storage: FakeStorage, cloud: Cloud) -> None:
         await stored(cloud, BASE)
         for _ in range(3):
             await announce(cloud, some(await cloud.state.uploads.get(NAME)))
-        assert len(outbox(storage)) == 1
+        assert len(storage.published) == 1
 
-    async def test_nothing_is_put_on_the_outbox_where_no_topic_is_set(self, storage: FakeStorage) -> None:
+    async def test_nothing_is_sent_where_no_topic_is_set(self, storage: FakeStorage) -> None:
         cloud = replace(storage.cloud(), topic=None)
         await announce(cloud, await stored(cloud, BASE))
         assert outbox(storage) == []
@@ -127,10 +145,49 @@ class TestWhatIsTold:
         assert len(event.document) <= MAX_DOCUMENT_BYTES
 
 
+class TestSendingAtOnce:
+    async def test_what_the_topic_takes_goes_by_no_queue(self, storage: FakeStorage, cloud: Cloud) -> None:
+        await announce(cloud, await stored(cloud, BASE))
+        assert [event.kind for event in storage.published] == [EventType.ACCEPTED]
+        assert (outbox(storage), await due(storage)) == ([], [])
+
+    def test_what_it_does_not_take_goes_by_the_queue_and_so_do_the_next_ones_for_a_minute(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            storage = FakeStorage(loop.clock)
+            troubled = storage.cloud(Failing({"topic publish": [UnavailableError("away")]}))
+            waits = []
+            for wait_s in (0, TROUBLED_S - 1, 1):
+                await asyncio.sleep(wait_s)
+                await announce(troubled, await stored(troubled, replace(BASE, announced="")))
+                waits.append((len(storage.published), len(outbox(storage))))
+            assert waits == [(0, 1), (0, 2), (1, 2)]
+
+        run(work)
+
+    def test_a_topic_that_says_nothing_holds_up_an_upload_for_half_a_second_and_no_other(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            storage = FakeStorage(loop.clock)
+
+            async def silent(what: str) -> None:
+                if what == "topic publish":
+                    await asyncio.sleep(3600)
+
+            silently = storage.cloud(silent)
+            took = []
+            for _ in range(2):
+                began = loop.time()
+                await announce(silently, await stored(silently, replace(BASE, announced="")))
+                took.append(loop.time() - began)
+            assert took == [PROMPT_S, 0]
+            assert outbox(storage) == [DUE, DUE]
+
+        run(work)
+
+
 class TestPublishing:
     async def test_what_the_topic_takes_is_gone(self, storage: FakeStorage) -> None:
         event = await announced(storage)
-        await publish(storage.cloud(), EventDue(name=NAME))
+        await publish(storage.cloud(), NAME)
         assert storage.published == [event]
         assert (outbox(storage), await due(storage)) == ([], [])
 
@@ -138,9 +195,9 @@ class TestPublishing:
         await stored(cloud, BASE)
         for status in (UploadStatus.ACCEPTED, UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE):
             known = some(await cloud.state.uploads.get(NAME))
-            await announce(cloud, await stored(cloud, replace(known, status=status, live=1, live_at=START)))
+            await announce(by_queue(cloud), await stored(cloud, replace(known, status=status, live=1, live_at=START)))
         for _ in range(3):
-            await publish(cloud, EventDue(name=NAME))
+            await publish(cloud, NAME)
         kinds = [event.kind for event in storage.published]
         assert kinds == [EventType.ACCEPTED, EventType.LIVE, EventType.PARTIALLY_LIVE]
 
@@ -150,14 +207,14 @@ class TestPublishing:
         event = await announced(storage)
         waits = []
         for attempt in range(3):
-            storage.queues[OUTBOX_QUEUE].clear()
-            await publish(away, EventDue(name=NAME, attempt=attempt))
-            [message] = storage.queues[OUTBOX_QUEUE].values()
+            storage.queues[RECHECK_QUEUE].clear()
+            await publish(away, NAME, attempt=attempt)
+            [message] = storage.queues[RECHECK_QUEUE].values()
             waits.append((message.visible_at - storage.clock()).total_seconds())
-            assert decode(EventDue, message.body or "") == EventDue(name=NAME, attempt=attempt + 1)
+            assert decode(RecheckUpload, message.body or "") == replace(DUE, attempt=attempt + 1)
         assert tuple(waits) == RETRY_DELAYS.seconds == (5, 15, 60)
-        storage.queues[OUTBOX_QUEUE].clear()
-        await publish(away, EventDue(name=NAME, attempt=3))
+        storage.queues[RECHECK_QUEUE].clear()
+        await publish(away, NAME, attempt=3)
         assert outbox(storage) == []
         assert await due(storage) == [event]
 
@@ -180,7 +237,7 @@ class TestPublishing:
             if is_overdue(record, storage.clock()):
                 await send_overdue(cloud, record)
             asked += len(outbox(storage))
-            storage.queues[OUTBOX_QUEUE].clear()
+            storage.queues[RECHECK_QUEUE].clear()
         assert asked == (3 if every_minutes == 1 else 14)
         assert await due(storage) == [event]
 
@@ -191,8 +248,8 @@ class TestPublishing:
         strict = storage.cloud(Failing({"topic publish": [CertcastError("the service answered 413")]}))
         await announced(storage)
         live = await stored(strict, replace(some(await strict.state.uploads.get(NAME)), status=UploadStatus.LIVE))
-        await announce(strict, live)
-        await publish(strict, EventDue(name=NAME))
+        await announce(by_queue(strict), live)
+        await publish(strict, NAME)
         assert [event.kind for event in storage.published] == [EventType.LIVE]
         assert await due(storage) == []
         assert "is given up: the service answered 413" in caplog.text
@@ -200,7 +257,7 @@ class TestPublishing:
     async def test_a_role_that_is_not_granted_yet_loses_no_event(self, storage: FakeStorage) -> None:
         refused = storage.cloud(Failing({"topic publish": [AccessDeniedError("403")]}))
         event = await announced(storage)
-        await publish(refused, EventDue(name=NAME))
+        await publish(refused, NAME)
         assert await due(storage) == [event]
 
     async def test_an_event_is_given_up_after_a_week(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +265,7 @@ class TestPublishing:
         away = storage.cloud(Failing({"topic publish": [UnavailableError("away")]}))
         await announced(storage)
         storage.clock.advance(KEEP_TRYING.total_seconds() + 1)
-        await publish(away, EventDue(name=NAME))
+        await publish(away, NAME)
         assert (outbox(storage), await due(storage)) == ([], [])
         assert "is given up: away" in caplog.text
 
@@ -216,9 +273,7 @@ class TestPublishing:
         await announced(storage)
         broken = {"topic publish": [UnavailableError("away")], "queue send": [UnavailableError("away too")]}
         with pytest.raises(UnavailableError, match="away too"):
-            await publish(
-                storage.cloud(Failing({key: list(value) for key, value in broken.items()})), EventDue(name=NAME)
-            )
+            await publish(storage.cloud(Failing({key: list(value) for key, value in broken.items()})), NAME)
 
 
 class TestSchemas:
@@ -254,4 +309,4 @@ class TestSchemas:
 @pytest.mark.parametrize("body", ["", "{}", "[1]", '{"version": 1}', "\ufffd"])
 def test_a_message_that_names_no_upload_is_told_apart(body: str) -> None:
     with pytest.raises(BrokenMessageError):
-        decode(EventDue, body)
+        decode(RecheckUpload, body)

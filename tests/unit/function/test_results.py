@@ -9,18 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
-from shared.function.announcing import tag
+from shared.function.announcing import tell_all
 from shared.function.cloud import Cloud
+from shared.function.in_process import SETTLE_AFTER_S, Later
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.function.settling import SETTLING, _conclude, settle
-from shared.function.standing import Standing
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport, queue_of
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
 from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
-from tests.fakes.edges import FakeStorage
+from tests.fakes.edges import FakeStorage, Step
 from tests.fakes.processes import Failing, Mortal, ProcessDiedError
 from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
 from tests.rigs.effort import examples
@@ -401,7 +400,6 @@ class TestManyReports:
             live = sum(outcomes)
             wanted = UploadStatus.LIVE if live == 4 else UploadStatus.PARTIALLY_LIVE if live else UploadStatus.FAILED
             assert (record.status, record.live, record.total) == (wanted, live, 4)
-            assert record.settling_until is None
             assert await scene.tags("a.pfx") == status_tags(record)
 
         run(work)
@@ -415,7 +413,7 @@ class TestManyReports:
         scene.cloud = scene.seen_by(watched)
         await scene.fold()
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
-        assert watched.steps["installations query"] == len(hosts)
+        assert watched.steps["installations query"] == 2 * len(hosts)  # to enter the reports, and to settle once
 
 
 class TestInterruptions:
@@ -466,50 +464,24 @@ class TestInterruptions:
                 assert await counts(scene) == (UploadStatus.LIVE, 1, 1), (kind, nth)
                 assert (await scene.tags("a.pfx"))["certcast_live"] == "1/1", (kind, nth)
 
-    async def test_a_run_that_died_with_the_mark_is_followed_by_the_sweep(self) -> None:
-        scene = await platform("i0", "i1")
-        await scene.everyone_obeys("i0")
-        await scene.obey("i1")
-        with pytest.raises(ProcessDiedError):
-            await settle(scene.seen_by(Mortal(dies_at=4)), "a.pfx")
-        assert (await scene.record("a.pfx")).settling_until is not None
-        scene.storage.clock.advance(1)
-        await scene.fold()
-        assert (await scene.record("a.pfx")).settle_again
-        scene.storage.clock.advance(SETTLING.total_seconds())
-        await sweep(scene.cloud)
-        record = await scene.record("a.pfx")
-        assert (record.status, record.live, record.settling_until) == (UploadStatus.LIVE, 2, None)
-
     async def test_a_live_upload_whose_settling_died_is_as_it_should_be_by_the_sweep(self) -> None:
         """It lost its host to another: no instance will report on it any more."""
         scene = await platform("i0")
         await scene.everyone_obeys("i0")
-        await scene.outside.state.uploads.update(
-            "a.pfx",
-            lambda record: replace(record, settling_until=scene.storage.clock(), settle_again=True) if record else None,
-        )
         row = await scene.row(HOST)
         await scene.outside.state.bindings.update(row.key, lambda _: replace(row, source="b.pfx", generation=2))
         scene.storage.clock.advance(60)
         await sweep(scene.cloud)
         assert (await scene.record("a.pfx")).status is UploadStatus.SUPERSEDED
 
-    def test_a_run_that_took_too_long_does_not_overwrite_what_its_successor_found(self) -> None:
+    def test_a_run_that_took_too_long_does_not_overwrite_what_another_found(self) -> None:
         async def work(loop: VirtualLoop) -> None:
             scene = Scene(FakeStorage(loop.clock))
             await scene.join("i0", "i1")
             await scene.accepted("a.pfx", HOST)
-            await scene.everyone_obeys("i0")
-
-            class Slow(Mortal):
-                async def __call__(self, what: str) -> None:
-                    self.steps[what] += 1
-                    if what == "uploads get" and self.steps[what] == 3:
-                        await asyncio.sleep(SETTLING.total_seconds() + 5)
-
-            slow = asyncio.ensure_future(settle(scene.seen_by(Slow()), "a.pfx"))
-            await asyncio.sleep(SETTLING.total_seconds() + 1)
+            await scene.obey("i0")
+            slow = asyncio.ensure_future(fold(scene.seen_by(late("uploads replace", 15)), (await scene.reports())[0]))
+            await asyncio.sleep(1)
             await scene.everyone_obeys("i1")
             assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
             await slow
@@ -517,6 +489,136 @@ class TestInterruptions:
             assert (await scene.tags("a.pfx"))["certcast_live"] == "2/2"
 
         run(work)
+
+    def test_a_deletion_in_the_moment_of_a_settling_is_not_written_over(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = Scene(FakeStorage(loop.clock))
+            await scene.join("i0")
+            await scene.accepted("a.pfx", HOST)
+            await scene.obey("i0")
+            settling = asyncio.ensure_future(
+                fold(scene.seen_by(late("uploads replace", 15)), (await scene.reports())[0])
+            )
+            await asyncio.sleep(1)
+            await look_at(scene.cloud, await scene.delete("a.pfx"))
+            await settling
+            record = await scene.record("a.pfx")
+            assert (record.status, record.etag) == (UploadStatus.REMOVED, "deleted")
+
+        run(work)
+
+
+def late(kind: str, seconds: float) -> Step:
+    """Steps of a process that stands still once, before the first step of this kind."""
+    stood = False
+
+    async def step(what: str) -> None:
+        nonlocal stood
+        if what == kind and not stood:
+            stood = True
+            await asyncio.sleep(seconds)
+
+    return step
+
+
+class TestWhenAStatusIsDerived:
+    """With a second's wait, as the Function has it; the other tests derive it at each report."""
+
+    def test_one_report_of_three_is_shown_after_a_second_and_the_last_at_once(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0", "i1", "i2")
+            seen = []
+            for name in ("i0", "i1", "i2"):
+                await scene.everyone_obeys(name)
+                seen.append(await counts(scene))
+                await asyncio.sleep(SETTLE_AFTER_S + 0.1)
+                seen.append(await counts(scene))
+            accepted, live = UploadStatus.ACCEPTED, UploadStatus.LIVE
+            assert seen == [
+                *((accepted, 0, 3), (accepted, 1, 3)),
+                *((accepted, 1, 3), (accepted, 2, 3)),
+                *((live, 3, 3), (live, 3, 3)),
+            ]
+
+        run(work)
+
+    def test_a_failure_is_shown_at_once(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0", "i1")
+            await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="no room")
+            assert "no room" in (await scene.record("a.pfx")).reason
+
+        run(work)
+
+    def test_a_report_that_comes_before_the_upload_is_entered_is_not_lost(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0")
+            record = await scene.record("a.pfx")
+            await scene.outside.state.uploads.update(
+                "a.pfx", lambda r: r and replace(r, status=UploadStatus.RECEIVED, expected=())
+            )
+            await scene.everyone_obeys("i0")
+            await scene.outside.state.uploads.update("a.pfx", lambda _: record)
+            await asyncio.sleep(SETTLE_AFTER_S + 0.1)
+            assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
+        run(work)
+
+    def test_a_hundred_reports_at_once_are_entered_together(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            names = [f"i{number:02}" for number in range(100)]
+            scene = await waiting_scene(loop, *names)
+            await scene.obey(*names)
+            watched = Mortal()
+            function = replace(scene.seen_by(watched), later=Later())
+            await asyncio.gather(*(fold(function, report) for report in await scene.reports()))
+            assert await counts(scene) == (UploadStatus.LIVE, 100, 100)
+            assert watched.steps["installations insert"] == 100
+            assert watched.steps.total() < 130
+
+        run(work)
+
+    def test_one_report_that_cannot_be_entered_fails_alone_or_comes_again(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0", "i1")
+            await scene.obey("i0", "i1")
+            function = replace(
+                scene.seen_by(Failing({"installations insert": [UnavailableError("busy")]})), later=Later()
+            )
+            reports = await scene.reports()
+            results = await asyncio.gather(*(fold(function, each) for each in reports), return_exceptions=True)
+            assert any(isinstance(result, UnavailableError) for result in results)
+            for report in reports:
+                await fold(function, report)
+            assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+
+        run(work)
+
+    def test_a_handler_that_is_cut_short_takes_no_other_with_it(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0", "i1")
+            await scene.obey("i0", "i1")
+            function = replace(scene.seen_by(late("instances query", 5)), later=Later())
+            reports = await scene.reports()
+            first, second = (asyncio.ensure_future(fold(function, each)) for each in reports)
+            await asyncio.sleep(1)
+            first.cancel()
+            results = await asyncio.gather(first, second, return_exceptions=True)
+            assert isinstance(results[1], UnavailableError)  # so that its message comes again
+            for report in reports:
+                await fold(function, report)
+            assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+
+        run(work)
+
+
+async def waiting_scene(loop: VirtualLoop, *names: str) -> Scene:
+    """A platform whose Function waits for further reports, with one upload that the instances were told of."""
+    scene = Scene(FakeStorage(loop.clock))
+    scene.cloud = replace(scene.cloud, later=Later())
+    await scene.join(*names)
+    await scene.accepted("a.pfx", HOST)
+    return scene
 
 
 class TestTags:
@@ -529,10 +631,10 @@ class TestTags:
             order = Interleaving(loop, Bursts(data))
 
             async def changing(cloud: Cloud, live: int) -> None:
-                await cloud.state.uploads.update(
+                update = await cloud.state.uploads.update(
                     "a.pfx", lambda record: replace(record, live=live, total=9) if record else None
                 )
-                await tag(cloud, "a.pfx")
+                await tell_all(cloud, update.held)
 
             await asyncio.gather(*(changing(scene.seen_by(order.step(str(each))), each) for each in range(3)))
             assert await scene.tags("a.pfx") == status_tags(await scene.record("a.pfx"))
@@ -556,12 +658,3 @@ class TestTags:
     def test_name_the_version_that_they_are_about(self) -> None:
         record = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.REJECTED, source_etag="0x8DC1")
         assert status_tags(record)["certcast_version"] == "0x8DC1"
-
-
-async def test_a_deletion_in_the_moment_of_a_telling_is_not_written_over(scene: Scene) -> None:
-    mark = scene.storage.clock() + SETTLING
-    seen = replace(await scene.accepted("a.pfx", "a.example.com"), settling_until=mark)
-    # A run that read the row before its deletion, and the desired rows after it.
-    await scene.cloud.state.uploads.update("a.pfx", lambda _: replace(seen, status=UploadStatus.REMOVED))
-    await _conclude(scene.cloud, seen, Standing(status=UploadStatus.SUPERSEDED, live=0, total=0), mark)
-    assert (await scene.record("a.pfx")).status is UploadStatus.REMOVED

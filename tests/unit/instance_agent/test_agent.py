@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from instance_agent.agent import RECONCILE_S, Agent
 from instance_agent.inbox import DRAIN, HIDE_S, MAX_DEQUEUE
+from instance_agent.polling import SPREAD_S
 from instance_agent.windows.event_log import WorthAnEntry
 from shared.binding import ANY_ROLE, BindingKey
 from shared.errors import AccessDeniedError, ConfigurationError, UnavailableError
@@ -89,6 +91,25 @@ class TestServing:
             await scene.fold()
             assert (await scene.record("a.pfx")).live == 0
 
+    async def test_a_hint_costs_the_agent_four_requests(self, scene: Scene) -> None:
+        """The row, the bundle, the report, the hint's deletion; those of many hints share the report."""
+        steps = Mortal()
+        one = agent(scene.storage, step=steps)
+        await one.once()
+        await scene.beat("i0")
+        for hosts in ([HOST], [f"h{number}.example.com" for number in range(5)]):
+            for host in hosts:
+                await scene.accepted(f"{host}.pfx", host)
+            before = Counter(steps.steps)
+            await one.drain()
+            assert steps.steps - before == {
+                "queue receive": 1,
+                "bindings query": len(hosts),
+                "bundle open": len(hosts),
+                "queue send": 1,
+                "queue done": len(hosts),
+            }
+
     async def test_messages_that_wait_are_one_batch(self, scene: Scene) -> None:
         target = FakeTarget()
         one = agent(scene.storage, target=target)
@@ -121,6 +142,32 @@ class TestServing:
             before = steps.steps["queue receive"]
             await asyncio.sleep(1)
             assert steps.steps["queue receive"] - before >= 7
+            await asyncio.sleep(18)
+            before = steps.steps["queue receive"]
+            await asyncio.sleep(60)
+            assert 29 <= steps.steps["queue receive"] - before <= 31
+
+    async def test_idle_agents_all_look_at_the_same_moments(self, scene: Scene) -> None:
+        """So that the last one serves an upload when the first does."""
+        looks: dict[str, list[float]] = {f"i{number}": [] for number in range(8)}
+
+        def noting(seen: list[float]) -> Callable[[str], Awaitable[None]]:
+            async def step(what: str) -> None:
+                if what == "queue receive":
+                    seen.append(asyncio.get_running_loop().time())
+
+            return step
+
+        async with AsyncExitStack() as agents:
+            for name, seen in looks.items():
+                await agents.enter_async_context(serving(agent(scene.storage, name, step=noting(seen))))
+                await asyncio.sleep(0.123)
+            await asyncio.sleep(60)
+            since = asyncio.get_running_loop().time()
+            await asyncio.sleep(10)
+        moments = [[at for at in seen if at > since][:20] for seen in looks.values()]
+        for together in zip(*moments, strict=True):
+            assert max(together) - min(together) <= SPREAD_S
 
     async def test_only_rows_for_all_and_for_its_role_are_served_and_the_roles_own_wins(self, scene: Scene) -> None:
         servers = {role: FakeServer() for role in ("web", "api")}

@@ -18,7 +18,7 @@ class TestSettings:
     def test_what_is_not_set_has_a_default(self) -> None:
         settings = agent_settings(ENV)
         assert settings.instance == settings.host == socket.gethostname()
-        assert (settings.role, settings.target, settings.poll_max_ms) == ("*", "embedded", 1000)
+        assert (settings.role, settings.target, settings.poll_max_ms) == ("*", "embedded", 500)
         assert (settings.health_address, settings.health_port) == ("127.0.0.1", 8484)
 
     def test_the_instance_is_named_by_its_setting_then_the_platform_then_the_cloud_then_the_machine(self) -> None:

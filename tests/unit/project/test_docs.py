@@ -118,6 +118,13 @@ def test_a_documented_default_is_the_real_one(name: str, default: str) -> None:
     assert str(constant(default)) in {cell.strip("`") for cell in row}
 
 
+def test_what_polling_costs_is_reckoned_rightly() -> None:
+    table = re.sub(r"(?m)^ +", "", section(DEPLOY, "### Costs to expect"))
+    looks = {int(row[0]): int(row[1].replace(",", "")) for row in rows(table) if row[0].strip().isdigit()}
+    assert looks == {wait_ms: 30 * 86_400_000 // wait_ms for wait_ms in looks}
+    assert constant("DEFAULT_POLL_MAX_MS") in looks
+
+
 @pytest.mark.parametrize(
     ("thing", "names"),
     [("container", account._CONTAINERS), ("queue", account._QUEUES), ("table", account._TABLES)],

@@ -58,6 +58,7 @@ class IisCcsTarget(NothingHeld):
     """
 
     kind: ClassVar[str] = "iis-ccs"
+    in_slices: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The processes of bench/targets.py: asked line by line, and what they and those they started cost."""
+"""Processes of a benchmark: asked line by line, and what they and those they started cost."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from _results import CannotRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LONGEST_LINE = 64 * 1024 * 1024
 _SERVERS = frozenset({"nginx", "haproxy", "caddy"})
 
 
-class ChildTroubleError(Exception):
+class ChildTroubleError(CannotRunError):
     """A process could not do what it was asked; the text is its own."""
 
 
@@ -22,15 +27,17 @@ class Child:
     Args:
         program: A file beside this one.
         arguments: Its arguments.
+        environment: Its environment; this process's own when None.
     """
 
-    def __init__(self, program: str, *arguments: str) -> None:
+    def __init__(self, program: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = environment
         self._command = [sys.executable, str(Path(__file__).with_name(program)), *arguments]
 
     async def __aenter__(self) -> Self:
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=pipe, stdout=pipe, limit=_LONGEST_LINE
+            *self._command, stdin=pipe, stdout=pipe, limit=_LONGEST_LINE, env=self._environment
         )
         return self
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from multidict import CIMultiDictProxy
 
-HEADER_LIMIT = 65_536
+_HEADER_LIMIT = 65_536
+_LARGEST_READ = 8 * 1024 * 1024
+_SHUTDOWN_S = 1.0
 _OF_ONE_CONNECTION = (
     hdrs.CONNECTION,
     hdrs.KEEP_ALIVE,
@@ -59,8 +61,8 @@ class Passthrough:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             auto_decompress=False,
             skip_auto_headers=_ADDED_BY_CLIENT,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
+            max_line_size=_HEADER_LIMIT,
+            max_field_size=_HEADER_LIMIT,
         )
 
     async def close(self) -> None:
@@ -110,8 +112,23 @@ class Passthrough:
         return response
 
 
-async def restore_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Take back what our own server adds to an answer; a handler of the signal `on_response_prepare`."""
+def runner_of(handle: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.AppRunner:
+    """A server that hands every request to this handler, as it came."""
+    app = web.Application(client_max_size=_LARGEST_READ)
+    app.router.add_route("*", r"/{rest:[\s\S]*}", handle)
+    app.on_response_prepare.append(_restore_headers)
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        max_line_size=_HEADER_LIMIT,
+        max_field_size=_HEADER_LIMIT,
+        shutdown_timeout=_SHUTDOWN_S,
+    )
+
+
+async def _restore_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """Take back what our own server adds to an answer."""
     if isinstance(response, _Answer) and not response.has_type:
         response.headers.popall(hdrs.CONTENT_TYPE, None)
 

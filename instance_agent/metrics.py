@@ -1,0 +1,47 @@
+"""One agent's counts in Prometheus' text format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.core import Metric
+
+    from instance_agent.agent import Agent
+
+KIND = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def text_of(agent: Agent) -> bytes:
+    """The counts at this moment."""
+    registry = CollectorRegistry()
+    registry.register(_AgentMetrics(agent))
+    return generate_latest(registry)
+
+
+class _AgentMetrics(Collector):
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def collect(self) -> Iterator[Metric]:
+        """Read the agent's counts at the moment of asking."""
+        agent = self._agent
+        yield GaugeMetricFamily("certcast_ready", "1 once every desired binding has been applied.", float(agent.ready))
+        yield GaugeMetricFamily("certcast_bindings_proved", "Bindings seen served.", agent.actor.memory.proved)
+        yield GaugeMetricFamily("certcast_bindings_failing", "Desired bindings not served.", agent.actor.memory.failing)
+        yield CounterMetricFamily("certcast_messages_received", "Messages taken.", agent.inbox.received)
+        yield CounterMetricFamily("certcast_messages_poisoned", "Messages put aside.", agent.inbox.poisoned)
+        yield CounterMetricFamily("certcast_batches", "Batches applied.", agent.work.batches)
+        registration = agent.registration
+        labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
+        yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
+        outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
+        for outcome, count in sorted(agent.work.outcomes.items()):
+            outcomes.add_metric([outcome], count)
+        yield outcomes

@@ -1,0 +1,95 @@
+"""What follows from rows that changed: who lost a host and port by it and who won it, whose status follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from shared.bounded import try_all
+from shared.function.election import elect
+from shared.function.fanout import ids_of_role, recipients
+from shared.function.settling import settle
+from shared.function.standing import started_over
+from shared.state.records import UploadRecord, UploadStatus
+from shared.verdict import VerdictCode
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from shared.binding import DesiredBinding
+    from shared.function.cloud import Cloud
+    from shared.function.fleet import Fleet
+    from shared.state.rows import Update
+
+
+def moved(change: Update[DesiredBinding]) -> bool:
+    """Whether instances have something to do about a row that was changed."""
+    before, after = change.before, change.after
+    return after is not None and (before is None or before.generation != after.generation)
+
+
+def was_cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
+    """Whether an earlier look at this upload changed the row and may have ended before all followed from that.
+
+    The upload's row is written after the rows it claims, so the claim is ahead of it then.
+    """
+    known = None if change.before is None else change.before.claim_of(before.name)
+    if known is None or change.before is None:
+        return False
+    let_go = known.withdrawn_at is not None and change.before.key in before.claims
+    return let_go or not before.etag or known.source_etag != before.source_etag
+
+
+async def settle_others(
+    cloud: Cloud, before: UploadRecord, changes: Collection[Update[DesiredBinding]], fleet: Fleet
+) -> None:
+    """Settle the uploads that lost or won a host and port by what was done to this one, and no others.
+
+    Of a look that was cut short, only the likeliest are known; the sweep finds others.
+    """
+    winners, losers = set[str](), set[str]()
+    for change in changes:
+        if change.after is None:
+            continue
+        if moved(change):
+            losers |= {change.before.source} if change.before else set()
+            winners.add(change.after.source)
+        elif was_cut_short(before, change):
+            runner_up = elect(claim for claim in change.after.claims if claim.source != change.after.source)
+            losers |= {runner_up.source} if runner_up else set()
+            winners.add(change.after.source)
+    nobody = {"", before.name}
+    await settle_winners(cloud, winners - nobody, (winners | losers) - nobody, fleet, alone=True)
+
+
+async def settle_winners(
+    cloud: Cloud, winners: Collection[str], concerned: Collection[str], fleet: Fleet, *, alone: bool = False
+) -> None:
+    """Let the status of uploads that were elected start over, and settle all that an election concerned.
+
+    Args:
+        cloud: Whose uploads.
+        winners: The elected ones.
+        concerned: These, and those that they were elected in place of.
+        fleet: The instances, read after the rows were written.
+        alone: As for `settle`.
+    """
+    for name in sorted(winners):
+        await _taken_over(cloud, name, fleet)
+    await try_all(settle(cloud, name, fleet=fleet, alone=alone) for name in sorted(concerned))
+
+
+async def _taken_over(cloud: Cloud, name: str, fleet: Fleet) -> None:
+    """A superseded upload was elected: its status starts over, counted from now; any other's goes on."""
+    now = cloud.now()
+
+    def change(record: UploadRecord | None) -> UploadRecord | None:
+        if record is None or record.status is not UploadStatus.SUPERSEDED:
+            return record
+        told = ids_of_role(recipients(fleet, record.claims), record.role)
+        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
+        return replace(
+            record, violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE)
+        )
+
+    await cloud.state.uploads.update(name, change)

@@ -1,0 +1,118 @@
+"""What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and any may end.
+
+Reports that come at the same moment are entered together, uploads are settled a little later where more reports are to
+come, and a topic that was in trouble is left alone for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from shared.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE = 4
+"""Batches in hand."""
+SETTLE_AFTER_S = 1.0
+"""How long a status waits for further reports."""
+
+
+class Gathering(Generic[T, R]):
+    """Joins what waits while some batches are in hand into the next one, which begins after all of it was asked for.
+
+    Args:
+        at_once: Batches in hand.
+    """
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._turns = asyncio.Semaphore(at_once)
+        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+
+    async def take_part(self, item: T, act: Callable[[Sequence[T]], Awaitable[R]]) -> R:
+        """Have this done with others, and wait for it; what the batch ends in, each of its parts ends in.
+
+        Args:
+            item: What is to be done.
+            act: Does a batch; that of whichever part begins it is called.
+        """
+        done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        part = (item, done)
+        self._waiting.append(part)
+        try:
+            async with self._turns:
+                await asyncio.sleep(0)  # what begins at the same moment joins
+                batch, self._waiting = self._waiting, []
+                if batch:
+                    await self._do(batch, act)
+        except BaseException:
+            if part in self._waiting:
+                self._waiting.remove(part)
+            raise
+        return await done
+
+    @staticmethod
+    async def _do(batch: Sequence[tuple[T, asyncio.Future[R]]], act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
+        waiting = [done for _, done in batch]
+        try:
+            result = await act([item for item, _ in batch])
+        except Exception as error:  # noqa: BLE001 - each part raises it
+            _fail(waiting, error)
+        except BaseException:
+            _fail(waiting, UnavailableError("its batch was cut short; it is tried again"))
+            raise
+        else:
+            for done in waiting:
+                if not done.done():
+                    done.set_result(result)
+
+
+def _fail(waiting: Sequence[asyncio.Future[R]], error: Exception) -> None:
+    for done in waiting:
+        if not done.done():
+            done.set_exception(error)
+            done.exception()  # counts as seen, where the part itself was given up and does not ask
+
+
+class Later:
+    """What is done for a name a little later, once.
+
+    Args:
+        after_s: How much later; 0 for nothing is put off.
+    """
+
+    def __init__(self, after_s: float = SETTLE_AFTER_S) -> None:
+        self.after_s = after_s
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def put_off(self, name: str, act: Callable[[], Awaitable[None]]) -> None:
+        """Do this a little later, unless something is to be done for the name then already."""
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._do(name, act), name=f"later: {name}")
+
+    def call_off(self, name: str) -> None:
+        """Do nothing later for this name."""
+        if (task := self._tasks.pop(name, None)) is not None:
+            task.cancel()
+
+    async def _do(self, name: str, act: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(self.after_s)
+        del self._tasks[name]
+        await act()
+
+
+@dataclass(slots=True)
+class TopicTrouble:
+    """What was met with at the topic.
+
+    Attributes:
+        until: Until when events are sent by way of the queue, on the event loop's clock.
+    """
+
+    until: float = float("-inf")
