@@ -182,8 +182,7 @@ async def platform(instances: int) -> AsyncIterator[Platform]:
         azurite = await start_azurite()
         stack.push_async_callback(azurite.stop)
         account = await stack.enter_async_context(opened_account(azurite.connection_string, folder / "key"))
-        population = Population(azurite.connection_string, account.uploads, DOMAIN)
-        await stack.enter_async_context(population)
+        population = Population(connection_string=azurite.connection_string, uploads=account.uploads, domain=DOMAIN)
         [offset] = stack.enter_context(port_offsets(1))
         running = Platform(account, folder / "key", population, offset, instances)
         stack.push_async_callback(running.cloud.judges.close)  # type: ignore[attr-defined]

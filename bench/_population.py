@@ -6,16 +6,15 @@ hosts of its wildcard certificate; they share its sealed bundle.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import ServiceRequestError
 from azure.data.tables.aio import TableServiceClient
 
 from shared.binding import BindingKey, DesiredBinding
 from shared.bounded import gather_bounded
 from shared.codec import to_entity
+from shared.ports import UploadContainer
 from shared.state.keys import binding_key, installation_key, upload_key
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, UPLOADS_TABLE, InstallationRecord, UploadRecord
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from azure.data.tables.aio import TableClient
 
-    from shared.ports import UploadContainer
 
 _IN_A_TRANSACTION = 100
 _AT_ONCE = 16
@@ -45,41 +43,37 @@ class Sample:
     report: InstallationRecord
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
     """Writes copies into an account, many rows a request.
 
-    Args:
+    Attributes:
         connection_string: The account's.
         uploads: Its container of uploads.
         domain: Where the hosts of the copies are.
     """
 
-    def __init__(self, connection_string: str, uploads: UploadContainer, domain: str) -> None:
-        self._service = TableServiceClient.from_connection_string(connection_string)
-        self._uploads = uploads
-        self._domain = domain
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._service)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+    connection_string: str = field(repr=False)
+    uploads: UploadContainer
+    domain: str
 
     async def grow(self, sample: Sample, numbers: Iterable[int], instances: Iterable[str]) -> None:
         """Add the copies with these numbers, each proved by these instances."""
         copies = [self._copy(sample, number) for number in numbers]
-        etags = await gather_bounded(self._uploads.write(copy.upload.name, b"PFX", {}) for copy in copies)
+        etags = await gather_bounded(self.uploads.write(copy.upload.name, b"PFX", {}) for copy in copies)
         uploads = [replace(copy.upload, etag=etag) for copy, etag in zip(copies, etags, strict=True)]
-        await self._write(UPLOADS_TABLE, [_entity(upload_key(upload.name), upload) for upload in uploads])
-        await self._write(BINDINGS_TABLE, [_entity(binding_key(copy.row.key), copy.row) for copy in copies])
-        table = self._service.get_table_client(INSTALLATIONS_TABLE)
-        reports = (_reports(copy, instances) for copy in copies)
-        await gather_bounded((_transaction(table, each) for each in reports), limit=_AT_ONCE)
+        # Opened here: Azurite closes connections that are idle for long, and a transaction is not tried again.
+        async with TableServiceClient.from_connection_string(self.connection_string) as service:
+            table = service.get_table_client(UPLOADS_TABLE)
+            await _write(table, [_entity(upload_key(upload.name), upload) for upload in uploads])
+            table = service.get_table_client(BINDINGS_TABLE)
+            await _write(table, [_entity(binding_key(copy.row.key), copy.row) for copy in copies])
+            table = service.get_table_client(INSTALLATIONS_TABLE)
+            reports = (_reports(copy, instances) for copy in copies)
+            await gather_bounded((_transaction(table, each) for each in reports), limit=_AT_ONCE)
 
     def _copy(self, sample: Sample, number: int) -> Sample:
-        name, host = f"copy-{number}.pfx", f"copy-{number}.{self._domain}"
+        name, host = f"copy-{number}.pfx", f"copy-{number}.{self.domain}"
         key = BindingKey(role=sample.row.role, host=host, port=sample.row.port)
         [claim] = sample.row.claims
         return Sample(
@@ -88,11 +82,11 @@ class Population:
             report=replace(sample.report, host=host, source=name),
         )
 
-    async def _write(self, table_name: str, entities: list[dict[str, Any]]) -> None:
-        """All of these lie in one partition."""
-        table = self._service.get_table_client(table_name)
-        portions = [entities[at : at + _IN_A_TRANSACTION] for at in range(0, len(entities), _IN_A_TRANSACTION)]
-        await gather_bounded((_transaction(table, portion) for portion in portions), limit=_AT_ONCE)
+
+async def _write(table: TableClient, entities: list[dict[str, Any]]) -> None:
+    """All of these lie in one partition."""
+    portions = [entities[at : at + _IN_A_TRANSACTION] for at in range(0, len(entities), _IN_A_TRANSACTION)]
+    await gather_bounded((_transaction(table, portion) for portion in portions), limit=_AT_ONCE)
 
 
 def _reports(copy: Sample, instances: Iterable[str]) -> list[dict[str, Any]]:
@@ -101,11 +95,7 @@ def _reports(copy: Sample, instances: Iterable[str]) -> list[dict[str, Any]]:
 
 
 async def _transaction(table: TableClient, entities: list[dict[str, Any]]) -> None:
-    operations = [("upsert", entity) for entity in entities]
-    try:
-        await table.submit_transaction(operations)
-    except ServiceRequestError:  # on a connection that was idle, which the service has just closed
-        await table.submit_transaction(operations)
+    await table.submit_transaction([("upsert", entity) for entity in entities])
 
 
 def _entity(key: tuple[str, str], row: object) -> dict[str, Any]:
