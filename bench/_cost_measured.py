@@ -14,6 +14,7 @@ _HOUR_S = 3600
 _QUOTED_MS = 500
 _SHOWN_INSTANCES = (3, 10, 30, 100)
 _UPLOADS_A_MONTH = 1_000
+_NOTHING = 12  # digits, beyond which a difference is only of how numbers are kept
 _JOB = Counts(
     {Counted(service="blob", operation="List Blobs", resource="certificates", caller="job", outcome="ok"): 60}
 )
@@ -112,7 +113,7 @@ def _told(idle: Idle, counts: Counts) -> tuple[float, float, float, float]:
 def _line(few: Uploads, more: Uploads, value: Callable[[Counts], float], wanted: Callable[[Counted], bool]) -> Line:
     first, second = few.asked(value, wanted), more.asked(value, wanted)
     each = (second - first) / (more.instances - few.instances)
-    return Line(once=first - each * few.instances, each=each)
+    return Line(once=round(first - each * few.instances, _NOTHING), each=round(each, _NOTHING))
 
 
 def _is_useful(kind: Counted) -> bool:

@@ -1,6 +1,6 @@
 """What certcast asks of the storage account when idle and for an upload, and what that costs in a month.
 
-Needs Azurite alone; about 18 minutes, of which most are idle ones.
+Needs Azurite alone; about 17 minutes, of which most are idle ones.
 
 Idle: one agent for each longest wait between two looks at a queue (CERTCAST_POLL_MAX_MS), and the Function, with its
 own looks at its queues and a sweep each minute, counted over the same minutes. Uploads: one after the other to few and
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 WAITS_MS = (250, 500, 1000, 5000, 30_000)
 INSTANCES = (1, 5)
-CALM_S = 90.0
+CALM_S = 60.0
 """Until agents that have just started look as seldom as they may."""
 IDLE_S, IDLE_BEFORE_UPLOADS_S = 600.0, 60.0
 UPLOADS, AFTER_UPLOAD_S = 4, 45.0

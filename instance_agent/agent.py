@@ -156,7 +156,7 @@ class Agent:
         if hints.keys:
             async with self.work.turn:
                 self.work.asked_since |= hints.keys
-                desired = await desired_of(self._state, self.settings.role, hints.keys)
+                desired = await desired_of(self._state, self.settings.role, hints.keys, of=self.actor.memory.known)
                 due = await self.actor.due(desired, whole=False)
                 self._retry(needed=await self.work.do(due, hints.traceparent, asked=desired.rows))
         await self.inbox.done(hints)

@@ -66,6 +66,11 @@ class Memory:
         self._ended: Counter[InstallOutcome] = Counter()
 
     @property
+    def known(self) -> int:
+        """Hosts and ports of which a row was met."""
+        return len(self._last)
+
+    @property
     def proved(self) -> int:
         """Bindings seen served."""
         return self._ended[InstallOutcome.LIVE]

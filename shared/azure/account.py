@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
 from azure.core.exceptions import ResourceExistsError
+from azure.core.settings import settings as sdk_settings
 from azure.data.tables.aio import TableServiceClient
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
@@ -76,6 +77,8 @@ class Account:
         self._blocking_credential: DefaultAzureCredential | None = None
         self._making_identity = threading.Lock()
         self.clock = ServiceClock()
+        # Else it is looked for in the environment at each request.
+        sdk_settings.tracing_enabled.set_value(sdk_settings.tracing_enabled())
         self._blobs, self._queues, self._tables = self._services()
         self.uploads = AzureUploads(self._blobs.get_container_client(UPLOADS_CONTAINER))
         self.queues = AzureQueues(self._queues)

@@ -286,4 +286,8 @@ async def _change_rows(
             key, lambda row: without_claim(row, key, mine.name, mine.revision, now=now, traceparent=trace)
         )
 
-    return await gather_bounded([*map(enter, wanted), *map(leave, released)], limit=ROWS_AT_ONCE)
+    changes = await gather_bounded([*map(enter, wanted), *map(leave, released)], limit=ROWS_AT_ONCE)
+    for change in changes:
+        if change.after is not None:
+            cloud.recent.see_row(change.after, is_new=change.before is None)
+    return changes

@@ -11,6 +11,7 @@ from shared.bounded import Locks
 from shared.function.fleet import Fleet, News
 from shared.function.in_process import Gathering, Later, TopicTrouble
 from shared.function.lanes import Lanes
+from shared.function.recent import Recent
 from shared.function.rules import Rules
 from shared.messages import InstallReport
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
@@ -58,6 +59,7 @@ class Cloud:
         reports: The reports that are being entered in this process.
         fleet: The instances, as this process reads them.
         hints: The hints that are being sent in this process.
+        recent: What this process read or wrote a short while ago.
         later: The uploads that are settled a little later in this process.
         last_done: When this process last did what not every sweep need do, by its name.
     """
@@ -82,6 +84,7 @@ class Cloud:
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
     hints: Gathering[News, None] = field(default_factory=Gathering)
+    recent: Recent = field(default_factory=Recent)
     later: Later = field(default_factory=Later)
     last_done: dict[str, datetime] = field(default_factory=dict)
 

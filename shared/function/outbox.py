@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-PROMPT_S = 0.5
+PROMPT_S = 1.0
 """How long an upload's own work may wait for the topic."""
-TROUBLED_S = 60.0
+TROUBLED_S = 10.0
 """After the topic did not take an event in that time, none is sent at once for so long."""
 RETRY_DELAYS = Delays((5, 15, 60))
 """Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""

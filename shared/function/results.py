@@ -126,14 +126,25 @@ async def _fold(cloud: Cloud, reports: Sequence[InstallReport]) -> None:
 
 
 async def _rows_of(cloud: Cloud, reports: Sequence[InstallReport], fleet: Fleet) -> dict[BindingKey, DesiredBinding]:
-    """The rows that reports are about, and those of the same hosts that their instances obeyed before, or may."""
-    keys: set[BindingKey] = set()
+    """The rows that reports are about, and those of the same hosts that their instances obeyed before, or may.
+
+    A row that this process wrote itself is not read again where the report is about that very generation of it.
+    """
+    rows: dict[BindingKey, DesiredBinding] = {}
+    to_read: set[BindingKey] = set()
     for report in reports:
         known = fleet.known.get(report.instance)
         for item in report.reports if known is not None else ():
-            keys |= {BindingKey(role=role, host=item.host, port=item.port) for role in (item.role, *_roles(known))}
-    found = await gather_bounded((cloud.state.bindings.get(key) for key in keys), limit=ROWS_AT_ONCE)
-    return {row.key: row for row in found if row}
+            key = BindingKey(role=item.role, host=item.host, port=item.port)
+            to_read |= {replace(key, role=role) for role in _roles(known)}
+            row = cloud.recent.row(key)
+            if row is not None and (row.generation, row.source) == (item.generation, item.source):
+                rows[key] = row
+            else:
+                to_read.add(key)
+    names = sorted(to_read)
+    found = await gather_bounded((cloud.state.bindings.get(key) for key in names), limit=ROWS_AT_ONCE)
+    return rows | {row.key: row for row in found if row}
 
 
 def _roles(known: Versioned[InstanceRecord] | None) -> tuple[str, ...]:
@@ -209,33 +220,29 @@ def _entry(item: BindingReport, row: DesiredBinding, instance: str, now: datetim
 
 
 async def _enter_all(cloud: Cloud, entries: Sequence[_Entry]) -> dict[tuple[str, int], list[InstallationRecord]]:
-    """Make the entries; what all instances last reported about these hosts and ports."""
+    """Make the entries; what all instances last reported about these hosts and ports, as far as this process knows."""
     places = sorted({(each.entry.host, each.entry.port) for each in entries})
+    unknown = [place for place in places if not cloud.recent.knows_reports(place)]
+    read = await gather_bounded((_reports(cloud, *place) for place in unknown), limit=ROWS_AT_ONCE)
+    known = {place: cloud.recent.reports(place) for place in places} | dict(zip(unknown, read, strict=True))
+    cloud.recent.see_reports(known)
     by_key: dict[tuple[str, int, str], list[_Entry]] = {}
     for each in entries:
         by_key.setdefault(each.key, []).append(each)
-    known = dict(zip(places, await gather_bounded((_reports(cloud, *p) for p in places), ROWS_AT_ONCE), strict=True))
-    held = {(*place, known.value.instance): known for place, all_known in known.items() for known in all_known}
 
-    async def enter(key: tuple[str, int, str], mine: Sequence[_Entry]) -> InstallationRecord | None:
-        kept = None
-        before = Held.of(held.get(key))
+    async def enter(host: str, port: int, instance: str, mine: Sequence[_Entry]) -> None:
+        held = known[host, port].get(instance) or Held(value=None, etag=None)
         for each in mine:
-            update = await _enter(cloud, each, before)
-            before, kept = update.held, update.after
-        return kept
+            held = (await _enter(cloud, each, held)).held
+        known[host, port][instance] = held
 
-    kept = await gather_bounded((enter(key, mine) for key, mine in by_key.items()), limit=ROWS_AT_ONCE)
-    entered = {key: record for key, record in zip(by_key, kept, strict=True) if record is not None}
-    now = {key: known.value for key, known in held.items()} | entered
-    told: dict[tuple[str, int], list[InstallationRecord]] = {place: [] for place in places}
-    for (host, port, _), record in now.items():
-        told[host, port].append(record)
-    return told
+    await gather_bounded((enter(*key, mine) for key, mine in by_key.items()), limit=ROWS_AT_ONCE)
+    return {place: [held.value for held in told.values() if held.value is not None] for place, told in known.items()}
 
 
-async def _reports(cloud: Cloud, host: str, port: int) -> list[Versioned[InstallationRecord]]:
-    return [known async for known in cloud.state.installations.all(installation_partition(host, port))]
+async def _reports(cloud: Cloud, host: str, port: int) -> dict[str, Held[InstallationRecord]]:
+    found = cloud.state.installations.all(installation_partition(host, port))
+    return {known.value.instance: Held.of(known) async for known in found}
 
 
 async def _enter(cloud: Cloud, each: _Entry, held: Held[InstallationRecord]) -> Update[InstallationRecord]:

@@ -170,7 +170,7 @@ class Scene:
         for name in names:
             keys = {(key.host, key.port) for key in await self.told(name)}
             known = some(await self.outside.state.instances.get(name))
-            desired = await desired_of(self.outside.state, known.role, keys)
+            desired = await desired_of(self.outside.state, known.role, keys, of=10_000)
             await self.report(name, desired.rows.values(), outcome=outcome, reason=reason)
 
     async def report(

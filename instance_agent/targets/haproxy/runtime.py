@@ -18,7 +18,7 @@ from shared.errors import CertcastError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from instance_agent.targets.haproxy.session import Session
+    from instance_agent.targets.haproxy.session import Identity, Session
     from shared.bundle import CertificateBundle
 
 _ATTEMPTS = 12
@@ -72,14 +72,13 @@ async def put(session: Session, file: str, bundle: CertificateBundle, *, new: bo
         TooLargeError: It does not fit through the socket.
         ServerUnavailableError: HAProxy went away, or another program keeps interfering.
     """
-    if new:
-        await _create(session, file)
+    asked_of = await _prepare(session, file, new=new)
     leaf = Leaf(serial=bundle.leaf.serial_number, thumbprint_sha1=bundle.thumbprint_sha1)
     pem = bundle.to_pem()
     for _ in range(_ATTEMPTS):
-        await _clear(session, file)
-        if await _stage(session, file, pem, leaf) and await _commit(session, file, leaf):
+        if await _stage(session, file, pem, leaf, asked_of) and await _commit(session, file, leaf):
             return
+        await _clear(session, file)
     raise ServerUnavailableError(
         f"another program keeps changing certificates through HAProxy's admin socket: {file} could not be set "
         f"undisturbed in {_ATTEMPTS} attempts"
@@ -152,10 +151,20 @@ async def may_change(session: Session) -> bool:
     return "transaction" in reply.lower()
 
 
-async def _create(session: Session, file: str) -> None:
-    reply = await session.ask(f"new ssl cert {file}")
-    if f"'{file}'" not in reply or not ("New empty certificate store" in reply or "already exists" in reply):
-        raise RefusedError(_spoken(reply))
+async def _prepare(session: Session, file: str, *, new: bool) -> Identity:
+    """See that HAProxy knows the name and that no transaction is pending, in one exchange where all is well.
+
+    Returns:
+        Which process answered.
+    """
+    creation = [f"new ssl cert {file}"] if new else []
+    *created, cleared, info = await session.ask_all([*creation, f"abort ssl cert {file}", "show info"])
+    for reply in created:
+        if f"'{file}'" not in reply or not ("New empty certificate store" in reply or "already exists" in reply):
+            raise RefusedError(_spoken(reply))
+    if not _is_clear(cleared, file):
+        await _clear(session, file)
+    return session.identity_in(info)
 
 
 async def _clear(session: Session, file: str) -> None:
@@ -165,7 +174,7 @@ async def _clear(session: Session, file: str) -> None:
     """
     for _ in range(_ATTEMPTS):
         reply = await session.ask(f"abort ssl cert {file}")
-        if "No ongoing transaction" in reply or _aborted(reply, file):
+        if _is_clear(reply, file):
             return
         foreign = _FOREIGN.search(reply)
         if foreign is None:
@@ -176,11 +185,10 @@ async def _clear(session: Session, file: str) -> None:
     raise ServerUnavailableError("another program keeps beginning certificate transactions on HAProxy's admin socket")
 
 
-async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf) -> bool:
+async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf, asked_of: Identity) -> bool:
     """Begin a transaction that holds exactly this; False when another one got in between."""
-    asked_of = await session.identity()
     try:
-        reply = await session.ask(f"set ssl cert {file}", pem)
+        reply, pending = await session.ask_all([f"set ssl cert {file}", f"show ssl cert *{file}"], payload=pem)
     except ConversationBrokenError:
         if (await session.identity()).process == asked_of.process:
             raise TooLargeError(
@@ -188,8 +196,7 @@ async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf) -> bool:
             ) from None
         raise
     if f"Transaction created for certificate {file}!" in reply:
-        (pending,) = await shown(session, [f"*{file}"])
-        if leaf.is_shown_by(pending):
+        if leaf.is_shown_by(_leaf(pending)):
             return True
         await session.ask(f"abort ssl cert {file}")
         return False
@@ -203,14 +210,13 @@ async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf) -> bool:
 
 async def _commit(session: Session, file: str, leaf: Leaf) -> bool:
     """Commit, and see that this is what the name stands for now; False when another one got in between."""
-    reply = await session.ask(f"commit ssl cert {file}")
+    reply, held_now = await session.ask_all([f"commit ssl cert {file}", f"show ssl cert {file}"])
     if not reply.endswith("Success!"):
         if "No ongoing transaction" in reply or _FOREIGN.search(reply):
             return False
         await session.ask(f"abort ssl cert {file}")
         raise RefusedError(_spoken(reply))
-    (held_now,) = await shown(session, [file])
-    return leaf.is_shown_by(held_now)
+    return leaf.is_shown_by(_leaf(held_now))
 
 
 async def _abort_foreign(session: Session, file: str) -> None:
@@ -222,8 +228,8 @@ async def _abort_foreign(session: Session, file: str) -> None:
     await session.ask(f"abort ssl cert {escaped(file)}")
 
 
-def _aborted(reply: str, file: str) -> bool:
-    return f"Transaction aborted for certificate '{file}'" in reply
+def _is_clear(reply: str, file: str) -> bool:
+    return "No ongoing transaction" in reply or f"Transaction aborted for certificate '{file}'" in reply
 
 
 def _deleted(reply: str, file: str) -> bool:

@@ -79,11 +79,17 @@ class Session:
         """
         return (await self._exchange([_request(command, payload)]))[0]
 
-    async def ask_all(self, commands: Sequence[str]) -> list[str]:
-        """Send many short commands without waiting for each; the replies come in their order."""
+    async def ask_all(self, commands: Sequence[str], payload: bytes = b"") -> list[str]:
+        """Send many short commands without waiting for each; the replies come in their order.
+
+        Args:
+            commands: As in `ask`.
+            payload: The first one's.
+        """
+        requests = [_request(command, b"" if number else payload) for number, command in enumerate(commands)]
         replies: list[str] = []
-        for start in range(0, len(commands), _AT_ONCE):
-            replies += await self._exchange([_request(command) for command in commands[start : start + _AT_ONCE]])
+        for start in range(0, len(requests), _AT_ONCE):
+            replies += await self._exchange(requests[start : start + _AT_ONCE])
         return replies
 
     @property
@@ -93,7 +99,15 @@ class Session:
 
     async def identity(self) -> Identity:
         """Ask who answers."""
-        lines = (await self.ask("show info")).splitlines()
+        return self.identity_in(await self.ask("show info"))
+
+    def identity_in(self, info: str) -> Identity:
+        """Who answered `show info` so.
+
+        Raises:
+            ServerUnavailableError: It was no HAProxy.
+        """
+        lines = info.splitlines()
         told = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if "Pid" not in told:
             raise ServerUnavailableError(f"{self._socket} does not answer as HAProxy's stats socket does")

@@ -151,7 +151,7 @@ class TestSendingAtOnce:
         assert [event.kind for event in storage.published] == [EventType.ACCEPTED]
         assert (outbox(storage), await due(storage)) == ([], [])
 
-    def test_what_it_does_not_take_goes_by_the_queue_and_so_do_the_next_ones_for_a_minute(self) -> None:
+    def test_what_it_does_not_take_goes_by_the_queue_and_so_do_the_next_ones_for_a_while(self) -> None:
         async def work(loop: VirtualLoop) -> None:
             storage = FakeStorage(loop.clock)
             troubled = storage.cloud(Failing({"topic publish": [UnavailableError("away")]}))
@@ -164,7 +164,7 @@ class TestSendingAtOnce:
 
         run(work)
 
-    def test_a_topic_that_says_nothing_holds_up_an_upload_for_half_a_second_and_no_other(self) -> None:
+    def test_a_topic_that_says_nothing_holds_up_one_upload_for_a_second_and_not_the_next(self) -> None:
         async def work(loop: VirtualLoop) -> None:
             storage = FakeStorage(loop.clock)
 

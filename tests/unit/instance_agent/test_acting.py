@@ -374,11 +374,15 @@ class TestDesiredRows:
         rows = (await desired_rows(storage.state(), "web")).rows
         assert {host: row.role for (host, _), row in rows.items()} == {"a": "web", "b": ANY_ROLE}
 
-    @pytest.mark.parametrize("count", [3, 150])
-    async def test_some_rows_are_read_alike_one_by_one_and_all_at_once(self, count: int) -> None:
+    @pytest.mark.parametrize(("count", "of", "requests"), [(3, 1000, 8), (3, 40, 2), (150, 10_000, 2)])
+    async def test_some_rows_are_read_alike_one_by_one_and_all_at_once(
+        self, count: int, of: int, requests: int
+    ) -> None:
         rows = [self.row(f"h{number}", role) for number in range(count) for role in (ANY_ROLE, "web")]
         storage = await self.stored(*rows, self.row("unasked", ANY_ROLE))
         keys = [(f"h{number}", 443) for number in range(count)]
-        found = (await desired_of(storage.state(), "web", [*keys, ("unknown", 443)])).rows
+        counted = Mortal()
+        found = (await desired_of(storage.state(counted), "web", [*keys, ("unknown", 443)], of=of)).rows
+        assert counted.steps.total() == requests
         assert set(found) == set(keys)
         assert {row.role for row in found.values()} == {"web"}

@@ -5,7 +5,7 @@ import logging
 import re
 import shutil
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -572,3 +572,26 @@ class TestStarting:
             "haproxy", {"CERTCAST_HAPROXY_ADDRESS": "127.0.0.9", "CERTCAST_HAPROXY_PORT_OFFSET": "8000"}
         )
         assert target.endpoint(443) == ("127.0.0.9", 8443)
+
+
+async def test_each_new_certificate_of_a_batch_is_four_exchanges(rig: HAProxyRig) -> None:
+    """Thousands of them come at a start."""
+
+    async def exchanges(*changes: BindingChange) -> int:
+        counted = 0
+        exchange = Session._exchange
+
+        async def counting(self: Session, requests: Sequence[bytes]) -> list[str]:
+            nonlocal counted
+            counted += 1
+            return await exchange(self, requests)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Session, "_exchange", counting)
+            await rig.target.apply(changes)
+        return counted
+
+    await rig.target.apply([fresh("first.example.com", 443)])
+    one = await exchanges(fresh("one.example.com", 443))
+    three = await exchanges(*(fresh(f"{name}.example.com", 443) for name in "abc"))
+    assert three - one == 2 * 4
