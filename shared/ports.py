@@ -68,7 +68,13 @@ class Table(Protocol):
         """
 
     def query(
-        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+        self,
+        partition: str | None = None,
+        *,
+        row: str | None = None,
+        after: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Read rows in the order of their keys.
 
@@ -76,6 +82,8 @@ class Table(Protocol):
             partition: PartitionKey of all of them; None for any.
             row: RowKey of all of them; None for any.
             after: PartitionKey and RowKey, of a row or not, that all of them come after; None for the beginning.
+            since: All were written then or later, by the service's clock; None for any time.
+            page: Rows that one request brings at most; None for as many as the service gives.
         """
 
 

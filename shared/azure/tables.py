@@ -11,6 +11,7 @@ from shared.ports import StoredEntity
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
 
     from azure.core.pipeline import PipelineRequest, PipelineResponse
     from azure.data.tables.aio import TableClient
@@ -72,18 +73,24 @@ class AzureTable:
             await self._client.delete_entity(partition, row, etag=etag, match_condition=UNCHANGED)
 
     async def query(
-        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+        self,
+        partition: str | None = None,
+        *,
+        row: str | None = None,
+        after: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         with azure_errors(f"reading table {self._client.table_name}"):
-            for conditions in _requests(partition, row, after):
+            for conditions in _requests(partition, row, after, since):
                 condition = " and ".join(
                     f"{key} {comparison} @p{n}" for n, (key, comparison, _) in enumerate(conditions)
                 )
                 values = {f"p{n}": value for n, (_, _, value) in enumerate(conditions)}
                 pages = (
-                    self._client.query_entities(condition, parameters=values)
+                    self._client.query_entities(condition, parameters=values, results_per_page=page)
                     if condition
-                    else self._client.list_entities()
+                    else self._client.list_entities(results_per_page=page)
                 )
                 async for entity in pages:
                     yield _stored(entity)
@@ -93,13 +100,17 @@ class AzureTable:
 
 
 def _requests(
-    partition: str | None, row: str | None, after: tuple[str, str] | None
-) -> list[list[tuple[str, str, str]]]:
+    partition: str | None, row: str | None, after: tuple[str, str] | None, since: datetime | None
+) -> list[list[tuple[str, str, str | datetime]]]:
     """The conditions of the requests that together read what is asked for, in order.
 
     None is an `or`: with one the service reads the whole table (learn.microsoft.com, "Design for querying").
     """
-    wanted = [(name, "eq", key) for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None]
+    wanted: list[tuple[str, str, str | datetime]] = [
+        (name, "eq", key) for name, key in zip(_KEYS, (partition, row), strict=True) if key is not None
+    ]
+    if since is not None:
+        wanted.append(("Timestamp", "ge", since))
     if after is None:
         return [wanted]
     rest = [*wanted, ("PartitionKey", "eq", after[0]), ("RowKey", "gt", after[1])]

@@ -1,25 +1,38 @@
-"""Uploads whose status may be wrong, found while the reports pass by, each of which is seen once and let go of.
+"""Uploads whose status may be wrong, found while the reports pass by, each of which is seen and let go of.
 
-Kept are only the reports on the hosts of uploads that are under way: to install, to remove, or to get right.
+Kept are only the reports on the hosts of uploads that are under way: to install, to remove, or to get right. Once an
+hour all reports pass by; in between, those that are new, and those on these hosts.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
+from shared.function.snapshot import is_time
 from shared.function.standing import settled, shows_failure, standing_of
+from shared.state.keys import installation_partition
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from datetime import datetime
 
     from shared.binding import DesiredBinding
+    from shared.function.cloud import Cloud
+    from shared.function.snapshot import Snapshot
     from shared.function.standing import Instances
+    from shared.state.rows import Versioned
 
 _UNFINISHED = frozenset({UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})
+
+REPORTS, ALL_REPORTS = "reports", "all reports"
+OVERLAP = timedelta(minutes=2)
+"""Reports of that long before the last reading are read again: what was written then may have been decided since."""
+MOST_PLACES = 50
+"""Beyond so many hosts of uploads under way, reading the whole table is quicker than reading them one by one."""
 
 
 def is_under_way(record: UploadRecord) -> bool:
@@ -59,8 +72,13 @@ class Doubts:
             (key.host, key.port): {} for record in self._open for key in record.claims
         }
 
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Hosts and ports whose reports are all needed."""
+        return list(self._reports)
+
     def take(self, report: InstallationRecord) -> None:
-        """See one report."""
+        """See one report; again where it passes by twice."""
         kept = self._reports.get((report.host, report.port))
         if kept is not None:
             kept[report.instance] = replace(report, fingerprint_sha256="", stages_ms={})
@@ -85,3 +103,15 @@ class Doubts:
         reports = {row.key: self._reports[row.host, row.port] for row in rows}
         standing = standing_of(record, rows, reports, self._instances, self._now)
         return settled(record, standing, self._now) != record
+
+
+async def passing_reports(cloud: Cloud, seen: Snapshot, doubts: Doubts) -> AsyncIterator[Versioned[InstallationRecord]]:
+    """The reports that a sweep is to see; as many as instances times bindings where it sees all."""
+    installations, last = cloud.state.installations, cloud.last_done.get(REPORTS)
+    whole = last is None or is_time(cloud, ALL_REPORTS) or len(doubts.places) > MOST_PLACES
+    async for known in installations.all(since=None if whole or last is None else last - OVERLAP):
+        yield known
+    for host, port in () if whole else doubts.places:
+        async for known in installations.all(installation_partition(host, port)):
+            yield known
+    cloud.last_done.update(dict.fromkeys((REPORTS, ALL_REPORTS) if whole else (REPORTS,), seen.taken_at))

@@ -22,6 +22,11 @@ MAX_PAGE_BYTES = 2_000_000
 MAX_ROWS_READ = 5_000
 """Rows read for one page, most of which may be removed uploads that were not asked for."""
 
+_LEAST_ROWS = 100
+"""Read with one request, so that many removed uploads do not make many requests."""
+_MOST_ROWS = 1000
+"""As many as the service gives (learn.microsoft.com, "Query timeout and pagination")."""
+
 Place = tuple[str, str]
 """PartitionKey and RowKey."""
 
@@ -40,6 +45,11 @@ class Asked:
 
     limit: int
     after: Place | None
+
+    @property
+    def rows(self) -> int:
+        """Rows to read with one request; one more than are shown says whether there are more."""
+        return min(max(self.limit + 1, _LEAST_ROWS), _MOST_ROWS)
 
     @classmethod
     def of(cls, limit: str | None, after: str | None) -> Asked | str:

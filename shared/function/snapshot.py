@@ -1,13 +1,13 @@
 """What a sweep compares: the tables and the container's listing, each read once, in the order that comparing needs.
 
 Whatever follows from it is old by the time it is acted on, so that every act reads again what it acts on. Reports are
-not in it: there are as many as instances times bindings, and they are read one by one (`doubts`).
+not in it: there are as many as instances times bindings, and they pass by one by one (`doubts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 BUNDLE_KEEP = timedelta(days=1)
 """A bundle sealed more recently may belong to an upload whose rows are being written."""
-BUNDLES_EVERY = timedelta(hours=1)
-"""How often a process looks for bundles that nothing names; its first sweep does."""
+WHOLE_EVERY = timedelta(hours=1)
+"""How often the sweeps of a process read what is large as a whole, all bundles and all reports; the first one does."""
 BUNDLES = "bundles"
 
 
@@ -64,7 +64,7 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     before the bindings, as one that was looked at in between is known by its claims.
     """
     taken_at, unreadable = cloud.now(), list[UnreadableRow]()
-    bundles = await report.attempt("listing bundles", _old_bundles(cloud)) if _is_time(cloud, taken_at) else None
+    bundles = await report.attempt("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
     uploads = await report.attempt("reading uploads", _uploads(cloud, unreadable))
     found, marked, answered = dict[str, str](), set[str](), set[str]()
     for scheme, source in ((BLOB_SCHEME, cloud.uploads), *cloud.sources.items()):
@@ -85,9 +85,10 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     )
 
 
-def _is_time(cloud: Cloud, now: datetime) -> bool:
-    last = cloud.last_done.get(BUNDLES)
-    return last is None or abs(now - last) >= BUNDLES_EVERY  # a clock that went back must not stop it
+def is_time(cloud: Cloud, what: str) -> bool:
+    """Whether this process did for an hour not do what not every sweep does."""
+    last = cloud.last_done.get(what)
+    return last is None or abs(cloud.now() - last) >= WHOLE_EVERY  # a clock that went back must not stop it
 
 
 async def _old_bundles(cloud: Cloud) -> list[StoredBundle]:
@@ -96,7 +97,13 @@ async def _old_bundles(cloud: Cloud) -> list[StoredBundle]:
 
 
 async def _uploads(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[str, UploadRecord]:
-    return {known.value.name: known.value async for known in cloud.state.uploads.all(unreadable=unreadable)}
+    uploads: dict[str, UploadRecord] = {}
+    told: dict[tuple[str, ...], tuple[str, ...]] = {}
+    async for known in cloud.state.uploads.all(unreadable=unreadable):
+        # One list of instances for all that told the same: it may be thousands of names for each of the uploads.
+        expected = told.setdefault(known.value.expected, known.value.expected)
+        uploads[known.value.name] = replace(known.value, expected=expected)
+    return uploads
 
 
 async def _bindings(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[BindingKey, DesiredBinding]:

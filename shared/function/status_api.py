@@ -62,7 +62,7 @@ async def certificates(
     def described(known: Versioned[UploadRecord]) -> Document | None:
         return upload_document(known.value) if removed == "true" or not is_gone(known.value) else None
 
-    rows = cloud.state.uploads.all(after=asked.after)
+    rows = cloud.state.uploads.all(after=asked.after, page=asked.rows)
     found, then = await page(rows, described, lambda known: upload_key(known.value.name), limit=asked.limit)
     return Answer(status=HTTPStatus.OK, document={"uploads": found, "next": then})
 
@@ -94,7 +94,7 @@ async def instances(cloud: Cloud, *, limit: str | None = None, after: str | None
     if isinstance(asked, str):
         return _refused(asked)
     now = cloud.now()
-    rows = cloud.state.instances.all(after=asked.after)
+    rows = cloud.state.instances.all(after=asked.after, page=asked.rows)
     found, then = await page(
         rows,
         lambda known: instance_document(known, now=now),

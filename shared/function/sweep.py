@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.function.announcing import announce, is_announced, is_tagged, tell_as_it_is
 from shared.function.blob_event import Notice
-from shared.function.doubts import Doubts, is_under_way
+from shared.function.doubts import ALL_REPORTS, Doubts, is_under_way, passing_reports
 from shared.function.expiry import warn, warning_due
 from shared.function.fanout import notify
 from shared.function.forgetting import (
@@ -180,10 +180,12 @@ async def _go_through_reports(cloud: Cloud, seen: Snapshot, report: SweepReport)
         return
     doubts = Doubts(_complete(seen.uploads, report), seen.bindings, seen.instances, cloud.now())
     strays: list[Versioned[InstallationRecord]] = []
-    async for known in cloud.state.installations.all():
+    async for known in passing_reports(cloud, seen, doubts):
         doubts.take(known.value)
         if len(strays) < MAX_STRAYS and is_stray(known, seen):
             strays.append(known)
+    if len(strays) == MAX_STRAYS:
+        del cloud.last_done[ALL_REPORTS]
 
     async def settle_one(name: str) -> None:
         await settle(cloud, name)

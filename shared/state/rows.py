@@ -207,6 +207,8 @@ class Rows(Generic[Key, Row]):
         *,
         row: str | None = None,
         after: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        page: int | None = None,
         unreadable: list[UnreadableRow] | None = None,
     ) -> AsyncGenerator[Versioned[Row], None]:
         """Read every row of a partition, or of the table.
@@ -215,9 +217,11 @@ class Rows(Generic[Key, Row]):
             partition: Encoded as the key function does it; None for all.
             row: The row key that they have, encoded; None for any.
             after: Place of a row, there or not, that all these come after.
+            since: They were written then or later, by the service's clock.
+            page: Rows that one request brings at most.
             unreadable: Takes the rows that cannot be read.
         """
-        async for stored in self._table.query(partition, row=row, after=after):
+        async for stored in self._table.query(partition, row=row, after=after, since=since, page=page):
             try:
                 yield self._versioned(stored)
             except BrokenRowError as error:

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -171,6 +172,23 @@ class TableContract:
         await asyncio.gather(*(insert(number) for number in range(1003)))
         found = [entity.columns["n"] async for entity in edges.table.query(partition)]
         assert found == list(range(1003))
+
+    async def test_pages_may_be_smaller_and_bring_the_same(self, edges: Edges) -> None:
+        partition = own()
+        for number in range(5):
+            await edges.table.insert(partition, f"{number}", {})
+        assert [each.row async for each in edges.table.query(partition, page=2)] == ["0", "1", "2", "3", "4"]
+
+    async def test_rows_that_were_written_since_then_are_found(self, edges: Edges) -> None:
+        partition = own()
+        await edges.table.insert(partition, "row", {})
+        stored = await edges.table.get(partition, "row")
+        assert stored is not None
+        for earlier, found in ((timedelta(0), ["row"]), (timedelta(hours=1), ["row"]), (-timedelta(seconds=1), [])):
+            since = stored.written_at - earlier
+            assert [each.row async for each in edges.table.query(partition, since=since)] == found
+            everywhere = {each.partition async for each in edges.table.query(since=since)}
+            assert (partition in everywhere) is bool(found)
 
     async def test_one_row_of_every_partition_is_found_across_them(self, edges: Edges) -> None:
         partitions, row = sorted(own() for _ in range(3)), own()

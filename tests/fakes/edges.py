@@ -89,21 +89,31 @@ class FakeTable:
         self._rows.pop((partition, row), None)
 
     async def query(
-        self, partition: str | None = None, *, row: str | None = None, after: tuple[str, str] | None = None
+        self,
+        partition: str | None = None,
+        *,
+        row: str | None = None,
+        after: tuple[str, str] | None = None,
+        since: datetime | None = None,
+        page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
+        page = self._page if page is None else min(page, self._page)
         while True:
             await self._step(f"{self._name} query")
             keys = [
                 key
                 for key in sorted(self._rows)
-                if (after is None or key > after) and partition in {None, key[0]} and row in {None, key[1]}
+                if (after is None or key > after)
+                and partition in {None, key[0]}
+                and row in {None, key[1]}
+                and (since is None or self._rows[key].written_at >= since)
             ]
-            for entity in [self._stored(key) for key in keys[: self._page]]:
+            for entity in [self._stored(key) for key in keys[:page]]:
                 yield entity
-            if len(keys) <= self._page:
+            if len(keys) <= page:
                 return
-            after = keys[self._page - 1]
+            after = keys[page - 1]
 
     def _put(self, partition: str, row: str, columns: Entity) -> str:
         etag = self._storage.new_etag()

@@ -42,50 +42,61 @@ async def entered(scene: Scene, instance: str, **changes: object) -> None:
     )
 
 
+@pytest.fixture(params=["in the first sweep of a process", "in a later one"])
+async def sweeping(request: pytest.FixtureRequest, scene: Scene) -> Cloud:
+    """A Function that is to sweep: once an hour it sees all reports, and otherwise those that may matter."""
+    if "later" in request.param:
+        await sweep(scene.cloud)
+        scene.storage.clock.advance(60)
+    return scene.cloud
+
+
 class TestStatus:
     @pytest.mark.parametrize("hosts", [(HOST,), (HOST, "b.test")], ids=["one host", "two hosts"])
     @pytest.mark.parametrize("was", [UploadStatus.ACCEPTED, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED])
     async def test_one_that_all_have_proved_becomes_live(
-        self, was: UploadStatus, hosts: tuple[str, ...], scene: Scene
+        self, was: UploadStatus, hosts: tuple[str, ...], sweeping: Cloud, scene: Scene
     ) -> None:
         true = await served(scene, *hosts, outcomes={"web-0": None, "web-1": None})
         assert true.status is UploadStatus.LIVE
         await stands(scene, status=was, live=1, live_at=None)
-        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        assert (await sweep(sweeping)).settled == ["a.pfx"]
         record = await scene.record("a.pfx")
         assert (record.status, record.live, record.total) == (UploadStatus.LIVE, 2, 2)
-        assert (await sweep(scene.cloud)).settled == []
+        assert (await sweep(sweeping)).settled == []
 
-    async def test_a_live_one_at_which_an_instance_fails_is_live_no_more(self, scene: Scene) -> None:
+    async def test_a_live_one_at_which_an_instance_fails_is_live_no_more(self, sweeping: Cloud, scene: Scene) -> None:
         await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
         await entered(scene, "web-1", outcome=FAILED, reason="the disk is full")
-        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        assert (await sweep(sweeping)).settled == ["a.pfx"]
         record = await scene.record("a.pfx")
         assert (record.status, record.live) == (UploadStatus.PARTIALLY_LIVE, 1)
         assert "the disk is full" in record.reason
         assert (await scene.tags("a.pfx"))["certcast_live"] == "1/2"
 
-    async def test_a_live_one_stays_so_for_an_instance_that_joined_later_and_fails(self, scene: Scene) -> None:
+    async def test_a_live_one_stays_so_for_an_instance_that_joined_later_and_fails(
+        self, sweeping: Cloud, scene: Scene
+    ) -> None:
         await served(scene, HOST, outcomes={"web-0": None})
         await scene.join("late")
         await scene.proves("late", HOST, outcome=FAILED)
-        assert (await sweep(scene.cloud)).settled == []
+        assert (await sweep(sweeping)).settled == []
         assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
-    async def test_a_failure_at_what_the_row_said_before_says_nothing(self, scene: Scene) -> None:
+    async def test_a_failure_at_what_the_row_said_before_says_nothing(self, sweeping: Cloud, scene: Scene) -> None:
         await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
         renewed = await scene.accepted("a.pfx", HOST, serial=1)
         await scene.everyone_obeys("web-0", "web-1")
         assert (renewed.status, (await scene.row(HOST)).generation) == (UploadStatus.ACCEPTED, 2)
         await entered(scene, "web-1", outcome=FAILED, generation=1)
-        assert (await sweep(scene.cloud)).settled == []
+        assert (await sweep(sweeping)).settled == []
 
-    async def test_a_removed_one_that_all_have_let_go_of_is_counted_down(self, scene: Scene) -> None:
+    async def test_a_removed_one_that_all_have_let_go_of_is_counted_down(self, sweeping: Cloud, scene: Scene) -> None:
         await served(scene, HOST, outcomes={"web-0": None, "web-1": None})
         await scene.looked_at(await scene.delete("a.pfx"))
         await scene.everyone_obeys("web-0", "web-1")
         await stands(scene, live=1)
-        assert (await sweep(scene.cloud)).settled == ["a.pfx"]
+        assert (await sweep(sweeping)).settled == ["a.pfx"]
         assert (await scene.record("a.pfx")).live == 0
 
     @pytest.mark.parametrize("outcomes", [{"web-0": FAILED}, {"web-0": None, "web-1": FAILED}, {}])

@@ -9,8 +9,8 @@ import pytest
 from shared.binding import BindingKey, DesiredBinding
 from shared.codec import from_entity, to_entity
 from shared.function.sweep import sweep
-from shared.state.keys import binding_key, upload_key
-from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
+from shared.state.keys import binding_key, installation_key, upload_key
+from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
 from tests.fakes.processes import Mortal
 from tests.rigs.scenes import Scene
 
@@ -81,6 +81,30 @@ async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each(sc
     await scene.beat("web-0")
     await sweep(cloud)
     assert life.steps["bundle each"] == BLOB_PAGES
+
+
+async def test_reports_pass_by_whole_once_an_hour_and_only_new_ones_in_between(scene: Scene) -> None:
+    await live(scene)
+    await scene.beat("web-0")
+    reports = scene.storage.tables[INSTALLATIONS_TABLE]
+    [stored] = reports.values()
+    for number in range(3 * ROWS_ON_A_PAGE):
+        key = installation_key((f"c{number}.test", 443, "web-0"))
+        reports[key] = replace(stored, columns={**stored.columns, "host": f"c{number}.test"})
+    life = Mortal()
+    cloud = scene.seen_by(life)
+    asked = []
+    for _ in range(61):
+        scene.storage.clock.advance(60)
+        await scene.beat("web-0")
+        life.steps.clear()
+        await sweep(cloud)
+        asked.append(life.steps["installations query"])
+        for key in reports:
+            reports[key] = replace(reports[key], written_at=stored.written_at)
+    assert asked[0] == 4
+    assert set(asked[3:-1]) == {1}
+    assert asked[-1] == 4
 
 
 @pytest.mark.parametrize("what", ["rejected", "waiting_for_metadata", "scheduled", "superseded", "removed"])
