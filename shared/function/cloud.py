@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.bounded import Locks
 from shared.function.fleet import Fleet, News
-from shared.function.in_process import Gathering, Later, TopicTrouble
+from shared.function.in_process import Gathering, Later, Settlings, TopicTrouble
 from shared.function.lanes import Lanes
 from shared.function.recent import Recent
 from shared.function.rules import Rules
@@ -60,6 +60,7 @@ class Cloud:
         fleet: The instances, as this process reads them.
         hints: The hints that are being sent in this process.
         recent: What this process read or wrote a short while ago.
+        settlings: When this process settled which uploads.
         later: The uploads that are settled a little later in this process.
         last_done: When this process last did what not every sweep need do, by its name.
     """
@@ -85,6 +86,7 @@ class Cloud:
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
     hints: Gathering[News, None] = field(default_factory=Gathering)
     recent: Recent = field(default_factory=Recent)
+    settlings: Settlings = field(default_factory=Settlings)
     later: Later = field(default_factory=Later)
     last_done: dict[str, datetime] = field(default_factory=dict)
 

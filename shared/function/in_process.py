@@ -107,6 +107,32 @@ class Later:
         await act()
 
 
+class Settlings:
+    """When uploads were settled last, in an order of their own."""
+
+    _MOST = 2_000
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._begun: dict[str, int] = {}
+
+    def ask(self) -> int:
+        """Number a moment."""
+        self._count += 1
+        return self._count
+
+    def has_begun(self, name: str, *, since: int) -> bool:
+        """Whether a settling that came to its end began after this moment."""
+        return self._begun.get(name, 0) > since
+
+    def done(self, name: str, begun: int) -> None:
+        """Note that one came to its end."""
+        self._begun.pop(name, None)
+        self._begun[name] = begun
+        if len(self._begun) > self._MOST:
+            del self._begun[next(iter(self._begun))]
+
+
 @dataclass(slots=True)
 class TopicTrouble:
     """What was met with at the topic.

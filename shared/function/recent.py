@@ -54,8 +54,9 @@ class Recent:
         return self._reports.get(place, {})
 
     def see_reports(self, found: Mapping[Place, Reports]) -> None:
-        """Remember all that was reported about some hosts and ports."""
-        self._reports |= found
+        """Remember all that was reported about hosts and ports, unless it is known: others may be adding to that."""
+        for place, reports in found.items():
+            self._reports.setdefault(place, reports)
         size = sum(map(len, self._reports.values()))
         while size > MOST_REPORTS or len(self._reports) > MOST_ROWS:
             size -= len(self._reports.pop(next(iter(self._reports))))

@@ -121,8 +121,8 @@ async def _fold(cloud: Cloud, reports: Sequence[InstallReport]) -> None:
         for row, names in entry.concerned(rows, cloud.now()):
             whole = fleet.is_complete(row, told[row.host, row.port], cloud.now())
             (decided if whole or entry.failed else waiting).update(names)
-    await try_all((settle(cloud, name, fleet=fleet) for name in sorted(decided)), limit=ROWS_AT_ONCE)
     await settle_soon(cloud, sorted(waiting - decided))
+    await try_all((settle(cloud, name, fleet=fleet) for name in sorted(decided)), limit=ROWS_AT_ONCE)
 
 
 async def _rows_of(cloud: Cloud, reports: Sequence[InstallReport], fleet: Fleet) -> dict[BindingKey, DesiredBinding]:
@@ -224,8 +224,8 @@ async def _enter_all(cloud: Cloud, entries: Sequence[_Entry]) -> dict[tuple[str,
     places = sorted({(each.entry.host, each.entry.port) for each in entries})
     unknown = [place for place in places if not cloud.recent.knows_reports(place)]
     read = await gather_bounded((_reports(cloud, *place) for place in unknown), limit=ROWS_AT_ONCE)
-    known = {place: cloud.recent.reports(place) for place in places} | dict(zip(unknown, read, strict=True))
-    cloud.recent.see_reports(known)
+    cloud.recent.see_reports(dict(zip(unknown, read, strict=True)))
+    known = {place: cloud.recent.reports(place) for place in places}
     by_key: dict[tuple[str, int, str], list[_Entry]] = {}
     for each in entries:
         by_key.setdefault(each.key, []).append(each)

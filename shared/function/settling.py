@@ -77,9 +77,17 @@ async def _settle_later(cloud: Cloud, name: str) -> None:
 
 
 async def _settle_now(cloud: Cloud, name: str, fleet: Fleet | None, *, alone: bool = False) -> bool:
-    """Settle an upload and those removed before it; whether it has a status to derive."""
+    """Settle an upload and those removed before it; whether it has a status to derive.
+
+    Of several that wait for each other, the first that begins does it for all: it reads what they knew of.
+    """
+    asked = cloud.settlings.ask()
     async with contextlib.nullcontext() if alone else cloud.in_hand.hold(name):
+        if cloud.settlings.has_begun(name, since=asked):
+            return True
+        begun = cloud.settlings.ask()
         rows, had_status = await _settle(cloud, name, fleet)
+        cloud.settlings.done(name, begun)
     await settle_removed(cloud, withdrawn_from(rows, cloud.now()) - {name}, fleet=fleet)
     return had_status
 

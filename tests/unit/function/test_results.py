@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from shared.errors import UnavailableError
 from shared.function.announcing import tell_all
 from shared.function.cloud import Cloud
-from shared.function.in_process import SETTLE_AFTER_S, Later
+from shared.function.in_process import SETTLE_AFTER_S, Gathering, Later
 from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -578,6 +579,26 @@ class TestWhenAStatusIsDerived:
 
         run(work)
 
+    def test_three_that_bring_the_last_word_at_once_do_not_have_it_settled_three_times(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            names = ("i0", "i1", "i2")
+            scene = await waiting_scene(loop, *names)
+            await scene.obey(*names)
+            watched = Mortal()
+            entered = asyncio.Barrier(len(names))
+
+            async def step(what: str) -> None:
+                watched.steps[what] += 1
+                if what == "installations insert":
+                    await entered.wait()  # so that each finds that all have reported
+
+            function = replace(scene.seen_by(step), later=Later(), reports=Apart())
+            await asyncio.gather(*(fold(function, report) for report in await scene.reports()))
+            assert await counts(scene) == (UploadStatus.LIVE, 3, 3)
+            assert watched.steps["uploads get"] <= 2
+
+        run(work)
+
     def test_one_report_that_cannot_be_entered_fails_alone_or_comes_again(self) -> None:
         async def work(loop: VirtualLoop) -> None:
             scene = await waiting_scene(loop, "i0", "i1")
@@ -610,6 +631,13 @@ class TestWhenAStatusIsDerived:
             assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
 
         run(work)
+
+
+class Apart(Gathering[InstallReport, None]):
+    """Enters each report by itself."""
+
+    async def take_part(self, item: InstallReport, act: Callable[[Sequence[InstallReport]], Awaitable[None]]) -> None:
+        await act([item])
 
 
 async def waiting_scene(loop: VirtualLoop, *names: str) -> Scene:
