@@ -55,10 +55,14 @@ LARGE = 32
 
 async def fold(cloud: Cloud, report: InstallReport) -> None:
     """Enter one instance's report and bring the status of every upload it concerns up to date."""
-    if len(report.reports) > LARGE:
-        await _fold(cloud, [report])
-    else:
-        await cloud.reports.take_part(report, lambda reports: _fold(cloud, reports))
+    if len(report.reports) <= LARGE:
+        try:
+            await cloud.reports.take_part(report, lambda reports: _fold(cloud, reports))
+        except Exception as error:  # noqa: BLE001 - one of them may be to blame, and is to fail alone
+            log.info("instance %s: a report is entered by itself, not with others: %s", shown(report.instance), error)
+        else:
+            return
+    await _fold(cloud, [report])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

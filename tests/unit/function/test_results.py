@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import UnavailableError
+from shared.errors import CertcastError, UnavailableError
 from shared.function.announcing import tell_all
 from shared.function.cloud import Cloud
 from shared.function.in_process import SETTLE_AFTER_S, Gathering, Later
@@ -599,19 +599,30 @@ class TestWhenAStatusIsDerived:
 
         run(work)
 
-    def test_one_report_that_cannot_be_entered_fails_alone_or_comes_again(self) -> None:
+    @pytest.mark.parametrize("error", [UnavailableError("busy"), CertcastError("refused"), RuntimeError("odd")])
+    def test_one_report_that_cannot_be_entered_fails_alone(self, error: Exception) -> None:
         async def work(loop: VirtualLoop) -> None:
-            scene = await waiting_scene(loop, "i0", "i1")
-            await scene.obey("i0", "i1")
-            function = replace(
-                scene.seen_by(Failing({"installations insert": [UnavailableError("busy")]})), later=Later()
-            )
-            reports = await scene.reports()
-            results = await asyncio.gather(*(fold(function, each) for each in reports), return_exceptions=True)
-            assert any(isinstance(result, UnavailableError) for result in results)
-            for report in reports:
-                await fold(function, report)
-            assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+            scene = await waiting_scene(loop, "i0", "i1", "i2")
+            await scene.obey("i0", "i1", "i2")
+            function = replace(scene.seen_by(Failing({"installations insert": [error]})), later=Later())
+            await asyncio.gather(*(fold(function, each) for each in await scene.reports()))
+            assert await counts(scene) == (UploadStatus.LIVE, 3, 3)
+
+        run(work)
+
+    def test_one_that_no_table_can_hold_keeps_none_of_its_batch_from_being_entered(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = await waiting_scene(loop, "i0", "i1", "i2")
+            await scene.obey("i0", "i1", "i2")
+            reports = list(await scene.reports())
+            [told] = reports[0].reports
+            hostile = replace(reports[0], reports=(replace(told, host="\ud800.test"),))
+            function = replace(scene.cloud, later=Later())
+            folds = (fold(function, each) for each in (hostile, *reports))
+            results = await asyncio.gather(*folds, return_exceptions=True)
+            assert isinstance(results[0], Exception)
+            assert results[1:] == [None, None, None]
+            assert await counts(scene) == (UploadStatus.LIVE, 3, 3)
 
         run(work)
 
@@ -625,9 +636,8 @@ class TestWhenAStatusIsDerived:
             await asyncio.sleep(1)
             first.cancel()
             results = await asyncio.gather(first, second, return_exceptions=True)
-            assert isinstance(results[1], UnavailableError)  # so that its message comes again
-            for report in reports:
-                await fold(function, report)
+            assert results[1] is None
+            await fold(function, reports[0])  # its message comes again
             assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
 
         run(work)
