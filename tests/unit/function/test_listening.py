@@ -72,7 +72,7 @@ def test_forty_reports_need_two_requests_to_be_taken() -> None:
 def test_what_cannot_be_entered_is_seen_again_and_what_is_no_report_is_dropped() -> None:
     async def work(loop: VirtualLoop) -> None:
         site = Listening(loop)
-        site.listen_with(site.scene.seen_by(Failing({"installations insert": [UnavailableError("busy")]})))
+        site.listen_with(site.scene.seen_by(Failing({"installations insert": [UnavailableError("busy")] * 2})))
         await site.scene.join("i0")
         site.scene.storage.put(RESULTS_QUEUE, "no report")
         await site.scene.accepted("a.pfx", HOST)
