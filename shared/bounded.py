@@ -22,16 +22,16 @@ async def gather_bounded(work: Iterable[Awaitable[T]], limit: int = CONCURRENCY)
     """Await all, at most `limit` at a time, in order; the first error ends it after the others have come to rest."""
     gate = asyncio.Semaphore(limit)
 
-    async def one(item: Awaitable[T]) -> T:
+    async def one(item: Awaitable[T]) -> tuple[T]:
         async with gate:
-            return await item
+            return (await item,)  # in a tuple, an error that is an answer is none that was raised
 
     results = await asyncio.gather(*(one(item) for item in work), return_exceptions=True)
     done: list[T] = []
     for result in results:
         if isinstance(result, BaseException):
             raise result
-        done.append(result)
+        done.append(result[0])
     return done
 
 

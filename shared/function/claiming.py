@@ -174,7 +174,7 @@ class _Entering:
             record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
             if cloud.topic is not None:
                 record = announced(record, at=now, event_id=event_id)
-            # What moved just now was proved by none yet; what did not is settled when the look is done.
+            # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
             standing = standing_of(record, rows, nothing, fleet.known, now)
             return with_standing(cloud, record, standing)
@@ -287,7 +287,5 @@ async def _change_rows(
         )
 
     changes = await gather_bounded([*map(enter, wanted), *map(leave, released)], limit=ROWS_AT_ONCE)
-    for change in changes:
-        if change.after is not None:
-            cloud.recent.see_row(change.after, is_new=change.before is None)
+    cloud.recent.see_changes(changes)
     return changes

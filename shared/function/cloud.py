@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared.bounded import Locks
+from shared.errors import UnavailableError
 from shared.function.fleet import Fleet, News
 from shared.function.in_process import Gathering, Later, Settlings, TopicTrouble
 from shared.function.lanes import Lanes
@@ -84,7 +85,7 @@ class Cloud:
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
-    hints: Gathering[News, None] = field(default_factory=Gathering)
+    hints: Gathering[News, dict[str, UnavailableError]] = field(default_factory=Gathering)
     recent: Recent = field(default_factory=Recent)
     settlings: Settlings = field(default_factory=Settlings)
     later: Later = field(default_factory=Later)

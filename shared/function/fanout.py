@@ -62,37 +62,46 @@ async def notify(
 ) -> None:
     """Send each instance one message with the rows that concern it, and with what others tell it at the same moment.
 
-    What cannot be sent to one instance is said and concerns that one alone: it reads every row at its next reconcile.
+    What cannot be sent to one instance is said and concerns that one alone: the sweep tells it once more, or it reads
+    every row at its next reconcile.
 
     Raises:
         UnavailableError: The queue service does not answer at all; sending everything again does no harm.
     """
-    if instances and keys:
-        named = {instance.id: instance for instance in instances}
-        news = News(instances=named, keys=keys, traceparent=traceparent)
-        await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
+    if not instances or not keys:
+        return
+    named = {instance.id: instance for instance in instances}
+    news = News(instances=named, keys=keys, traceparent=traceparent)
+    unanswered = await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
+    if named.keys() <= unanswered.keys():
+        raise UnavailableError(f"none of {len(named)} instances could be told: {unanswered[min(named)]}")
 
 
-async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> None:
+async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> dict[str, UnavailableError]:
+    """Tell every instance what there is for it; those whose queue did not answer, with why."""
     ids = sorted({instance for news in gathered for instance in news.instances})
-    unanswered = await gather_bounded(_tell(cloud, instance, gathered) for instance in ids)
-    if unanswered and all(unanswered):
-        raise UnavailableError(f"none of {len(unanswered)} instances could be told: {unanswered[0]}")
-    if cloud.listener is not None:
+    results = dict(zip(ids, await gather_bounded(_tell(cloud, name, gathered) for name in ids), strict=True))
+    if cloud.listener is not None and True in results.values():
         cloud.listener.expect_reports()
+    return {name: result for name, result in results.items() if isinstance(result, UnavailableError)}
 
 
-async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> UnavailableError | None:
+async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> UnavailableError | bool:
+    """Tell one instance; whether it was told anything, or that its queue did not answer."""
     mine = tuple(sorted({key for news in gathered for key in news.about(instance)}))
     if not mine:
-        return None
+        return False
     trace = next(news.traceparent for news in gathered if news.about(instance))
     try:
         for part in split_changes(BindingsChanged(bindings=mine, traceparent=trace)):
             await cloud.queues.send(queue_of(instance), encode(part), ttl_s=HINT_TTL_S)
     except MissingError:
-        return None  # reaped meanwhile: if it returns it registers again and reads every row
+        return False  # reaped meanwhile: if it returns it registers again and reads every row
     except CertcastError as error:
-        log.warning("instance %s: could not be told, it finds out at its next reconcile: %s", instance, error)
-        return error if isinstance(error, UnavailableError) else None
-    return None
+        log.warning(
+            "instance %s: could not be told now, it finds out within minutes, by the sweep or its reconcile: %s",
+            instance,
+            error,
+        )
+        return error if isinstance(error, UnavailableError) else False
+    return True

@@ -31,7 +31,6 @@ async def finish(cloud: Cloud, turn: Turn, etag: Awaitable[str]) -> UploadRecord
         turn: The look's turn at the upload.
         etag: The version that is done with; empty where it is not.
     """
-    # The version first: what could not be scrubbed is looked at again, which tells again too.
     done, told = await together(etag, tell(cloud, turn.record))
     record = await turn.write(lambda current: replace(told(current), etag=done))
     if not is_tagged(record):

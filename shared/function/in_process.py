@@ -1,4 +1,4 @@
-"""What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and any may end.
+"""What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and it may end any time.
 
 Reports that come at the same moment are entered together, uploads are settled a little later where more reports are to
 come, and a topic that was in trouble is left alone for a while.
@@ -21,19 +21,22 @@ R = TypeVar("R")
 AT_ONCE = 4
 """Batches in hand."""
 SETTLE_AFTER_S = 1.0
-"""How long a status waits for further reports."""
+"""How long a status waits for further reports, from the first that does not decide it."""
 
 
 class Gathering(Generic[T, R]):
     """Joins what waits while some batches are in hand into the next one, which begins after all of it was asked for.
+
+    Batches are no part's own: one that is given up takes no other with it.
 
     Args:
         at_once: Batches in hand.
     """
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._turns = asyncio.Semaphore(at_once)
+        self._at_once = at_once
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
+        self._running: set[asyncio.Task[None]] = set()
 
     async def take_part(self, item: T, act: Callable[[Sequence[T]], Awaitable[R]]) -> R:
         """Have this done with others, and wait for it; what the batch ends in, each of its parts ends in.
@@ -43,34 +46,36 @@ class Gathering(Generic[T, R]):
             act: Does a batch; that of whichever part begins it is called.
         """
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        part = (item, done)
-        self._waiting.append(part)
-        try:
-            async with self._turns:
-                await asyncio.sleep(0)  # what begins at the same moment joins
-                batch, self._waiting = self._waiting, []
-                if batch:
-                    await self._do(batch, act)
-        except BaseException:
-            if part in self._waiting:
-                self._waiting.remove(part)
-            raise
+        self._waiting.append((item, done))
+        if len(self._running) < self._at_once:
+            task = asyncio.create_task(self._run(act), name="a batch")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         return await done
 
-    @staticmethod
-    async def _do(batch: Sequence[tuple[T, asyncio.Future[R]]], act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
-        waiting = [done for _, done in batch]
-        try:
-            result = await act([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - each part raises it
-            _fail(waiting, error)
-        except BaseException:
-            _fail(waiting, UnavailableError("its batch was cut short; it is tried again"))
-            raise
-        else:
-            for done in waiting:
-                if not done.done():
-                    done.set_result(result)
+    async def _run(self, act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
+        """Do one batch after the other while anything waits."""
+        await asyncio.sleep(0)  # what begins at the same moment joins
+        while self._waiting:
+            batch = [part for part in self._waiting if not part[1].done()]
+            self._waiting = []
+            if batch:
+                await _do(batch, act)
+
+
+async def _do(batch: Sequence[tuple[T, asyncio.Future[R]]], act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
+    waiting = [done for _, done in batch]
+    try:
+        result = await act([item for item, _ in batch])
+    except Exception as error:  # noqa: BLE001 - each part raises it
+        _fail(waiting, error)
+    except BaseException:
+        _fail(waiting, UnavailableError("its batch was cut short, as the process ends"))
+        raise
+    else:
+        for done in waiting:
+            if not done.done():
+                done.set_result(result)
 
 
 def _fail(waiting: Sequence[asyncio.Future[R]], error: Exception) -> None:
@@ -84,7 +89,7 @@ class Later:
     """What is done for a name a little later, once.
 
     Args:
-        after_s: How much later; 0 for nothing is put off.
+        after_s: How much later; 0 puts nothing off.
     """
 
     def __init__(self, after_s: float = SETTLE_AFTER_S) -> None:

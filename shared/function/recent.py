@@ -8,9 +8,10 @@ from shared.state.records import InstallationRecord
 from shared.state.rows import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from shared.binding import BindingKey, DesiredBinding
+    from shared.state.rows import Update
 
 Place = tuple[str, int]
 """Host and port."""
@@ -35,6 +36,12 @@ class Recent:
     def row(self, key: BindingKey) -> DesiredBinding | None:
         """A desired row as it was, if it is remembered."""
         return self._rows.get(key)
+
+    def see_changes(self, changes: Iterable[Update[DesiredBinding]]) -> None:
+        """Remember the desired rows that this process has written."""
+        for change in changes:
+            if change.after is not None:
+                self.see_row(change.after, is_new=change.before is None)
 
     def see_row(self, row: DesiredBinding, *, is_new: bool = False) -> None:
         """Remember a desired row; of a host and port that is new, nothing was reported yet."""

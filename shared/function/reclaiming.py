@@ -172,6 +172,7 @@ async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: in
 
 async def _follow(cloud: Cloud, changes: list[Update[DesiredBinding]], trace: str, *, settled: str, wins: bool) -> None:
     """Tell the instances what moved, and settle an upload and those that lost or won by it."""
+    cloud.recent.see_changes(changes)
     moves = [change for change in changes if moved(change)]
     keys = {change.after.key for change in moves if change.after is not None}
     fleet = await read_fleet(cloud)

@@ -46,6 +46,7 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
         return redeployed(row, now=now, traceparent=traceparent)
 
     updates = await gather_bounded(cloud.state.bindings.update(key, again) for key in record.claims)
+    cloud.recent.see_changes(updates)
     keys = tuple(update.after.key for update in updates if update.after is not None and update.after.source == name)
     if not keys:
         return ()

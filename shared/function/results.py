@@ -1,8 +1,8 @@
 """Folding in what instances reported: their entries in `installations`, and which uploads they concern.
 
 Reports that come at the same moment are entered together, so that what they have in common is read once. An upload is
-settled when the last instance that it waits for has reported, when one has failed, or when nothing more came for a
-second: a status between these would be written for each report and looked at by few.
+settled when the last instance that it waits for has reported, when one has failed, and else a second after the first
+report that did not decide it: a status between these would be written for each report and looked at by few.
 
 A message on the queue proves nothing about its sender. What is believed is what a registered instance can say: of rows
 that are for it, of generations that were, in figures that can be. An instance reports again what differs from this at

@@ -17,7 +17,7 @@ from shared.messages import RESULTS_QUEUE, BindingsChanged, InstallOutcome, deco
 from shared.state.records import UploadStatus
 from shared.state.rows import Held
 from tests.fakes.edges import FakeStorage
-from tests.fakes.processes import Mortal
+from tests.fakes.processes import Failing, Mortal
 from tests.fakes.virtual_time import VirtualLoop, run
 from tests.rigs.scenes import Scene
 
@@ -70,7 +70,7 @@ class TestGathering:
                 done.extend(items)
 
             parts = [asyncio.ensure_future(gathering.take_part(n, act)) for n in (1, 2, 3)]
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.1)
             late = asyncio.ensure_future(gathering.take_part(4, act))
             await asyncio.sleep(0.5)
             late.cancel()
@@ -171,6 +171,21 @@ class TestHints:
                 "web-0": [BindingsChanged(bindings=(keys[0], keys[1]), traceparent="trace *")],
                 "all-0": [BindingsChanged(bindings=(keys[0],), traceparent="trace *")],
             }
+
+        run(work)
+
+    def test_that_reach_none_of_an_uploads_instances_fail_for_it_alone(self) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            scene = Scene(FakeStorage(loop.clock))
+            await scene.join("a-0", role="a")
+            await scene.join("b-0", role="b")
+            deaf = scene.seen_by(Failing({"queue send": [UnavailableError("no answer")]}))
+            keys = [BindingKey(role=role, host=f"{role}.test", port=443) for role in "ab"]
+            fleet = await read_fleet(deaf)
+            told = (notify(deaf, recipients(fleet, [key]), [key], traceparent="") for key in keys)
+            results = await asyncio.gather(*told, return_exceptions=True)
+            assert [type(result) for result in results] == [UnavailableError, type(None)], results
+            assert await scene.told("b-0") == [keys[1]]
 
         run(work)
 

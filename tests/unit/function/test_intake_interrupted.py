@@ -15,7 +15,7 @@ from shared.function.blob_event import Notice
 from shared.function.in_process import SETTLE_AFTER_S, Later
 from shared.function.intake import look_at
 from shared.function.results import fold
-from shared.function.sweep import sweep
+from shared.function.sweep import RESEND_AFTER, sweep
 from shared.state.records import UploadStatus
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Mortal, ProcessDiedError, StandingStill
@@ -162,7 +162,7 @@ async def test_a_look_that_dies_anywhere_and_is_repeated_ends_as_one_that_lived(
 
 
 @pytest.mark.parametrize("name", ["a first upload", "an overwrite for other hosts", "a takeover", "a deletion"])
-async def test_a_look_that_a_service_fails_anywhere_is_made_good_by_the_recheck(name: str) -> None:
+async def test_a_look_that_a_service_fails_anywhere_is_made_good_by_recheck_and_sweep(name: str) -> None:
     before, notice = await prepared(CASES[name])
     expected = await undisturbed(before, notice)
 
@@ -187,6 +187,10 @@ async def test_a_look_that_a_service_fails_anywhere_is_made_good_by_the_recheck(
         scene.storage.clock.advance(2)
         await scene.beat(*INSTANCES)
         await scene.recheck_due()
+        # An instance whose hint was not sent is told by the sweep; the others are not to wait for that.
+        scene.storage.clock.advance(RESEND_AFTER.total_seconds())
+        await scene.beat(*INSTANCES)
+        await sweep(scene.cloud)
         assert await told_and_done(scene) == expected, f"failed at step {fails_at}"
     assert fails_at > 5
 
