@@ -99,25 +99,24 @@ async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the hos
 
 
 @app.function_name("certificates")
-@app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def certificates(req: func.HttpRequest) -> func.HttpResponse:
-    """The uploads, page by page."""
-    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
-    return await _answered(lambda: status_api.certificates(cloud(), **asked))
-
-
-@app.function_name("certificate")
 @app.route("certificates/{*name}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def certificate(req: func.HttpRequest) -> func.HttpResponse:
-    """One upload."""
-    return await _answered(lambda: status_api.certificate(cloud(), req.route_params.get("name", "")))
+async def certificates(req: func.HttpRequest) -> func.HttpResponse:
+    """The uploads, page by page, or the one that the path goes on to name.
+
+    One function for both: of several routes that match, the host takes the first by its function's name, and this one
+    matches `certificates` alone too.
+    """
+    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
+    if name := _name_in(req):
+        return await _answered(lambda: status_api.certificate(cloud(), name))
+    return await _answered(lambda: status_api.certificates(cloud(), **asked))
 
 
 @app.function_name("redeploy")
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
     """Install one upload once more; the route's last part is `/redeploy`, as names may hold slashes."""
-    path = req.route_params.get("name", "")
+    path = _name_in(req)
     name = path.removesuffix("/redeploy")
     if name == path:
         return _json(HTTPStatus.NOT_FOUND, {"error": "post to /api/certificates/{name}/redeploy"})
@@ -168,6 +167,11 @@ async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.
     except CertcastError as error:
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
     return _json(found.status, found.document)
+
+
+def _name_in(req: func.HttpRequest) -> str:
+    """What stands behind `certificates/`; the host leaves a slash at the path's end in it."""
+    return (req.route_params.get("name") or "").rstrip("/")
 
 
 def _object(data: object) -> dict[str, object]:

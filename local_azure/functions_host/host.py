@@ -21,11 +21,11 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local_azure.functions_host.calls import Invoker
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH, EventGridWebhook
-from local_azure.functions_host.http import Admin, HttpTriggers, not_found
+from local_azure.functions_host.http import Admin, HttpTriggers
 from local_azure.functions_host.index import load_functions
 from local_azure.functions_host.keys import keys_in
 from local_azure.functions_host.queues import QueueListener
-from local_azure.functions_host.routes import paths
+from local_azure.functions_host.routes import Route, decoded_path
 from local_azure.functions_host.settings import connection, read_host_json, read_local_settings, resolve
 from local_azure.functions_host.timers import TimerListener, parse_schedule
 from local_azure.processes.listening import LOOPBACK, listen
@@ -117,12 +117,18 @@ class FunctionsHost:
 
     async def _serve(self, address: str, port: int) -> int:
         webhook = EventGridWebhook(self._of_kind("eventGridTrigger"), self._invoker, self._keys)
-        http = HttpTriggers(self._invoker, self._keys)
+        routes = [(self._route(function), function) for function in self._of_kind("httpTrigger")]
+        http = HttpTriggers(self._invoker, self._keys, routes)
         admin = Admin(self._functions, self._invoker, self._keys)
-        app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[not_found])
+        of_webhook = Route(f"{WEBHOOK_PATH.removeprefix('/')}/{{*extra}}", "the Event Grid webhook")
+
+        async def answer(request: web.Request) -> web.Response:
+            ours = of_webhook.match(decoded_path(request.rel_url.raw_path)) is not None
+            return await (webhook if ours else http).answer(request)
+
+        app = web.Application(client_max_size=_LARGEST_REQUEST)
         app.router.add_post("/admin/functions/{name}", admin.run)
-        app.router.add_route("*", paths(WEBHOOK_PATH.removeprefix("/"), "the Event Grid webhook")[0], webhook.answer)
-        http.register(app.router, [(self._route(function), function) for function in self._of_kind("httpTrigger")])
+        app.router.add_route("*", r"/{path:[\s\S]*}", answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         port = await listen(runner, address, port, "the Functions host")
         self._stack.push_async_callback(runner.cleanup)

@@ -515,10 +515,14 @@ async def test_http_functions_are_found_by_route_method_and_key() -> None:
     [
         ("/api/items", "items {}"),
         ("/API/Items/", "items {}"),
-        ("/api/items/7", 'number {"id": "7"}'),
+        ("/api/items/7", 'named {"name": "7"}'),
         ("/api/items/a.pfx", 'named {"name": "a.pfx"}'),
-        ("/api/items/a%20b%2Fc", 'named {"name": "a b/c"}'),
-        ("/api/items/a/b/", 'rest {"rest": "a/b"}'),
+        ("/api/items/a%20b%2Fc", 'named {"name": "a b%2Fc"}'),
+        ("/api/items/a/b/", 'rest {"rest": "a/b/"}'),
+        ("/api/items/a//b", 'rest {"rest": "a//b"}'),
+        ("/api/items/a%252Fb%FF", 'named {"name": "a%2Fb%FF"}'),
+        ("/api/numbers", "Anything {}"),
+        ("/api/numbers/7", 'Anything {"rest": "7"}'),  # upper-case Y comes before an underscore
         ("/api/items/a%0A/b", 'rest {"rest": "a\\n/b"}'),
         ("/api/optional", "optional {}"),
         ("/api/optional/1", 'optional {"id": "1"}'),
@@ -526,12 +530,14 @@ async def test_http_functions_are_found_by_route_method_and_key() -> None:
         ("/api/v2/x", 'version {"number": "2"}'),
     ],
 )
-async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answer: str) -> None:
+async def test_of_routes_that_match_the_first_by_its_functions_name_is_taken(path: str, answer: str) -> None:
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
     for name, route in (
         ("rest", "items/{*rest}"),
         ("named", "items/{name}"),
         ("number", "/items/{id:int}/"),
+        ("an_integer", "numbers/{id:int}"),
+        ("Anything", "numbers/{*rest}"),
         ("items", "items"),
         ("optional", "optional/{id?}"),
         ("mixed", "files/{name}.{ending}"),
@@ -548,7 +554,17 @@ async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answe
 
 
 @pytest.mark.parametrize(
-    "path", ["/api", "/api/itemsx", "/api/files/shop", "/api/v2", "/api/vx/x", "/api/optional/1/2"]
+    "path",
+    [
+        "/api",
+        "/api/itemsx",
+        "/api//items",
+        "/api/items//",
+        "/api/files/shop",
+        "/api/v2",
+        "/api/vx/x",
+        "/api/optional/1/2",
+    ],
 )
 async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
@@ -562,6 +578,18 @@ async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
     async with hosted(app) as host:
         assert await host.get(path) == (404, "")
         assert await host.post("/api/items") == (404, ""), "with another method either"
+
+
+async def test_a_function_gets_a_query_without_its_empty_values_and_with_those_of_one_name_joined() -> None:
+    app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+    @app.route("query")
+    async def query(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse(json.dumps(dict(req.params)))
+
+    async with hosted(app) as host:
+        status, text = await host.get("/api/query?a=1&empty=&A=2&b=%20&c")
+        assert (status, json.loads(text)) == (200, {"a": "1,2", "b": " "})
 
 
 async def test_cookies_and_the_route_prefix_are_the_apps_own() -> None:
