@@ -106,7 +106,7 @@ async def certificates(req: func.HttpRequest) -> func.HttpResponse:
     One function for both: of several routes that match, the host takes the first by its function's name, and this one
     matches `certificates` alone too.
     """
-    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
+    asked = {name: req.params.get(name) or None for name in ("removed", "limit", "after")}
     if name := _name_in(req):
         return await _answered(lambda: status_api.certificate(cloud(), name))
     return await _answered(lambda: status_api.certificates(cloud(), **asked))
@@ -127,7 +127,7 @@ async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("instances", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def instances(req: func.HttpRequest) -> func.HttpResponse:
     """The registered instances, page by page."""
-    asked = {name: req.params.get(name) for name in ("limit", "after")}
+    asked = {name: req.params.get(name) or None for name in ("limit", "after")}
     return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
