@@ -177,13 +177,23 @@ async def test_a_function_without_an_event_grid_trigger_cannot_be_found() -> Non
     async with hosted(taking_events(Seen())) as host:
         assert await host.event("none", [event()]) == (404, "cannot find function: 'none'")
         assert await host.event("tick", [event()]) == (404, "cannot find function: 'tick'")
+        assert await host.event("Take", [event()]) == (404, "cannot find function: 'Take'")
 
 
-async def test_what_is_no_event_is_a_bad_request() -> None:
+async def test_a_request_without_events_is_done_with() -> None:
+    seen = Seen()
+    async with hosted(taking_events(seen)) as host:
+        assert await host.event("take", []) == (202, "")
+    assert seen.values == []
+
+
+async def test_another_kind_of_event_is_a_bad_request_and_what_cannot_be_read_a_failure() -> None:
     async with hosted(taking_events(Seen())) as host:
-        assert (await host.event("take", [event()], "Something"))[0] == 400
-        for body in ([], [1], "text", None):
-            assert (await host.event("take", body))[0] == 400
+        assert await host.event("take", [event()], "Something") == (400, "")
+        for body in ([1], "text", None):
+            assert (await host.event("take", body))[0] == 500
+        for body in ([], [{"data": {}}], [{"data": None}], {}):
+            assert (await host.event("take", body, "SubscriptionValidation"))[0] == 500
 
 
 # Queues
