@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import azure.functions as func
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 from yarl import URL
@@ -51,6 +53,7 @@ class Seen:
 class Hosted:
     """A running host, and a client that knows its keys."""
 
+    host: FunctionsHost
     url: str
     keys: HostKeys
     client: aiohttp.ClientSession
@@ -79,7 +82,7 @@ async def hosted(
     port = await host.start(address="127.0.0.1", port=0)
     try:
         async with aiohttp.ClientSession() as client:
-            yield Hosted(url=f"http://127.0.0.1:{port}", keys=keys, client=client)
+            yield Hosted(host=host, url=f"http://127.0.0.1:{port}", keys=keys, client=client)
     finally:
         await host.stop()
 
@@ -190,9 +193,11 @@ async def test_a_request_without_events_is_done_with() -> None:
 async def test_another_kind_of_event_is_a_bad_request_and_what_cannot_be_read_a_failure() -> None:
     async with hosted(taking_events(Seen())) as host:
         assert await host.event("take", [event()], "Something") == (400, "")
-        for body in ([1], "text", None):
+        unreadable: list[object] = [[1], "text", None]
+        for body in unreadable:
             assert (await host.event("take", body))[0] == 500
-        for body in ([], [{"data": {}}], [{"data": None}], {}):
+        codeless: list[object] = [[], [{"data": {}}], [{"data": None}], {}]
+        for body in codeless:
             assert (await host.event("take", body, "SubscriptionValidation"))[0] == 500
 
 
@@ -400,6 +405,66 @@ async def test_storage_that_is_out_of_reach_is_said_once(caplog: pytest.LogCaptu
         async with asyncio.timeout(20):
             while not any("cannot be read" in record.getMessage() for record in caplog.records):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (403, "AuthorizationPermissionMismatch", "stops"),
+        (403, "AuthenticationFailed", "stops"),
+        (400, "InvalidHeaderValue", "stops"),
+        (404, "QueueNotFound", "goes on"),
+        (409, "QueueBeingDeleted", "goes on"),
+        (503, "ServerBusy", "goes on"),
+    ],
+)
+async def test_a_refusal_of_a_triggers_queue_stops_the_host_and_what_passes_does_not(
+    status: int, code: str, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = Seen()
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.add(request.path)
+        return web.Response(status=status, headers={"x-ms-error-code": code})
+
+    async def take(message: func.QueueMessage) -> None:
+        raise AssertionError(message)
+
+    server = TestServer(web.Application())
+    server.app.router.add_route("*", "/{path:.*}", refuse)
+    async with server:
+        text = f"AccountName=a;AccountKey=a2V5;QueueEndpoint={server.make_url('/a')};"
+        async with hosted(taking_messages(take), environment={"STORAGE": text, "QUEUE": "refused"}) as host:
+            if outcome == "stops":
+                await asyncio.wait_for(host.host.over.wait(), 20)
+            else:
+                await asked.count(3)
+    reason = (
+        f"queue refused of function take: it cannot be read ({code}): see its role assignments in docs/deploy.md; "
+        "the Functions host stops, as Azure's does"
+    )
+    assert host.host.failure == (reason if outcome == "stops" else "")
+    assert (reason in [record.getMessage() for record in caplog.records]) is (outcome == "stops")
+
+
+async def test_a_queue_whose_poison_queue_would_have_no_valid_name_has_none(azurite: Emulator) -> None:
+    seen, name = Seen(), f"q{uuid.uuid4().hex}".ljust(57, "q")
+
+    async def take(message: func.QueueMessage) -> None:
+        seen.add(message.dequeue_count)
+        raise ValueError("never")
+
+    environment = {"STORAGE": azurite.connection_string, "QUEUE": name}
+    async with QueueServiceClient.from_connection_string(azurite.connection_string) as service:
+        work = await service.create_queue(name)
+        async with hosted(taking_messages(take), settings(max_dequeue_count=1), environment) as host:
+            await work.send_message(base64.b64encode(b"bad").decode())
+            await seen.count(1)
+            await asyncio.sleep(1)
+        assert host.host.failure == ""
+        assert (await work.get_queue_properties()).approximate_message_count == 1, "it stays, hidden"
+        assert [queue.name async for queue in service.list_queues(name_starts_with=name)] == [name]
+    assert seen.values == [1]
 
 
 async def test_a_missing_setting_of_a_trigger_is_one_line() -> None:
