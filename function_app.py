@@ -18,6 +18,7 @@ from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
+from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
 from shared.function.intake import handle_notice, recheck
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -95,7 +96,11 @@ async def install_result(message: func.QueueMessage) -> None:
 @app.timer_trigger(arg_name="timer", schedule=SWEEP_SCHEDULE, run_on_startup=False, use_monitor=False)
 async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by name
     """Once a minute, whatever the events missed."""
-    await sweep(cloud())
+    try:
+        async with asyncio.timeout(SWEEP_ENDS_S):
+            await sweep(cloud())
+    except TimeoutError:
+        log.error("sweep: ended after %g s, as something did not end by itself; the next one goes on", SWEEP_ENDS_S)
 
 
 @app.function_name("certificates")
@@ -158,14 +163,22 @@ async def _taken(
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", queue, error)
         return
-    await act(cloud(), read)
+    try:
+        async with asyncio.timeout(MESSAGE_S):
+            await act(cloud(), read)
+    except TimeoutError:
+        log.warning("queue %s: a message takes longer than %g s; it is seen again", queue, MESSAGE_S)
+        raise
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:
     try:
-        found = await answer()
+        async with asyncio.timeout(ANSWER_S):
+            found = await answer()
     except CertcastError as error:
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
+    except TimeoutError:
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"not done in {ANSWER_S:g} s; ask again"})
     return _json(found.status, found.document)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from itertools import permutations
@@ -11,7 +12,6 @@ from urllib.parse import quote
 import azure.functions as func
 import pytest
 
-import function_app
 from local_azure.functions_host.http import first_match
 from local_azure.functions_host.index import Function, functions_of
 from local_azure.functions_host.routes import Route, decoded_path
@@ -20,7 +20,8 @@ from shared.state.records import UploadRecord, UploadStatus
 from tests.fakes.edges import fake_cloud
 from tests.rigs.some import some
 
-HTTP = [function for function in functions_of(function_app) if function.kind == "httpTrigger"]
+APP = importlib.import_module("function_app")
+HTTP = [function for function in functions_of(APP) if function.kind == "httpTrigger"]
 ROUTES = [(Route(f"api/{function.trigger['route']}", function.name), function) for function in HTTP]
 ORDERS = list(permutations(ROUTES))
 # Names with slashes, doubled ones too, and with what the API's own addresses are made of.
@@ -58,7 +59,7 @@ async def known(monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = fake_cloud()
     for name in NAMES:
         await cloud.state.uploads.write(name, UploadRecord(name=name, revision=1, status=UploadStatus.REJECTED), None)
-    monkeypatch.setattr(function_app, "cloud", lambda: cloud)
+    monkeypatch.setattr(APP, "cloud", lambda: cloud)
 
 
 def test_every_documented_address_is_reached_in_every_order() -> None:
