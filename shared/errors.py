@@ -36,14 +36,29 @@ class BusyError(UnavailableError):
     """Too much of its kind is being done; it is done later."""
 
 
+class QueueBeingDeletedError(UnavailableError):
+    """A queue of that name was deleted a moment ago: it can be made again when the service is done, after 40 s or more.
+
+    (learn.microsoft.com, "Delete Queue (REST API)", remarks.)
+    """
+
+
+class UnsupportedError(CertcastError):
+    """The storage account has no such feature: trying again changes nothing."""
+
+
 class AccessDeniedError(CertcastError):
     """The identity in use may not do this; the text names the operation and the role that allows it."""
 
 
-class KeyUnusableError(AccessDeniedError):
-    """A key in a vault was refused or is not there: disabled, deleted or not granted. Once it is, all goes on."""
+class RefusedForNowError(AccessDeniedError):
+    """A refusal that may pass by itself: a role assignment that is not in force yet, or an identity without a token."""
 
     retriable: ClassVar[bool] = True
+
+
+class KeyUnusableError(RefusedForNowError):
+    """A key in a vault was refused or is not there: disabled, deleted or not granted. Once it is, all goes on."""
 
 
 class BrokenMessageError(CertcastError):

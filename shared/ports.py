@@ -152,7 +152,13 @@ class UploadContainer(CertificateSource, Protocol):
         """
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
-        """Replace the blob's index tags; False where the account or the blob has none to set."""
+        """Replace the blob's index tags; False where the blob is gone.
+
+        Raises:
+            RefusedForNowError: This identity may not.
+            UnsupportedError: The account has no tags.
+            ConflictError: The blob is under a lease.
+        """
 
     async def tags(self, name: str) -> dict[str, str] | None:
         """Read the blob's index tags; None where the blob is gone or the account has no tags."""
@@ -223,7 +229,11 @@ class Queues(Protocol):
     """The account's queues, base64 as the Functions host has it."""
 
     async def create(self, queue: str) -> None:
-        """Create a queue unless it is there."""
+        """Create a queue unless it is there.
+
+        Raises:
+            QueueBeingDeletedError: One of that name was deleted a moment ago.
+        """
 
     async def delete(self, queue: str) -> None:
         """Delete a queue if it is there."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
@@ -18,7 +18,7 @@ from azure.storage.queue.aio import QueueServiceClient
 from shared.azure.blobs import UPLOADS_CONTAINER, AzureUploads
 from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
-from shared.azure.errors import azure_errors
+from shared.azure.errors import azure_errors, error_code
 from shared.azure.key_ring import open_keys
 from shared.azure.queues import AzureQueues
 from shared.azure.secrets import VaultSecrets
@@ -137,8 +137,12 @@ class Account:
         ]
 
         async def create(what: str, call: Callable[[], Any]) -> None:
-            with azure_errors(f"creating {what}"), suppress(ResourceExistsError):
-                await call()
+            with azure_errors(f"creating {what}"):
+                try:
+                    await call()
+                except ResourceExistsError as error:
+                    if error_code(error) not in _THERE_ALREADY:
+                        raise
 
         await asyncio.gather(
             *(create(what, call) for what, call in creations), *(self.queues.create(name) for name in _QUEUES)
@@ -196,6 +200,7 @@ class Account:
         return self._credential
 
 
+_THERE_ALREADY = {"ContainerAlreadyExists", "TableAlreadyExists"}
 _CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
 _TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
 _QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from azure.core.exceptions import HttpResponseError
 
 from shared.azure.errors import UNCHANGED, azure_errors, error_code
-from shared.errors import ConflictError, MissingError
+from shared.errors import AccessDeniedError, ConflictError, MissingError, RefusedForNowError, UnsupportedError
 from shared.phrasing import shown
 from shared.ports import BlobContent, BlobVersion
 from shared.upload import keeps_its_place
@@ -24,7 +24,6 @@ T = TypeVar("T")
 
 UPLOADS_CONTAINER = "certificates"
 
-_NO_TAGS = {"FeatureNotYetSupportedForHierarchicalNamespaceAccounts", "BlobTagsNotSupportedForAccountType"}
 _READ_TRIES = 5
 
 
@@ -63,13 +62,21 @@ class AzureUploads:
         return unquoted(str(answer["etag"]))
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
-        written = await _unless_missing(
-            f"writing the tags of blob {name}", lambda: self._blob(name).set_blob_tags(dict(tags))
-        )
+        doing = f"writing the tags of blob {name}"
+        try:
+            written = await _unless_missing(doing, lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags)), doing))
+        except AccessDeniedError as error:
+            # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
+            raise RefusedForNowError(
+                f"{error}; tags are written with the role Storage Blob Data Owner on the container"
+            ) from None
         return written is not None
 
     async def tags(self, name: str) -> dict[str, str] | None:
-        return await _unless_missing(f"reading the tags of blob {name}", lambda: self._blob(name).get_blob_tags())
+        doing = f"reading the tags of blob {name}"
+        with suppress(UnsupportedError):
+            return await _unless_missing(doing, lambda: _of_tags(self._blob(name).get_blob_tags(), doing))
+        return None
 
     async def delete(self, name: str) -> bool:
         with suppress(MissingError), azure_errors(f"deleting blob {name}"):
@@ -113,14 +120,20 @@ async def first_bytes(blob: BlobClient, *, most: int) -> tuple[BlobProperties, b
 
 
 async def _unless_missing(doing: str, request: Callable[[], Awaitable[T]]) -> T | None:
-    """The answer; None where the blob is gone, or the account has no tags."""
+    """The answer; None where the blob is gone."""
     with suppress(MissingError), azure_errors(doing):
-        try:
-            return await request()
-        except HttpResponseError as error:
-            if error_code(error) not in _NO_TAGS:
-                raise
+        return await request()
     return None
+
+
+async def _of_tags(request: Awaitable[T], doing: str) -> T:
+    """What a request about tags brings; an account without tags may not know that there is such a request."""
+    try:
+        return await request
+    except HttpResponseError as error:
+        if error_code(error) != "InvalidQueryParameterValue":
+            raise
+    raise UnsupportedError(f"{doing}: this storage account has no tags (InvalidQueryParameterValue)")
 
 
 def _version(name: str, properties: BlobProperties) -> BlobVersion:

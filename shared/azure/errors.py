@@ -14,11 +14,18 @@ from azure.core.exceptions import (
     ResourceExistsError,
     ResourceModifiedError,
     ResourceNotFoundError,
-    ServiceRequestError,
-    ServiceResponseError,
 )
 
-from shared.errors import AccessDeniedError, CertcastError, ConflictError, MissingError, UnavailableError
+from shared.errors import (
+    AccessDeniedError,
+    CertcastError,
+    ConflictError,
+    MissingError,
+    QueueBeingDeletedError,
+    RefusedForNowError,
+    UnavailableError,
+    UnsupportedError,
+)
 from shared.phrasing import LOGGED_CHARS, shown
 
 if TYPE_CHECKING:
@@ -28,12 +35,45 @@ UNCHANGED = MatchConditions.IfNotModified
 
 _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
+_SOON = (
+    "a role assignment takes up to half an hour to come into force: it is tried again; if it stays so, see the role "
+    "assignments in docs/deploy.md"
+)
+# The codes are those of learn.microsoft.com, "Common REST API error codes", "Blob service error codes", "Queue service
+# error codes" and "Table service error codes", and of Key Vault's "REST API error codes".
+_FOR_NOW = {
+    "AuthorizationPermissionMismatch": _SOON,
+    "Forbidden": _SOON,
+    "AuthorizationFailure": (
+        "the account's network rules do not let this address in, or this identity has no role there; either takes "
+        "minutes to come into force: it is tried again; if it stays so, see the network rules and the role "
+        "assignments in docs/deploy.md"
+    ),
+}
+_REFUSED = {
+    "KeyBasedAuthenticationNotPermitted": (
+        "the account takes no access keys; name it by CERTCAST_STORAGE__accountName in place of CERTCAST_STORAGE, "
+        "to come with an identity"
+    ),
+}
+_UNSUPPORTED = {
+    "FeatureNotYetSupportedForHierarchicalNamespaceAccounts",
+    "BlobTagsNotSupportedForAccountType",
+    "FeatureNotEnabled",
+}
+_BEING_DELETED = {
+    "ContainerBeingDeleted": "the container",
+    "TableBeingDeleted": "the table",
+}
+
 
 def translated(error: AzureError, doing: str) -> CertcastError:
     """Say in certcast's terms what went wrong while doing something (a phrase such as `reading blob a.pfx`)."""
     status = error.status_code if isinstance(error, HttpResponseError) else None
     code = error_code(error) or type(error).__name__
     doing = shown(doing, LOGGED_CHARS)
+    if (found := _by_code(code, doing)) is not None:
+        return found
     if isinstance(error, ResourceNotFoundError) or status == HTTPStatus.NOT_FOUND:
         return MissingError(f"{doing}: not there ({code})")
     if isinstance(error, ResourceModifiedError | ResourceExistsError) or status in {
@@ -42,17 +82,47 @@ def translated(error: AzureError, doing: str) -> CertcastError:
     }:
         return ConflictError(f"{doing}: changed meanwhile ({code})")
     if isinstance(error, ClientAuthenticationError) or status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return AccessDeniedError(f"{doing}: refused ({code}); see the role assignments in docs/deploy.md")
-    if isinstance(error, ServiceRequestError | ServiceResponseError):
-        return UnavailableError(f"{doing}: no answer from the service ({type(error).__name__})")
+        return _refused(error, code, doing)
     if status is None or status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return UnavailableError(f"{doing}: the service answered {status or code}")
+        what = f"the service answered {status}" if status else f"no answer from the service ({type(error).__name__})"
+        return UnavailableError(f"{doing}: {what}")
     return CertcastError(f"{doing}: the service answered {status} ({code})")
+
+
+def _by_code(code: str, doing: str) -> CertcastError | None:
+    """What a code tells that its status does not; None where the status says enough."""
+    if code in _FOR_NOW:
+        return RefusedForNowError(f"{doing}: refused ({code}); {_FOR_NOW[code]}")
+    if code in _REFUSED:
+        return AccessDeniedError(f"{doing}: refused ({code}); {_REFUSED[code]}")
+    if code in _UNSUPPORTED:
+        return UnsupportedError(f"{doing}: this storage account has no such feature ({code})")
+    if code == "QueueBeingDeleted":
+        return QueueBeingDeletedError(
+            f"{doing}: a queue of that name was deleted a moment ago, and can be made again when the service is done "
+            f"with it, after 40 s or more ({code})"
+        )
+    if code in _BEING_DELETED:
+        return UnavailableError(
+            f"{doing}: {_BEING_DELETED[code]} was deleted a moment ago, and can be made again when the service is done "
+            f"with it, after half a minute or more ({code})"
+        )
+    return None
+
+
+def _refused(error: AzureError, code: str, doing: str) -> AccessDeniedError:
+    if isinstance(error, ClientAuthenticationError) and error.response is None:
+        return RefusedForNowError(
+            f"{doing}: this process got no token for its identity ({code}): it is tried again; if it stays so, see "
+            "whether the machine has that identity and can reach its metadata service (docs/deploy.md)"
+        )
+    return AccessDeniedError(f"{doing}: refused ({code}); see the role assignments in docs/deploy.md")
 
 
 def error_code(error: AzureError) -> str:
     """The service's name for what went wrong; empty where it gave none."""
-    code = getattr(error, "error_code", None) or ""
+    # Storage puts the code there, a vault into the answer's body.
+    code = getattr(error, "error_code", None) or getattr(getattr(error, "error", None), "code", None) or ""
     # The SDKs know some codes as members of a text enumeration, whose own text is not the code.
     return str(getattr(code, "value", code))
 

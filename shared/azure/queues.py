@@ -7,7 +7,7 @@ import binascii
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
 from shared.azure.errors import azure_errors, error_code
 from shared.errors import ConflictError, MissingError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FOR_EVER = -1
 """The service's way of saying that a message does not expire (REST API Put Message, `messagettl`)."""
 
+_THERE_ALREADY = "QueueAlreadyExists"
 _TAKEN_SINCE = "PopReceiptMismatch"
 
 
@@ -32,8 +33,12 @@ class AzureQueues:
         self._clients: dict[str, QueueClient] = {}
 
     async def create(self, queue: str) -> None:
-        with suppress(ConflictError), azure_errors(f"creating queue {queue}"):
-            await self._client(queue).create_queue()
+        with azure_errors(f"creating queue {queue}"):
+            try:
+                await self._client(queue).create_queue()
+            except ResourceExistsError as error:
+                if error_code(error) != _THERE_ALREADY:
+                    raise
 
     async def delete(self, queue: str) -> None:
         with suppress(MissingError), azure_errors(f"deleting queue {queue}"):

@@ -7,10 +7,12 @@ meanwhile, that shows it, and they are written again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import together
+from shared.errors import UnsupportedError
 from shared.function.outbox import new_event_id, send_now, with_event, without_events
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
@@ -65,7 +67,8 @@ async def _tag(cloud: Cloud, record: UploadRecord) -> str:
     """Write the status on the blob, where its uploader sees it, unless it is there; which tags the blob has then."""
     if is_tagged(record):
         return record.tagged
-    await cloud.uploads.set_tags(record.name, status_tags(record))
+    with suppress(UnsupportedError):
+        await cloud.uploads.set_tags(record.name, status_tags(record))
     return tags_token(record)
 
 

@@ -12,7 +12,15 @@ from datetime import UTC, datetime, timedelta
 
 from shared.bundle import MAX_BUNDLE_BYTES
 from shared.codec import Entity
-from shared.errors import BrokenBundleError, CertcastError, ConflictError, MissingError, SecretUnavailableError
+from shared.errors import (
+    BrokenBundleError,
+    CertcastError,
+    ConflictError,
+    MissingError,
+    QueueBeingDeletedError,
+    SecretUnavailableError,
+    UnsupportedError,
+)
 from shared.function.cloud import Cloud
 from shared.function.in_process import Later
 from shared.messages import OutgoingEvent
@@ -41,6 +49,7 @@ TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
 _PAGE = 1000
 _BLOBS_ON_A_PAGE = 5000
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 async def unhindered(_: str) -> None:
@@ -190,7 +199,9 @@ class FakeUploads:
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
         await self._step("blob set_tags")
         require_tags(name, tags)
-        if name not in self._blobs or not self._storage.has_tags:
+        if not self._storage.has_tags:
+            raise UnsupportedError(f"writing the tags of blob {name}: this storage account has no such feature")
+        if name not in self._blobs:
             return False
         self._blobs[name].tags = dict(tags)
         return True
@@ -262,11 +273,15 @@ class FakeQueues:
     async def create(self, queue: str) -> None:
         await self._step("queue create")
         require_queue_name(queue)
+        if self._storage.queues_gone_at.get(queue, _EVER) > self._storage.clock():
+            raise QueueBeingDeletedError(f"creating queue {queue}: one of that name was deleted a moment ago")
         self._storage.queues.setdefault(queue, {})
 
     async def delete(self, queue: str) -> None:
         await self._step("queue delete")
-        self._storage.queues.pop(queue, None)
+        if self._storage.queues.pop(queue, None) is not None:
+            gone_at = self._storage.clock() + timedelta(seconds=self._storage.queue_deletion_s)
+            self._storage.queues_gone_at[queue] = gone_at
 
     async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
         await self._step("queue send")

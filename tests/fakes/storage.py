@@ -96,6 +96,8 @@ class StorageContents:
         secrets: The vault.
         published: Events that reached the topic.
         has_tags: Whether the account has blob index tags at all.
+        queue_deletion_s: How long the name of a deleted queue cannot be used again; on Azure 40 s and more.
+        queues_gone_at: When the deletion of each deleted queue ends.
         doubtful_writes: So many writes of rows are made whose answer is lost: tried again, they meet themselves.
     """
 
@@ -108,6 +110,8 @@ class StorageContents:
         self.secrets: dict[str, str] = {}
         self.published: list[OutgoingEvent] = []
         self.has_tags = True
+        self.queue_deletion_s = 0.0
+        self.queues_gone_at: dict[str, datetime] = {}
         self.doubtful_writes = 0
         self._count = 0
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.errors import CertcastError
+from shared.errors import CertcastError, QueueBeingDeletedError, UnsupportedError
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract
 from tests.fakes.edges import FakeStorage
 
@@ -61,7 +61,8 @@ class TestFakeUploads(UploadsContract):
         storage.has_tags = False
         uploads = storage.cloud().uploads
         await uploads.write("a.pfx", b"", {})
-        assert not await uploads.set_tags("a.pfx", {"a": "b"})
+        with pytest.raises(UnsupportedError):
+            await uploads.set_tags("a.pfx", {"a": "b"})
         assert await uploads.tags("a.pfx") is None
 
 
@@ -70,6 +71,17 @@ class TestFakeBundles(BundlesContract):
 
 
 class TestFakeQueues(QueuesContract):
+    async def test_a_deleted_one_can_be_made_again_when_its_deletion_is_over(self) -> None:
+        storage = FakeStorage()
+        storage.queue_deletion_s = 40
+        queues = storage.cloud().queues
+        await queues.create("queue")
+        await queues.delete("queue")
+        with pytest.raises(QueueBeingDeletedError):
+            await queues.create("queue")
+        storage.clock.advance(40)
+        await queues.create("queue")
+
     async def test_what_the_service_refuses_is_refused(self, edges: Edges) -> None:
         await edges.queues.create("queue")
         with pytest.raises(CertcastError, match="413"):
