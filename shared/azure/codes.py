@@ -28,9 +28,9 @@ _ROLES = (
     "assignments in docs/deploy.md"
 )
 _NETWORK = (
-    "refused ({code}); the account's network rules do not let this address in, or this identity has no role there; "
-    "either takes minutes to come into force; if it stays so, see the network rules and the role assignments in "
-    "docs/deploy.md"
+    "refused ({code}); the account's network rules do not let this address in, or the key or identity is not one that "
+    "may; a change of either takes minutes to come into force; if it stays so, see the network rules and the role "
+    "assignments in docs/deploy.md"
 )
 _VAULT_NETWORK = (
     "refused ({code}); the vault's network rules do not let this address in; a change of them takes minutes to come "
@@ -76,6 +76,11 @@ MEANINGS: dict[str, Meaning] = {
     "AuthenticationFailed": (AccessDeniedError, _NOT_PROVED),
     "SecretDisabled": (AccessDeniedError, "refused ({code}); enable that version of the secret, or make another"),
     "AccountIsDisabled": (AccessDeniedError, "refused ({code}); mostly it is because the subscription is disabled too"),
+    "MetadataTooLarge": (CertcastError, "metadata may have 8 KB, names and values together ({code})"),
+    "InvalidMetadata": (
+        CertcastError,
+        "metadata has names of ASCII letters, digits and _ ({code})",
+    ),
     # Not possible here.
     **dict.fromkeys(
         (

@@ -171,6 +171,23 @@ class TestReadingAnUpload:
         assert await AzureUploads(await watched(UPLOADS_CONTAINER, [], delete)).read(name, max_bytes=99) is None
 
 
+class TestMetadata:
+    @pytest.mark.parametrize("value", ["größe", "日本", "a\nb", "a\x01b"])
+    async def test_that_cannot_be_sent_is_named_in_a_sentence(self, account: Account, value: str) -> None:
+        name = own("a")
+        with pytest.raises(CertcastError, match="the metadata HostHeader has characters outside ASCII") as caught:
+            await account.uploads.write(name, b"", {"Role": "web", "HostHeader": value})
+        assert not caught.value.retriable
+        etag = await account.uploads.write(name, b"", {})
+        with pytest.raises(CertcastError, match=f"writing the metadata of blob {name}: the metadata HostHeader"):
+            await account.uploads.set_metadata(name, {"HostHeader": value}, etag=etag)
+
+    @pytest.mark.parametrize("key", ["a-b", "1a"])
+    async def test_whose_name_azure_does_not_take_is_refused_in_a_sentence(self, account: Account, key: str) -> None:
+        with pytest.raises(CertcastError, match="metadata has names of ASCII letters, digits and _"):
+            await account.uploads.write(own("a"), b"", {key: "x"})
+
+
 class TestTypedRows:
     async def test_an_upload_with_every_column_set_is_read_back_whole(self, account: Account) -> None:
         issued = authority().issue("a.example.com")
