@@ -33,7 +33,7 @@ _PROGRAMS = ("az", "certcast", "curl", "date", "func", "grep", "jq", "openssl", 
 """What the blocks with `az` in them run; anything else ends the script, so that nothing of a page runs in earnest."""
 _STUB = """#!/bin/bash
 [ "${0##*/}" = az ] && printf '%s\\0' "$@" '' >> "$RECORD"
-echo "${0##*/}"
+case "${0##*/}" in jq) echo null ;; *) echo "${0##*/}" ;; esac
 """
 _BLOCK = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
 _AZ = re.compile(r"(?:^|\s|\()az ")
