@@ -80,7 +80,7 @@ def recorded(folder: Path) -> list[list[str]]:
 
 
 def inline(page: Path) -> list[list[str]]:
-    """Whole commands within a page's sentences."""
+    """The commands within a page's sentences; some are only named."""
     spans = re.findall(r"`az ([^`…]+)`", prose_of(page))
     return [shlex.split(span) for span in spans if " " in span]
 
@@ -118,7 +118,9 @@ def parse(words: Sequence[str]) -> dict[str, Any]:
     """
     command = command_of(words)
     if command not in grammar()["commands"]:
-        raise UnknownCommandError(f"az {command} is not in {GRAMMAR.name}")
+        raise UnknownCommandError(
+            f"az {command} is not in {GRAMMAR.name}; the head of {Path(__file__).name} says how it is written"
+        )
     parser = _Parser(prog=f"az {command}", add_help=False, allow_abbrev=False)
     for option in grammar()["commands"][command]:
         more: dict[str, Any] = {"action": "store_true"}
