@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from azure.core.exceptions import HttpResponseError
 
 from shared.azure.errors import UNCHANGED, azure_errors, error_code
+from shared.azure.patience import sending
 from shared.errors import AccessDeniedError, ConflictError, MissingError, RefusedForNowError, UnsupportedError
 from shared.phrasing import shown
 from shared.ports import BlobContent, BlobVersion
@@ -64,7 +65,11 @@ class AzureUploads:
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
         doing = f"writing the tags of blob {name}"
         try:
-            written = await _unless_missing(doing, lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags)), doing))
+            written = await _unless_missing(
+                doing,
+                # Others wait for the answer, and the sweep tries again: once more is enough.
+                lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags), retry_total=1), doing),
+            )
         except AccessDeniedError as error:
             # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
             raise RefusedForNowError(
@@ -79,10 +84,13 @@ class AzureUploads:
         return None
 
     async def delete(self, name: str) -> bool:
-        with suppress(MissingError), azure_errors(f"deleting blob {name}"):
-            await self._blob(name).delete_blob(delete_snapshots="include")
-            return True
-        return False
+        with sending() as request:
+            try:
+                with azure_errors(f"deleting blob {name}"):
+                    await self._blob(name).delete_blob(delete_snapshots="include")
+            except MissingError:
+                return request.again  # gone by the first try, whose answer was lost
+        return True
 
     async def each(self) -> AsyncIterator[BlobVersion]:
         with azure_errors(f"listing container {self._container.container_name}"):

@@ -63,6 +63,7 @@ class Cloud:
         recent: What this process read or wrote a short while ago.
         settlings: When this process settled which uploads.
         later: The uploads that are settled a little later in this process.
+        left_off: Behind which row a sweep of this process stopped that could not go through all, by what it read.
         last_done: When this process last did what not every sweep need do, by its name.
     """
 
@@ -90,6 +91,7 @@ class Cloud:
     recent: Recent = field(default_factory=Recent)
     settlings: Settlings = field(default_factory=Settlings)
     later: Later = field(default_factory=Later)
+    left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
 
     def source_of(self, name: str) -> CertificateSource | None:

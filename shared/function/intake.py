@@ -7,6 +7,7 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +19,7 @@ from shared.errors import BusyError, CertcastError, HeldError
 from shared.function.announcing import announced
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, places_of, release, withdraw
+from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.finishing import complete, finish
 from shared.function.judging import lacks_password, verdict_on
@@ -104,15 +106,17 @@ async def _looked_at(
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
                 return held.value
             above = error.revision
-        except CertcastError as error:
+        except (CertcastError, asyncio.CancelledError) as error:
             await _give_up(cloud, mine, error)
             raise
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError) -> None:
+async def _give_up(cloud: Cloud, mine: UploadRecord, error: BaseException) -> None:
     """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
-    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {error}"
+    trouble = "" if isinstance(error, BusyError) else "not done with yet, it is looked at again soon"
+    if trouble and str(error):
+        trouble += f": {error}"
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
         if record is None or record.revision != mine.revision:
@@ -120,8 +124,9 @@ async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError) -> No
         reason = trouble if record.status is UploadStatus.RECEIVED else record.reason
         return replace(record, judging="", judging_until=None, reason=reason)
 
-    with contextlib.suppress(CertcastError):
-        await cloud.state.uploads.update(mine.name, change)
+    with contextlib.suppress(CertcastError, TimeoutError):
+        async with asyncio.timeout(GIVE_UP_S):
+            await cloud.state.uploads.update(mine.name, change)
 
 
 async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -134,9 +139,12 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         CertcastError: Neither could be done.
     """
     try:
-        return await look_at(cloud, notice)
+        async with asyncio.timeout(EVENT_S):
+            return await look_at(cloud, notice)
     except Exception as error:
-        if isinstance(error, CertcastError):
+        if isinstance(error, TimeoutError):
+            log.warning("upload %s: put off, it takes longer than the %g s of an event", notice.name, EVENT_S)
+        elif isinstance(error, CertcastError):
             log.warning("upload %s: put off, it could not be handled now: %s", notice.name, error)
         else:
             log.exception("upload %s: put off, handling it failed unexpectedly", notice.name)
@@ -154,11 +162,14 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
         return None
     before = await cloud.state.uploads.get(message.name)
     try:
-        record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
-    except CertcastError as error:
-        if not error.retriable:
+        async with asyncio.timeout(LOOK_S):
+            record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    except (CertcastError, TimeoutError) as error:
+        if isinstance(error, CertcastError) and not error.retriable:
             raise
-        log.log(INFO if isinstance(error, BusyError) else WARNING, "upload %s: put off again: %s", message.name, error)
+        level = INFO if isinstance(error, BusyError) else WARNING
+        why = str(error) or f"it takes longer than {LOOK_S:g} s"
+        log.log(level, "upload %s: put off again: %s", message.name, why)
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
         return before
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA

@@ -66,11 +66,11 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     before the bindings, as one that was looked at in between is known by its claims.
     """
     taken_at, unreadable = cloud.now(), list[UnreadableRow]()
-    bundles = await report.attempt("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
-    uploads = await report.attempt("reading uploads", _uploads(cloud, unreadable))
+    bundles = await report.part("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
+    uploads = await report.part("reading uploads", _uploads(cloud, unreadable))
     found, marked, with_password, answered = dict[str, str](), set[str](), set[str](), set[str]()
     for scheme, source in ((BLOB_SCHEME, cloud.uploads), *cloud.sources.items()):
-        listed = await report.attempt(f"certificate source {scheme}", _listed(scheme, source, marked, with_password))
+        listed = await report.part(f"certificate source {scheme}", _listed(scheme, source, marked, with_password))
         if listed is not None:
             answered.add(scheme)
             found |= listed
@@ -82,8 +82,8 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
         answered=frozenset(answered),
         with_password=frozenset(with_password),
         marked=frozenset(marked),
-        bindings=await report.attempt("reading bindings", _bindings(cloud, unreadable)),
-        instances=await report.attempt("reading instances", _instances(cloud, unreadable)),
+        bindings=await report.part("reading bindings", _bindings(cloud, unreadable)),
+        instances=await report.part("reading instances", _instances(cloud, unreadable)),
         unreadable=frozenset(row.table for row in unreadable),
     )
 

@@ -108,7 +108,7 @@ class VaultStub:
         if kind == "keys":
             key, version, operation = [*name.split("/"), "", ""][:3]
             return self._key(key, version, operation, body)
-        return 404, {"error": {"code": "NotFound", "message": name}}
+        return 404, {"error": {"code": "SecretNotFound", "message": name}}
 
     def put(self, name: str, value: str, *, content_type: str = "application/x-pkcs12", **tags: str) -> None:
         """Keep a secret, and with it what listing and reading it tell."""
