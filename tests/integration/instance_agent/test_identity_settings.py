@@ -60,3 +60,31 @@ def test_a_certificate_that_the_environment_names_is_used(tmp_path: Path, pem: P
 
 def test_without_any_the_identity_is_the_platform_s(tmp_path: Path) -> None:
     assert credential(settings(tmp_path)) == "NoneType"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_certificate_that_is_no_good_ends_the_agent_with_a_sentence(tmp_path: Path, content: str | None) -> None:
+    pem = tmp_path / "identity.pem"
+    if content is not None:
+        pem.write_text(content)
+    file = settings(
+        tmp_path,
+        "AZURE_TENANT_ID = 'tenant'",
+        "AZURE_CLIENT_ID = 'client'",
+        f"AZURE_CLIENT_CERTIFICATE_PATH = '{pem}'",
+        "CERTCAST_INSTANCE = 'web-1'",
+        "CERTCAST_STORAGE__accountName = 'certcaststate'",
+        "CERTCAST_KEY_ENCRYPTION_KEY = 'https://certcast-keys.vault.azure.net/keys/certcast'",
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "instance_agent", "once"],
+        env=clean_environment() | {"CERTCAST_CONFIG": str(file)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    [said] = ran.stderr.splitlines()
+    assert said.startswith("instance_agent: the application that AZURE_CLIENT_ID names cannot be used (")
+    assert "AZURE_CLIENT_CERTIFICATE_PATH must be a PEM or PFX file" in said
+    assert ran.returncode == 2
