@@ -47,6 +47,10 @@ class UnsupportedError(CertcastError):
     """The storage account has no such feature: trying again changes nothing."""
 
 
+class HeldError(CertcastError):
+    """The blob cannot be read or written as it is held: under a lease or an immutability policy, or in the archive."""
+
+
 class AccessDeniedError(CertcastError):
     """The identity in use may not do this; the text names the operation and the role that allows it."""
 

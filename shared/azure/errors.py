@@ -20,6 +20,7 @@ from shared.errors import (
     AccessDeniedError,
     CertcastError,
     ConflictError,
+    HeldError,
     MissingError,
     QueueBeingDeletedError,
     RefusedForNowError,
@@ -61,6 +62,16 @@ _UNSUPPORTED = {
     "BlobTagsNotSupportedForAccountType",
     "FeatureNotEnabled",
 }
+_UNDER_LEASE = "the blob is under a lease; have it released by what holds it, or break it (az storage blob lease break)"
+_HELD = {
+    "LeaseIdMissing": _UNDER_LEASE,
+    "LeaseIdMismatchWithBlobOperation": _UNDER_LEASE,
+    "BlobImmutableDueToPolicy": (
+        "an immutability policy or a legal hold keeps the blob as it is; keep such policies off this container"
+    ),
+    "BlobArchived": "the blob is in the archive tier, where it cannot be read; upload it again into tier Hot or Cool",
+    "BlobBeingRehydrated": "the blob is on its way out of the archive tier, which takes hours; upload it again",
+}
 _BEING_DELETED = {
     "ContainerBeingDeleted": "the container",
     "TableBeingDeleted": "the table",
@@ -91,10 +102,14 @@ def translated(error: AzureError, doing: str) -> CertcastError:
 
 def _by_code(code: str, doing: str) -> CertcastError | None:
     """What a code tells that its status does not; None where the status says enough."""
-    if code in _FOR_NOW:
-        return RefusedForNowError(f"{doing}: refused ({code}); {_FOR_NOW[code]}")
-    if code in _REFUSED:
-        return AccessDeniedError(f"{doing}: refused ({code}); {_REFUSED[code]}")
+    refusals: tuple[tuple[type[CertcastError], dict[str, str]], ...] = (
+        (RefusedForNowError, _FOR_NOW),
+        (AccessDeniedError, _REFUSED),
+        (HeldError, _HELD),
+    )
+    for kind, cures in refusals:
+        if code in cures:
+            return kind(f"{doing}: refused ({code}); {cures[code]}")
     if code in _UNSUPPORTED:
         return UnsupportedError(f"{doing}: this storage account has no such feature ({code})")
     if code == "QueueBeingDeleted":

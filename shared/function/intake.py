@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
@@ -26,6 +27,7 @@ from shared.function.outbox import new_event_id, publish
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.reclaiming import refused
 from shared.function.ruling import judge_by_rules
+from shared.function.scrubbing import Scrubbed
 from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
@@ -39,9 +41,8 @@ if TYPE_CHECKING:
     from shared.binding import BindingKey
     from shared.function.cloud import Cloud
     from shared.function.turn import Change, Turn
-    from shared.ports import BlobContent, CertificateSource
+    from shared.ports import BlobVersion, CertificateSource
     from shared.state.rows import Held
-    from shared.upload import UploadMetadata
 
 log = logger(__name__)
 
@@ -103,19 +104,22 @@ async def _looked_at(
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
                 return held.value
             above = error.revision
-        except (CertcastError, asyncio.CancelledError):
-            await _give_up(cloud, mine)
+        except (CertcastError, asyncio.CancelledError) as error:
+            await _give_up(cloud, mine, error)
             raise
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord) -> None:
-    """Leave the version to the next look, which must not take this one for still at it."""
+async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError | asyncio.CancelledError) -> None:
+    """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
+    why = str(error) if isinstance(error, CertcastError) else "this took longer than one look may"
+    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {why}"
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        if record is None or record.revision != mine.revision or not record.judging:
+        if record is None or record.revision != mine.revision:
             return None
-        return replace(record, judging="", judging_until=None)
+        reason = trouble if record.status is UploadStatus.RECEIVED else record.reason
+        return replace(record, judging="", judging_until=None, reason=reason)
 
     with contextlib.suppress(CertcastError, TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
@@ -157,8 +161,11 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     try:
         async with asyncio.timeout(LOOK_S):
             record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
-    except (BusyError, TimeoutError) as error:
-        log.info("upload %s: put off again: %s", message.name, str(error) or f"it takes longer than {LOOK_S:g} s")
+    except (CertcastError, TimeoutError) as error:
+        if isinstance(error, CertcastError) and not error.retriable:
+            raise
+        level, why = INFO if isinstance(error, BusyError) else WARNING, str(error) or f"not done in {LOOK_S:g} s"
+        log.log(level, "upload %s: put off again: %s", message.name, why)
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
         return before
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
@@ -223,9 +230,9 @@ async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSou
 
     if judgement.scheduled:
         await seal()
-        return await _schedule(cloud, turn, judged, found, metadata)
+        return await _schedule(cloud, turn, judged, found.version)
     try:
-        return await accept(cloud, turn, judged, found, metadata, seal=seal)
+        return await accept(cloud, turn, judged, found.version, seal=seal)
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
         return await _turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
@@ -256,10 +263,10 @@ async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Chang
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
 
-    async def etag() -> str:
-        return fresh.source_etag
+    async def nothing() -> Scrubbed:
+        return Scrubbed(etag=fresh.source_etag)
 
-    return await finish(cloud, turn, etag())
+    return await finish(cloud, turn, nothing())
 
 
 async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
@@ -274,9 +281,7 @@ async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey,
     return tuple(key for key in mine.claims if key not in forbidden)
 
 
-async def _schedule(
-    cloud: Cloud, turn: Turn, judged: Change, found: BlobContent, metadata: UploadMetadata
-) -> UploadRecord:
+async def _schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersion) -> UploadRecord:
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
     mine = turn.record
     start = judged(mine).not_before or cloud.now()
@@ -285,7 +290,7 @@ async def _schedule(
     record = await turn.write(_unserved(cloud, judged, UploadStatus.SCHEDULED, reason, claims))
     await send_when_due(cloud, record)
     log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    return await complete(cloud, turn, found, metadata)
+    return await complete(cloud, turn, version)
 
 
 def _unserved(

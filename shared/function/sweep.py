@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
-from shared.function.announcing import announce, is_announced, is_tagged, tell_as_it_is
+from shared.function.announcing import announce, is_announced, tell_as_it_is
 from shared.function.blob_event import Notice
 from shared.function.deadlines import STEPS_S, SWEEP_S
 from shared.function.doubts import ALL_REPORTS, Doubts, is_under_way, passing_reports
@@ -32,9 +32,11 @@ from shared.function.forgetting import (
 from shared.function.intake import falls_due, look_at
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
+from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
 from shared.function.sweep_report import SweepReport, in_turn
+from shared.function.tagging import is_to_be_tagged
 from shared.phrasing import logger
 from shared.state.records import DELETED, UploadRecord
 from shared.upload import scheme_of
@@ -167,18 +169,23 @@ async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     now = cloud.now()
     if seen.uploads is None or seen.instances is None:
         return
-    for record in in_turn(_complete(seen.uploads, report), now):
-        if is_under_way(record) and not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER:
-            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record))
+    for record in in_turn([*filter(is_under_way, _complete(seen.uploads, report))], now):
+        late = not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER
+        if late or record.untold:
+            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record, late=late))
 
 
-async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord) -> None:
-    told = [instances[name].value for name in record.expected if name in instances]
+async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord, *, late: bool) -> None:
+    """Tell those that have not reported, or, before that can be said, those whose queue did not take their hint."""
+    names = record.expected if late else record.untold
+    told = [instances[name].value for name in names if name in instances]
     running = [instance for instance in told if not instance.stopped]
-    await notify(cloud, running, record.claims, traceparent=record.traceparent)
+    untold = await notify(cloud, running, record.claims, traceparent=record.traceparent)
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        return None if current is None or current.revision != record.revision else replace(current, resent=True)
+        if current is None or current.revision != record.revision:
+            return None
+        return replace(current, resent=current.resent or late, untold=untold)
 
     await cloud.state.uploads.update(record.name, change)
 
@@ -219,10 +226,18 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
             await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
-        elif record.etag and record.tagged and not is_tagged(record):
+        elif record.etag and is_to_be_tagged(cloud, record):
             await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
+
+
+async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Remove the passwords that are left in accepted uploads' metadata."""
+    known = seen.uploads or {}
+    names = [name for name in seen.with_password if may_be_scrubbed(known.get(name), seen.found[name])]
+    attempts = (report.attempt(f"upload {name}", scrub_again(cloud, name)) for name in names if cloud.scrub_password)
+    await gather_bounded(attempts, limit=AT_ONCE)
 
 
 async def _warn(cloud: Cloud, record: UploadRecord, report: SweepReport) -> None:
@@ -260,6 +275,7 @@ _STEPS = (
     _find_missed,
     _reap,
     _apply_policy,
+    _scrub,
     _put_claims_right,
     _tell_again,
     _go_through_reports,

@@ -13,7 +13,7 @@ from shared.azure.errors import azure_errors
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
-    ConflictError,
+    HeldError,
     QueueBeingDeletedError,
     RefusedForNowError,
     UnavailableError,
@@ -108,10 +108,10 @@ class TestTags:
         stub.will_answer(Answer(status=404, code="BlobNotFound"))
         assert not await account.uploads.set_tags("a.pfx", {"a": "b"})
 
-    async def test_of_a_blob_under_a_lease_are_a_conflict(self, stubbed: tuple[Account, StorageStub]) -> None:
+    async def test_of_a_blob_under_a_lease_are_held(self, stubbed: tuple[Account, StorageStub]) -> None:
         account, stub = stubbed
         stub.will_answer(Answer(status=412, code="LeaseIdMissing"))
-        with pytest.raises(ConflictError, match="LeaseIdMissing"):
+        with pytest.raises(HeldError, match="LeaseIdMissing"):
             await account.uploads.set_tags("a.pfx", {"a": "b"})
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.bundle import CertificateBundle, bundle_id
-from shared.errors import AccessDeniedError, MissingError, UnavailableError
+from shared.errors import MissingError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
@@ -164,24 +164,6 @@ class TestThePassword:
         stored = repr(scene.storage.tables) + repr(scene.storage.queues) + caplog.text + repr(scene.cloud)
         assert PASSWORD not in stored
         assert "PRIVATE KEY" not in stored
-
-    async def test_that_could_not_be_taken_out_does_not_keep_the_certificate_from_being_served(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        scene = Scene(step=Failing({"blob set_metadata": [AccessDeniedError("writing metadata: refused")]}))
-        record = await scene.accepted("a.pfx", "a.example.com")
-        assert record.status is UploadStatus.ACCEPTED
-        assert record.etag == record.source_etag
-        assert "its password could not be removed" in caplog.text
-
-    async def test_is_taken_out_later_when_the_service_was_busy(self) -> None:
-        scene = Scene(step=Failing({"blob set_metadata": [UnavailableError("busy")]}))
-        notice = await scene.upload("a.pfx", "a.example.com")
-        await scene.handle(notice)
-        assert (await scene.record("a.pfx")).etag == ""
-        scene.storage.clock.advance(2)
-        assert await scene.recheck_due() == ["a.pfx"]
-        assert "CertificatePassword" not in await scene.metadata("a.pfx")
 
     async def test_edited_in_while_the_upload_was_installed_is_looked_at_soon(self, scene: Scene) -> None:
         notice = await scene.upload("a.pfx", "a.example.com", "b.example.com")
