@@ -117,8 +117,8 @@ async def passing_reports(
     whole = last is None or left_off is not None or is_time(cloud, ALL_REPORTS) or len(doubts.places) > MOST_PLACES
     since = None if whole or last is None else last - OVERLAP
     async for known in installations.all(after=left_off, since=since):
-        yield known
         cloud.left_off[REPORTS] = installation_key((known.value.host, known.value.port, known.value.instance))
+        yield known
     for host, port in () if whole else doubts.places:
         async for known in installations.all(installation_partition(host, port)):
             yield known

@@ -112,11 +112,10 @@ async def _looked_at(
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord, error: BaseException) -> None:
+async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError | asyncio.CancelledError) -> None:
     """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
-    trouble = "" if isinstance(error, BusyError) else "not done with yet, it is looked at again soon"
-    if trouble and str(error):
-        trouble += f": {error}"
+    why = str(error) if isinstance(error, CertcastError) else "this took longer than one look may"
+    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {why}"
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
         if record is None or record.revision != mine.revision:
@@ -167,8 +166,7 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     except (CertcastError, TimeoutError) as error:
         if isinstance(error, CertcastError) and not error.retriable:
             raise
-        level = INFO if isinstance(error, BusyError) else WARNING
-        why = str(error) or f"it takes longer than {LOOK_S:g} s"
+        level, why = INFO if isinstance(error, BusyError) else WARNING, str(error) or f"not done in {LOOK_S:g} s"
         log.log(level, "upload %s: put off again: %s", message.name, why)
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
         return before

@@ -169,7 +169,7 @@ async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     now = cloud.now()
     if seen.uploads is None or seen.instances is None:
         return
-    for record in filter(is_under_way, in_turn(_complete(seen.uploads, report), now)):
+    for record in in_turn([*filter(is_under_way, _complete(seen.uploads, report))], now):
         late = not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER
         if late or record.untold:
             await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record, late=late))

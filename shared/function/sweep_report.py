@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +19,8 @@ T = TypeVar("T")
 
 log = logger(__name__)
 
-_STEP = 7919
-"""A prime, far from its neighbours in any number of items that is not a multiple of it."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+"""Multiples of it, less their whole part, spread evenly from 0 to 1, however many there are."""
 
 
 @dataclass(slots=True)
@@ -95,7 +96,5 @@ def in_turn(items: Sequence[T], now: datetime) -> list[T]:
 
     So a sweep whose time is over before the end keeps nothing from its turn, whichever process does the next one.
     """
-    if not items:
-        return []
-    first = int(now.timestamp() // 60) * _STEP % len(items)
+    first = int(now.timestamp() // 60 * _GOLDEN % 1 * len(items))
     return [*items[first:], *items[:first]]
