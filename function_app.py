@@ -18,6 +18,7 @@ from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
+from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
 from shared.function.intake import handle_notice, recheck
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -95,29 +96,32 @@ async def install_result(message: func.QueueMessage) -> None:
 @app.timer_trigger(arg_name="timer", schedule=SWEEP_SCHEDULE, run_on_startup=False, use_monitor=False)
 async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by name
     """Once a minute, whatever the events missed."""
-    await sweep(cloud())
+    try:
+        async with asyncio.timeout(SWEEP_ENDS_S):
+            await sweep(cloud())
+    except TimeoutError:
+        log.error("sweep: ended after %g s, as something did not end by itself; the next one goes on", SWEEP_ENDS_S)
 
 
 @app.function_name("certificates")
-@app.route("certificates", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def certificates(req: func.HttpRequest) -> func.HttpResponse:
-    """The uploads, page by page."""
-    asked = {name: req.params.get(name) for name in ("removed", "limit", "after")}
-    return await _answered(lambda: status_api.certificates(cloud(), **asked))
-
-
-@app.function_name("certificate")
 @app.route("certificates/{*name}", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-async def certificate(req: func.HttpRequest) -> func.HttpResponse:
-    """One upload."""
-    return await _answered(lambda: status_api.certificate(cloud(), req.route_params.get("name", "")))
+async def certificates(req: func.HttpRequest) -> func.HttpResponse:
+    """The uploads, page by page, or the one that the path goes on to name.
+
+    One function for both: of several routes that match, the host takes the first by its function's name, and this one
+    matches `certificates` alone too.
+    """
+    asked = {name: req.params.get(name) or None for name in ("removed", "limit", "after")}
+    if name := _name_in(req):
+        return await _answered(lambda: status_api.certificate(cloud(), name))
+    return await _answered(lambda: status_api.certificates(cloud(), **asked))
 
 
 @app.function_name("redeploy")
 @app.route("certificates/{*name}", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
     """Install one upload once more; the route's last part is `/redeploy`, as names may hold slashes."""
-    path = req.route_params.get("name", "")
+    path = _name_in(req)
     name = path.removesuffix("/redeploy")
     if name == path:
         return _json(HTTPStatus.NOT_FOUND, {"error": "post to /api/certificates/{name}/redeploy"})
@@ -128,7 +132,7 @@ async def redeploy(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("instances", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 async def instances(req: func.HttpRequest) -> func.HttpResponse:
     """The registered instances, page by page."""
-    asked = {name: req.params.get(name) for name in ("limit", "after")}
+    asked = {name: req.params.get(name) or None for name in ("limit", "after")}
     return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
@@ -159,15 +163,28 @@ async def _taken(
     except BrokenMessageError as error:
         log.error("queue %s: a message is dropped: %s", queue, error)
         return
-    await act(cloud(), read)
+    try:
+        async with asyncio.timeout(MESSAGE_S):
+            await act(cloud(), read)
+    except TimeoutError:
+        log.warning("queue %s: a message takes longer than %g s; it is seen again", queue, MESSAGE_S)
+        raise
 
 
 async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.HttpResponse:
     try:
-        found = await answer()
+        async with asyncio.timeout(ANSWER_S):
+            found = await answer()
     except CertcastError as error:
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
+    except TimeoutError:
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"not done in {ANSWER_S:g} s; ask again"})
     return _json(found.status, found.document)
+
+
+def _name_in(req: func.HttpRequest) -> str:
+    """What stands behind `certificates/`; the host leaves a slash at the path's end in it."""
+    return (req.route_params.get("name") or "").rstrip("/")
 
 
 def _object(data: object) -> dict[str, object]:

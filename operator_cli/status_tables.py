@@ -51,6 +51,16 @@ def reason_of(upload: Document) -> str:
     return upload["reason"] or " ".join(violations)
 
 
+def notes_on(upload: Document) -> list[str]:
+    """What else there is to know of an upload: full sentences."""
+    notes = []
+    if upload.get("password_left"):
+        notes.append(f"Its password is still in the metadata: {upload['password_left']}.")
+    if upload.get("tags_refused") and "installations" in upload:  # of many uploads, it would drown all else
+        notes.append(f"Its tags do not show this status: {upload['tags_refused']}.")
+    return notes
+
+
 def ago(instant: str | None, now: datetime) -> str:
     """How long before `now` an instant of the document was: "3 s ago"."""
     if instant is None:
@@ -75,7 +85,7 @@ def _uploads(uploads: list[Document]) -> Table:
             safe(hosts + role),
             safe("" if seconds is None else f"{seconds:.1f} s"),
             safe((upload["not_after"] or "")[:10]),
-            safe(reason_of(upload)),
+            safe(" ".join(filter(None, [reason_of(upload), *notes_on(upload)]))),
         )
     return table
 

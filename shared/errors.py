@@ -51,6 +51,10 @@ class UnsupportedError(CertcastError):
     """The account, or the state that a blob is in, does not allow it: trying again changes nothing."""
 
 
+class HeldError(CertcastError):
+    """The blob cannot be read or written as it is held: under a lease or an immutability policy, or in the archive."""
+
+
 class AccessDeniedError(CertcastError):
     """The identity in use may not do this; the text names the operation and the role that allows it."""
 

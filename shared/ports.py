@@ -131,7 +131,11 @@ class CertificateSource(Protocol):
         """Look at a certificate without reading it; None when it is gone."""
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
-        """Read metadata and content of one and the same version; None when it is gone."""
+        """Read metadata and content of one and the same version; None when it is gone.
+
+        Raises:
+            HeldError: It is in the archive tier.
+        """
 
     def each(self) -> AsyncIterator[BlobVersion]:
         """List every certificate with its version; metadata may be left out."""
@@ -149,6 +153,7 @@ class UploadContainer(CertificateSource, Protocol):
         Raises:
             ConflictError: The blob was changed, or deleted, since that ETag was read.
             MissingError: The blob is gone, where the service tells.
+            HeldError: The blob is under a lease or an immutability policy.
         """
 
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
@@ -157,7 +162,7 @@ class UploadContainer(CertificateSource, Protocol):
         Raises:
             RefusedForNowError: This identity may not.
             UnsupportedError: The account has no tags.
-            ConflictError: The blob is under a lease.
+            HeldError: The blob is under a lease.
         """
 
     async def tags(self, name: str) -> dict[str, str] | None:

@@ -162,6 +162,15 @@ def password_reference(password: str) -> str | None:
     return reference.group(1) if reference else None
 
 
+def carries_password(raw: Mapping[str, str]) -> bool:
+    """Whether a password stands in an upload's metadata itself: a reference to one is none.
+
+    Args:
+        raw: Keys in any case.
+    """
+    return any(key.lower() == _PASSWORD_KEY and password_reference(value) is None for key, value in raw.items())
+
+
 def scrubbed(raw: Mapping[str, str], bundle_id: str) -> dict[str, str]:
     """The metadata to leave on a processed blob: the sealed bundle's id in place of the password, all else kept."""
     kept = {key: value for key, value in raw.items() if key.lower() not in {_PASSWORD_KEY, SEALED_BUNDLE_KEY}}

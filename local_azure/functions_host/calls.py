@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from local_azure.functions_host.index import converter, place
 from shared.messages import new_traceparent
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from azure.functions.meta import Datum
@@ -49,11 +49,24 @@ class Outcome:
 
 
 class Invoker:
-    """Invokes functions of one app; synchronous ones on threads, as many as the worker's own pool has."""
+    """Invokes functions of one app; synchronous ones on threads, as many as the worker's own pool has.
 
-    def __init__(self, root: Path, *, timeout_s: float | None) -> None:
+    A function that runs too long is not cancelled: the worker process ends with all that is under way in it, which
+    fails (github.com/Azure/azure-functions-host, WebScriptHostExceptionHandler.OnTimeoutExceptionAsync and
+    GrpcWorkerChannel.TryFailExecutions). Here the app shares its process with the host, so that the host starts again.
+
+    Args:
+        root: The app's folder.
+        timeout_s: Longest run of a function; None is no limit.
+        on_overrun: Called once a function has run longer; what was under way has failed then, and nothing more begins.
+    """
+
+    def __init__(self, root: Path, *, timeout_s: float | None, on_overrun: Callable[[], None]) -> None:
         self._root = root
         self._timeout_s = timeout_s
+        self._on_overrun = on_overrun
+        self._overran = ""
+        self._under_way: set[asyncio.Future[object]] = set()
         workers = int(os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT") or min(_MOST_THREADS, (os.cpu_count() or 1) + 4))
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="function")
 
@@ -73,19 +86,44 @@ class Invoker:
             trace_parent: W3C trace the invocation belongs to; a new one when empty.
         """
         began = time.monotonic()
-        try:
-            async with asyncio.timeout(self._timeout_s) as limit:
-                outcome = Outcome(value=await self._call(function, data, metadata, trace_parent))
-        except Exception as error:  # noqa: BLE001 - whatever the app's own code raises
-            overrun = limit.expired() and isinstance(error, TimeoutError)
-            said = f"it ran longer than {self._timeout_s:g} s" if overrun else f"{error}{place(error, self._root)}"
-            outcome = Outcome(error=f"{type(error).__name__}: {said}")
+        outcome = await self._watched(function, self._call(function, data, metadata, trace_parent))
         elapsed_ms = (time.monotonic() - began) * 1000
         if outcome.succeeded:
             log.info("%s succeeded in %.0f ms", function.name, elapsed_ms)
         else:
             log.error("%s failed in %.0f ms: %s", function.name, elapsed_ms, outcome.error)
         return outcome
+
+    async def _watched(self, function: Function, call: Coroutine[Any, Any, object]) -> Outcome:
+        ended: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        if self._overran:
+            call.close()
+            return Outcome(error=self._overran)
+        task = asyncio.create_task(call, name=f"function {function.name}")
+        self._under_way.add(ended)
+        try:
+            await asyncio.wait({task, ended}, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            self._under_way.discard(ended)
+        if not task.done() and not ended.done():
+            self._end_worker(function)
+        if not task.done():
+            return Outcome(error=self._overran)
+        try:
+            return Outcome(value=task.result())
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever the app's own code raises
+            return Outcome(error=f"{type(error).__name__}: {error}{place(error, self._root)}")
+
+    def _end_worker(self, function: Function) -> None:
+        self._overran = f"{function.name} ran longer than {self._timeout_s:g} s, which ends the worker process"
+        others = len(self._under_way)
+        log.error("%s, with the %d other function(s) under way in it; it starts again", self._overran, others)
+        for ended in self._under_way:
+            ended.set_result(None)
+        self._on_overrun()
 
     async def _call(
         self, function: Function, data: Datum, metadata: Mapping[str, Datum] | None, trace_parent: str

@@ -1,7 +1,9 @@
 """The Event Grid webhook of the Functions host: handshakes and notifications, by the extension's own rules.
 
-https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger; the statuses are those of
-azure-sdk-for-net's Event Grid extension.
+https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger; names and statuses are as in
+EventGridExtensionConfigProvider.cs and HttpRequestProcessor.cs (github.com/Azure/azure-sdk-for-net,
+sdk/eventgrid/Microsoft.Azure.WebJobs.Extensions.EventGrid/src): a function is named by its case, a batch without
+events is done with, and what cannot be read is a failure, which Event Grid tries again.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class EventGridWebhook:
     """Answers the webhook for every function with an Event Grid trigger."""
 
     def __init__(self, functions: Iterable[Function], invoker: Invoker, keys: HostKeys) -> None:
-        self._functions = {function.name.lower(): function for function in functions}
+        self._functions = {function.name: function for function in functions}
         self._invoker = invoker
         self._keys = keys
 
@@ -40,7 +42,7 @@ class EventGridWebhook:
         if not self._keys.admit(request, "system"):
             return web.Response(status=401)
         name = request.query.get("functionName", "")
-        function = self._functions.get(name.lower())
+        function = self._functions.get(name)
         if function is None:
             log.error("an event is for %r, and no function of that name has an Event Grid trigger", name)
             return web.Response(status=404, text=f"cannot find function: '{name}'")
@@ -50,19 +52,20 @@ class EventGridWebhook:
         try:
             return await self._event(function, request)
         except ValueError as error:
-            return web.Response(status=400, text=str(error))
+            return web.Response(status=500, text=str(error))
 
     async def _event(self, function: Function, request: web.Request) -> web.Response:
         kind = request.headers.get("aeg-event-type", "").lower()
         if kind == "notification":
             return await self._notify(function, _events(await request.read()), request.headers.get("traceparent", ""))
         if kind == "subscriptionvalidation":
-            data = _events(await request.read())[0].get("data")
-            code = data.get("validationCode") if isinstance(data, dict) else None
-            return web.json_response({"validationResponse": code})
+            data = next(iter(_events(await request.read())), {}).get("data")
+            if not isinstance(data, dict) or not isinstance(data.get("validationCode"), str):
+                raise ValueError("the request body holds no validation code")
+            return web.json_response({"validationResponse": data["validationCode"]})
         if kind == "unsubscribe":
             return web.Response(status=202)
-        raise ValueError("the header aeg-event-type names no kind of event")
+        return web.Response(status=400)
 
     async def _notify(self, function: Function, events: list[dict[str, Any]], trace_parent: str) -> web.Response:
         outcomes = await asyncio.gather(
@@ -81,6 +84,6 @@ def _events(body: bytes) -> list[dict[str, Any]]:
     """The events of a request, which sends an array of them or, with CloudEvents, one alone."""
     document = json.loads(body)
     events = document if isinstance(document, list) else [document]
-    if not events or not all(isinstance(event, dict) for event in events):
+    if not all(isinstance(event, dict) for event in events):
         raise ValueError("the request body must be an event or an array of events")
     return events

@@ -13,7 +13,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from aiohttp import web
 from azure.identity.aio import DefaultAzureCredential
@@ -21,15 +21,16 @@ from azure.storage.queue.aio import QueueServiceClient
 
 from local_azure.functions_host.calls import Invoker
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH, EventGridWebhook
-from local_azure.functions_host.http import Admin, HttpTriggers, not_found
+from local_azure.functions_host.http import Admin, HttpTriggers
 from local_azure.functions_host.index import load_functions
 from local_azure.functions_host.keys import keys_in
 from local_azure.functions_host.queues import QueueListener
-from local_azure.functions_host.routes import paths
+from local_azure.functions_host.routes import Route, decoded_path
 from local_azure.functions_host.settings import connection, read_host_json, read_local_settings, resolve
 from local_azure.functions_host.timers import TimerListener, parse_schedule
 from local_azure.processes.listening import LOOPBACK, listen
 from shared.errors import CertcastError, ConfigurationError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from local_azure.functions_host.index import Function
     from local_azure.functions_host.keys import HostKeys
     from local_azure.functions_host.settings import Connection, HostSettings
+
+log = logger("certcast.host")
 
 READY = "Functions host is listening at http://"
 """Begins the line that is printed once functions can be called; address and port follow."""
@@ -49,7 +52,13 @@ _BAD_SETTING, _FAILED = 2, 1
 
 
 class FunctionsHost:
-    """A host of one app's functions."""
+    """A host of one app's functions.
+
+    Attributes:
+        over: Set when the host is to end.
+        failure: Why it ends by itself; empty otherwise.
+        overran: Whether it ends because a function ran too long, and is to start again.
+    """
 
     def __init__(
         self,
@@ -59,11 +68,14 @@ class FunctionsHost:
         environment: Mapping[str, str],
         keys: HostKeys,
     ) -> None:
+        self.over = asyncio.Event()
+        self.failure = ""
+        self.overran = False
         self._environment = environment
         self._settings = settings
         self._functions = functions
         self._keys = keys
-        self._invoker = Invoker(root, timeout_s=settings.function_timeout_s)
+        self._invoker = Invoker(root, timeout_s=settings.function_timeout_s, on_overrun=self._overrun)
         self._stack = AsyncExitStack()
         self._services: dict[Connection, QueueServiceClient] = {}
 
@@ -90,13 +102,24 @@ class FunctionsHost:
         """Take no more work, let what runs come to its end, within reason, and let go of everything."""
         await self._stack.aclose()
 
+    def _overrun(self) -> None:
+        self.overran = True
+        self.over.set()
+
+    def _fail(self, reason: str) -> None:
+        """End the host, as the cloud's does at what a trigger of its own does not handle."""
+        if not self.failure:
+            self.failure = f"{reason}; the Functions host stops, as Azure's does"
+            log.error("%s", self.failure)
+        self.over.set()
+
     async def _listener(self, function: Function) -> QueueListener | TimerListener | None:
         """What starts a function by itself; None for the functions that requests start."""
         purpose = f"function {function.name}"
         if function.kind == "queueTrigger":
             queue = resolve(str(function.trigger["queueName"]), self._environment, purpose)
             service = await self._service(connection(str(function.trigger["connection"]), self._environment, purpose))
-            return QueueListener(function, queue, service, self._invoker, self._settings.queues)
+            return QueueListener(function, queue, service, self._invoker, self._settings.queues, self._fail)
         if function.kind == "timerTrigger":
             expression = resolve(str(function.trigger["schedule"]), self._environment, purpose)
             return TimerListener(function, parse_schedule(expression, purpose), self._invoker)
@@ -117,12 +140,18 @@ class FunctionsHost:
 
     async def _serve(self, address: str, port: int) -> int:
         webhook = EventGridWebhook(self._of_kind("eventGridTrigger"), self._invoker, self._keys)
-        http = HttpTriggers(self._invoker, self._keys)
+        routes = [(self._route(function), function) for function in self._of_kind("httpTrigger")]
+        http = HttpTriggers(self._invoker, self._keys, routes)
         admin = Admin(self._functions, self._invoker, self._keys)
-        app = web.Application(client_max_size=_LARGEST_REQUEST, middlewares=[not_found])
+        of_webhook = Route(f"{WEBHOOK_PATH.removeprefix('/')}/{{*extra}}", "the Event Grid webhook")
+
+        async def answer(request: web.Request) -> web.Response:
+            ours = of_webhook.match(decoded_path(request.rel_url.raw_path)) is not None
+            return await (webhook if ours else http).answer(request)
+
+        app = web.Application(client_max_size=_LARGEST_REQUEST)
         app.router.add_post("/admin/functions/{name}", admin.run)
-        app.router.add_route("*", paths(WEBHOOK_PATH.removeprefix("/"), "the Event Grid webhook")[0], webhook.answer)
-        http.register(app.router, [(self._route(function), function) for function in self._of_kind("httpTrigger")])
+        app.router.add_route("*", r"/{path:[\s\S]*}", answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
         port = await listen(runner, address, port, "the Functions host")
         self._stack.push_async_callback(runner.cleanup)
@@ -137,20 +166,46 @@ class FunctionsHost:
         return f"{self._settings.route_prefix}/{route.strip('/')}".strip("/")
 
 
-async def run(host: FunctionsHost, *, address: str, port: int) -> None:
-    """Run a host until the process is asked to end."""
-    asked = asyncio.Event()
+async def run(host: FunctionsHost, *, address: str, port: int, again: Sequence[str]) -> None:
+    """Run a host until the process is asked to end, or it ends by itself.
+
+    Args:
+        host: The host.
+        address: Where to listen.
+        port: The port; 0 is a free one.
+        again: What is put behind the command line where the process starts again.
+
+    Raises:
+        CertcastError: It ended by itself.
+    """
     loop = asyncio.get_running_loop()
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):  # Windows has the last one, and others lack it
         if number := getattr(signal, name, None):
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(asked.set))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(host.over.set))
     listening_port = await host.start(address=address, port=port)
     sys.stdout.write(f"{READY}{address}:{listening_port}\n")
     sys.stdout.flush()
     try:
-        await asked.wait()
+        await host.over.wait()
     finally:
         await host.stop()
+    if host.failure:
+        raise CertcastError(host.failure)
+    if host.overran:
+        _start_again([*again, "--port", str(listening_port)])
+
+
+def _start_again(arguments: Sequence[str]) -> NoReturn:
+    """Put a new process in this one's place: what the app has under way is not cancelled, it is gone.
+
+    Raises:
+        CertcastError: On Windows, where a process cannot be replaced.
+    """
+    if os.name == "nt":
+        raise CertcastError("a function ran too long, and the Functions host is to be started again by hand")
+    logging.shutdown()
+    sys.stdout.flush()
+    os.execv(sys.executable, [*sys.orig_argv, *arguments])  # noqa: S606 - itself
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,9 +228,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys_file = options.keys or root / ".certcast" / "functions-keys.json"
         keys_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = keys_in(keys_file)
+        # The app's folder is the current one from here on, and what stands on the command line may be relative.
+        again = ["--root", str(root), "--keys", str(keys_file.resolve())]
         os.chdir(root)
         host = FunctionsHost(root, load_functions(root), settings, os.environ, keys)
-        asyncio.run(run(host, address=options.address, port=options.port))
+        asyncio.run(run(host, address=options.address, port=options.port, again=again))
     except CertcastError as error:
         sys.stderr.write(f"functions host: {error}\n")
         return _BAD_SETTING if isinstance(error, ConfigurationError) else _FAILED

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -17,14 +16,14 @@ from azure.functions.meta import Datum
 
 from local_azure.functions_host.index import converter
 from local_azure.functions_host.queues import body_datum
-from local_azure.functions_host.routes import paths, precedence
+from local_azure.functions_host.routes import Route, decoded_path
 from local_azure.functions_host.timers import timer_datum
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aiohttp.typedefs import Handler
+    from multidict import MultiMapping
 
     from local_azure.functions_host.calls import Invoker, Outcome
     from local_azure.functions_host.index import Function
@@ -36,45 +35,60 @@ _NEVER_PASSED_ON = frozenset({"content-length", "transfer-encoding", "connection
 
 
 class HttpTriggers:
-    """Answers requests for the functions with an HTTP trigger."""
+    """Answers requests for the functions with an HTTP trigger.
 
-    def __init__(self, invoker: Invoker, keys: HostKeys) -> None:
+    Of the routes that match a path and its method, the first in the order of their functions' names is taken, whatever
+    is more exact: the host sorts its functions by name, in upper case and by character codes, and adds their routes in
+    that order (github.com/Azure/azure-functions-host, FunctionMetadataManager.cs and WebScriptHostHttpRoutesManager.cs;
+    github.com/Azure/azure-webjobs-sdk-extensions, WebJobsRouter.cs).
+
+    Args:
+        invoker: Calls the functions.
+        keys: What opens them.
+        routes: Route templates, the prefix included, and which function each belongs to.
+
+    Raises:
+        ConfigurationError: A route is no template, or has a constraint that this host does not know.
+    """
+
+    def __init__(self, invoker: Invoker, keys: HostKeys, routes: Iterable[tuple[str, Function]]) -> None:
         self._invoker = invoker
         self._keys = keys
+        self._routes = [
+            (Route(template, f"function {function.name}"), function)
+            for template, function in sorted(routes, key=lambda route: route[1].name.upper())
+        ]
 
-    def register(self, router: web.UrlDispatcher, routes: Iterable[tuple[str, Function]]) -> None:
-        """Have the requests for some functions come here.
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer one request; 404 where no route has the path, and also where none has it with the method."""
+        found = first_match(self._routes, request.method, decoded_path(request.rel_url.raw_path))
+        return web.Response(status=404) if found is None else await self._call(*found, request)
 
-        Args:
-            router: The host's.
-            routes: Route templates, the prefix included, and which function each belongs to.
-
-        Raises:
-            ConfigurationError: A route is no template, or has a constraint that this host does not know.
-        """
-        for template, function in sorted(routes, key=lambda route: precedence(route[0])):
-            for path in paths(template, f"function {function.name}"):
-                resource = web.DynamicResource(path)
-                for method in {str(method).upper() for method in function.trigger.get("methods") or ("*",)}:
-                    resource.add_route(method, partial(self._answer, function))
-                router.register_resource(resource)
-
-    async def _answer(self, function: Function, request: web.Request) -> web.Response:
+    async def _call(self, function: Function, parameters: Mapping[str, str], request: web.Request) -> web.Response:
         level = str(function.trigger.get("authLevel", "function")).lower()
         if not self._keys.admit(request, level):
             return web.Response(status=401)
-        data = await _request_datum(request)
+        data = await _request_datum(request, parameters)
         outcome = await self._invoker.invoke(function, data, trace_parent=request.headers.get("traceparent", ""))
         return _response(function, outcome.value) if outcome.succeeded else web.Response(status=500)
 
 
-@web.middleware
-async def not_found(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer 404 where no route has the path, and also where none has it with the method."""
-    try:
-        return await handler(request)
-    except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-        return web.Response(status=404)
+def first_match(
+    routes: Iterable[tuple[Route, Function]], method: str, path: str
+) -> tuple[Function, Mapping[str, str]] | None:
+    """The function that a request is for, and the parameters in its path.
+
+    Args:
+        routes: In the order in which they are tried.
+        method: The request's.
+        path: The request's, decoded.
+    """
+    for route, function in routes:
+        methods = {str(each).upper() for each in function.trigger.get("methods") or (method,)}
+        parameters = route.match(path) if method in methods else None
+        if parameters is not None:
+            return function, parameters
+    return None
 
 
 class Admin:
@@ -118,7 +132,12 @@ def _manual(function: Function, given: str) -> Datum:
     return body_datum(given.encode()) if function.kind == "queueTrigger" else Datum(given, "json")
 
 
-async def _request_datum(request: web.Request) -> Datum:
+async def _request_datum(request: web.Request, parameters: Mapping[str, str]) -> Datum:
+    """A request as the worker gets it: values under one name joined, and query values that are empty left out.
+
+    GrpcMessageConversionExtensions.cs in github.com/Azure/azure-functions-host; Python's worker asks for no empty ones.
+    """
+
     def texts(values: Mapping[str, str]) -> dict[str, Datum]:
         return {name: Datum(value, "string") for name, value in values.items()}
 
@@ -126,13 +145,22 @@ async def _request_datum(request: web.Request) -> Datum:
         {
             "method": Datum(request.method, "string"),
             "url": Datum(str(request.url), "string"),
-            "headers": texts(request.headers),
-            "query": texts(request.query),
-            "params": texts({name: value for name, value in request.match_info.items() if not name.startswith("_")}),
+            "headers": texts(_joined(request.headers)),
+            "query": texts({name: value for name, value in _joined(request.query).items() if value}),
+            "params": texts(parameters),
             "body": Datum(await request.read(), "bytes"),
         },
         "http",
     )
+
+
+def _joined(values: MultiMapping[str]) -> dict[str, str]:
+    """Names without regard to their case, each as it is first written, with its values joined by commas."""
+    names: dict[str, str] = {}
+    joined: dict[str, list[str]] = {}
+    for name, value in values.items():
+        joined.setdefault(names.setdefault(name.lower(), name), []).append(value)
+    return {name: ",".join(found) for name, found in joined.items()}
 
 
 def _response(function: Function, value: object) -> web.Response:

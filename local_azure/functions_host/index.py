@@ -141,7 +141,7 @@ def _check_annotations(name: str, call: Callable[..., Any], trigger: Mapping[str
         raise ValueError(f"function {name}: context must be an azure.functions.Context")
 
 
-def place(error: Exception, root: Path) -> str:
+def place(error: BaseException, root: Path) -> str:
     """Where in an app an exception arose, to stand behind it; empty where it was elsewhere."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(str(root))]
     return f" ({Path(frames[-1].filename).relative_to(root)}, line {frames[-1].lineno})" if frames else ""

@@ -1,6 +1,10 @@
 """Queue triggers: polling, batches, renewal, retries and poison messages, by the Functions host's own rules.
 
-https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger
+https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger; errors are as in
+QueueListener.cs and QueueProcessor.cs, poison queues as in QueueListenerFactory.cs (github.com/Azure/azure-sdk-for-net,
+sdk/storage, Microsoft.Azure.WebJobs.Extensions.Storage.Common and .Queues): a queue that is missing or being deleted,
+and trouble on the service's side, are waited out, and any other refusal stops the host. Unlike the cloud's, this host
+also waits while the account cannot be reached.
 """
 
 from __future__ import annotations
@@ -11,14 +15,21 @@ import binascii
 import contextlib
 import json
 import random
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    ResourceExistsError,
+)
 from azure.functions.meta import Datum
 
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from azure.storage.queue import QueueMessage
     from azure.storage.queue.aio import QueueServiceClient
 
@@ -28,8 +39,12 @@ if TYPE_CHECKING:
 
 log = logger("certcast.host")
 
+_POISON = "-poison"
+_LONGEST_NAME = 63
+_PASSING = frozenset({"QueueNotFound", "QueueBeingDeleted", "QueueDisabled", "MessageNotFound", "PopReceiptMismatch"})
 _FIRST_WAIT_S = 0.1
 _STOP_S = 10.0
+_SERVICES_SIDE = HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 class Backoff:
@@ -56,14 +71,31 @@ class Backoff:
 
 
 class QueueListener:
-    """Feeds one function from one queue."""
+    """Feeds one function from one queue.
 
-    def __init__(
-        self, function: Function, queue: str, service: QueueServiceClient, invoker: Invoker, settings: QueueSettings
+    Args:
+        function: The function.
+        queue: Name of the queue; one that is a poison queue itself, or too long a name for one, has none.
+        service: The account's queue service.
+        invoker: Calls the function.
+        settings: From host.json.
+        fail: Stops the host, and says why.
+    """
+
+    def __init__(  # noqa: PLR0917 - made in one place
+        self,
+        function: Function,
+        queue: str,
+        service: QueueServiceClient,
+        invoker: Invoker,
+        settings: QueueSettings,
+        fail: Callable[[str], None],
     ) -> None:
         self._function = function
         self._queue = service.get_queue_client(queue)
-        self._poison = service.get_queue_client(f"{queue}-poison")
+        self._fail = fail
+        named = not queue.endswith(_POISON) and len(queue + _POISON) <= _LONGEST_NAME
+        self._poison = service.get_queue_client(queue + _POISON) if named else None
         self._invoker = invoker
         self._settings = settings
         self._in_hand: set[asyncio.Task[None]] = set()
@@ -110,12 +142,12 @@ class QueueListener:
             async for page in pages:
                 messages = [message async for message in page]
                 break
-        except ResourceNotFoundError:
-            return []
         except AzureError as error:
-            if not self._troubled:
+            if is_refusal(error):
+                self._refuse("it cannot be read", error)
+            elif _code(error) not in _PASSING and not self._troubled:
                 log.warning("queue %s cannot be read (%s); trying on", self._queue.queue_name, type(error).__name__)
-            self._troubled = True
+                self._troubled = True
             return []
         self._troubled = False
         return messages
@@ -133,6 +165,9 @@ class QueueListener:
         try:
             await self._settle(message, failed=failed)
         except AzureError as error:
+            if is_refusal(error):
+                self._refuse(f"message {message.id} cannot be settled", error)
+                return
             # It becomes visible again by itself, and then it is another try's turn.
             log.warning("queue %s: message %s is not settled (%s)", self._queue.queue_name, message.id, _code(error))
 
@@ -151,14 +186,24 @@ class QueueListener:
         outcome = await self._invoker.invoke(self._function, body_datum(body), metadata=trigger_metadata(message, body))
         return not outcome.succeeded
 
+    def _refuse(self, what: str, error: AzureError) -> None:
+        queue, name = self._queue.queue_name, self._function.name
+        self._fail(
+            f"queue {queue} of function {name}: {what} ({_code(error)}): see its role assignments in docs/deploy.md"
+        )
+
     async def _settle(self, message: QueueMessage, *, failed: bool) -> None:
+        if failed and self._poison is None:
+            # Left hidden, as one that is seen at once would fail in a fast loop.
+            log.error("queue %s: message %s failed, and has no poison queue", self._queue.queue_name, message.id)
+            return
         if failed and (message.dequeue_count or 0) < self._settings.max_dequeue_count:
             wait_s = int(self._settings.visibility_timeout_s)
             await self._queue.update_message(
                 message.id, message.pop_receipt, content=message.content, visibility_timeout=wait_s
             )
             return
-        if failed:
+        if failed and self._poison is not None:
             log.error("queue %s: message %s goes to %s", self._queue.queue_name, message.id, self._poison.queue_name)
             with contextlib.suppress(ResourceExistsError):
                 await self._poison.create_queue()
@@ -226,5 +271,13 @@ def _top_level(body: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def is_refusal(error: AzureError) -> bool:
+    """Whether the service says no, to a request that will not be allowed the next time either."""
+    status = getattr(error, "status_code", None) or 0
+    refused = isinstance(error, ClientAuthenticationError) or HTTPStatus.BAD_REQUEST <= status < _SERVICES_SIDE
+    return refused and _code(error) not in _PASSING
+
+
 def _code(error: AzureError) -> str:
-    return str(getattr(error, "error_code", None) or type(error).__name__)
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or type(error).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
@@ -29,7 +29,7 @@ from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -184,7 +184,8 @@ class Account:
             if self._blocking_credential is None:
                 from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only here
 
-                self._blocking_credential = DefaultAzureCredential(**self._chosen_identity)
+                with _naming_the_application():
+                    self._blocking_credential = DefaultAzureCredential(**self._chosen_identity)
                 self._stack.callback(self._blocking_credential.close)
             return self._blocking_credential
 
@@ -193,8 +194,25 @@ class Account:
         if self._credential is None:
             from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
 
-            self._credential = DefaultAzureCredential(**self._chosen_identity)
+            with _naming_the_application():
+                self._credential = DefaultAzureCredential(**self._chosen_identity)
         return self._credential
+
+
+@contextmanager
+def _naming_the_application() -> Iterator[None]:
+    """Say which settings are wrong where the application that the environment names is not usable.
+
+    Of what is wrong with it the SDK raises these; it reads its file when it is made.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the application that AZURE_CLIENT_ID names cannot be used ({type(error).__name__}): "
+            "AZURE_CLIENT_CERTIFICATE_PATH must be a PEM or PFX file that this process can read, with its certificate "
+            "and RSA key, and AZURE_TENANT_ID a tenant's id"
+        ) from None
 
 
 _THERE_ALREADY = {"ContainerAlreadyExists", "TableAlreadyExists"}

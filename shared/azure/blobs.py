@@ -80,7 +80,11 @@ class AzureUploads:
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
         doing = f"writing the tags of blob {name}"
         try:
-            written = await _unless_missing(doing, lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags)), doing))
+            written = await _unless_missing(
+                doing,
+                # Others wait for the answer, and the sweep tries again: once more is enough.
+                lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags), retry_total=1), doing),
+            )
         except AccessDeniedError as error:
             # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
             raise RefusedForNowError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
-    ConflictError,
+    HeldError,
     MissingError,
     NotSetUpError,
     QueueBeingDeletedError,
@@ -45,7 +45,7 @@ _NOT_PROVED = (
     "is wrong"
 )
 _NO_FEATURE = "this storage account has no such feature ({code})"
-_LEASED = "it is under a lease ({code}); end the lease"
+_LEASED = "the blob is under a lease ({code}); end the lease (az storage blob lease break)"
 _DELETED = "one of that name was deleted a moment ago, and can be made again when the service is done with that, after"
 _NO_PLACE = "itself is not there ({code}), which a deployment brings"
 
@@ -90,14 +90,21 @@ MEANINGS: dict[str, Meaning] = {
         ),
         (UnsupportedError, _NO_FEATURE),
     ),
-    "BlobImmutableDueToPolicy": (UnsupportedError, "an immutability policy or a legal hold keeps it as it is ({code})"),
-    "BlobArchived": (UnsupportedError, "it is in the archive tier ({code}); bring it back to an online tier"),
-    "BlobBeingRehydrated": (UnsupportedError, "it is on its way out of the archive tier, which takes hours ({code})"),
+    # Not possible with this blob as it is held.
+    "BlobImmutableDueToPolicy": (
+        HeldError,
+        "an immutability policy or a legal hold keeps the blob as it is ({code}); keep such off this container",
+    ),
+    "BlobArchived": (HeldError, "the blob is in the archive tier ({code}); upload it again into tier Hot or Cool"),
+    "BlobBeingRehydrated": (
+        HeldError,
+        "the blob is on its way out of the archive tier, which takes hours ({code}); upload it again",
+    ),
     **dict.fromkeys(
         (
             *("LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "LeaseIdMismatchWithContainerOperation"),
             *("LeaseAlreadyPresent", "LeaseLost"),
         ),
-        (ConflictError, _LEASED),
+        (HeldError, _LEASED),
     ),
 }

@@ -1,23 +1,19 @@
 """Saying what became of an upload: to its uploader in the blob's tags, to other services in events.
 
 The event is entered into the row with the status it is about, and sent from there (`outbox`): at least once. Which tags
-were written is entered too, by a write under the ETag of the row that they are about: where the row was changed
-meanwhile, that shows it, and they are written again.
+were written is entered too (`tagging`).
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import together
-from shared.errors import UnsupportedError
 from shared.function.outbox import new_event_id, send_now, with_event, without_events
+from shared.function.tagging import is_tagged, is_to_be_tagged, tag
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
-from shared.state.tags import status_tags, tags_token
-from shared.upload import BLOB_SCHEME, scheme_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,16 +33,10 @@ _OF_STATUS = {
     UploadStatus.FAILED: EventType.INSTALL_FAILED,
     UploadStatus.SUPERSEDED: EventType.SUPERSEDED,
 }
-_UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
-
-
-def is_tagged(record: UploadRecord) -> bool:
-    """Whether the blob was given the tags that this status calls for; true where it calls for none."""
-    return scheme_of(record.name) != BLOB_SCHEME or record.status in _UNTAGGED or record.tagged == tags_token(record)
 
 
 async def tell(cloud: Cloud, record: UploadRecord) -> Change:
-    """Tell uploader and other services what an upload's row says.
+    """Tell uploader and other services what an upload's row says; what cannot be told now is left to the sweep.
 
     Args:
         cloud: Where they are told.
@@ -55,21 +45,12 @@ async def tell(cloud: Cloud, record: UploadRecord) -> Change:
     Returns:
         What enters into the row that this was told.
     """
-    tagged, sent = await together(_tag(cloud, record), send_now(cloud, record))
+    tagged, sent = await together(tag(cloud, record), send_now(cloud, record))
 
     def told(current: UploadRecord) -> UploadRecord:
-        return replace(without_events(current, sent), tagged=tagged)
+        return replace(without_events(current, sent), tagged=tagged.token, tags_refused=tagged.refused)
 
     return told
-
-
-async def _tag(cloud: Cloud, record: UploadRecord) -> str:
-    """Write the status on the blob, where its uploader sees it, unless it is there; which tags the blob has then."""
-    if is_tagged(record):
-        return record.tagged
-    with suppress(UnsupportedError):
-        await cloud.uploads.set_tags(record.name, status_tags(record))
-    return tags_token(record)
 
 
 async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
@@ -80,7 +61,7 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
             return
         told = await tell(cloud, record)
         held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]
-        if held.value is None or is_tagged(held.value):
+        if held.value is None or not is_to_be_tagged(cloud, held.value):
             return
 
 

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
     from shared.function.fleet import Fleet
     from shared.function.lanes import Turn as LaneTurn
     from shared.function.turn import Change, Turn
-    from shared.ports import BlobContent
+    from shared.ports import BlobVersion
     from shared.state.records import InstallationRecord, InstanceRecord
     from shared.state.rows import Held, Update
-    from shared.upload import UploadMetadata
 
 log = logger(__name__)
 
@@ -49,8 +48,7 @@ async def accept(
     cloud: Cloud,
     turn: Turn,
     judged: Change,
-    found: BlobContent,
-    metadata: UploadMetadata,
+    version: BlobVersion,
     *,
     seal: Callable[[], Awaitable[None]],
 ) -> UploadRecord:
@@ -60,8 +58,7 @@ async def accept(
         cloud: What to act on.
         turn: The look's turn at the upload.
         judged: Puts what was judged now into the row.
-        found: The version that was judged.
-        metadata: Its metadata.
+        version: The one that was judged.
         seal: Seals its bundle, which is to be there before a row names it.
 
     Raises:
@@ -84,7 +81,7 @@ async def accept(
             # From here on reports may come; who settles the upload waits until this look is done with its row.
             await until_complete.enter_async_context(cloud.in_hand.hold(fresh.name))
             await entering.follow(judged)
-        return await complete(cloud, turn, found, metadata)
+        return await complete(cloud, turn, version)
 
 
 def places_of(record: UploadRecord) -> tuple[str, ...]:
@@ -149,7 +146,9 @@ class _Entering:
         instances = recipients(fleet, set(fresh.claims) | self._wanted)
         await self._turn.write(self._status(judged, fleet, instances))
         news = {change.after.key for change in changes if change.after is not None and _is_news(before, change)}
-        await notify(cloud, instances, news, traceparent=fresh.traceparent)
+        untold = await notify(cloud, instances, news, traceparent=fresh.traceparent)
+        if untold:
+            await self._turn.write(lambda record: replace(record, untold=untold))
         names = listed([key.host_port for key in sorted(self._wanted)])
         log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
         await settle_others(cloud, before, changes, fleet)
@@ -166,7 +165,7 @@ class _Entering:
         now, event_id = cloud.now(), new_event_id()
 
         def entered(record: UploadRecord) -> UploadRecord:
-            record = replace(judged(record), claims=tuple(sorted(self._wanted)), reason="", etag="")
+            record = replace(judged(record), claims=tuple(sorted(self._wanted)), reason="", etag="", untold=())
             if notice is not None:
                 record = replace(record, violations=(*record.violations, notice))
             if goes_on:
@@ -228,12 +227,12 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
 
     async with cloud.in_hand.hold(mine.name):
         await turn.write(removed)
-        await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
+        untold = await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
         log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
         await settle_others(cloud, mine, changes, fleet)
         await settle(cloud, mine.name, fleet=fleet, alone=True)
         await turn.read()
-        return await turn.write(lambda record: replace(record, etag=DELETED))
+        return await turn.write(lambda record: replace(record, etag=DELETED, untold=untold))
 
 
 def _goes_on(before: UploadRecord, fresh: UploadRecord, changes: Iterable[Update[DesiredBinding]]) -> bool:

@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared.bounded import Locks
-from shared.errors import UnavailableError
 from shared.function.fleet import Fleet, News
-from shared.function.in_process import Gathering, Later, Settlings, TopicTrouble
+from shared.function.in_process import Gathering, Later, Settlings, TagTrouble, TopicTrouble
 from shared.function.lanes import Lanes
 from shared.function.recent import Recent
 from shared.function.rules import Rules
@@ -57,12 +56,14 @@ class Cloud:
         under_way: The versions of uploads that are looked at in this process.
         in_hand: The uploads whose rows are being written in this process, which settling waits for.
         topic_trouble: What this process has met with at the topic.
+        tag_trouble: What this process has met with at blobs' tags.
         reports: The reports that are being entered in this process.
         fleet: The instances, as this process reads them.
         hints: The hints that are being sent in this process.
         recent: What this process read or wrote a short while ago.
         settlings: When this process settled which uploads.
         later: The uploads that are settled a little later in this process.
+        left_off: Behind which row a sweep of this process stopped that could not go through all, by what it read.
         last_done: When this process last did what not every sweep need do, by its name.
     """
 
@@ -83,12 +84,14 @@ class Cloud:
     under_way: set[tuple[str, str]] = field(default_factory=set)
     in_hand: Locks = field(default_factory=Locks)
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
+    tag_trouble: TagTrouble = field(default_factory=TagTrouble)
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
-    hints: Gathering[News, dict[str, UnavailableError]] = field(default_factory=Gathering)
+    hints: Gathering[News, frozenset[str]] = field(default_factory=Gathering)
     recent: Recent = field(default_factory=Recent)
     settlings: Settlings = field(default_factory=Settlings)
     later: Later = field(default_factory=Later)
+    left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
 
     def source_of(self, name: str) -> CertificateSource | None:

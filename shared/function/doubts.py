@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from shared.binding import BindingKey, concerns
 from shared.function.snapshot import is_time
 from shared.function.standing import settled, shows_failure, standing_of
-from shared.state.keys import installation_partition
+from shared.state.keys import installation_key, installation_partition
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Iterable, Mapping
     from datetime import datetime
 
     from shared.binding import DesiredBinding
@@ -105,13 +105,22 @@ class Doubts:
         return settled(record, standing, self._now) != record
 
 
-async def passing_reports(cloud: Cloud, seen: Snapshot, doubts: Doubts) -> AsyncIterator[Versioned[InstallationRecord]]:
-    """The reports that a sweep is to see; as many as instances times bindings where it sees all."""
+async def passing_reports(
+    cloud: Cloud, seen: Snapshot, doubts: Doubts
+) -> AsyncGenerator[Versioned[InstallationRecord], None]:
+    """The reports that a sweep is to see; as many as instances times bindings where it sees all.
+
+    Where a sweep's time was over before the last one, the next sweep of the process goes on behind it.
+    """
     installations, last = cloud.state.installations, cloud.last_done.get(REPORTS)
-    whole = last is None or is_time(cloud, ALL_REPORTS) or len(doubts.places) > MOST_PLACES
-    async for known in installations.all(since=None if whole or last is None else last - OVERLAP):
+    left_off = cloud.left_off.get(REPORTS)
+    whole = last is None or left_off is not None or is_time(cloud, ALL_REPORTS) or len(doubts.places) > MOST_PLACES
+    since = None if whole or last is None else last - OVERLAP
+    async for known in installations.all(after=left_off, since=since):
+        cloud.left_off[REPORTS] = installation_key((known.value.host, known.value.port, known.value.instance))
         yield known
     for host, port in () if whole else doubts.places:
         async for known in installations.all(installation_partition(host, port)):
             yield known
+    cloud.left_off.pop(REPORTS, None)
     cloud.last_done.update(dict.fromkeys((REPORTS, ALL_REPORTS) if whole else (REPORTS,), seen.taken_at))

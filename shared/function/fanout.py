@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
 from shared.bounded import gather_bounded
-from shared.errors import CertcastError, MissingError, UnavailableError
+from shared.errors import CertcastError, MissingError
 from shared.function.fleet import Fleet, News
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
 from shared.phrasing import logger
@@ -59,35 +59,34 @@ def ids_of_role(instances: Iterable[InstanceRecord], role: str) -> tuple[str, ..
 
 async def notify(
     cloud: Cloud, instances: Collection[InstanceRecord], keys: Collection[BindingKey], *, traceparent: str
-) -> None:
+) -> tuple[str, ...]:
     """Send each instance one message with the rows that concern it, and with what others tell it at the same moment.
 
     What cannot be sent to one instance is said and concerns that one alone: the sweep tells it once more, or it reads
     every row at its next reconcile.
 
-    Raises:
-        UnavailableError: The queue service does not answer at all; sending everything again does no harm.
+    Returns:
+        The ids of those that could not be told, in order.
     """
     if not instances or not keys:
-        return
+        return ()
     named = {instance.id: instance for instance in instances}
     news = News(instances=named, keys=keys, traceparent=traceparent)
-    unanswered = await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
-    if named.keys() <= unanswered.keys():
-        raise UnavailableError(f"none of {len(named)} instances could be told: {unanswered[min(named)]}")
+    untold = await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
+    return tuple(sorted(named.keys() & untold))
 
 
-async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> dict[str, UnavailableError]:
-    """Tell every instance what there is for it; those whose queue did not answer, with why."""
+async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> frozenset[str]:
+    """Tell every instance what there is for it; the ids of those that could not be told."""
     ids = sorted({instance for news in gathered for instance in news.instances})
     results = dict(zip(ids, await gather_bounded(_tell(cloud, name, gathered) for name in ids), strict=True))
     if cloud.listener is not None and True in results.values():
         cloud.listener.expect_reports()
-    return {name: result for name, result in results.items() if isinstance(result, UnavailableError)}
+    return frozenset(name for name, result in results.items() if result is None)
 
 
-async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> UnavailableError | bool:
-    """Tell one instance; whether it was told anything, or that its queue did not answer."""
+async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> bool | None:
+    """Tell one instance; whether there was anything to tell it, None where it could not be told."""
     mine = tuple(sorted({key for news in gathered for key in news.about(instance)}))
     if not mine:
         return False
@@ -103,5 +102,5 @@ async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> Unavai
             instance,
             error,
         )
-        return error if isinstance(error, UnavailableError) else False
+        return None
     return True

@@ -18,7 +18,7 @@ from shared.state.records import BINDINGS_TABLE, DELETED, INSTANCES_TABLE, REAP_
 from shared.upload import BLOB_SCHEME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Iterable
     from datetime import datetime
 
     from shared.binding import DesiredBinding
@@ -61,7 +61,7 @@ async def forget_instance(cloud: Cloud, instance: str) -> bool:
     return True
 
 
-async def forget_bindings(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
+async def forget_bindings(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
     """Delete removal marks older than 30 days, with what the instances reported about them."""
     for key in [key for key, row in (seen.bindings or {}).items() if _is_over(row, seen.taken_at)]:
         known = await cloud.state.bindings.find(key)
@@ -79,7 +79,7 @@ def _is_over(row: DesiredBinding, now: datetime) -> bool:
     return not row.present and now - row.changed_at >= ABSENT_KEEP
 
 
-async def forget_uploads(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
+async def forget_uploads(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
     """Delete the rows of uploads that were removed more than 30 days ago."""
     for name in [name for name, record in (seen.uploads or {}).items() if _is_gone(record, seen.taken_at)]:
         known = await cloud.state.uploads.find(name)
@@ -108,7 +108,7 @@ def is_stray(entry: Versioned[InstallationRecord], seen: Snapshot) -> bool:
 
 async def forget_strays(
     cloud: Cloud, seen: Snapshot, strays: Iterable[Versioned[InstallationRecord]]
-) -> AsyncIterator[bool]:
+) -> AsyncGenerator[bool, None]:
     """Delete reports that belong to nothing, but for those of an instance that returned since."""
     returned: dict[str, bool] = {}
     for entry in strays:
@@ -121,7 +121,7 @@ async def forget_strays(
             )
 
 
-async def forget_bundles(cloud: Cloud, seen: Snapshot) -> AsyncIterator[bool]:
+async def forget_bundles(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
     """Delete bundles that no claim and no upload names, and that were not sealed within the last day."""
     if seen.bundles is None or seen.bindings is None or seen.uploads is None or BLOB_SCHEME not in seen.answered:
         return

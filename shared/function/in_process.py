@@ -1,15 +1,17 @@
 """What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and it may end any time.
 
 Reports that come at the same moment are entered together, uploads are settled a little later where more reports are to
-come, and a topic that was in trouble is left alone for a while.
+come, and a topic or tags that were in trouble are left alone for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from shared.bounded import Delays
 from shared.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ AT_ONCE = 4
 """Batches in hand."""
 SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
+TAG_WAITS = Delays((0, 55, 300, 900, 3600))
+"""Waits before the tags of a blob that takes none, being leased say, are tried again."""
+MOST_BLOBS = 5_000
+"""Blobs whose trouble is remembered; one that was forgotten is tried, and told of, once more."""
 
 
 class Gathering(Generic[T, R]):
@@ -147,3 +153,43 @@ class TopicTrouble:
     """
 
     until: float = float("-inf")
+
+
+@dataclass(slots=True)
+class TagTrouble:
+    """What this process has met with at blobs' tags.
+
+    Attributes:
+        unsupported_until: Until when the account is taken for one without tags.
+        refused_until: Until when the identity is taken for one that may not write them.
+        refusal: What was said when it was refused; empty since tags were written.
+        blobs: Blobs that took none: how often they were tried, and when they are tried again.
+    """
+
+    unsupported_until: datetime | None = None
+    refused_until: datetime | None = None
+    refusal: str = ""
+    blobs: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+
+    def is_over_for(self, name: str, now: datetime) -> bool:
+        """Whether there is a point in writing the tags of this blob now."""
+        known = self.blobs.get(name)
+        refused = self.refused_until is not None and now < self.refused_until
+        return not refused and (known is None or now >= known[1])
+
+    def has_none(self, now: datetime) -> bool:
+        """Whether the account is one without tags."""
+        return self.unsupported_until is not None and now < self.unsupported_until
+
+    def blob_took_none(self, name: str, now: datetime) -> bool:
+        """Note that a blob took none; whether that is to be said."""
+        tries, _ = self.blobs.pop(name, (0, now))
+        self.blobs[name] = (tries + 1, now + timedelta(seconds=TAG_WAITS[tries]))
+        if len(self.blobs) > MOST_BLOBS:
+            del self.blobs[next(iter(self.blobs))]
+        return tries == 0
+
+    def is_over(self, name: str) -> None:
+        """Note that a blob took its tags."""
+        self.blobs.pop(name, None)
+        self.refused_until, self.refusal = None, ""

@@ -7,16 +7,19 @@ to a higher one. Since the blob is read after the revision was taken, the highes
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import replace
 from datetime import timedelta
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import BusyError, CertcastError
+from shared.errors import BusyError, CertcastError, HeldError
 from shared.function.announcing import announced
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, places_of, release, withdraw
+from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.finishing import complete, finish
 from shared.function.judging import lacks_password, verdict_on
@@ -24,11 +27,14 @@ from shared.function.outbox import new_event_id, publish
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.reclaiming import refused
 from shared.function.ruling import judge_by_rules
+from shared.function.scrubbing import Scrubbed
 from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
+from shared.ports import BlobContent
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import is_upload_name
+from shared.upload import is_upload_name, parse_metadata
+from shared.validation.judged import Judged
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -37,9 +43,8 @@ if TYPE_CHECKING:
     from shared.binding import BindingKey
     from shared.function.cloud import Cloud
     from shared.function.turn import Change, Turn
-    from shared.ports import BlobContent, CertificateSource
+    from shared.ports import BlobVersion, CertificateSource
     from shared.state.rows import Held
-    from shared.upload import UploadMetadata
 
 log = logger(__name__)
 
@@ -101,22 +106,26 @@ async def _looked_at(
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
                 return held.value
             above = error.revision
-        except CertcastError:
-            await _give_up(cloud, mine)
+        except (CertcastError, asyncio.CancelledError) as error:
+            await _give_up(cloud, mine, error)
             raise
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord) -> None:
-    """Leave the version to the next look, which must not take this one for still at it."""
+async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError | asyncio.CancelledError) -> None:
+    """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
+    why = str(error) if isinstance(error, CertcastError) else "this took longer than one look may"
+    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {why}"
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        if record is None or record.revision != mine.revision or not record.judging:
+        if record is None or record.revision != mine.revision:
             return None
-        return replace(record, judging="", judging_until=None)
+        reason = trouble if record.status is UploadStatus.RECEIVED else record.reason
+        return replace(record, judging="", judging_until=None, reason=reason)
 
-    with contextlib.suppress(CertcastError):
-        await cloud.state.uploads.update(mine.name, change)
+    with contextlib.suppress(CertcastError, TimeoutError):
+        async with asyncio.timeout(GIVE_UP_S):
+            await cloud.state.uploads.update(mine.name, change)
 
 
 async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -129,9 +138,12 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
         CertcastError: Neither could be done.
     """
     try:
-        return await look_at(cloud, notice)
+        async with asyncio.timeout(EVENT_S):
+            return await look_at(cloud, notice)
     except Exception as error:
-        if isinstance(error, CertcastError):
+        if isinstance(error, TimeoutError):
+            log.warning("upload %s: put off, it takes longer than the %g s of an event", notice.name, EVENT_S)
+        elif isinstance(error, CertcastError):
             log.warning("upload %s: put off, it could not be handled now: %s", notice.name, error)
         else:
             log.exception("upload %s: put off, handling it failed unexpectedly", notice.name)
@@ -149,9 +161,13 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
         return None
     before = await cloud.state.uploads.get(message.name)
     try:
-        record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
-    except BusyError as error:
-        log.info("upload %s: put off again: %s", message.name, error)
+        async with asyncio.timeout(LOOK_S):
+            record = await look_at(cloud, Notice(name=message.name, traceparent=message.traceparent))
+    except (CertcastError, TimeoutError) as error:
+        if isinstance(error, CertcastError) and not error.retriable:
+            raise
+        level, why = INFO if isinstance(error, BusyError) else WARNING, str(error) or f"not done in {LOOK_S:g} s"
+        log.log(level, "upload %s: put off again: %s", message.name, why)
         await send_recheck(cloud, message.name, attempt=message.attempt + 1, traceparent=message.traceparent)
         return before
     still_waiting = record is not None and record.status is UploadStatus.WAITING_FOR_METADATA
@@ -187,11 +203,20 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
 async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource) -> UploadRecord:
     mine, noticed_at = turn.record, cloud.now()
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
-    found = await source.read(notice.name, max_bytes=limit)
+    try:
+        found = await source.read(notice.name, max_bytes=limit)
+    except HeldError as error:
+        return await _turn_down_unread(cloud, turn, notice, source, error)
     if found is None:
         return await withdraw(cloud, turn)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
         return mine
+    return await _place(cloud, turn, notice, found, noticed_at)
+
+
+async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, noticed_at: datetime) -> UploadRecord:
+    """Judge a version, and do what follows from the verdict."""
+    mine = turn.record
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
@@ -216,12 +241,30 @@ async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSou
 
     if judgement.scheduled:
         await seal()
-        return await _schedule(cloud, turn, judged, found, metadata)
+        return await _schedule(cloud, turn, judged, found.version)
     try:
-        return await accept(cloud, turn, judged, found, metadata, seal=seal)
+        return await accept(cloud, turn, judged, found.version, seal=seal)
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
         return await _turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
+
+
+async def _turn_down_unread(
+    cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource, error: HeldError
+) -> UploadRecord:
+    """Turn down what was put where it cannot be read, as blobs in the archive tier cannot."""
+    mine, now = turn.record, cloud.now()
+    version = await source.version(notice.name)
+    if version is None:
+        return await withdraw(cloud, turn)
+    metadata, noted = parse_metadata(version.metadata)
+    unread = Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=f"The blob cannot be read: {error}.")
+    judgement = Judged(
+        violations=(*noted, unread), hosts=(), port=metadata.port, role=metadata.role, site=metadata.site, bundle=None
+    )
+    found = BlobContent(version=version, content=b"")
+    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)
+    return await _turn_down(cloud, turn, mine, verdict, waits=False)
 
 
 def _crowded(key: BindingKey) -> Violation:
@@ -249,10 +292,10 @@ async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Chang
     if waits:
         await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
 
-    async def etag() -> str:
-        return fresh.source_etag
+    async def nothing() -> Scrubbed:
+        return Scrubbed(etag=fresh.source_etag)
 
-    return await finish(cloud, turn, etag())
+    return await finish(cloud, turn, nothing())
 
 
 async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
@@ -267,9 +310,7 @@ async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey,
     return tuple(key for key in mine.claims if key not in forbidden)
 
 
-async def _schedule(
-    cloud: Cloud, turn: Turn, judged: Change, found: BlobContent, metadata: UploadMetadata
-) -> UploadRecord:
+async def _schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersion) -> UploadRecord:
     """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
     mine = turn.record
     start = judged(mine).not_before or cloud.now()
@@ -278,7 +319,7 @@ async def _schedule(
     record = await turn.write(_unserved(cloud, judged, UploadStatus.SCHEDULED, reason, claims))
     await send_when_due(cloud, record)
     log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    return await complete(cloud, turn, found, metadata)
+    return await complete(cloud, turn, version)
 
 
 def _unserved(

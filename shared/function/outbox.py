@@ -110,7 +110,10 @@ async def send_now(cloud: Cloud, record: UploadRecord) -> frozenset[str]:
             cloud.topic_trouble.until = loop.time() + TROUBLED_S
             log.info("event for %s: not taken at once (%s)", record.name, str(error) or "no answer yet")
     if len(sent) < len(record.due):
-        await send_due(cloud, record.name)
+        try:
+            await send_due(cloud, record.name)
+        except CertcastError as error:
+            log.warning("event for %s: the sweep has it sent, it could not be put off: %s", record.name, error)
     return frozenset(sent)
 
 

@@ -58,10 +58,12 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
         if current is None or current.status not in SETTLEABLE or current.status is UploadStatus.REMOVED:
             return None
         again = started_over(current, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        return replace(again, announced="")
+        return replace(again, announced="", untold=())
 
     await cloud.state.uploads.update(name, start_over)
-    await notify(cloud, instances, keys, traceparent=traceparent)
+    untold = await notify(cloud, instances, keys, traceparent=traceparent)
+    if untold:
+        await cloud.state.uploads.update(name, lambda current: current and replace(current, untold=untold))
     await settle(cloud, name, fleet=fleet)
     return keys
 

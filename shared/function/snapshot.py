@@ -15,7 +15,7 @@ from shared.binding import BindingKey, DesiredBinding
 from shared.ports import StoredBundle
 from shared.state.records import InstanceRecord, UploadRecord
 from shared.state.rows import UnreadableRow, Versioned
-from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, is_certificate_name
+from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, carries_password, is_certificate_name
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
@@ -39,6 +39,7 @@ class Snapshot:
         uploads: Every upload's row by name; None where the table could not be read, as with the next two.
         found: ETags by name of what the sources hold.
         answered: Schemes of the sources that could be listed; what another one holds is not taken for gone.
+        with_password: Uploads in whose metadata a password stands.
         marked: Ids of the bundles that markers in uploads' metadata name.
         bindings: The desired rows.
         instances: The registered instances by id.
@@ -50,6 +51,7 @@ class Snapshot:
     uploads: Mapping[str, UploadRecord] | None
     found: Mapping[str, str]
     answered: frozenset[str]
+    with_password: frozenset[str]
     marked: frozenset[str]
     bindings: Mapping[BindingKey, DesiredBinding] | None
     instances: Mapping[str, Versioned[InstanceRecord]] | None
@@ -64,11 +66,11 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     before the bindings, as one that was looked at in between is known by its claims.
     """
     taken_at, unreadable = cloud.now(), list[UnreadableRow]()
-    bundles = await report.attempt("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
-    uploads = await report.attempt("reading uploads", _uploads(cloud, unreadable))
-    found, marked, answered = dict[str, str](), set[str](), set[str]()
+    bundles = await report.part("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
+    uploads = await report.part("reading uploads", _uploads(cloud, unreadable))
+    found, marked, with_password, answered = dict[str, str](), set[str](), set[str](), set[str]()
     for scheme, source in ((BLOB_SCHEME, cloud.uploads), *cloud.sources.items()):
-        listed = await report.attempt(f"certificate source {scheme}", _listed(scheme, source, marked))
+        listed = await report.part(f"certificate source {scheme}", _listed(scheme, source, marked, with_password))
         if listed is not None:
             answered.add(scheme)
             found |= listed
@@ -78,9 +80,10 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
         uploads=uploads,
         found=found,
         answered=frozenset(answered),
+        with_password=frozenset(with_password),
         marked=frozenset(marked),
-        bindings=await report.attempt("reading bindings", _bindings(cloud, unreadable)),
-        instances=await report.attempt("reading instances", _instances(cloud, unreadable)),
+        bindings=await report.part("reading bindings", _bindings(cloud, unreadable)),
+        instances=await report.part("reading instances", _instances(cloud, unreadable)),
         unreadable=frozenset(row.table for row in unreadable),
     )
 
@@ -114,11 +117,13 @@ async def _instances(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[str,
     return {known.value.id: known async for known in cloud.state.instances.all(unreadable=unreadable)}
 
 
-async def _listed(scheme: str, source: CertificateSource, marked: set[str]) -> dict[str, str]:
+async def _listed(scheme: str, source: CertificateSource, marked: set[str], with_password: set[str]) -> dict[str, str]:
     found = {}
     async for version in source.each():
         # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
         marked |= {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
         if scheme != BLOB_SCHEME or is_certificate_name(version.name):
             found[version.name] = version.etag
+            if scheme == BLOB_SCHEME and carries_password(version.metadata):
+                with_password.add(version.name)
     return found

@@ -7,13 +7,16 @@ asked. What is found so is read again before it is acted on.
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
-from shared.function.announcing import announce, is_announced, is_tagged, tell_as_it_is
+from shared.function.announcing import announce, is_announced, tell_as_it_is
 from shared.function.blob_event import Notice
+from shared.function.deadlines import STEPS_S, SWEEP_S
 from shared.function.doubts import ALL_REPORTS, Doubts, is_under_way, passing_reports
 from shared.function.expiry import warn, warning_due
 from shared.function.fanout import notify
@@ -29,15 +32,17 @@ from shared.function.forgetting import (
 from shared.function.intake import falls_due, look_at
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
+from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
-from shared.function.sweep_report import SweepReport
+from shared.function.sweep_report import SweepReport, in_turn
+from shared.function.tagging import is_to_be_tagged
 from shared.phrasing import logger
 from shared.state.records import DELETED, UploadRecord
 from shared.upload import scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from shared.function.cloud import Cloud
@@ -46,7 +51,7 @@ if TYPE_CHECKING:
     from shared.state.records import InstallationRecord
     from shared.state.rows import Versioned
 
-    _Step = Callable[[Cloud, Snapshot, SweepReport], Awaitable[None]]
+    _Step = Callable[[Cloud, Snapshot, SweepReport], Coroutine[Any, Any, None]]
 
 log = logger(__name__)
 
@@ -59,10 +64,16 @@ MAX_STRAYS = 5_000
 
 async def sweep(cloud: Cloud) -> SweepReport:
     """Bring everything in line once; what fails is reported, stops nothing else, and is left to the next sweep."""
-    report = SweepReport()
+    report, loop = SweepReport(), asyncio.get_running_loop()
+    until = loop.time() + SWEEP_S
     seen = await take_snapshot(cloud, report)
+    until = max(until, loop.time() + STEPS_S)
     for step in _STEPS:
-        await report.attempt(step.__name__.strip("_").replace("_", " "), step(cloud, seen, report))
+        # Half of what is left, so that no step, however much it finds, takes the time of all that come after it.
+        report.until = loop.time() + max(0.0, until - loop.time()) / 2
+        await report.part(step.__name__.strip("_").replace("_", " "), step(cloud, seen, report))
+    if report.left:
+        log.warning("sweep: %d thing(s) are left to the next sweep, as its time was over", report.left)
     if report.looked_at or report.reaped or report.problems:
         log.info(
             "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
@@ -101,7 +112,7 @@ def missed(
     return sorted(changed + gone)
 
 
-async def _look_at_all(cloud: Cloud, report: SweepReport, notices: Iterable[Notice]) -> None:
+async def _look_at_all(cloud: Cloud, report: SweepReport, notices: Sequence[Notice]) -> None:
     async def look(notice: Notice) -> None:
         await look_at(cloud, notice)
         report.looked_at.append(notice.name)
@@ -110,7 +121,7 @@ async def _look_at_all(cloud: Cloud, report: SweepReport, notices: Iterable[Noti
         report.touched.add(notice.name)
         await report.attempt(f"upload {notice.name}", look(notice))
 
-    await gather_bounded(map(attempt, notices), limit=AT_ONCE)
+    await gather_bounded(map(attempt, in_turn(notices, cloud.now())), limit=AT_ONCE)
 
 
 async def _reap(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
@@ -118,7 +129,7 @@ async def _reap(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
         if await forget_instance(cloud, instance):
             report.reaped.append(instance)
 
-    for instance, known in (seen.instances or {}).items():
+    for instance, known in in_turn([*(seen.instances or {}).items()], cloud.now()):
         if is_silent_for_good(known, cloud.now()):
             await report.attempt(f"instance {instance}", reap(instance))
 
@@ -136,10 +147,10 @@ async def _put_claims_right(cloud: Cloud, seen: Snapshot, report: SweepReport) -
     """Elect again where a row lost a claim, or a claim its upload."""
     if seen.uploads is None or seen.bindings is None:
         return
-    for record in _untouched(seen.uploads, report):
+    for record in in_turn(_untouched(seen.uploads, report), cloud.now()):
         if amiss(record, seen.bindings, cloud.now()) is not None:
             await report.attempt(f"upload {record.name}", _claim_again(cloud, record.name))
-    for key, name, revision in orphans(seen.uploads, seen.bindings):
+    for key, name, revision in in_turn([*orphans(seen.uploads, seen.bindings)], cloud.now()):
         if name not in report.touched:
             await report.attempt(f"upload {name}", withdraw_orphan(cloud, key, name, revision))
 
@@ -158,18 +169,23 @@ async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     now = cloud.now()
     if seen.uploads is None or seen.instances is None:
         return
-    for record in _complete(seen.uploads, report):
-        if is_under_way(record) and not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER:
-            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record))
+    for record in in_turn([*filter(is_under_way, _complete(seen.uploads, report))], now):
+        late = not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER
+        if late or record.untold:
+            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record, late=late))
 
 
-async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord) -> None:
-    told = [instances[name].value for name in record.expected if name in instances]
+async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord, *, late: bool) -> None:
+    """Tell those that have not reported, or, before that can be said, those whose queue did not take their hint."""
+    names = record.expected if late else record.untold
+    told = [instances[name].value for name in names if name in instances]
     running = [instance for instance in told if not instance.stopped]
-    await notify(cloud, running, record.claims, traceparent=record.traceparent)
+    untold = await notify(cloud, running, record.claims, traceparent=record.traceparent)
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        return None if current is None or current.revision != record.revision else replace(current, resent=True)
+        if current is None or current.revision != record.revision:
+            return None
+        return replace(current, resent=current.resent or late, untold=untold)
 
     await cloud.state.uploads.update(record.name, change)
 
@@ -180,21 +196,24 @@ async def _go_through_reports(cloud: Cloud, seen: Snapshot, report: SweepReport)
         return
     doubts = Doubts(_complete(seen.uploads, report), seen.bindings, seen.instances, cloud.now())
     strays: list[Versioned[InstallationRecord]] = []
-    async for known in passing_reports(cloud, seen, doubts):
-        doubts.take(known.value)
-        if len(strays) < MAX_STRAYS and is_stray(known, seen):
-            strays.append(known)
+    async with aclosing(passing_reports(cloud, seen, doubts)) as reports:
+        async for known in reports:
+            doubts.take(known.value)
+            if len(strays) < MAX_STRAYS and is_stray(known, seen):
+                strays.append(known)
+            if report.is_over():
+                report.left += 1
+                break
     if len(strays) == MAX_STRAYS:
-        del cloud.last_done[ALL_REPORTS]
+        cloud.last_done.pop(ALL_REPORTS, None)
 
     async def settle_one(name: str) -> None:
         await settle(cloud, name)
         report.settled.append(name)
 
-    attempts = (report.attempt(f"upload {name}", settle_one(name)) for name in doubts.names())
+    attempts = (report.attempt(f"upload {name}", settle_one(name)) for name in in_turn(doubts.names(), cloud.now()))
     await gather_bounded(attempts, limit=AT_ONCE)
-    async for done in forget_strays(cloud, seen, strays):
-        report.forgotten += done
+    await _forget(forget_strays(cloud, seen, strays), report)
 
 
 async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
@@ -202,15 +221,24 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
     now = cloud.now()
     if seen.uploads is None or seen.bindings is None:
         return
-    for record in _untouched(seen.uploads, report):
+    for record in in_turn(_untouched(seen.uploads, report), now):
         if warning_due(record, now, seen.bindings) is not None:
             await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
-        elif record.etag and record.tagged and not is_tagged(record):
+        elif record.etag and is_to_be_tagged(cloud, record):
             await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
+
+
+async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Remove the passwords that are left in accepted uploads' metadata."""
+    known = seen.uploads or {}
+    names = [name for name in seen.with_password if may_be_scrubbed(known.get(name), seen.found[name])]
+    names = in_turn(names if cloud.scrub_password else [], cloud.now())
+    attempts = (report.attempt(f"upload {name}", scrub_again(cloud, name)) for name in names)
+    await gather_bounded(attempts, limit=AT_ONCE)
 
 
 async def _warn(cloud: Cloud, record: UploadRecord, report: SweepReport) -> None:
@@ -227,10 +255,18 @@ def _complete(uploads: Mapping[str, UploadRecord], report: SweepReport) -> list[
     return [record for record in _untouched(uploads, report) if record.etag]
 
 
-def _forgetting(forget: Callable[[Cloud, Snapshot], AsyncIterator[bool]]) -> _Step:
-    async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
-        async for done in forget(cloud, seen):
+async def _forget(forgetting: AsyncGenerator[bool, None], report: SweepReport) -> None:
+    async with aclosing(forgetting) as deletions:
+        async for done in deletions:
             report.forgotten += done
+            if report.is_over():
+                report.left += 1
+                return
+
+
+def _forgetting(forget: Callable[[Cloud, Snapshot], AsyncGenerator[bool, None]]) -> _Step:
+    async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+        await _forget(forget(cloud, seen), report)
 
     step.__name__ = forget.__name__
     return step
@@ -240,6 +276,7 @@ _STEPS = (
     _find_missed,
     _reap,
     _apply_policy,
+    _scrub,
     _put_claims_right,
     _tell_again,
     _go_through_reports,

@@ -56,6 +56,8 @@ def upload_document(record: UploadRecord) -> Document:
         "status": record.status.value,
         "reason": record.reason,
         "violations": [violation.to_json() for violation in record.violations],
+        "password_left": record.password_left or None,
+        "tags_refused": record.tags_refused or None,
         "hosts": list(record.hosts),
         "port": record.port,
         "role": record.role,

@@ -92,12 +92,15 @@ class UploadRecord:
         fanned_out_at: When the instances were told.
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
+        untold: Instances whose queue did not take what they were to be told.
         announced: The status that the last event was about.
         due: Events that other services have not been sent yet.
         due_asked_at: When the sweep last asked for them to be sent; None where it had not to.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
         tagged: Names the tags that the blob was given last; empty before the first ones.
+        tags_refused: Why the blob's tags do not show this status; empty where they do, or will soon.
+        password_left: Why an accepted upload's password is still in its metadata; empty where it is not.
         judging: The version that takes long to judge, while it is judged.
         judging_until: Until when others leave it to the look that is at it.
         noticed_at: When its event reached the Function.
@@ -134,12 +137,15 @@ class UploadRecord:
     fanned_out_at: datetime | None = None
     live_at: datetime | None = None
     resent: bool = False
+    untold: tuple[str, ...] = ()
     announced: str = ""
     due: tuple[OutgoingEvent, ...] = ()
     due_asked_at: datetime | None = None
     warned_days: int | None = None
     warned_of: str = ""
     tagged: str = ""
+    tags_refused: str = ""
+    password_left: str = ""
     judging: str = ""
     judging_until: datetime | None = None
     traceparent: str = ""
@@ -147,7 +153,8 @@ class UploadRecord:
     def __post_init__(self) -> None:
         names = self.dns_names[:MAX_DNS_NAMES]
         object.__setattr__(self, "violations", self.violations[:MAX_VIOLATIONS])
-        object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
+        for told in ("reason", "tags_refused", "password_left"):
+            object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
         object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))
         object.__setattr__(self, "dns_names", tuple(shown(name, MAX_DNS_NAME_CHARS) for name in names))

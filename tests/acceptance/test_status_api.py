@@ -143,9 +143,16 @@ async def test_a_removed_upload_is_shown_when_asked_for_and_not_redeployed(cloud
     assert (await api.call("certificates/left.pfx/redeploy", method="POST"))[0] == 404
 
 
-@pytest.mark.parametrize("query", ["removed=yes", "removed=", "removed=TRUE"])
+@pytest.mark.parametrize("query", ["removed=yes", "removed=%20", "removed=TRUE", "removed=true&removed=true"])
 async def test_a_query_that_is_neither_true_nor_false_is_refused_in_words(api: Api, query: str) -> None:
     assert await api.call(f"certificates?{query}") == (400, {"error": "removed must be true or false"})
+
+
+@pytest.mark.parametrize("path", ["certificates/?removed=&limit=&after=", "instances/?limit&after"])
+async def test_a_slash_at_the_end_changes_nothing_and_what_is_empty_in_a_query_was_not_asked_for(
+    api: Api, path: str
+) -> None:
+    assert await api.call(path) == await api.call(path.partition("/")[0])
 
 
 @pytest.mark.parametrize(

@@ -316,11 +316,11 @@ class TestOnce:
         notice = await scene.upload("a.pfx", "a.example.com")
         first = asyncio.create_task(look_at(replace(scene.cloud, judges=judges), notice))
         await judges.at_it.wait()
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
         assert some(await look_at(scene.seen_by(no_step), notice)).status is UploadStatus.RECEIVED
         scene.storage.clock.advance(JUDGING.total_seconds())
         assert some(await look_at(scene.seen_by(no_step), notice)).status is UploadStatus.ACCEPTED
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
     async def test_one_that_was_put_off_is_looked_at_again_soon(self, scene: Scene) -> None:
         class Full:

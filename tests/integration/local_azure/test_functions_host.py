@@ -14,6 +14,8 @@ from typing import Any
 import aiohttp
 import azure.functions as func
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 from yarl import URL
@@ -51,6 +53,7 @@ class Seen:
 class Hosted:
     """A running host, and a client that knows its keys."""
 
+    host: FunctionsHost
     url: str
     keys: HostKeys
     client: aiohttp.ClientSession
@@ -79,7 +82,7 @@ async def hosted(
     port = await host.start(address="127.0.0.1", port=0)
     try:
         async with aiohttp.ClientSession() as client:
-            yield Hosted(url=f"http://127.0.0.1:{port}", keys=keys, client=client)
+            yield Hosted(host=host, url=f"http://127.0.0.1:{port}", keys=keys, client=client)
     finally:
         await host.stop()
 
@@ -177,13 +180,25 @@ async def test_a_function_without_an_event_grid_trigger_cannot_be_found() -> Non
     async with hosted(taking_events(Seen())) as host:
         assert await host.event("none", [event()]) == (404, "cannot find function: 'none'")
         assert await host.event("tick", [event()]) == (404, "cannot find function: 'tick'")
+        assert await host.event("Take", [event()]) == (404, "cannot find function: 'Take'")
 
 
-async def test_what_is_no_event_is_a_bad_request() -> None:
+async def test_a_request_without_events_is_done_with() -> None:
+    seen = Seen()
+    async with hosted(taking_events(seen)) as host:
+        assert await host.event("take", []) == (202, "")
+    assert seen.values == []
+
+
+async def test_another_kind_of_event_is_a_bad_request_and_what_cannot_be_read_a_failure() -> None:
     async with hosted(taking_events(Seen())) as host:
-        assert (await host.event("take", [event()], "Something"))[0] == 400
-        for body in ([], [1], "text", None):
-            assert (await host.event("take", body))[0] == 400
+        assert await host.event("take", [event()], "Something") == (400, "")
+        unreadable: list[object] = [[1], "text", None]
+        for body in unreadable:
+            assert (await host.event("take", body))[0] == 500
+        codeless: list[object] = [[], [{"data": {}}], [{"data": None}], {}]
+        for body in codeless:
+            assert (await host.event("take", body, "SubscriptionValidation"))[0] == 500
 
 
 # Queues
@@ -392,6 +407,66 @@ async def test_storage_that_is_out_of_reach_is_said_once(caplog: pytest.LogCaptu
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "outcome"),
+    [
+        (403, "AuthorizationPermissionMismatch", "stops"),
+        (403, "AuthenticationFailed", "stops"),
+        (400, "InvalidHeaderValue", "stops"),
+        (404, "QueueNotFound", "goes on"),
+        (409, "QueueBeingDeleted", "goes on"),
+        (503, "ServerBusy", "goes on"),
+    ],
+)
+async def test_a_refusal_of_a_triggers_queue_stops_the_host_and_what_passes_does_not(
+    status: int, code: str, outcome: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = Seen()
+
+    async def refuse(request: web.Request) -> web.Response:
+        asked.add(request.path)
+        return web.Response(status=status, headers={"x-ms-error-code": code})
+
+    async def take(message: func.QueueMessage) -> None:
+        raise AssertionError(message)
+
+    server = TestServer(web.Application())
+    server.app.router.add_route("*", "/{path:.*}", refuse)
+    async with server:
+        text = f"AccountName=a;AccountKey=a2V5;QueueEndpoint={server.make_url('/a')};"
+        async with hosted(taking_messages(take), environment={"STORAGE": text, "QUEUE": "refused"}) as host:
+            if outcome == "stops":
+                await asyncio.wait_for(host.host.over.wait(), 20)
+            else:
+                await asked.count(3)
+    reason = (
+        f"queue refused of function take: it cannot be read ({code}): see its role assignments in docs/deploy.md; "
+        "the Functions host stops, as Azure's does"
+    )
+    assert host.host.failure == (reason if outcome == "stops" else "")
+    assert (reason in [record.getMessage() for record in caplog.records]) is (outcome == "stops")
+
+
+async def test_a_queue_whose_poison_queue_would_have_no_valid_name_has_none(azurite: Emulator) -> None:
+    seen, name = Seen(), f"q{uuid.uuid4().hex}".ljust(57, "q")
+
+    async def take(message: func.QueueMessage) -> None:
+        seen.add(message.dequeue_count)
+        raise ValueError("never")
+
+    environment = {"STORAGE": azurite.connection_string, "QUEUE": name}
+    async with QueueServiceClient.from_connection_string(azurite.connection_string) as service:
+        work = await service.create_queue(name)
+        async with hosted(taking_messages(take), settings(max_dequeue_count=1), environment) as host:
+            await work.send_message(base64.b64encode(b"bad").decode())
+            await seen.count(1)
+            await asyncio.sleep(1)
+        assert host.host.failure == ""
+        assert (await work.get_queue_properties()).approximate_message_count == 1, "it stays, hidden"
+        assert [queue.name async for queue in service.list_queues(name_starts_with=name)] == [name]
+    assert seen.values == [1]
+
+
 async def test_a_missing_setting_of_a_trigger_is_one_line() -> None:
     async def take(message: func.QueueMessage) -> None:
         raise AssertionError(message)
@@ -515,10 +590,14 @@ async def test_http_functions_are_found_by_route_method_and_key() -> None:
     [
         ("/api/items", "items {}"),
         ("/API/Items/", "items {}"),
-        ("/api/items/7", 'number {"id": "7"}'),
+        ("/api/items/7", 'named {"name": "7"}'),
         ("/api/items/a.pfx", 'named {"name": "a.pfx"}'),
-        ("/api/items/a%20b%2Fc", 'named {"name": "a b/c"}'),
-        ("/api/items/a/b/", 'rest {"rest": "a/b"}'),
+        ("/api/items/a%20b%2Fc", 'named {"name": "a b%2Fc"}'),
+        ("/api/items/a/b/", 'rest {"rest": "a/b/"}'),
+        ("/api/items/a//b", 'rest {"rest": "a//b"}'),
+        ("/api/items/a%252Fb%FF", 'named {"name": "a%2Fb%FF"}'),
+        ("/api/numbers", "Anything {}"),
+        ("/api/numbers/7", 'Anything {"rest": "7"}'),  # upper-case Y comes before an underscore
         ("/api/items/a%0A/b", 'rest {"rest": "a\\n/b"}'),
         ("/api/optional", "optional {}"),
         ("/api/optional/1", 'optional {"id": "1"}'),
@@ -526,12 +605,14 @@ async def test_http_functions_are_found_by_route_method_and_key() -> None:
         ("/api/v2/x", 'version {"number": "2"}'),
     ],
 )
-async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answer: str) -> None:
+async def test_of_routes_that_match_the_first_by_its_functions_name_is_taken(path: str, answer: str) -> None:
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
     for name, route in (
         ("rest", "items/{*rest}"),
         ("named", "items/{name}"),
         ("number", "/items/{id:int}/"),
+        ("an_integer", "numbers/{id:int}"),
+        ("Anything", "numbers/{*rest}"),
         ("items", "items"),
         ("optional", "optional/{id?}"),
         ("mixed", "files/{name}.{ending}"),
@@ -548,7 +629,17 @@ async def test_of_routes_that_match_the_most_exact_one_is_taken(path: str, answe
 
 
 @pytest.mark.parametrize(
-    "path", ["/api", "/api/itemsx", "/api/files/shop", "/api/v2", "/api/vx/x", "/api/optional/1/2"]
+    "path",
+    [
+        "/api",
+        "/api/itemsx",
+        "/api//items",
+        "/api/items//",
+        "/api/files/shop",
+        "/api/v2",
+        "/api/vx/x",
+        "/api/optional/1/2",
+    ],
 )
 async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
     app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
@@ -562,6 +653,18 @@ async def test_a_path_that_no_route_has_is_not_found(path: str) -> None:
     async with hosted(app) as host:
         assert await host.get(path) == (404, "")
         assert await host.post("/api/items") == (404, ""), "with another method either"
+
+
+async def test_a_function_gets_a_query_without_its_empty_values_and_with_those_of_one_name_joined() -> None:
+    app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+    @app.route("query")
+    async def query(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse(json.dumps(dict(req.params)))
+
+    async with hosted(app) as host:
+        status, text = await host.get("/api/query?a=1&empty=&A=2&b=%20&c")
+        assert (status, json.loads(text)) == (200, {"a": "1,2", "b": " "})
 
 
 async def test_cookies_and_the_route_prefix_are_the_apps_own() -> None:

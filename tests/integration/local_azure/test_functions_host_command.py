@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import re
@@ -28,6 +29,28 @@ app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 @app.route("where")
 def where(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(f"{os.getcwd()} {beside.WORD} {os.environ.get('A')} {os.environ.get('B')}")
+"""
+SLOW_APP = """
+import asyncio
+
+import azure.functions as func
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+counted = []
+
+
+@app.route("count")
+async def count(req: func.HttpRequest) -> func.HttpResponse:
+    counted.append(1)
+    return func.HttpResponse(str(len(counted)))
+
+
+@app.route("slow")
+async def slow(req: func.HttpRequest) -> func.HttpResponse:
+    try:
+        await asyncio.sleep(60)
+    finally:
+        print("cancelled", flush=True)
 """
 LISTENING = re.compile(rf"^{READY}(\S+)$")
 
@@ -98,6 +121,30 @@ async def test_a_taken_port_is_one_line_and_exit_code_2(root: Path) -> None:
     assert child.returncode == 2
     (line,) = child.last_lines
     assert line.startswith(f"functions host: port {port} for the Functions host is taken by another program")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows replaces no process")
+async def test_a_function_that_runs_too_long_takes_all_under_way_along_and_the_host_starts_again(root: Path) -> None:
+    (root / "function_app.py").write_text(SLOW_APP, encoding="utf-8")
+    (root / "host.json").write_text('{"version": "2.0", "functionTimeout": "00:00:02"}', encoding="utf-8")
+    async with command(root, "--port", "0") as child:
+        address = (await child.line_matching(LISTENING, timeout_s=30))[1]
+        async with aiohttp.ClientSession() as session:
+
+            async def asked(name: str) -> tuple[int, str]:
+                async with session.get(f"http://{address}/api/{name}") as answer:
+                    return answer.status, await answer.text()
+
+            assert await asked("count") == (200, "1")
+            assert await asked("count") == (200, "2")
+            assert set(await asyncio.gather(asked("slow"), asked("slow"))) == {(500, "")}
+            await child.line_matching(re.compile("slow ran longer than 2 s.* it starts again"), timeout_s=10)
+            async with asyncio.timeout(30):
+                while [LISTENING.match(line) is not None for line in child.last_lines].count(True) < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert await asked("count") == (200, "1"), "nothing is left of the process before"
+        assert not any("cancelled" in line for line in child.last_lines)
+        assert await child.stop() == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")

@@ -21,7 +21,7 @@ from shared.config import StorageAccess
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
-    ConflictError,
+    HeldError,
     MissingError,
     QueueBeingDeletedError,
     RefusedForNowError,
@@ -117,10 +117,10 @@ class TestTags:
         stub.will_answer(Answer(status=404, code="BlobNotFound"))
         assert not await account.uploads.set_tags("a.pfx", {"a": "b"})
 
-    async def test_of_a_blob_under_a_lease_are_a_conflict(self, stubbed: tuple[Account, StorageStub]) -> None:
+    async def test_of_a_blob_under_a_lease_are_held(self, stubbed: tuple[Account, StorageStub]) -> None:
         account, stub = stubbed
         stub.will_answer(Answer(status=412, code="LeaseIdMissing"))
-        with pytest.raises(ConflictError, match="LeaseIdMissing"):
+        with pytest.raises(HeldError, match="LeaseIdMissing"):
             await account.uploads.set_tags("a.pfx", {"a": "b"})
 
 
@@ -257,23 +257,20 @@ async def test_what_something_else_says_is_not_there_is_not_taken_for_gone(
 
 class TestABlobThat:
     @pytest.mark.parametrize(
-        ("code", "said"),
+        ("status", "code", "said"),
         [
-            ("BlobImmutableDueToPolicy", "immutability policy"),
-            ("BlobArchived", "archive tier"),
-            ("BlobBeingRehydrated", "takes hours"),
+            (409, "BlobImmutableDueToPolicy", "immutability policy"),
+            (409, "BlobArchived", "archive tier"),
+            (409, "BlobBeingRehydrated", "takes hours"),
+            (412, "LeaseIdMissing", "the blob is under a lease"),
         ],
     )
-    async def test_cannot_be_changed_says_why(self, stubbed: tuple[Account, StorageStub], code: str, said: str) -> None:
+    async def test_cannot_be_changed_says_why(
+        self, stubbed: tuple[Account, StorageStub], status: int, code: str, said: str
+    ) -> None:
         account, stub = stubbed
-        stub.will_answer(Answer(status=409, code=code))
-        with pytest.raises(UnsupportedError, match=said):
-            await account.uploads.set_metadata("a.pfx", {}, etag="0x1")
-
-    async def test_is_under_a_lease_says_so(self, stubbed: tuple[Account, StorageStub]) -> None:
-        account, stub = stubbed
-        stub.will_answer(Answer(status=412, code="LeaseIdMissing"))
-        with pytest.raises(ConflictError, match="it is under a lease"):
+        stub.will_answer(Answer(status=status, code=code))
+        with pytest.raises(HeldError, match=said):
             await account.uploads.set_metadata("a.pfx", {}, etag="0x1")
 
 

@@ -17,7 +17,7 @@ TIMER = Datum(json.dumps({"IsPastDue": False}), "json")
 
 @pytest.fixture
 def invoker() -> Iterator[Invoker]:
-    made = Invoker(Path(__file__).parent, timeout_s=30)
+    made = Invoker(Path(__file__).parent, timeout_s=30, on_overrun=pytest.fail)
     yield made
     made.close()
 
@@ -107,22 +107,33 @@ async def test_a_value_without_a_return_binding_fails_the_call(invoker: Invoker)
     assert "no $return binding" in str((await invoked(invoker, app, TIMER)).error)
 
 
-async def test_a_function_that_runs_too_long_is_cancelled_and_has_failed() -> None:
-    app, cancelled = func.FunctionApp(), asyncio.Event()
+async def test_a_function_that_runs_too_long_ends_all_that_is_under_way_and_is_not_cancelled() -> None:
+    slow, quick, over, left = func.FunctionApp(), func.FunctionApp(), asyncio.Event(), asyncio.Event()
 
-    @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+    @slow.timer_trigger(arg_name="timer", schedule="0 * * * * *")
     async def tick(timer: func.TimerRequest) -> None:
         try:
-            await asyncio.sleep(60)
-        finally:
-            assert not timer.past_due
-            cancelled.set()
+            await left.wait()
+        except asyncio.CancelledError:
+            pytest.fail(f"cancelled: {timer.past_due}")
 
-    invoker = Invoker(Path(), timeout_s=0.05)
-    outcome = await invoked(invoker, app, TIMER)
+    @quick.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+    async def tock(timer: func.TimerRequest) -> None:
+        assert not timer.past_due
+
+    invoker = Invoker(Path(), timeout_s=0.05, on_overrun=over.set)
+    waits, ends = only(slow), only(quick)
+    assert (await invoker.invoke(ends, TIMER)).succeeded
+    first = asyncio.create_task(invoker.invoke(waits, TIMER))
+    await asyncio.sleep(0.03)
+    second = await invoker.invoke(waits, TIMER)
+    third = await invoker.invoke(ends, TIMER)
+    assert over.is_set()
+    ended = Outcome(error="tick ran longer than 0.05 s, which ends the worker process")
+    assert [await first, second, third] == [ended] * 3
     invoker.close()
-    assert outcome.error == "TimeoutError: it ran longer than 0.05 s"
-    assert cancelled.is_set()
+    left.set()
+    await asyncio.sleep(0)
 
 
 async def test_a_timeout_of_the_functions_own_is_reported_as_its_own(invoker: Invoker) -> None:

@@ -1,0 +1,89 @@
+"""An upload's status in its blob's tags, where the uploader sees it; nothing else waits for it or fails with it.
+
+Which tags were written is entered into the row, by a write under the ETag of the row that they are about: where the row
+was changed meanwhile, that shows it, and they are written again. What the service refuses is said once, and written by
+the sweep as soon as it may be. An account that has no tags is not asked again for an hour.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
+from shared.phrasing import logger
+from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import status_tags, tags_token
+from shared.upload import BLOB_SCHEME, scheme_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shared.function.cloud import Cloud
+    from shared.function.in_process import TagTrouble
+
+log = logger(__name__)
+
+WITHOUT_TAGS_FOR = timedelta(hours=1)
+REFUSED_FOR = timedelta(seconds=55)
+"""After tags were refused to the identity, none are written until the next sweep, which tries with one upload."""
+
+_UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
+
+
+def is_tagged(record: UploadRecord) -> bool:
+    """Whether the blob was given the tags that this status calls for; true where it calls for none."""
+    return scheme_of(record.name) != BLOB_SCHEME or record.status in _UNTAGGED or record.tagged == tags_token(record)
+
+
+def is_to_be_tagged(cloud: Cloud, record: UploadRecord) -> bool:
+    """Whether the blob has yet to be given the tags that this status calls for, and may take them now."""
+    return not is_tagged(record) and cloud.tag_trouble.is_over_for(record.name, cloud.now())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged:
+    """How a blob's tags stand.
+
+    Attributes:
+        token: Names the tags that it has.
+        refused: Why those that its status calls for could not be written; empty where they were.
+    """
+
+    token: str
+    refused: str = ""
+
+
+async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
+    """Write the status on the blob, unless it is there or cannot be written now; how its tags stand then."""
+    trouble, name = cloud.tag_trouble, record.name
+    if is_tagged(record):
+        return Tagged(token=record.tagged)
+    if trouble.has_none(cloud.now()):
+        return Tagged(token=tags_token(record))
+    if not trouble.is_over_for(name, cloud.now()):
+        return Tagged(token=record.tagged, refused=trouble.refusal or record.tags_refused)
+    try:
+        await cloud.uploads.set_tags(name, status_tags(record))
+    except CertcastError as error:
+        return _refused(trouble, record, error, cloud.now())
+    trouble.is_over(name)
+    return Tagged(token=tags_token(record))
+
+
+def _refused(trouble: TagTrouble, record: UploadRecord, error: CertcastError, now: datetime) -> Tagged:
+    """Note what was met with, and say it where it is new."""
+    if isinstance(error, UnsupportedError):
+        if trouble.unsupported_until is None:
+            log.warning("tags: %s; what becomes of uploads is told by `certcast status` and by events", error)
+        trouble.unsupported_until = now + WITHOUT_TAGS_FOR
+        return Tagged(token=tags_token(record))
+    if isinstance(error, AccessDeniedError):
+        is_new = not trouble.refusal
+        trouble.refused_until, trouble.refusal = now + REFUSED_FOR, str(error)
+    else:
+        is_new = trouble.blob_took_none(record.name, now)
+    if is_new:
+        log.warning("upload %s: its tags do not show its status, the sweep tries again: %s", record.name, error)
+    return Tagged(token=record.tagged, refused=str(error))

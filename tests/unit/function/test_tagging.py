@@ -1,0 +1,165 @@
+"""What the service refuses about tags stands in the way of nothing, is said once, and is made good when it can be."""
+
+import pytest
+
+from shared.errors import CertcastError, HeldError, RefusedForNowError, UnavailableError, UnsupportedError
+from shared.function.cloud import Cloud
+from shared.function.in_process import MOST_BLOBS, TagTrouble
+from shared.function.sweep import sweep
+from shared.messages import queue_of
+from shared.state.document import upload_document
+from shared.state.records import UploadStatus
+from tests.rigs.scenes import PASSWORD, Scene
+
+TAGS = "blob set_tags"
+REFUSED = RefusedForNowError("writing the tags of blob: refused (AuthorizationPermissionMismatch)")
+HELD = HeldError("writing the tags of blob: refused (LeaseIdMissing); the blob is under a lease")
+BUSY = UnavailableError("writing the tags of blob: the service answered 503")
+NONE = UnsupportedError("writing the tags of blob: this storage account has no such feature (FeatureNotEnabled)")
+
+
+class Untaggable:
+    """Steps of a process whose writes of tags end in an error until it is taken away; counts them."""
+
+    def __init__(self, error: CertcastError) -> None:
+        self.error: CertcastError | None = error
+        self.tried = 0
+        self.scrubbed = 0
+
+    async def __call__(self, what: str) -> None:
+        if what == "blob set_metadata":
+            self.scrubbed += 1
+        if what == TAGS:
+            self.tried += 1
+            if self.error is not None:
+                raise self.error
+
+
+@pytest.fixture(params=[REFUSED, HELD, BUSY, NONE], ids=lambda error: type(error).__name__)
+def step(request: pytest.FixtureRequest) -> Untaggable:
+    """A Function whose tags are refused in every way."""
+    return Untaggable(request.param)
+
+
+async def minute(scene: Scene, *names: str, cloud: Cloud | None = None) -> None:
+    """A minute goes by, and a sweep comes."""
+    scene.storage.clock.advance(60)
+    await scene.beat(*names)
+    assert (await sweep(cloud or scene.cloud)).problems == []
+
+
+class TestARefusal:
+    async def test_does_not_keep_an_accepted_upload_from_its_end(self, step: Untaggable) -> None:
+        scene = Scene(step=step)
+        await scene.join("i0", "i1")
+        record = await scene.accepted("a.pfx", "a.example.com")
+        assert record.status is UploadStatus.ACCEPTED
+        assert record.etag == (await scene.outside.uploads.version("a.pfx")).etag  # type: ignore[union-attr]
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        await scene.everyone_obeys("i0", "i1")
+        assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+
+    async def test_does_not_keep_a_rejected_upload_from_its_end(self, step: Untaggable) -> None:
+        scene = Scene(step=step)
+        await scene.handle(await scene.upload("a.pfx", content=b"no certificate"))
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag) == (UploadStatus.REJECTED, record.source_etag)
+        assert await scene.rechecks() == []
+
+    async def test_has_no_instance_told_again(self, step: Untaggable) -> None:
+        scene = Scene(step=step)
+        await scene.join("i0")
+        await scene.accepted("a.pfx", "a.example.com")
+        await scene.everyone_obeys("i0")
+        for _ in range(10):
+            await minute(scene, "i0")
+        assert scene.storage.queues[queue_of("i0")] == {}
+        assert step.scrubbed == 1
+
+    async def test_is_said_once_however_many_uploads_it_concerns(
+        self, step: Untaggable, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        scene = Scene(step=step)
+        for number in range(5):
+            await scene.accepted(f"{number}.pfx", f"{number}.example.com")
+        for _ in range(10):
+            await minute(scene)
+        said = [record.message for record in caplog.records if "tags" in record.message]
+        by_blob = 5 if step.error in {HELD, BUSY} else 1
+        assert len(said) == by_blob, said
+
+    @pytest.mark.parametrize("error", [REFUSED, HELD, BUSY], ids=lambda error: type(error).__name__)
+    async def test_that_ends_has_them_written(self, error: CertcastError) -> None:
+        step = Untaggable(error)
+        scene = Scene(step=step)
+        for name in ("a", "b"):
+            await scene.accepted(f"{name}.pfx", f"{name}.example.com")
+            assert await scene.tags(f"{name}.pfx") == {}
+        assert upload_document(await scene.record("a.pfx"))["tags_refused"] == str(step.error)
+        step.error = None
+        await minute(scene)
+        for name in ("a.pfx", "b.pfx"):
+            assert (await scene.tags(name))["certcast_status"] == "accepted"
+            assert upload_document(await scene.record(name))["tags_refused"] is None
+        tried = step.tried
+        await minute(scene)
+        assert step.tried == tried
+
+    async def test_that_ends_is_met_by_another_process_too(self, scene: Scene) -> None:
+        step = Untaggable(REFUSED)
+        scene.cloud = scene.seen_by(step)
+        await scene.accepted("a.pfx", "a.example.com")
+        await minute(scene, cloud=scene.outside)
+        assert (await scene.tags("a.pfx"))["certcast_status"] == "accepted"
+
+
+class TestTries:
+    async def test_of_an_identity_that_may_not_are_one_in_a_sweep(self) -> None:
+        step = Untaggable(REFUSED)
+        scene = Scene(step=step)
+        for number in range(20):
+            await scene.accepted(f"{number}.pfx", f"{number}.example.com")
+        assert step.tried == 1
+        await minute(scene)
+        assert step.tried == 2
+        await minute(scene)
+        assert step.tried == 3
+
+    async def test_of_a_blob_under_a_lease_become_rarer_and_concern_no_other(self) -> None:
+        step = Untaggable(HELD)
+        scene = Scene(step=step)
+        await scene.accepted("held.pfx", "held.example.com")
+        for _ in range(180):
+            await minute(scene)
+        assert 4 <= step.tried <= 8
+        step.error = None
+        await scene.accepted("free.pfx", "free.example.com")
+        assert (await scene.tags("free.pfx"))["certcast_status"] == "accepted"
+
+    async def test_of_an_account_without_tags_are_one_in_an_hour(self) -> None:
+        step = Untaggable(NONE)
+        scene = Scene(step=step)
+        for number in range(5):
+            await scene.accepted(f"{number}.pfx", f"{number}.example.com")
+        assert step.tried == 1
+        scene.storage.clock.advance(3600)
+        await scene.accepted("later.pfx", "later.example.com")
+        assert step.tried == 2
+        assert upload_document(await scene.record("later.pfx"))["tags_refused"] is None
+
+    def test_are_remembered_of_no_more_than_so_many_blobs(self, scene: Scene) -> None:
+        trouble = TagTrouble()
+        for number in range(MOST_BLOBS + 10):
+            assert trouble.blob_took_none(f"{number}.pfx", scene.storage.clock())
+        assert len(trouble.blobs) == MOST_BLOBS
+
+
+async def test_an_upload_that_no_tags_were_written_for_before_gets_them(scene: Scene) -> None:
+    """Such rows an earlier version left, and any process that ended between the row and the tags."""
+    step = Untaggable(BUSY)
+    scene.cloud = scene.seen_by(step)
+    record = await scene.accepted("a.pfx", "a.example.com")
+    assert record.tagged == ""
+    await minute(scene, cloud=scene.outside)
+    assert (await scene.record("a.pfx")).tagged
+    assert PASSWORD not in repr(await scene.tags("a.pfx"))
