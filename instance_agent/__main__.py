@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.name == "nt":
             _refuse_foreign_settings()
         env = read_environment()
+        # Where there is no managed identity; azure-identity reads these from the process's environment alone.
+        os.environ.update({name: value for name, value in env.items() if name.startswith("AZURE_")})
         if chosen.command.endswith("-service"):
             return _service(chosen.command, env)
         if chosen.command == "selftest":

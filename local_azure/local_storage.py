@@ -1,4 +1,4 @@
-"""The local cloud's storage account: Azurite, and a proxy before it where requests are counted."""
+"""The local cloud's storage account: Azurite, and a proxy before it that counts requests and answers as Azure does."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
+    from local_azure.proxy.operations import Asked
 
 
 class LocalStorage:
@@ -30,13 +31,15 @@ class LocalStorage:
     Attributes:
         azurite: The storage emulator; stopped, killed and started again by itself, on the ports it had.
         requests: Counts what is asked; None where that was not asked for.
+        faults: What is answered otherwise than by Azurite; None where that was not asked for.
     """
 
     def __init__(self, settings: PlatformSettings, lost: Callable[[ChildEndedError], None]) -> None:
         self.azurite = Component("azurite", self._begin, lost)
         self.requests = RequestCounter() if settings.count_requests else None
         self._wanted = StorageEndpoints(queue_port=settings.ports.queue, table_port=settings.ports.table)
-        self._proxy = None if self.requests is None else StorageProxy(seen=self.requests.count)
+        self.faults = settings.as_azure.faults() if settings.as_azure is not None else None
+        self._proxy = self._wanted_proxy()
         # Ports that were free ones are known, and kept, from the first start.
         self._emulator = self._wanted if self._proxy is None else StorageEndpoints()
         self._stack = AsyncExitStack()
@@ -47,7 +50,7 @@ class LocalStorage:
         return self._emulator if self._proxy is None else self._proxy.endpoints
 
     async def start(self, location: Path, on_line: OnLine) -> Account:
-        """Start it; returns an account that is opened past the counting, with all that a deployment brings.
+        """Start it; returns an account that is opened past the proxy, with all that a deployment brings.
 
         Args:
             location: Folder in which the data is kept.
@@ -71,6 +74,18 @@ class LocalStorage:
     async def stop(self) -> None:
         """Stop it."""
         await self._stack.aclose()
+
+    def _wanted_proxy(self) -> StorageProxy | None:
+        if self.requests is None and self.faults is None:
+            return None
+        rule = None if self.faults is None else self.faults.answer
+        return StorageProxy(rule=rule, seen=self._seen)
+
+    def _seen(self, asked: Asked, status: int) -> None:
+        if self.requests is not None:
+            self.requests.count(asked, status)
+        if self.faults is not None:
+            self.faults.done(asked, status)
 
     async def _begin(self) -> ChildProcess:
         started = await start_azurite(self._emulator, location=self._location, on_line=self._on_line)

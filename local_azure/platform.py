@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess
     from local_azure.proxy.counting import RequestCounter
+    from local_azure.proxy.faults import Faults
     from shared.azure.account import Account
 
 # The loggers of the parts in this process, and the names under which their lines appear.
@@ -101,6 +102,17 @@ class LocalPlatform:
         if self._storage.requests is None:
             raise RuntimeError("requests are counted where the settings have count_requests")
         return self._storage.requests
+
+    @property
+    def faults(self) -> Faults:
+        """What the storage account answers otherwise than Azurite; rules come and go while it runs.
+
+        Raises:
+            RuntimeError: The local cloud was not set up to answer as Azure does.
+        """
+        if self._storage.faults is None:
+            raise RuntimeError("the storage account answers otherwise where the settings have as_azure")
+        return self._storage.faults
 
     @property
     def functions_url(self) -> str:

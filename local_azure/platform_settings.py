@@ -10,6 +10,7 @@ from typing import Literal
 from local_azure.azurite import REPOSITORY
 from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
+from local_azure.proxy.as_azure import AsAzure
 from local_azure.servers.targets import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
 from shared.upload import DEFAULT_PORT
@@ -100,6 +101,7 @@ class PlatformSettings:
         folder: Folder of PFX files that are served too, and watched; None for none.
         drop_events: Probability that an event is withheld.
         count_requests: Whether what is asked of the storage account is counted, by a proxy before it.
+        as_azure: In which ways a proxy before the storage account answers as Azure does; None for as Azurite does.
         function_environment: Settings of the Function beside those that the local cloud gives.
         agent_environment: Settings of every agent beside those that the local cloud gives, such as `CERTCAST_TARGET`.
         own_environment: Settings of single agents beside those, by number, such as `CERTCAST_ROLE`.
@@ -116,6 +118,7 @@ class PlatformSettings:
     folder: Path | None = None
     drop_events: float = 0.0
     count_requests: bool = False
+    as_azure: AsAzure | None = None
     function_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     agent_environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     own_environment: Mapping[int, Mapping[str, str]] = field(default_factory=dict, repr=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from operator_cli.account_choice import TRUST_SETTING
 from shared.azure.policy_source import policy_source
 from shared.config import POLICY_SETTING, PORTS_SETTING, ports, switch
-from shared.errors import CertcastError, ConfigurationError, MissingError
+from shared.errors import CertcastError, ConfigurationError, MissingError, NotSetUpError
 from shared.validation.policy_text import FaultyPolicyError, read_policy, warnings_about
 from shared.validation.trust import Trust
 
@@ -84,7 +84,7 @@ class Diagnosis:
         """Note what cannot be looked at, and go on with the rest."""
         try:
             yield
-        except MissingError as error:
+        except (MissingError, NotSetUpError) as error:
             self.wrong("missing", about, f"{error}; deploy certcast, or start `certcast up`")
         except ConfigurationError as error:
             self.wrong("setting", about, str(error))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from shared.azure.account import Account
 from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
-from shared.errors import AccessDeniedError, ConfigurationError, MissingError, UnavailableError
+from shared.errors import AccessDeniedError, ConfigurationError, MissingError, NotSetUpError, UnavailableError
 from shared.ports import UploadContainer
 from shared.state.records import State
 
@@ -64,9 +64,10 @@ async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
     """Open the account, and turn what it answers into what a person can do about it.
 
     Raises:
+        NotSetUpError: It is there, but certcast is not deployed to it.
         UnavailableError: Nothing answers there.
         AccessDeniedError: It refuses.
-        MissingError: It is there, but certcast is not deployed to it.
+        MissingError: What is asked for is not there.
     """
     parts = connection_parts(access.connection_string or "")
     await _listening(parts)
@@ -79,15 +80,17 @@ async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
 
 def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: StorageAccess) -> str:
     """What a person at a command line can do about it."""
+    if isinstance(error, NotSetUpError | MissingError):
+        return (
+            "this emulator has not been set up for certcast: start it with `certcast up`"
+            if access.is_emulator
+            else "is this the account that certcast is deployed to (docs/deploy.md)?"
+        )
     if isinstance(error, UnavailableError):
         return "is `certcast up` still running?" if access.is_emulator else "check the account's name and the network"
-    if isinstance(error, AccessDeniedError) and access.connection_string is None:
+    if access.connection_string is None:
         return "sign in with `az login` as a user who has these roles, or give a connection string"
-    if isinstance(error, AccessDeniedError):
-        return "the connection string belongs to another account, has expired, or does not allow this"
-    if access.is_emulator:
-        return "this emulator has not been set up for certcast: start it with `certcast up`"
-    return "is this the account that certcast is deployed to (docs/deploy.md)?"
+    return "the connection string belongs to another account, has expired, or does not allow this"
 
 
 def _completed(access: StorageAccess, parts: Mapping[str, str]) -> StorageAccess:

@@ -36,6 +36,10 @@ class BusyError(UnavailableError):
     """Too much of its kind is being done; it is done later."""
 
 
+class NotSetUpError(UnavailableError):
+    """A container or table that a deployment brings is not there, which says nothing about what is kept in it."""
+
+
 class QueueBeingDeletedError(UnavailableError):
     """A queue of that name was deleted a moment ago: it can be made again when the service is done, after 40 s or more.
 
@@ -44,7 +48,7 @@ class QueueBeingDeletedError(UnavailableError):
 
 
 class UnsupportedError(CertcastError):
-    """The storage account has no such feature: trying again changes nothing."""
+    """The account, or the state that a blob is in, does not allow it: trying again changes nothing."""
 
 
 class HeldError(CertcastError):

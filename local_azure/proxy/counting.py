@@ -19,7 +19,7 @@ from shared.state.records import INSTANCES_TABLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_azure.proxy.operations import StorageRequest
+    from local_azure.proxy.operations import Asked
 
 Outcome = Literal["ok", "conflict", "missing", "other"]
 
@@ -73,13 +73,13 @@ class RequestCounter:
     def __init__(self) -> None:
         self._counts = Counts()
 
-    def count(self, service: Service, asked: StorageRequest, headers: Mapping[str, str], status: int) -> None:
-        """Count one request, of which these are the headers and its answer's status."""
+    def count(self, asked: Asked, status: int) -> None:
+        """Count one request, by its answer's status."""
         kind = Counted(
-            service=service,
-            operation=asked.operation,
-            resource=asked.resource.rpartition(" ")[2],
-            caller=caller_of(headers),
+            service=asked.service,
+            operation=asked.request.operation,
+            resource=asked.request.resource.rpartition(" ")[2],
+            caller=caller_of(asked.headers),
             outcome=_outcome(status),
         )
         self._counts[kind] += 1

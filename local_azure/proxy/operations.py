@@ -7,21 +7,20 @@ of one row, which that has among "Query Entities", is called as the SDKs do: "Ge
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import parse_qsl, unquote
 
 from aiohttp import hdrs
 
 from shared.config import EMULATOR_ACCOUNT
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 Service = Literal["blob", "queue", "table"]
 
 _ACCOUNT = "account"
 _TABLE = re.compile(r"\w+")
+_AMONG_TABLES = re.compile(r"Tables\('(\w+)'\)\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -37,6 +36,25 @@ class StorageRequest:
     operation: str
     resource: str
     path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One request, as far as its answer depends on it.
+
+    Attributes:
+        service: The service that it goes to.
+        request: What it asks for.
+        headers: Its headers, in a mapping that ignores case.
+        body: Its body, of requests to the table service alone.
+        head: Whether its answer has no body: it was asked with HEAD.
+    """
+
+    service: Service
+    request: StorageRequest
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    head: bool = False
 
 
 def request_of(service: Service, method: str, target: str, headers: Mapping[str, str]) -> StorageRequest:
@@ -62,7 +80,9 @@ def request_of(service: Service, method: str, target: str, headers: Mapping[str,
     else:
         table = _TABLE.match(names)
         known = _of_tables(method, names, headers) if table is not None else None
-        resource = f"table {table[0]}" if table is not None and table[0] != "Tables" else _ACCOUNT
+        among = _AMONG_TABLES.match(names)
+        name = among[1] if among is not None else table[0] if table is not None and table[0] != "Tables" else ""
+        resource = f"table {name}" if name else _ACCOUNT
     operation = known or f"{method} {component}".strip()
     return StorageRequest(operation=operation, resource=resource, path=rest if service == "blob" else "")
 
@@ -73,6 +93,7 @@ _OF_CONTAINERS = {
     ("GET", ""): "Get Container Properties",
     ("HEAD", ""): "Get Container Properties",
     ("PUT", ""): "Create Container",
+    ("DELETE", ""): "Delete Container",
 }
 _OF_BLOBS = {
     ("GET", ""): "Get Blob",
@@ -106,7 +127,7 @@ def _of_queues(method: str, queue: str, rest: str, parameters: Mapping[str, str]
 
 def _of_tables(method: str, names: str, headers: Mapping[str, str]) -> str | None:
     if names.startswith("Tables"):
-        return "Create Table" if method == "POST" else None
+        return {"POST": "Create Table", "DELETE": "Delete Table"}.get(method)
     unconditional = hdrs.IF_MATCH not in headers
     return {
         "GET": "Get Entity" if "PartitionKey=" in names else "Query Entities",

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from local_azure.azurite import StorageEndpoints
 from local_azure.processes.listening import LOOPBACK, listen
-from local_azure.proxy.operations import request_of
+from local_azure.proxy.answers import Lost, Refusal, Slow
+from local_azure.proxy.operations import Asked, request_of
 from local_azure.proxy.passthrough import Passthrough, body_of, runner_of
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from local_azure.proxy.operations import Service, StorageRequest
+    from local_azure.proxy.answers import Answer
+    from local_azure.proxy.operations import Service
 
-    Rule = Callable[[StorageRequest], web.Response | None]
-    Seen = Callable[[Service, StorageRequest, Mapping[str, str], int], None]
+    Rule = Callable[[Asked], Answer | None]
+    Seen = Callable[[Asked, int], None]
 
 log = logger("certcast.proxy")
 
@@ -30,8 +33,8 @@ class StorageProxy:
     """Stands before an account's services.
 
     Args:
-        rule: Answers a request in the service's place; None lets it through.
-        seen: Called with every request, its headers, and its answer's status.
+        rule: Says what a request is answered with in the service's place; None lets it through.
+        seen: Called with every request and its answer's status.
 
     Attributes:
         endpoints: Where the account is reached through it.
@@ -76,21 +79,42 @@ class StorageProxy:
         return await listen(runner, LOOPBACK, own, f"the {service} service")
 
     async def _handle(self, service: Service, passthrough: Passthrough, request: web.Request) -> web.StreamResponse:
-        asked = request_of(service, request.method, request.raw_path, request.headers)
+        # Limits of rows cannot be seen without the rows; all other bodies go on as they come.
+        body = await request.read() if service == "table" and self._rule is not None else b""
+        asked = Asked(
+            service=service,
+            request=request_of(service, request.method, request.raw_path, request.headers),
+            headers=request.headers,
+            body=body,
+            head=request.method == hdrs.METH_HEAD,
+        )
         ruled = self._rule(asked) if self._rule is not None else None
-        if ruled is not None:
-            self._tell(service, asked, request, ruled.status)
-            return ruled
+        if isinstance(ruled, Refusal):
+            await request.release()
+            self._tell(asked, ruled.status)
+            return ruled.response(asked)
         try:
-            body = body_of(request) if request.can_read_body else None
-            async with passthrough.send(request, body) as answer:
+            sent = body or (body_of(request) if request.can_read_body else None)
+            async with passthrough.send(request, sent) as answer:
                 # Before the answer goes back: who has it finds the request counted.
-                self._tell(service, asked, request, answer.status)
+                self._tell(asked, answer.status)
+                if isinstance(ruled, Lost):
+                    await answer.read()
+                    return _cut(request)
+                if isinstance(ruled, Slow):
+                    await asyncio.sleep(ruled.delay_s)
                 return await passthrough.answer(request, answer)
         except (aiohttp.ClientError, TimeoutError) as error:
-            log.warning("the %s service did not answer %s (%s)", service, asked.operation, type(error).__name__)
+            log.warning("the %s service did not answer %s (%s)", service, asked.request.operation, type(error).__name__)
             return web.Response(status=503, headers={"x-ms-error-code": "ServerBusy"}, text="Azurite does not answer.")
 
-    def _tell(self, service: Service, asked: StorageRequest, request: web.Request, status: int) -> None:
+    def _tell(self, asked: Asked, status: int) -> None:
         if self._seen is not None:
-            self._seen(service, asked, request.headers, status)
+            self._seen(asked, status)
+
+
+def _cut(request: web.Request) -> web.Response:
+    """End the connection without an answer; what is returned has nowhere to go."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()

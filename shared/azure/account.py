@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
@@ -20,15 +20,16 @@ from shared.azure.bundles import BUNDLES_CONTAINER, SealedBundles
 from shared.azure.clock import ServiceClock
 from shared.azure.errors import azure_errors, error_code
 from shared.azure.key_ring import open_keys
+from shared.azure.patience import StoragePatience, sent
 from shared.azure.queues import AzureQueues
 from shared.azure.secrets import VaultSecrets
-from shared.azure.tables import AzureTable, telling_time
+from shared.azure.tables import AzureTable, table_hooks
 from shared.errors import ConfigurationError
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
 from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -41,22 +42,11 @@ VAULT_THREADS = 10
 """As many as the connections that a vault's client keeps: one more would open a new connection for each request."""
 
 # The SDKs' own default waits 15 s before its first retry; a certificate is to be live by then.
-_PATIENCE: dict[str, Any] = {
-    "retry_total": 4,
-    "retry_to_secondary": False,
-    "initial_backoff": 1,
-    "increment_base": 2,
-    "connection_timeout": 10,
-    "read_timeout": 30,
-}
-_BLOBS: dict[str, Any] = {**_PATIENCE, "max_single_put_size": 1_000_000, "max_block_size": 1_000_000}
+_PATIENCE: dict[str, Any] = {"retry_total": 4, "retry_to_secondary": False, "initial_backoff": 1, "increment_base": 2}
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30, "raw_request_hook": sent}
+_BLOBS: dict[str, Any] = {**_TIMEOUTS, "max_single_put_size": 1_000_000, "max_block_size": 1_000_000}
 """What is longer is sent in blocks: aiohttp warns of bodies beyond 1 MiB, whose sending holds up all else."""
-_TABLE_PATIENCE: dict[str, Any] = {
-    "retry_total": 4,
-    "retry_backoff_factor": 0.5,
-    "connection_timeout": 10,
-    "read_timeout": 30,
-}
+_TABLE_PATIENCE: dict[str, Any] = {**_TIMEOUTS, "retry_total": 4, "retry_backoff_factor": 0.5}
 
 
 class Account:
@@ -153,11 +143,13 @@ class Account:
 
     def _services(self) -> tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]:
         access, identity = self._access, self.identity
-        tables = {**_TABLE_PATIENCE, **telling_time(self.clock)}
+        blobs = {**_BLOBS, "retry_policy": StoragePatience(**_PATIENCE)}
+        queues = {**_TIMEOUTS, "retry_policy": StoragePatience(**_PATIENCE)}
+        tables = {**_TABLE_PATIENCE, **table_hooks(self.clock)}
         try:
             return (
-                self._service(BlobServiceClient, access.blob_url, identity, _BLOBS),
-                self._service(QueueServiceClient, access.queue_url, identity, _PATIENCE),
+                self._service(BlobServiceClient, access.blob_url, identity, blobs),
+                self._service(QueueServiceClient, access.queue_url, identity, queues),
                 self._service(TableServiceClient, access.table_url, identity, tables),
             )
         except ValueError:
@@ -181,13 +173,19 @@ class Account:
         self._stack.callback(keys.close)
         return SealedBundles(self.container(BUNDLES_CONTAINER), keys, threads)
 
+    @property
+    def _chosen_identity(self) -> dict[str, str]:
+        """Which managed identity; without a word about it the SDK reads AZURE_CLIENT_ID, and not where None is said."""
+        return {"managed_identity_client_id": self._access.client_id} if self._access.client_id else {}
+
     def _blocking_identity(self) -> TokenCredential:
         """The same identity for keys in vaults, whose clients are not asynchronous; made once, called in threads."""
         with self._making_identity:
             if self._blocking_credential is None:
                 from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - slow to import, needed only here
 
-                self._blocking_credential = DefaultAzureCredential(managed_identity_client_id=self._access.client_id)
+                with _naming_the_application():
+                    self._blocking_credential = DefaultAzureCredential(**self._chosen_identity)
                 self._stack.callback(self._blocking_credential.close)
             return self._blocking_credential
 
@@ -196,8 +194,25 @@ class Account:
         if self._credential is None:
             from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - slow to import, and needed only here
 
-            self._credential = DefaultAzureCredential(managed_identity_client_id=self._access.client_id)
+            with _naming_the_application():
+                self._credential = DefaultAzureCredential(**self._chosen_identity)
         return self._credential
+
+
+@contextmanager
+def _naming_the_application() -> Iterator[None]:
+    """Say which settings are wrong where the application that the environment names is not usable.
+
+    Of what is wrong with it the SDK raises these; it reads its file when it is made.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the application that AZURE_CLIENT_ID names cannot be used ({type(error).__name__}): "
+            "AZURE_CLIENT_CERTIFICATE_PATH must be a PEM or PFX file that this process can read, with its certificate "
+            "and RSA key, and AZURE_TENANT_ID a tenant's id"
+        ) from None
 
 
 _THERE_ALREADY = {"ContainerAlreadyExists", "TableAlreadyExists"}

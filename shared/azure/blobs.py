@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import re
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from azure.core.exceptions import HttpResponseError
 
 from shared.azure.errors import UNCHANGED, azure_errors, error_code
-from shared.errors import AccessDeniedError, ConflictError, MissingError, RefusedForNowError, UnsupportedError
+from shared.azure.patience import sending
+from shared.errors import (
+    AccessDeniedError,
+    CertcastError,
+    ConflictError,
+    MissingError,
+    RefusedForNowError,
+    UnsupportedError,
+)
 from shared.phrasing import shown
 from shared.ports import BlobContent, BlobVersion
 from shared.upload import keeps_its_place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 
     from azure.storage.blob import BlobProperties
     from azure.storage.blob.aio import BlobClient, ContainerClient
@@ -25,6 +34,10 @@ T = TypeVar("T")
 UPLOADS_CONTAINER = "certificates"
 
 _READ_TRIES = 5
+_FORGED = {"AuthenticationFailed", "AuthorizationFailure"}
+"""Of a signature that is wrong; the second one is the emulator's."""
+_HEADER = re.compile(r"[\t -~]*\Z")
+"""learn.microsoft.com, "Setting and retrieving properties and metadata for Blob service resources"."""
 
 
 class AzureUploads:
@@ -50,12 +63,15 @@ class AzureUploads:
         return None if found is None else BlobContent(version=_version(name, found[0]), content=found[1])
 
     async def write(self, name: str, content: bytes, metadata: Mapping[str, str]) -> str:
-        with azure_errors(f"uploading blob {name}"):
+        # Where an answer is lost, the blob is written again, and the last version is the one returned.
+        with _carried(f"uploading blob {name}", metadata):
             answer = await self._blob(name).upload_blob(content, metadata=dict(metadata), overwrite=True)
         return unquoted(str(answer["etag"]))
 
     async def set_metadata(self, name: str, metadata: Mapping[str, str], *, etag: str) -> str:
-        with azure_errors(f"writing the metadata of blob {name}"):
+        # Where an answer is lost, this is a conflict with itself. It is not read back: the same metadata may by now be
+        # on other content, which would then be taken for done with. Who meets a conflict looks again.
+        with _carried(f"writing the metadata of blob {name}", metadata):
             answer = await self._blob(name).set_blob_metadata(
                 dict(metadata), etag=f'"{etag}"', match_condition=UNCHANGED
             )
@@ -64,7 +80,11 @@ class AzureUploads:
     async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
         doing = f"writing the tags of blob {name}"
         try:
-            written = await _unless_missing(doing, lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags)), doing))
+            written = await _unless_missing(
+                doing,
+                # Others wait for the answer, and the sweep tries again: once more is enough.
+                lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags), retry_total=1), doing),
+            )
         except AccessDeniedError as error:
             # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
             raise RefusedForNowError(
@@ -79,10 +99,13 @@ class AzureUploads:
         return None
 
     async def delete(self, name: str) -> bool:
-        with suppress(MissingError), azure_errors(f"deleting blob {name}"):
-            await self._blob(name).delete_blob(delete_snapshots="include")
-            return True
-        return False
+        with sending() as request:
+            try:
+                with azure_errors(f"deleting blob {name}"):
+                    await self._blob(name).delete_blob(delete_snapshots="include")
+            except MissingError:
+                return request.again  # gone by the first try, whose answer was lost
+        return True
 
     async def each(self) -> AsyncIterator[BlobVersion]:
         with azure_errors(f"listing container {self._container.container_name}"):
@@ -117,6 +140,23 @@ async def first_bytes(blob: BlobClient, *, most: int) -> tuple[BlobProperties, b
             properties.size = int(str(properties.content_range).rpartition("/")[2])  # the SDK tells what it read
             return properties, await stream.readall()
     raise ConflictError(f"blob {blob.blob_name} is being overwritten again and again; try again later")
+
+
+@contextmanager
+def _carried(doing: str, metadata: Mapping[str, str]) -> Iterator[None]:
+    """Say which entry of metadata cannot be written, where it is that: other programs may have put it there."""
+    odd = next((key for key, value in metadata.items() if not _HEADER.match(key + value)), "")
+    with azure_errors(doing):
+        try:
+            yield
+        except (ValueError, HttpResponseError) as error:
+            # The SDK refuses controls; what it signs in another encoding than it sends, the service takes for forged.
+            if not odd or (isinstance(error, HttpResponseError) and error_code(error) not in _FORGED):
+                raise
+            raise CertcastError(
+                f"{doing}: the metadata {shown(odd)} has characters outside ASCII, or controls, which cannot be sent: "
+                "write it in ASCII"
+            ) from None
 
 
 async def _unless_missing(doing: str, request: Callable[[], Awaitable[T]]) -> T | None:

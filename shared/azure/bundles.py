@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.blobs import first_bytes, unquoted
 from shared.azure.envelope import SEALING_BYTES, Envelope, sealed
-from shared.azure.errors import UNCHANGED, azure_errors
+from shared.azure.errors import UNCHANGED, azure_errors, error_code
 from shared.azure.key_encryption import FILE_PREFIX
 from shared.bundle import MAX_BUNDLE_BYTES
 from shared.errors import BrokenBundleError, CertcastError, MissingError
@@ -85,8 +85,8 @@ class SealedBundles:
         with azure_errors(f"deleting bundle {bundle.bundle_id}"):
             try:
                 await blob.delete_blob(etag=f'"{bundle.etag}"', match_condition=UNCHANGED)
-            except (ResourceNotFoundError, ResourceModifiedError):
-                if await blob.exists():
+            except (ResourceNotFoundError, ResourceModifiedError) as error:
+                if error_code(error) == "ContainerNotFound" or await blob.exists():
                     raise
 
     async def each(self) -> AsyncIterator[StoredBundle]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from azure.keyvault.keys.crypto import CryptographyClient, KeyWrapAlgorithm
 
+_REPEATED = frozenset({"GET", "POST"})
 KEY_BYTES = 32
 FILE_PREFIX = "file:"
 
@@ -77,7 +78,8 @@ class VaultKey:
 
     def unwrap_key(self, key: bytes, algorithm: str) -> bytes:
         try:
-            return self._client.unwrap_key(_algorithm(algorithm), key).key
+            # Unwrapping again does no harm; the SDK leaves out POST where a vault is busy (429) or does not answer.
+            return self._client.unwrap_key(_algorithm(algorithm), key, retry_on_methods=_REPEATED).key
         except AzureError as error:
             raise translated_by_vault(error, f"unwrapping with key {self._url}") from None
 

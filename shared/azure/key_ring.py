@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,24 @@ from azure.core.exceptions import AzureError
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.key_encryption import FILE_PREFIX, FileKey, VaultKey, read_key_file, translated_by_vault
+from shared.azure.patience import BlockingPatience
 from shared.azure.vault_url import VaultObject
-from shared.errors import CertcastError, ConfigurationError
+from shared.errors import CertcastError, ConfigurationError, KeyUnusableError
 from shared.phrasing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from azure.core.credentials import TokenCredential
+    from azure.keyvault.keys import KeyVaultKey
     from azure.keyvault.keys.crypto import CryptographyClient
 
     from shared.azure.key_encryption import KeyEncryptionKey
 
 SETTING = "CERTCAST_KEY_ENCRYPTION_KEY"
 CURRENT_FOR_S = 3600
-"""How long a key's current version is taken for the current one: a rotation is noticed by then."""
+"""How long a version is taken for the current one, and for enabled: the SDK wraps with the public key that it fetched
+once, and would go on under a version that was disabled or replaced."""
 
 _BETWEEN_KEYS = re.compile(rf"\s*;\s*(?={FILE_PREFIX}|https://)")
 
@@ -56,7 +60,7 @@ class KeyRing:
 
         Raises:
             UnavailableError: The vault does not tell which version is current.
-            AccessDeniedError: It refuses to.
+            KeyUnusableError: It refuses to, or that version may not wrap.
         """
         first = self._seals_with
         return first if isinstance(first, FileKey) else first.current()
@@ -106,9 +110,7 @@ class VaultVersions:
         return (name.vault, name.name) == (self._name.vault, self._name.name)
 
     def current(self) -> VaultKey:
-        """The version that the setting names, or the one that is current in the vault; blocks."""
-        if self._name.version:
-            return self.version(self._url)
+        """The version that the setting names, or the one that is current in the vault, seen to be usable; blocks."""
         with self._lock:
             if not self._current or time.monotonic() >= self._current_until:
                 self._current = self._ask()
@@ -122,7 +124,7 @@ class VaultVersions:
 
         with self._lock:
             if url not in self._opened:
-                self._opened[url] = CryptographyClient(url, self._credential())
+                self._opened[url] = CryptographyClient(url, self._credential(), retry_policy=BlockingPatience())
             return VaultKey(self._opened[url], url)
 
     def close(self) -> None:
@@ -134,10 +136,35 @@ class VaultVersions:
         from azure.keyvault.keys import KeyClient  # noqa: PLC0415 - slow to import, and needed only here
 
         try:
-            with KeyClient(f"https://{self._name.vault}", self._credential()) as client:
-                return str(client.get_key(self._name.name).id)
+            with KeyClient(
+                f"https://{self._name.vault}", self._credential(), retry_policy=BlockingPatience()
+            ) as client:
+                key = client.get_key(self._name.name, self._name.version or None)
         except AzureError as error:
             raise translated_by_vault(error, f"asking for the current version of key {self._url}") from None
+        if (why := unusable(key, datetime.now(UTC))) is not None:
+            raise KeyUnusableError(
+                f"nothing is sealed under key {key.id}, which {why}: change that in the vault, or make a version "
+                f"that may be used the current one, or name another key first in {SETTING}"
+            )
+        return str(key.id)
+
+
+def unusable(key: KeyVaultKey, now: datetime) -> str | None:
+    """Why a version of a key is not to be wrapped with, as a clause; None where it is.
+
+    No agent unwraps what a disabled one wrapped (learn.microsoft.com, "About keys", attributes and operations).
+    """
+    state, allowed = key.properties, key.key_operations or []
+    if state.enabled is False:
+        return "is disabled"
+    if state.expires_on is not None and state.expires_on <= now:
+        return f"expired on {state.expires_on:%Y-%m-%d}"
+    if state.not_before is not None and state.not_before > now:
+        return f"may not be used before {state.not_before:%Y-%m-%d}"
+    if allowed and "wrapKey" not in allowed:
+        return "does not allow the operation wrapKey"
+    return None
 
 
 class _AnyFile:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
 from shared.azure.errors import azure_errors, error_code
-from shared.errors import ConflictError, MissingError
+from shared.errors import ConflictError, MissingError, QueueBeingDeletedError
 from shared.ports import ReceivedMessage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
+    from azure.storage.queue import QueueMessage
     from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 FOR_EVER = -1
@@ -41,11 +42,12 @@ class AzureQueues:
                     raise
 
     async def delete(self, queue: str) -> None:
-        with suppress(MissingError), azure_errors(f"deleting queue {queue}"):
+        with suppress(MissingError), _gone_already(), azure_errors(f"deleting queue {queue}"):
             await self._client(queue).delete_queue()
 
     async def send(self, queue: str, body: str, *, delay_s: float = 0, ttl_s: int | None = None) -> None:
-        with azure_errors(f"sending to queue {queue}"):
+        with _gone_already(), azure_errors(f"sending to queue {queue}"):
+            # Where an answer is lost the SDK sends again, and there are two messages: every reader stands that.
             await self._client(queue).send_message(
                 base64.b64encode(body.encode()).decode(),
                 visibility_timeout=round(delay_s),
@@ -53,22 +55,19 @@ class AzureQueues:
             )
 
     async def receive(self, queue: str, *, limit: int, visibility_s: int) -> list[ReceivedMessage]:
-        with azure_errors(f"reading queue {queue}"):
+        with _gone_already(), azure_errors(f"reading queue {queue}"):
+            # One page and no more: the SDK's iterator asks again wherever there were fewer than the limit. Not asked
+            # again either where the answer is lost: its messages are hidden, and their absence would look like none.
             pages = self._client(queue).receive_messages(
-                messages_per_page=limit, max_messages=limit, visibility_timeout=visibility_s
+                messages_per_page=limit, visibility_timeout=visibility_s, retry_total=0
             )
-            return [
-                ReceivedMessage(
-                    message_id=message.id,
-                    pop_receipt=str(message.pop_receipt),
-                    body=_decoded(message.content),
-                    dequeue_count=message.dequeue_count or 1,
-                )
-                async for message in pages
-            ]
+            async for page in pages.by_page():
+                return [_received(message) async for message in page]
+            return []
 
     async def done(self, queue: str, message: ReceivedMessage) -> None:
-        with suppress(MissingError, ConflictError), azure_errors(f"deleting a message of queue {queue}"):
+        doing = f"deleting a message of queue {queue}"
+        with suppress(MissingError, ConflictError), _gone_already(), azure_errors(doing):
             try:
                 await self._client(queue).delete_message(message.message_id, message.pop_receipt)
             except HttpResponseError as error:
@@ -89,6 +88,24 @@ class AzureQueues:
         if queue not in self._clients:
             self._clients[queue] = self._service.get_queue_client(queue)
         return self._clients[queue]
+
+
+@contextmanager
+def _gone_already() -> Iterator[None]:
+    """A queue that is being deleted is none any more, for all but the one who wants to make it again."""
+    try:
+        yield
+    except QueueBeingDeletedError as error:
+        raise MissingError(str(error)) from None
+
+
+def _received(message: QueueMessage) -> ReceivedMessage:
+    return ReceivedMessage(
+        message_id=message.id,
+        pop_receipt=str(message.pop_receipt),
+        body=_decoded(message.content),
+        dequeue_count=message.dequeue_count or 1,
+    )
 
 
 def _decoded(content: object) -> str | None:

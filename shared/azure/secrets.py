@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
-from shared.azure.errors import translated
+from shared.azure.errors import has_no_token, translated
+from shared.azure.patience import Patience
 from shared.azure.vault_url import VaultObject
 from shared.errors import SecretUnavailableError, UnavailableError
 
@@ -38,7 +39,9 @@ class SecretClients:
         from azure.keyvault.secrets.aio import SecretClient  # noqa: PLC0415 - slow to import, and needed only here
 
         if host not in self._clients:
-            self._clients[host] = SecretClient(f"https://{host}", self._credential(), retry_total=self._retries)
+            self._clients[host] = SecretClient(
+                f"https://{host}", self._credential(), retry_policy=Patience(retry_total=self._retries)
+            )
         return self._clients[host]
 
     async def close(self) -> None:
@@ -68,7 +71,8 @@ class VaultSecrets:
             secret = await self._clients.of(host).get_secret(name, wanted.version or None)
         except AzureError as error:
             reason = translated(error, f"reading secret {name} of {host}")
-            if isinstance(reason, UnavailableError):
+            # An identity without a token is no fault of the upload's.
+            if isinstance(reason, UnavailableError) or has_no_token(error):
                 raise reason from None
             raise SecretUnavailableError(
                 f"{reason}; check that the secret exists and that the Function's identity has the role "

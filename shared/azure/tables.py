@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.azure.errors import UNCHANGED, azure_errors
+from shared.azure.patience import bounded_wait, sending, sent
 from shared.errors import ConflictError, MissingError
 from shared.ports import StoredEntity
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from azure.core.pipeline import PipelineRequest, PipelineResponse
@@ -22,21 +24,34 @@ if TYPE_CHECKING:
 _KEYS = ("PartitionKey", "RowKey")
 _ASKED_AT = "certcast_asked_at"
 
+WRITE_ID = "write_id"
+"""A column of every row that is written under a condition: names that one write."""
+_NOT_COLUMNS = {*_KEYS, WRITE_ID}
+_REPEATED = frozenset({"HEAD", "GET", "PUT", "DELETE", "POST"})
+"""Methods whose lost answers the SDK asks for again; of itself it leaves out POST, which adds a row."""
 
-def telling_time(clock: ServiceClock) -> dict[str, Any]:
-    """Options of a client by which a clock learns from every answer."""
+
+def table_hooks(clock: ServiceClock) -> dict[str, Any]:
+    """Options of a client by which a clock learns from every answer, tries are counted and waits are bounded."""
 
     def asked(request: PipelineRequest[Any]) -> None:
+        sent(request)
         request.context[_ASKED_AT] = clock.passing()
 
     def answered(response: PipelineResponse[Any, Any]) -> None:
+        bounded_wait(response)
         clock.answered(response.http_response.headers.get("Date", ""), asked_at=response.context[_ASKED_AT])
 
     return {"raw_request_hook": asked, "raw_response_hook": answered}
 
 
 class AzureTable:
-    """One table of the storage account, as `shared.ports.Table`."""
+    """One table of the storage account, as `shared.ports.Table`.
+
+    The SDK sends a request again when its answer is lost or is a failure of the service. A write that was done the
+    first time then meets itself and is answered with a conflict; the id of the write, which stands in the row, tells
+    that it is one's own.
+    """
 
     def __init__(self, client: TableClient) -> None:
         self._client = client
@@ -47,22 +62,27 @@ class AzureTable:
         return None
 
     async def insert(self, partition: str, row: str, columns: Entity) -> str:
-        with azure_errors(self._doing("adding", partition, row)):
-            answer = await self._client.create_entity({"PartitionKey": partition, "RowKey": row, **columns})
-        return str(answer["etag"])
+        write_id = _new_write_id()
+        entity = {"PartitionKey": partition, "RowKey": row, **columns, WRITE_ID: write_id}
+
+        async def add() -> Mapping[str, Any]:
+            with azure_errors(self._doing("adding", partition, row)):
+                return await self._client.create_entity(entity, retry_on_methods=_REPEATED)
+
+        return await self._written(add, partition, row, write_id)
 
     async def replace(self, partition: str, row: str, columns: Entity, *, etag: str) -> str:
-        try:
+        write_id = _new_write_id()
+        entity = {"PartitionKey": partition, "RowKey": row, **columns, WRITE_ID: write_id}
+
+        async def write() -> Mapping[str, Any]:
             with azure_errors(self._doing("writing", partition, row)):
-                answer = await self._client.update_entity(
-                    {"PartitionKey": partition, "RowKey": row, **columns},
-                    mode="replace",
-                    etag=etag,
-                    match_condition=UNCHANGED,
-                )
+                return await self._client.update_entity(entity, mode="replace", etag=etag, match_condition=UNCHANGED)
+
+        try:
+            return await self._written(write, partition, row, write_id)
         except MissingError as error:
             raise ConflictError(str(error)) from None
-        return str(answer["etag"])
 
     async def put(self, partition: str, row: str, columns: Entity) -> None:
         with azure_errors(self._doing("writing", partition, row)):
@@ -95,8 +115,28 @@ class AzureTable:
                 async for entity in pages:
                     yield _stored(entity)
 
+    async def _written(
+        self, write: Callable[[], Awaitable[Mapping[str, Any]]], partition: str, row: str, write_id: str
+    ) -> str:
+        """Write, and return the ETag that this left; a conflict with oneself is none."""
+        with sending() as request:
+            try:
+                return str((await write())["etag"])
+            except ConflictError:
+                if not request.again:
+                    raise
+                with azure_errors(self._doing("reading", partition, row)):
+                    found = await self._client.get_entity(partition, row)
+                if found.get(WRITE_ID) != write_id:
+                    raise
+        return str(found.metadata["etag"])
+
     def _doing(self, verb: str, partition: str, row: str) -> str:
         return f"{verb} row {partition}/{row} of table {self._client.table_name}"
+
+
+def _new_write_id() -> str:
+    return secrets.token_hex(8)
 
 
 def _requests(
@@ -121,7 +161,7 @@ def _stored(entity: Mapping[str, Any]) -> StoredEntity:
     return StoredEntity(
         partition=entity["PartitionKey"],
         row=entity["RowKey"],
-        columns={name: value for name, value in entity.items() if name not in _KEYS},
+        columns={name: value for name, value in entity.items() if name not in _NOT_COLUMNS},
         etag=str(entity.metadata["etag"]),  # type: ignore[attr-defined]
         written_at=entity.metadata["timestamp"],  # type: ignore[attr-defined]
     )

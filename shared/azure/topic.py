@@ -11,6 +11,7 @@ from azure.core.messaging import CloudEvent
 from azure.eventgrid.aio import EventGridPublisherClient
 
 from shared.azure.errors import translated
+from shared.azure.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,7 @@ class Topic:
         self._client = EventGridPublisherClient(
             endpoint,
             AzureKeyCredential(key) if key else credential(),
-            retry_total=_RETRIES,
+            retry_policy=Patience(retry_total=_RETRIES),
             connection_timeout=_CONNECT_TIMEOUT_S,
             read_timeout=_ANSWER_TIMEOUT_S,
         )

@@ -15,7 +15,7 @@ from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
-from shared.errors import BusyError, CertcastError
+from shared.errors import BusyError, CertcastError, HeldError
 from shared.function.announcing import announced
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, places_of, release, withdraw
@@ -31,8 +31,10 @@ from shared.function.scrubbing import Scrubbed
 from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
+from shared.ports import BlobContent
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import is_upload_name
+from shared.upload import is_upload_name, parse_metadata
+from shared.validation.judged import Judged
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -201,11 +203,20 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
 async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource) -> UploadRecord:
     mine, noticed_at = turn.record, cloud.now()
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
-    found = await source.read(notice.name, max_bytes=limit)
+    try:
+        found = await source.read(notice.name, max_bytes=limit)
+    except HeldError as error:
+        return await _turn_down_unread(cloud, turn, notice, source, error)
     if found is None:
         return await withdraw(cloud, turn)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
         return mine
+    return await _place(cloud, turn, notice, found, noticed_at)
+
+
+async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, noticed_at: datetime) -> UploadRecord:
+    """Judge a version, and do what follows from the verdict."""
+    mine = turn.record
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
@@ -236,6 +247,24 @@ async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSou
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
         return await _turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
+
+
+async def _turn_down_unread(
+    cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource, error: HeldError
+) -> UploadRecord:
+    """Turn down what was put where it cannot be read, as blobs in the archive tier cannot."""
+    mine, now = turn.record, cloud.now()
+    version = await source.version(notice.name)
+    if version is None:
+        return await withdraw(cloud, turn)
+    metadata, noted = parse_metadata(version.metadata)
+    unread = Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=f"The blob cannot be read: {error}.")
+    judgement = Judged(
+        violations=(*noted, unread), hosts=(), port=metadata.port, role=metadata.role, site=metadata.site, bundle=None
+    )
+    found = BlobContent(version=version, content=b"")
+    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)
+    return await _turn_down(cloud, turn, mine, verdict, waits=False)
 
 
 def _crowded(key: BindingKey) -> Violation:

@@ -236,7 +236,8 @@ async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     """Remove the passwords that are left in accepted uploads' metadata."""
     known = seen.uploads or {}
     names = [name for name in seen.with_password if may_be_scrubbed(known.get(name), seen.found[name])]
-    attempts = (report.attempt(f"upload {name}", scrub_again(cloud, name)) for name in names if cloud.scrub_password)
+    names = in_turn(names if cloud.scrub_password else [], cloud.now())
+    attempts = (report.attempt(f"upload {name}", scrub_again(cloud, name)) for name in names)
     await gather_bounded(attempts, limit=AT_ONCE)
 
 

@@ -1,16 +1,15 @@
 """A storage account as one party has it: its requests are written down, and refused unless its roles allow them.
 
-It stands before an emulator, which knows no roles of its own, and answers as Azure does (learn.microsoft.com, "Common
-REST API error codes", AuthorizationPermissionMismatch).
+It stands before an emulator, which knows no roles of its own, and answers as Azure does.
 """
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
 from local_azure.azurite import StorageEndpoints
-from local_azure.proxy.operations import StorageRequest
+from local_azure.proxy.answers import Refusal
+from local_azure.proxy.operations import Asked, StorageRequest
+from local_azure.proxy.refusals import PERMISSION_MISMATCH
 from local_azure.proxy.storage import StorageProxy
 from tests.rigs.storage_roles import Grant, allowed
 
@@ -30,13 +29,13 @@ class GuardedStorage:
         self.refused: set[StorageRequest] = set()
         self._grants = grants
 
-    def admit(self, request: StorageRequest) -> web.Response | None:
+    def admit(self, asked: Asked) -> Refusal | None:
         """Write down what is asked, and refuse it unless the roles allow it."""
-        self.asked.add(request)
-        if allowed(self._grants, request):
+        self.asked.add(asked.request)
+        if allowed(self._grants, asked.request):
             return None
-        self.refused.add(request)
-        return web.Response(status=403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"})
+        self.refused.add(asked.request)
+        return PERMISSION_MISMATCH
 
 
 @asynccontextmanager

@@ -81,6 +81,10 @@ class VaultStub:
         bundles: Secrets with everything that the service tells of one, by name; listed two on a page.
         keys: The versions of every key, the oldest first; they are named `version1`, `version2` and so on.
         disabled: Versions that may not be used.
+        attributes: What the service tells of every version besides, such as `exp`.
+        operations: What every version is for.
+        refuses_as: The inner code of refusals, such as `ForbiddenByRbac`; where set, every request is refused.
+        busy: So many of the next requests are answered with 429.
     """
 
     ca: Path
@@ -91,12 +95,16 @@ class VaultStub:
     bundles: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: list[Any] = field(default_factory=lambda: [new_key("rsa")])
     disabled: set[str] = field(default_factory=set)
+    attributes: dict[str, int] = field(default_factory=dict)
+    operations: tuple[str, ...] = ("wrapKey", "unwrapKey")
+    refuses_as: str = ""
+    busy: int = 0
 
     def answer(self, method: str, path: str, body: Mapping[str, str]) -> tuple[int, object]:
         """Answer an authorised request."""
         self.requests.append(f"{method} {path}")
-        if self.answers_with is not None:
-            return self.answers_with, {"error": {"code": "Stubborn", "message": "the stub was told to answer so"}}
+        if (trouble := self._trouble()) is not None:
+            return trouble
         kind, _, name = path.strip("/").partition("/")
         if kind == "secrets" and name in self.bundles:
             return 200, self.bundles[name]
@@ -108,7 +116,17 @@ class VaultStub:
         if kind == "keys":
             key, version, operation = [*name.split("/"), "", ""][:3]
             return self._key(key, version, operation, body)
-        return 404, {"error": {"code": "NotFound", "message": name}}
+        return 404, {"error": {"code": "SecretNotFound", "message": name}}
+
+    def _trouble(self) -> tuple[int, object] | None:
+        if self.answers_with is not None:
+            return self.answers_with, {"error": {"code": "Stubborn", "message": "the stub was told to answer so"}}
+        if self.refuses_as:
+            return 403, {"error": {"code": "Forbidden", "message": "no", "innererror": {"code": self.refuses_as}}}
+        if self.busy:
+            self.busy -= 1
+            return 429, {"error": {"code": "Throttled", "message": "too many requests"}}
+        return None
 
     def put(self, name: str, value: str, *, content_type: str = "application/x-pkcs12", **tags: str) -> None:
         """Keep a secret, and with it what listing and reading it tell."""
@@ -145,8 +163,8 @@ class VaultStub:
         if not body:
             numbers = key.public_key().public_numbers()
             n, e = _encoded(numbers.n.to_bytes(256, "big")), _encoded(numbers.e.to_bytes(3, "big"))
-            jwk = {"kid": key_id, "kty": "RSA", "key_ops": ["wrapKey", "unwrapKey"], "n": n, "e": e}
-            return 200, {"key": jwk, "attributes": {"enabled": version not in self.disabled}}
+            jwk = {"kid": key_id, "kty": "RSA", "key_ops": list(self.operations), "n": n, "e": e}
+            return 200, {"key": jwk, "attributes": {"enabled": version not in self.disabled, **self.attributes}}
         if version in self.disabled:
             return 403, {"error": {"code": "Forbidden", "message": "not allowed on a disabled key"}}
         if body["alg"] != "RSA-OAEP-256" or operation != "unwrapkey":

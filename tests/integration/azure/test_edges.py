@@ -31,7 +31,8 @@ from shared.azure.tables import AzureTable
 from shared.binding import BindingState, DesiredBinding
 from shared.bundle import MAX_BUNDLE_BYTES
 from shared.config import StorageAccess
-from shared.errors import CertcastError, ConfigurationError, ConflictError, MissingError, UnavailableError
+from shared.errors import CertcastError, ConfigurationError, ConflictError, NotSetUpError, UnavailableError
+from shared.ports import StoredBundle
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract, own
 from tests.fakes.storage import START
@@ -39,6 +40,8 @@ from tests.rigs.certificates import authority
 from tests.rigs.emulator import Emulator, opened_account
 from tests.rigs.rows import claim
 from tests.rigs.some import some
+
+_SOME_ETAG = "W/\"datetime'2026-03-01T12%3A00%3A00.0000000Z'\""
 
 
 @pytest.fixture
@@ -166,6 +169,23 @@ class TestReadingAnUpload:
             await account.uploads.delete(name)
 
         assert await AzureUploads(await watched(UPLOADS_CONTAINER, [], delete)).read(name, max_bytes=99) is None
+
+
+class TestMetadata:
+    @pytest.mark.parametrize("value", ["größe", "日本", "a\nb", "a\x01b"])
+    async def test_that_cannot_be_sent_is_named_in_a_sentence(self, account: Account, value: str) -> None:
+        name = own("a")
+        with pytest.raises(CertcastError, match="the metadata HostHeader has characters outside ASCII") as caught:
+            await account.uploads.write(name, b"", {"Role": "web", "HostHeader": value})
+        assert not caught.value.retriable
+        etag = await account.uploads.write(name, b"", {})
+        with pytest.raises(CertcastError, match=f"writing the metadata of blob {name}: the metadata HostHeader"):
+            await account.uploads.set_metadata(name, {"HostHeader": value}, etag=etag)
+
+    @pytest.mark.parametrize("key", ["a-b", "1a"])
+    async def test_whose_name_azure_does_not_take_is_refused_in_a_sentence(self, account: Account, key: str) -> None:
+        with pytest.raises(CertcastError, match="metadata has names of ASCII letters, digits and _"):
+            await account.uploads.write(own("a"), b"", {key: "x"})
 
 
 class TestTypedRows:
@@ -335,16 +355,48 @@ class TestAnAccount:
             await opened.state.uploads.get(own("none"))
             assert abs(opened.clock.now().timestamp() - time.time()) < 60
 
-    async def test_a_container_that_is_not_there_is_said_to_be_missing(self, azurite: Emulator) -> None:
+    async def test_nothing_is_taken_for_gone_because_its_container_is_not_there(self, azurite: Emulator) -> None:
         async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
             uploads = AzureUploads(service.get_container_client(own("none")))
-            with pytest.raises(MissingError, match="not there"):
-                await uploads.write("a.pfx", b"", {})
+            for asked in (
+                uploads.version("a.pfx"),
+                uploads.read("a.pfx", max_bytes=1),
+                uploads.write("a.pfx", b"", {}),
+                uploads.set_metadata("a.pfx", {}, etag="0x1"),
+                uploads.set_tags("a.pfx", {}),
+                uploads.tags("a.pfx"),
+                uploads.delete("a.pfx"),
+                anext(uploads.each()),
+            ):
+                with pytest.raises(NotSetUpError, match="the container itself is not there"):
+                    await asked
 
-    async def test_a_table_that_is_not_there_is_said_to_be_missing(self, account: Account) -> None:
+    async def test_no_row_is_taken_for_gone_because_its_table_is_not_there(self, account: Account) -> None:
         table = AzureTable(account._tables.get_table_client("nosuchtable"))
-        with pytest.raises(MissingError, match="nosuchtable"):
-            _ = [row async for row in table.query()]
+        for asked in (
+            table.get("p", "r"),
+            table.insert("p", "r", {}),
+            table.replace("p", "r", {}, etag=_SOME_ETAG),
+            table.put("p", "r", {}),
+            anext(table.query()),
+        ):
+            with pytest.raises(NotSetUpError, match="nosuchtable: the table itself is not there"):
+                await asked
+
+    async def test_no_bundle_is_taken_for_gone_because_its_container_is_not_there(
+        self, azurite: Emulator, tmp_path: Path
+    ) -> None:
+        make_key_file(tmp_path / "key")
+        with (
+            contextlib.closing(open_keys(f"file:{tmp_path / 'key'}", DefaultAzureCredential)) as keys,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
+                bundles = SealedBundles(service.get_container_client(own("none")), keys, threads)
+                stored = StoredBundle(bundle_id="a/b", stored_at=START, etag="0x1")
+                for asked in (bundles.seal("a/b", b""), bundles.open("a/b"), bundles.delete(stored)):
+                    with pytest.raises(NotSetUpError, match="the container itself is not there"):
+                        await asked
 
     async def test_a_service_that_does_not_answer_is_unavailable_and_no_secret_is_said(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch

@@ -235,6 +235,74 @@ class TestRotatingTheKey:
             vault.disabled.clear()
             assert await function.bundles.open(old) == b"1"
 
+    @pytest.mark.parametrize("key", [KEY_URL, f"{KEY_URL}/version1"])
+    async def test_nothing_is_sealed_under_a_version_that_is_disabled(
+        self,
+        vault: VaultStub,
+        account: Callable[..., Account],
+        ids: tuple[str, str],
+        monkeypatch: pytest.MonkeyPatch,
+        key: str,
+    ) -> None:
+        passed = 0.0
+        monkeypatch.setattr(key_ring, "time", SimpleNamespace(monotonic=lambda: passed))
+        async with account(key) as function:
+            await function.bundles.seal(ids[0], b"1")
+            vault.disabled.add("version1")
+            passed = key_ring.CURRENT_FOR_S
+            with pytest.raises(KeyUnusableError, match=rf"sealed under key {KEY_URL}/version1, which is disabled") as e:
+                await function.bundles.seal(ids[1], b"2")
+            assert e.value.retriable
+            vault.disabled.clear()
+            await function.bundles.seal(ids[1], b"2")
+
+    @pytest.mark.parametrize(
+        ("given", "why"),
+        [
+            ({"attributes": {"exp": 1_700_000_000}}, "expired on 2023-11-14"),
+            ({"attributes": {"nbf": 4_000_000_000}}, "may not be used before 2096-10-02"),
+            ({"operations": ("unwrapKey",)}, "does not allow the operation wrapKey"),
+        ],
+    )
+    async def test_nothing_is_sealed_under_a_version_that_may_not_wrap(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str], given: dict[str, Any], why: str
+    ) -> None:
+        for name, value in given.items():
+            setattr(vault, name, value)
+        async with account(KEY_URL) as function:
+            with pytest.raises(KeyUnusableError, match=rf"key {KEY_URL}/version1, which {why}: change that in the"):
+                await function.bundles.seal(ids[0], b"1")
+
+    async def test_a_vault_that_asks_for_patience_is_asked_again_for_a_key(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
+    ) -> None:
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(ids[0], b"1")
+            vault.busy = 1
+            assert await function.bundles.open(ids[0]) == b"1"
+            assert vault.requests[-2:] == ["POST /keys/certcast/version1/unwrapkey"] * 2
+
+    @pytest.mark.parametrize(
+        ("inner", "said"), [("ForbiddenByRbac", "half an hour"), ("ForbiddenByFirewall", "network rules")]
+    )
+    async def test_a_refusal_says_whether_it_is_the_role_or_the_network(
+        self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str], inner: str, said: str
+    ) -> None:
+        async with account(KEY_URL) as function:
+            await function.bundles.seal(ids[0], b"1")
+            vault.refuses_as = inner
+            with pytest.raises(KeyUnusableError, match=rf"refused \({inner}\); .*{said}") as caught:
+                await function.bundles.open(ids[0])
+            assert caught.value.retriable
+
+    async def test_without_a_client_id_the_environment_names_the_identity(
+        self, account: Callable[..., Account], ids: tuple[str, str], identities: list[Identity]
+    ) -> None:
+        identities.clear()
+        async with account(KEY_URL) as agent:
+            await agent.bundles.seal(ids[0], b"1")
+        assert [identity.chosen for identity in identities] == [{}]
+
     async def test_a_version_that_was_deleted_is_not_taken_for_a_bundle_that_is_not_there(
         self, vault: VaultStub, account: Callable[..., Account], ids: tuple[str, str]
     ) -> None:

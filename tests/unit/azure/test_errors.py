@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Self
 
 import pytest
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError
+from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.identity import CredentialUnavailableError
+from azure.storage.blob.aio import BlobClient
 
-from shared.azure.account import Account
+from shared.azure.account import _PATIENCE, Account
 from shared.azure.errors import azure_errors
+from shared.azure.patience import LONGEST_WAIT_S, StoragePatience
+from shared.config import StorageAccess
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
     HeldError,
+    MissingError,
     QueueBeingDeletedError,
     RefusedForNowError,
     UnavailableError,
@@ -43,7 +52,7 @@ async def test_a_refusal_that_a_role_assignment_ends_is_retriable(
 ) -> None:
     account, stub = stubbed
     stub.will_answer(Answer(status=403, code=code))
-    with pytest.raises(RefusedForNowError, match=rf"refused \({code}\).*tried again.*docs/deploy\.md") as caught:
+    with pytest.raises(RefusedForNowError, match=rf"refused \({code}\).*come into force.*docs/deploy\.md") as caught:
         await CALLS[call](account)
     assert caught.value.retriable
     assert len(stub.asked) == 1
@@ -141,15 +150,134 @@ class TestMaking:
         with pytest.raises(CertcastError):
             await account.queues.create("queue")
 
-    @pytest.mark.parametrize(
-        ("code", "said"),
-        [("ContainerBeingDeleted", "container"), ("TableBeingDeleted", "table"), ("QueueBeingDeleted", "queue")],
-    )
+    @pytest.mark.parametrize("code", ["ContainerBeingDeleted", "TableBeingDeleted", "QueueBeingDeleted"])
     async def test_an_account_while_something_of_it_is_being_deleted_is_put_off(
-        self, stubbed: tuple[Account, StorageStub], code: str, said: str
+        self, stubbed: tuple[Account, StorageStub], code: str
     ) -> None:
         account, stub = stubbed
         stub.will_answer(Answer(status=409, code=code))
-        with pytest.raises(UnavailableError, match=rf"creating .*{said}.*was deleted a moment ago") as caught:
+        with pytest.raises(UnavailableError, match=r"creating .*: one of that name was deleted a moment ago") as caught:
             await account.create_all()
         assert caught.value.retriable
+
+
+class TestWaiting:
+    """As long as a service asks for, within bounds, and no longer."""
+
+    @pytest.fixture
+    def waits(self, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+        waits: list[float] = []
+
+        async def sleep(_: object, seconds: float) -> None:
+            waits.append(seconds)
+
+        monkeypatch.setattr(AsyncHttpTransport, "sleep", sleep)
+        return waits
+
+    @pytest.mark.parametrize("call", ["blob", "table"])
+    @pytest.mark.parametrize(("asked", "waited"), [("3", 3), ("3600", LONGEST_WAIT_S)])
+    async def test_is_what_the_service_asks_for(
+        self, stubbed: tuple[Account, StorageStub], waits: list[float], call: str, asked: str, waited: float
+    ) -> None:
+        account, stub = stubbed
+        busy = Answer(status=503, code="ServerBusy", headers={"Retry-After": asked})
+        stub.will_answer(busy, Answer(status=404, code="BlobNotFound"))
+        assert await CALLS[call](account) is None
+        assert waits == [waited]
+
+    async def test_ends_when_the_service_stays_busy(
+        self, stubbed: tuple[Account, StorageStub], waits: list[float]
+    ) -> None:
+        account, stub = stubbed
+        stub.will_answer(Answer(status=503, code="ServerBusy", headers={"Retry-After": "3600"}))
+        for call in ("blob", "table"):
+            waits.clear()
+            with pytest.raises(UnavailableError, match="the service answered 503"):
+                await CALLS[call](account)
+            assert sum(waits) <= 4 * LONGEST_WAIT_S
+
+    async def test_is_the_own_where_the_service_asks_for_no_number(
+        self, stubbed: tuple[Account, StorageStub], waits: list[float]
+    ) -> None:
+        account, stub = stubbed
+        busy = Answer(status=503, headers={"Retry-After": "Sun, 01 Mar 2026 12:00:00 GMT"})
+        stub.will_answer(busy, Answer(status=404, code="BlobNotFound"))
+        assert await CALLS["blob"](account) is None
+        assert len(waits) == 1
+
+    async def test_is_none_without_a_token(self, waits: list[float]) -> None:
+        asked: list[str] = []
+
+        class Identity:
+            async def get_token(self, *scopes: str, **_: object) -> AccessToken:
+                asked.extend(scopes)
+                raise CredentialUnavailableError(message="no managed identity endpoint found")
+
+            async def close(self) -> None:
+                pass
+
+            async def __aenter__(self) -> Self:
+                return self
+
+            async def __aexit__(self, *_: object) -> None:
+                pass
+
+        client = BlobClient(
+            "https://account.blob.core.windows.net", "c", "b", credential=Identity(), retry_policy=StoragePatience()
+        )
+        async with client:
+            with pytest.raises(RefusedForNowError, match="got no token"), azure_errors("reading blob b"):
+                await client.get_blob_properties()
+        assert waits == []
+        assert len(asked) == 1
+
+
+async def test_a_name_that_no_one_knows_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: object, **__: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setitem(_PATIENCE, "retry_total", 0)
+    text = "AccountName=wrongaccount;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net;"
+    async with Account(StorageAccess(connection_string=f"DefaultEndpointsProtocol=https;{text}")) as account:
+        with pytest.raises(UnavailableError, match="its host name is not known: check the name of the account"):
+            await account.uploads.version("a.pfx")
+
+
+@pytest.mark.parametrize("code", ["", "SomethingElse"])
+@pytest.mark.parametrize("call", CALLS)
+async def test_what_something_else_says_is_not_there_is_not_taken_for_gone(
+    stubbed: tuple[Account, StorageStub], call: str, code: str
+) -> None:
+    account, stub = stubbed
+    stub.will_answer(Answer(status=404, code=code))
+    with pytest.raises(UnavailableError, match="is not the service that was meant"):
+        await CALLS[call](account)
+
+
+class TestABlobThat:
+    @pytest.mark.parametrize(
+        ("status", "code", "said"),
+        [
+            (409, "BlobImmutableDueToPolicy", "immutability policy"),
+            (409, "BlobArchived", "archive tier"),
+            (409, "BlobBeingRehydrated", "takes hours"),
+            (412, "LeaseIdMissing", "the blob is under a lease"),
+        ],
+    )
+    async def test_cannot_be_changed_says_why(
+        self, stubbed: tuple[Account, StorageStub], status: int, code: str, said: str
+    ) -> None:
+        account, stub = stubbed
+        stub.will_answer(Answer(status=status, code=code))
+        with pytest.raises(HeldError, match=said):
+            await account.uploads.set_metadata("a.pfx", {}, etag="0x1")
+
+
+async def test_a_queue_that_is_being_deleted_is_none(stubbed: tuple[Account, StorageStub]) -> None:
+    account, stub = stubbed
+    stub.will_answer(Answer(status=409, code="QueueBeingDeleted"))
+    for call in (account.queues.send("queue", "hint"), account.queues.receive("queue", limit=1, visibility_s=1)):
+        with pytest.raises(MissingError):
+            await call
+    await account.queues.delete("queue")

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.bundle import CertificateBundle, bundle_id
-from shared.errors import MissingError, UnavailableError
+from shared.errors import HeldError, MissingError, RefusedForNowError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
@@ -615,6 +615,37 @@ class TestTrouble:
         assert await scene.told("i2")
         with pytest.raises(MissingError):
             await scene.told("i1")
+
+    async def test_with_reading_an_archived_blob_is_told_to_its_uploader(self, scene: Scene) -> None:
+        await scene.join("i0")
+        first = await scene.accepted("a.pfx", "a.example.com")
+        archived = HeldError("reading blob a.pfx: refused (BlobArchived); upload it again into tier Hot or Cool")
+        scene.cloud = scene.seen_by(Failing({"blob download": [archived]}))
+        record = await scene.looked_at(await scene.upload("a.pfx", "a.example.com", serial=1))
+        assert (record.status, record.etag) == (UploadStatus.REJECTED, record.source_etag)
+        assert [v.code for v in record.violations] == [VerdictCode.UNREADABLE_BUNDLE]
+        assert "into tier Hot or Cool." in record.violations[0].detail
+        assert "stays in place" in record.reason
+        assert (await scene.row("a.example.com")).bundle_id == first.bundle_id
+        assert await scene.rechecks() == []
+
+    @pytest.mark.parametrize("step", ["blob download", "bindings insert", "instances query"])
+    async def test_that_may_pass_is_told_meanwhile_and_tried_again(self, scene: Scene, step: str) -> None:
+        """A role assignment takes half an hour to come into force."""
+        refusal = RefusedForNowError(f"{step}: refused (AuthorizationPermissionMismatch)")
+        scene.cloud = scene.seen_by(Failing({step: [refusal] * 4}))
+        await scene.handle(await scene.upload("a.pfx", "a.example.com"))
+        for wait in (2, 5, 10, 30):
+            record = await scene.record("a.pfx")
+            if record.etag:
+                break
+            assert str(refusal) in record.reason
+            scene.storage.clock.advance(wait)
+            assert await scene.recheck_due() == ["a.pfx"]
+        record = await scene.record("a.pfx")
+        assert record.status is UploadStatus.ACCEPTED
+        assert record.etag
+        assert str(refusal) not in record.reason
 
     async def test_with_tags_is_no_trouble_where_the_account_has_none(self, scene: Scene) -> None:
         scene.storage.has_tags = False

@@ -1,14 +1,15 @@
 import pytest
 
 from local_azure.proxy.counting import Counted, RequestCounter, calling, useful
-from local_azure.proxy.operations import Service, StorageRequest
+from local_azure.proxy.operations import Asked, Service, StorageRequest
 
 
 def ask(
     requests: RequestCounter, operation: str, resource: str, *, caller: str = "function", service: Service = "table"
 ) -> None:
     headers = {"User-Agent": " ".join(["azsdk-python-data-tables/12 Python/3.11 (Linux)", *calling(caller).values()])}
-    requests.count(service, StorageRequest(operation=operation, resource=resource), headers, 200)
+    request = StorageRequest(operation=operation, resource=resource)
+    requests.count(Asked(service=service, request=request, headers=headers), 200)
 
 
 def test_what_came_after_a_mark_is_told_alone() -> None:
@@ -35,7 +36,8 @@ def test_what_came_after_a_mark_is_told_alone() -> None:
 )
 def test_an_answers_status_is_its_outcome(status: int, outcome: str) -> None:
     requests = RequestCounter()
-    requests.count("table", StorageRequest(operation="Update Entity", resource="table uploads"), {}, status)
+    request = StorageRequest(operation="Update Entity", resource="table uploads")
+    requests.count(Asked(service="table", request=request, headers={}), status)
     [kind] = requests.mark()
     assert kind == Counted(
         service="table", operation="Update Entity", resource="uploads", caller="client", outcome=kind.outcome
