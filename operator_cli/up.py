@@ -9,6 +9,7 @@ import click
 
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
+from local_azure.proxy.as_azure import AsAzure
 from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
@@ -20,6 +21,8 @@ from shared.binding import MAX_PORT
 from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
     from local_azure.instances import Instance
@@ -65,6 +68,12 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     is_flag=True,
     help="Count what is asked of the storage account; the table is printed after each upload, and at the end.",
 )
+@click.option(
+    "--as-azure",
+    is_flag=True,
+    help="Answer as Azure does where Azurite does not: a deleted queue cannot be made again for 40 s, limits hold, and"
+    " now and then the account is busy or an answer is lost.",
+)
 @click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
 def command(  # noqa: PLR0917 - Click passes them by name
     agents: int,
@@ -78,6 +87,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     state: Path,
     folder: Path | None,
     count_requests: bool,  # noqa: FBT001 - an option
+    as_azure: bool,  # noqa: FBT001 - an option
     core_tools: bool,  # noqa: FBT001 - an option
 ) -> int:
     """Run the whole cloud on this machine until Ctrl-C.
@@ -101,6 +111,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
         state=state,
         folder=folder,
         count_requests=count_requests,
+        as_azure=AsAzure() if as_azure else None,
         host="func" if core_tools else "certcast",
         on_line=_Log(results()),
     )
@@ -117,10 +128,20 @@ async def _serve(settings: PlatformSettings) -> int:
     async with LocalPlatform(settings) as platform:
         results().print(safe_lines(usage(platform)), soft_wrap=True)
         async with requests_shown(platform.requests if settings.count_requests else None):
-            error = await platform.failure()
+            try:
+                error = await platform.failure()
+            finally:
+                if settings.as_azure is not None:
+                    say(answered_as_azure(platform.faults.applied))
     say(f"certcast: {error}", "bold red")
     say(f"everything was stopped; logs are in {platform.state / 'logs'}")
     return Exit.FAILED
+
+
+def answered_as_azure(applied: Mapping[str, int]) -> str:
+    """What requests were answered that Azurite would have answered otherwise."""
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(applied.items()))
+    return f"answered as Azure does: {counts or 'nothing'}"
 
 
 def usage(platform: LocalPlatform) -> str:

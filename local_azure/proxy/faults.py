@@ -26,6 +26,7 @@ class Rule:
     Attributes:
         answer: What is answered.
         operations: The operations that it is given to; empty for all that it fits.
+        but: The operations that it is not given to.
         resource: Pattern of the container, table or queue.
         path: Pattern of the blob's name.
         callers: Patterns of who asks: `function`, `agent-*`, `relay`, `client`.
@@ -37,6 +38,7 @@ class Rule:
 
     answer: Answer
     operations: frozenset[str] = frozenset()
+    but: frozenset[str] = frozenset()
     resource: str = "*"
     path: str = "*"
     callers: tuple[str, ...] = ("*",)
@@ -51,6 +53,7 @@ class Rule:
         return (
             self.answer.fits(asked)
             and (not self.operations or request.operation in self.operations)
+            and request.operation not in self.but
             and fnmatchcase(request.resource, self.resource)
             and fnmatchcase(request.path, self.path)
             and any(fnmatchcase(caller_of(asked.headers), pattern) for pattern in self.callers)

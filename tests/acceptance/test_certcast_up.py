@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from azure.core.exceptions import HttpResponseError
+from azure.storage.queue.aio import QueueClient
 
 from operator_cli.handshake import certificate_shown
 from tests.rigs.certificates import authority
@@ -160,6 +162,28 @@ async def test_what_an_upload_asks_of_the_storage_account_is_counted_where_that_
         assert re.search(r"^ blob +Put Blob bundles +function +1$", running.said, re.MULTILINE)
         assert re.search(rf"^ blob +Get Blob bundles +agents +{AGENTS}$", running.said, re.MULTILINE)
         assert await running.end_by(signal.SIGINT) == 0
+        assert "requests in all" in running.said
+        assert running.left_behind() == []
+
+
+async def test_an_account_that_answers_as_azure_does_refuses_what_azure_refuses_and_says_how_often(
+    tmp_path: Path,
+) -> None:
+    pfx = tmp_path / "shop.pfx"
+    pfx.write_bytes(authority().issue(HOST).pfx(None))
+    async with up(tmp_path / "state", "--as-azure", "--count-requests") as running:
+        env = clean_environment(CERTCAST_STORAGE=running.connection_string)
+        assert (await certcast("upload", pfx, env=env)).code == 0
+        async with QueueClient.from_connection_string(running.connection_string, "gone") as queue:
+            await queue.create_queue()
+            await queue.delete_queue()
+            with pytest.raises(HttpResponseError, match="QueueBeingDeleted"):
+                await queue.create_queue()
+        await running.read_until("requests since the upload")
+        assert await running.end_by(signal.SIGINT) == 0
+        assert re.search(r"^answered as Azure does: .*\bQueueBeingDeleted 1\b", running.said, re.MULTILINE), (
+            running.said
+        )
         assert "requests in all" in running.said
         assert running.left_behind() == []
 

@@ -8,8 +8,12 @@ import pytest_asyncio
 
 from local_azure.eventgrid.delivery import Disorder
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from local_azure.proxy.answers import LOST
+from local_azure.proxy.as_azure import AsAzure
+from local_azure.proxy.faults import Rule
 from shared.messages import RESULTS_QUEUE
 from tests.rigs.certificates import authority
+from tests.rigs.effort import SEED
 from tests.rigs.witness import BLOB_CREATED, BLOB_DELETED, PASSWORD, Witness, eventually, witnessed
 
 AGENTS = 2
@@ -18,9 +22,23 @@ FROM_THE_PAST = "0x1D000000000000"
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def cloud() -> AsyncIterator[Witness]:
-    async with witnessed(PlatformSettings(agents=AGENTS, ports=FREE_PORTS)) as witness:
+TROUBLED = AsAzure(deleting_s=2, busy=0.05, lost=0, seed=SEED)
+LOSING = Rule(
+    answer=LOST,
+    callers=("function", "agent-*"),
+    but=frozenset({"Get Messages"}),  # what they held is hidden for a minute, which no test here has
+    share=0.05,
+    seed=SEED + 1,
+)
+
+
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=[None, TROUBLED], ids=["as it is", "with 503 and lost answers"]
+)
+async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Witness]:
+    async with witnessed(PlatformSettings(agents=AGENTS, ports=FREE_PORTS, as_azure=request.param)) as witness:
+        if request.param is not None:
+            witness.platform.faults.add(LOSING)
         yield witness
 
 
