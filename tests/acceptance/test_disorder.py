@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from local_azure.as_azure import AsAzure
 from local_azure.eventgrid.delivery import Disorder
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from local_azure.proxy.answers import LOST
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.proxy.faults import Rule
 from shared.messages import RESULTS_QUEUE
 from tests.rigs.certificates import authority
