@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.function.cloud import Cloud
+
+# The worker logs from INFO on, and the SDKs say two things there about each request.
+logging.getLogger("azure").setLevel(logging.WARNING)
 
 STORAGE = "CERTCAST_STORAGE"
 # Read here rather than written as %CERTCAST_SWEEP_SCHEDULE%, without which the host would not start.

@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of, desired_rows
-from instance_agent.inbox import DRAIN, Inbox
+from instance_agent.inbox import DRAIN, Inbox, QueueGoneError
 from instance_agent.polling import Polling
 from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import Rounds
 from instance_agent.work import Work
 from shared.bounded import Delays
-from shared.errors import CertcastError, MissingError
+from shared.errors import CertcastError
 from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S
 
@@ -38,9 +38,9 @@ log = logger(__name__)
 RECONCILE_S = 300
 RECONCILE_JITTER = 0.2
 QUEUE_GONE_S = 2
-"""Wait after a queue that was gone was made again: it may be deleted at once, or not be there for a while yet."""
-RETRIES = Delays((5, 15, 60))
-"""Waits before bindings that failed for a passing reason are tried again."""
+"""Wait where there is no queue yet, or it was made again: it may be deleted at once."""
+RETRIES = Delays((5, 15, 30, 60, 120))
+"""Waits before bindings that failed for a passing reason, and reports that could not be made, are tried again."""
 
 
 class Agent:
@@ -70,15 +70,21 @@ class Agent:
         actor: Actor,
         now: Callable[[], datetime],
     ) -> None:
+        self._reconcile_now = asyncio.Event()
         self.registration = Registration(
-            settings, server=target.place, state=state, queues=queues, now=now, progress=self._progress
+            settings,
+            server=target.place,
+            state=state,
+            queues=queues,
+            now=now,
+            progress=self._progress,
+            on_queue=self._reconcile_now.set,
         )
         self.ready = False
         self.actor = actor
         self.inbox = Inbox(queues, settings)
         self._state = state
         self._target = target
-        self._reconcile_now = asyncio.Event()
         self._start_over = False
         self._rounds = Rounds(lambda: self.settings.instance, on_trouble=self._reconcile_now.set)
         self.work = Work(
@@ -112,7 +118,7 @@ class Agent:
         """Register, reconcile and report once; whether everything desired is served and proved."""
         async with self._started():
             await self._register()
-            return await self.reconcile()
+            return await self.reconcile() and not self.actor.memory.owes
 
     async def plan(self) -> list[Step]:
         """Say what a reconcile would do, without registering or changing anything."""
@@ -136,7 +142,10 @@ class Agent:
             desired = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(desired, whole=True)
             self.work.asked_since.clear()
-        self._retry(needed=await self.work.do_all(due))
+        if await self.work.do_all(due):
+            self._reconcile_now.set()
+        else:
+            self._retries = 0
         if self._rounds.stopping:
             return False
         if not self.ready:
@@ -158,25 +167,19 @@ class Agent:
                 self.work.asked_since |= hints.keys
                 desired = await desired_of(self._state, self.settings.role, hints.keys, of=self.actor.memory.known)
                 due = await self.actor.due(desired, whole=False)
-                self._retry(needed=await self.work.do(due, hints.traceparent, asked=desired.rows))
+                if await self.work.do(due, hints.traceparent, asked=desired.rows):
+                    self._reconcile_now.set()
         await self.inbox.done(hints)
         return hints.taken
-
-    def _retry(self, *, needed: bool) -> None:
-        """Look at everything soon, where trying again may help."""
-        if needed:
-            self._reconcile_now.set()
-        else:
-            self._retries = 0
 
     async def _drain_step(self) -> None:
         self._polling.begin()
         try:
             taken = await self.drain()
-        except MissingError:
-            log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
-            await self._register()
-            self._reconcile_now.set()
+        except QueueGoneError:
+            if self.registration.is_registered:
+                log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
+                await self._register()
             await self._rounds.pause(QUEUE_GONE_S)
             return
         pause_s = self._polling.pause_s(self.settings.poll_max_ms / 1000, taken=taken)

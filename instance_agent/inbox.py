@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import Key
-from shared.errors import BrokenMessageError
+from shared.errors import BrokenMessageError, CertcastError, MissingError, UnavailableError
 from shared.messages import BindingsChanged, decode
 from shared.phrasing import logger
 from shared.ports import ReceivedMessage
@@ -24,9 +24,16 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z"
 
 DRAIN = 32
 """Most messages one request can take (learn.microsoft.com, "Get Messages")."""
-HIDE_S = 300
-"""How long a taken message stays hidden: longer than any batch takes; a crash needs no message, a start reconciles."""
+HIDE_S = 60
+"""How long a taken message stays hidden, also where the answer that held it was lost.
+
+One agent alone takes from its queue, and not while it acts: what shows again meanwhile is still its own to delete.
+"""
 MAX_DEQUEUE = 5
+
+
+class QueueGoneError(UnavailableError):
+    """The instance's own queue is not there: it was taken for scaled in, and registers again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +71,16 @@ class Inbox:
         self._queues = queues
 
     async def take(self) -> Hints:
-        """Take the messages there are, and put aside those that are no hints."""
+        """Take the messages there are, and put aside those that are no hints.
+
+        Raises:
+            QueueGoneError: There is no queue.
+        """
         settings = self.settings
-        taken = await self._queues.receive(settings.queue, limit=DRAIN, visibility_s=HIDE_S)
+        try:
+            taken = await self._queues.receive(settings.queue, limit=DRAIN, visibility_s=HIDE_S)
+        except MissingError as error:
+            raise QueueGoneError(str(error)) from None
         self.received += len(taken)
         read = [(message, hint) for message in taken if (hint := await self._read(settings, message)) is not None]
         return Hints(
@@ -92,7 +106,18 @@ class Inbox:
             except BrokenMessageError as error:
                 reason = str(error)
         log.error("instance %s: a message is put on %s: %s", settings.instance, settings.poison_queue, reason)
-        self.poisoned += 1
-        await self._queues.send(settings.poison_queue, message.body or "")
-        await self._queues.done(settings.queue, message)
+        try:
+            await self._put_aside(settings, message)
+        except CertcastError as error:
+            # The others taken with it are acted on meanwhile.
+            log.warning("instance %s: it stays for now: %s", settings.instance, error)
         return None
+
+    async def _put_aside(self, settings: AgentSettings, message: ReceivedMessage) -> None:
+        try:
+            await self._queues.send(settings.poison_queue, message.body or "")
+        except MissingError:
+            await self._queues.create(settings.poison_queue)
+            await self._queues.send(settings.poison_queue, message.body or "")
+        await self._queues.done(settings.queue, message)
+        self.poisoned += 1

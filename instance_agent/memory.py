@@ -63,6 +63,7 @@ class Memory:
         self._now = now
         self._last: dict[Key, Attempt] = {}
         self._told_at: dict[Key, datetime] = {}
+        self._owed: dict[Key, Attempt] = {}
         self._ended: Counter[InstallOutcome] = Counter()
 
     @property
@@ -80,6 +81,11 @@ class Memory:
         """Desired rows that are not as they should be."""
         return sum(number for outcome, number in self._ended.items() if outcome not in DONE)
 
+    @property
+    def owes(self) -> bool:
+        """Whether something is still to be told, as no report could be made."""
+        return bool(self._owed)
+
     def last(self, row: DesiredBinding) -> Attempt | None:
         """What came of this very row: of its role and generation."""
         last = self._last.get((row.host, row.port))
@@ -91,13 +97,15 @@ class Memory:
         """Choose what is to be told.
 
         Args:
-            attempts: What was done now; those that say something new are told. Rows that exist only on the server are
-                reported to no one.
+            attempts: What was done now; those that say something new are told, with what could not be told before.
+                Rows that exist only on the server are reported to no one.
             asked: Hosts and ports that a hint asks about, whose rows were read just now; what was told of them long
                 ago is told again.
         """
         made = {attempt.key: attempt for attempt in attempts if attempt.report.generation > 0}
-        news = {key: attempt for key, attempt in made.items() if not attempt.says_the_same_as(self._last.get(key))}
+        news = self._owed | {
+            key: attempt for key, attempt in made.items() if not attempt.says_the_same_as(self._last.get(key))
+        }
         now = self._now()
         for key in asked:
             known = made.get(key) or self._last.get(key)
@@ -124,14 +132,20 @@ class Memory:
                 again.append(replace(last, report=report))
         return again
 
-    def remember(self, attempts: Iterable[Attempt], told: Iterable[Attempt]) -> None:
-        """Keep how each row ended and what was told; to be called once that was reported."""
-        for attempt in (*attempts, *told):
+    def remember(self, attempts: Iterable[Attempt], owed: Iterable[Attempt]) -> None:
+        """Keep how each row ended, and what of it, or of before, is to be told."""
+        for attempt in (*attempts, *owed):
             if (before := self._last.get(attempt.key)) is not None:
                 self._ended[before.report.outcome] -= 1
             self._last[attempt.key] = attempt
             self._ended[attempt.report.outcome] += 1
-        self._told_at |= {attempt.key: self._now() for attempt in told}
+        self._owed |= {attempt.key: attempt for attempt in owed}
+
+    def told(self, attempts: Iterable[Attempt]) -> None:
+        """Keep that this was reported."""
+        for attempt in attempts:
+            self._told_at[attempt.key] = self._now()
+            self._owed.pop(attempt.key, None)
 
 
 def _essence(told: BindingReport | InstallationRecord) -> tuple[object, ...]:

@@ -58,6 +58,7 @@ class Registration:
         queues: The queues.
         now: The storage account's clock.
         progress: Tells how far the agent is.
+        on_queue: Called when the queue was made: what changed while there was none was not hinted at.
 
     Attributes:
         settings: The agent's settings, with the id it has.
@@ -73,6 +74,7 @@ class Registration:
         queues: Queues,
         now: Callable[[], datetime],
         progress: Callable[[], Progress],
+        on_queue: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.target_version = ""
@@ -81,6 +83,9 @@ class Registration:
         self._queues = queues
         self._now = now
         self._progress = progress
+        self._on_queue = on_queue
+        self._lacks_queue = False
+        self._refused = ""
         self._started_at = now()
         self._entered = False
         self._moves: deque[float] = deque(maxlen=MOST_MOVES)
@@ -92,13 +97,22 @@ class Registration:
         return self.settings.instance
 
     @property
+    def is_registered(self) -> bool:
+        """Whether its row was written, so that what it is told of is sent to its queue."""
+        return self._entered
+
+    @property
     def asked_id(self) -> str:
         """The id that the settings ask for."""
         return self._identity.asked_id
 
     @property
     def trouble(self) -> str:
-        """Why its id is not the one that the settings ask for; empty where it is."""
+        """Why its id is not the one that was asked for, or its row is not written; empty where all is well."""
+        return "; ".join(clause for clause in (self._other_id, self._refused) if clause)
+
+    @property
+    def _other_id(self) -> str:
         if self.instance == self.asked_id:
             return ""
         return f"id {self.asked_id} is in use elsewhere; runs as {self.instance}"
@@ -106,11 +120,15 @@ class Registration:
     async def register(self) -> bool:
         """Create the queue, then the row: where there is a row, a queue can be sent to.
 
+        Raises:
+            QueueBeingDeletedError: The sweep took the instance for scaled in: on Azure, the name is free again after
+                40 s or more. The row is not written before.
+
         Returns:
             Whether what was reported so far was not reported under this id.
         """
         async with self._writing:
-            return await self._hold(with_queue=True)
+            return await self._held(with_queue=True)
 
     async def beat(self) -> bool:
         """Say that the agent is alive, and how far it is.
@@ -121,7 +139,7 @@ class Registration:
             As `register`.
         """
         async with self._writing:  # one after the other: none may carry what was true before
-            return await self._hold(with_queue=not self._entered)
+            return await self._held(with_queue=not self._entered)
 
     async def leave(self) -> None:
         """Say that no one needs to wait for this instance; best effort, since its silence says the same later."""
@@ -132,6 +150,19 @@ class Registration:
                 await self._enter(self.settings, with_queue=False, stopped=True)
         except CertcastError as error:
             log.warning("instance %s: could not say that it stops: %s", self.instance, error)
+
+    async def _held(self, *, with_queue: bool) -> bool:
+        try:
+            changed = await self._hold(with_queue=with_queue)
+        except CertcastError as error:
+            lacks = "cannot be told of changes" if with_queue else "cannot say that it is alive"
+            self._refused = f"this instance {lacks if self._entered else 'is not registered'}: {error}"
+            self._lacks_queue |= with_queue
+            raise
+        self._lacks_queue &= not with_queue
+        if not self._lacks_queue:
+            self._refused = ""
+        return changed
 
     async def _hold(self, *, with_queue: bool) -> bool:
         other = await self._enter(self.settings, with_queue=with_queue)
@@ -152,7 +183,7 @@ class Registration:
         if self._entered:
             self._moves.append(now)
         self.settings, self._entered = chosen, True
-        log.warning("instance %s (an agent on %s has it)", self.trouble, shown(other.host))
+        log.warning("instance %s (an agent on %s has it)", self._other_id, shown(other.host))
         return True
 
     async def _enter(
@@ -163,7 +194,10 @@ class Registration:
             known = await self._state.instances.find(settings.instance)
             if known is not None and self._is_anothers(settings.instance, known):
                 return known.value
-            if with_queue:
+            if known is None and stopped:
+                return None
+            # A row that is gone was reaped, and its queue before it. None is written where there is no queue.
+            if with_queue or known is None:
                 await self._make_queues(settings)
             try:
                 await self._state.instances.write(settings.instance, self._row(settings, stopped=stopped), known)
@@ -181,6 +215,7 @@ class Registration:
     async def _make_queues(self, settings: AgentSettings) -> None:
         await self._queues.create(settings.queue)
         await self._queues.create(settings.poison_queue)
+        self._on_queue()
 
     def _is_anothers(self, instance: str, known: Versioned[InstanceRecord]) -> bool:
         """Whether another agent runs under the id; by the service's clock alone, since others write the row's times."""

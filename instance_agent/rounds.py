@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
-from shared.errors import CertcastError
+from shared.errors import CertcastError, RefusedForNowError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ log = logger(__name__)
 
 TROUBLES = Delays((2, 4, 8, 16, 30))
 """Waits before an agent that cannot reach the account tries again."""
+REFUSALS = Delays((2, 5, 15, 30, 60, 120))
+"""Waits before one that is refused does: a role assignment takes up to half an hour to come into force."""
 
 
 class Rounds:
@@ -52,7 +54,8 @@ class Rounds:
                     log.warning("instance %s: %s; trying again", self._instance(), error)
                 else:
                     log.exception("instance %s: unexpected trouble; trying again", self._instance())
-                await self.pause(TROUBLES[failures])
+                waits = REFUSALS if isinstance(error, RefusedForNowError) else TROUBLES
+                await self.pause(waits[failures])
                 failures += 1
             else:
                 failures = 0

@@ -14,7 +14,7 @@ from shared.phrasing import logger
 from shared.state.keys import encode_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from instance_agent.acting import Actor
     from instance_agent.fetching import Fetched
@@ -65,6 +65,9 @@ class Work:
             Whether trying some of them again soon may help.
         """
         again = False
+        if self._actor.memory.owes:
+            async with self.turn:
+                again = await self.do((), "")
         async with aclosing(self._actor.slices(due)) as slices:
             async for rows, fetched in slices:
                 if self._rounds.stopping:
@@ -83,7 +86,7 @@ class Work:
         fetched: Mapping[str, Fetched] | None = None,
         asked: Iterable[Key] = (),
     ) -> bool:
-        """Act on rows in one batch, within a turn, and tell what is new.
+        """Act on rows in one batch, within a turn, and tell what is new; what cannot be told is told later.
 
         Args:
             due: The rows.
@@ -100,11 +103,11 @@ class Work:
             self.batches += 1
             attempts = await self._actor.act(due, fetched)
         news = memory.unreported(attempts, asked)
-        await self._report(news, trace)
         memory.remember(attempts, news)
         self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
         log_outcomes(self._instance(), news)
-        return any(attempt.again for attempt in attempts)
+        told = await self._report(news, trace)
+        return not told or any(attempt.again for attempt in attempts)
 
     async def put_right(self, rows: Iterable[DesiredBinding]) -> None:
         """Tell again what the table has otherwise, or not at all: a report was lost, or another spoke in our name."""
@@ -120,12 +123,20 @@ class Work:
             again = memory.disputed(rows, {(entry.host, entry.port): entry for entry in own})
             if again:
                 log.warning("instance %s: %d report(s) are made again: the table has others", instance, len(again))
-            await self._report(again, "")
             memory.remember((), again)
+            await self._report(again, "")
 
-    async def _report(self, attempts: Iterable[Attempt], trace: str) -> None:
+    async def _report(self, attempts: Collection[Attempt], trace: str) -> bool:
+        """Report, or owe it: what is installed stays so, and is not installed again to be told of."""
+        if not attempts:
+            return True
         reports = tuple(attempt.report for attempt in attempts)
-        if reports:
-            whole = InstallReport(instance=self._instance(), reports=reports, traceparent=trace)
+        whole = InstallReport(instance=self._instance(), reports=reports, traceparent=trace)
+        try:
             for part in split_report(whole):
                 await self._queues.send(RESULTS_QUEUE, encode(part))
+        except CertcastError as error:
+            log.warning("instance %s: %d report(s) are not made yet: %s", self._instance(), len(reports), error)
+            return False
+        self._actor.memory.told(attempts)
+        return True

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 from azure.storage.queue.aio import QueueClient
 
 from local_azure.agent_process import start_agent
-from local_azure.eventgrid.delivery import EventDelivery, Subscription
+from local_azure.eventgrid.delivery import EventDelivery, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from local_azure.eventgrid.topic import TopicReceiver
 from local_azure.folder_watch import FolderWatch
@@ -216,7 +216,13 @@ class LocalPlatform:
             endpoint=_started(self._host).webhook("on_blob_event"),
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
         )
-        delivery = EventDelivery(subscription, drop=self.settings.drop_events)
+        as_azure = self.settings.as_azure
+        delivery = EventDelivery(
+            subscription,
+            schedule=None if as_azure is None else RetrySchedule.of_azure(),
+            drop=self.settings.drop_events,
+            disorder=None if as_azure is None else as_azure.events,
+        )
         self._relay = await EventGridRelay(self._storage.endpoints, delivery).start(self.settings.ports.blob)
         self._stack.push_async_callback(self._relay.stop)
         await delivery.validated()

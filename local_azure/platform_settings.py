@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from local_azure.as_azure import AsAzure
 from local_azure.azurite import REPOSITORY
 from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.servers.targets import EMBEDDED, check_targets
 from shared.errors import ConfigurationError
 from shared.upload import DEFAULT_PORT

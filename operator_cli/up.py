@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_azure.as_azure import AsAzure
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped

@@ -1,4 +1,4 @@
-"""One Event Grid subscription: filter, validation handshake, delivery with retries, and loss on demand.
+"""One Event Grid subscription: filter, validation handshake, delivery with retries, and loss and disorder on demand.
 
 Events wait in memory and are lost with this process: the application's own sweep finds what they were about, as it does
 in Azure after an event has expired. https://learn.microsoft.com/azure/event-grid/delivery-and-retry
@@ -29,6 +29,7 @@ log = logger("certcast.eventgrid")
 
 _ATTEMPT_TIMEOUT_S = 30.0
 _DELAYS = Delays((1, 1, 2, 5, 10))
+_AZURES_DELAYS = (10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 43_200)
 _PARALLEL_ATTEMPTS = 64
 _SUCCESSES = frozenset({200, 201, 202, 203, 204})
 _NEVER_RETRIED = frozenset({400, 401, 403, 413})
@@ -62,17 +63,41 @@ class RetrySchedule:
 
     Attributes:
         delays: Waits after the first, second … failure.
-        refused_delay_s: Wait after a refused connection: the endpoint has not started yet.
+        refused_delay_s: Wait after a refused connection, as the endpoint has not started yet; None for the same as
+            after another failure.
         time_to_live_s: Age at which an event is dropped.
+        most_attempts: After so many an event is dropped.
     """
 
     delays: Delays = _DELAYS
-    refused_delay_s: float = 1.0
+    refused_delay_s: float | None = 1.0
     time_to_live_s: float = 86_400.0
+    most_attempts: int = 1_000_000
+
+    @classmethod
+    def of_azure(cls, scale: float = 1.0) -> RetrySchedule:
+        """Event Grid's own, with every time multiplied."""
+        delays = Delays(tuple(seconds * scale for seconds in _AZURES_DELAYS))
+        return cls(delays=delays, refused_delay_s=None, time_to_live_s=86_400.0 * scale, most_attempts=30)
 
     def delay_s(self, failures: int, *, refused: bool) -> float:
         """The wait after so many failures in a row."""
-        return self.refused_delay_s if refused else self.delays[failures - 1]
+        return self.refused_delay_s if refused and self.refused_delay_s is not None else self.delays[failures - 1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disorder:
+    """What may become of an event on its way, as Event Grid promises neither once nor in order.
+
+    Attributes:
+        doubled: Probability that it is delivered twice.
+        late: Probability that a delivery waits, so that later events pass it.
+        late_s: How long it waits at most.
+    """
+
+    doubled: float = 0.0
+    late: float = 0.0
+    late_s: float = 5.0
 
 
 class EventDelivery:
@@ -81,11 +106,20 @@ class EventDelivery:
     Attributes:
         subscription: Which events go where.
         drop: Probability that an event is withheld, for tests; may be set at any time.
+        disorder: What may become of the others; may be set at any time.
         counts: How many events were `posted`, `delivered`, `failed` (attempts), `dropped` (refused, too old) and
             `lost` (withheld).
     """
 
-    def __init__(self, subscription: Subscription, *, schedule: RetrySchedule | None = None, drop: float = 0.0) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        *,
+        schedule: RetrySchedule | None = None,
+        drop: float = 0.0,
+        disorder: Disorder | None = None,
+    ) -> None:
+        self.disorder = disorder or Disorder()
         self.subscription = subscription
         self.counts: Counter[str] = Counter()
         self._schedule = schedule or RetrySchedule()
@@ -125,15 +159,21 @@ class EventDelivery:
     def post(self, event: Event) -> None:
         """Take an event that passed the filter for delivery; returns at once."""
         self.counts["posted"] += 1
-        if self._random.random() < self.drop:
+        if self._happens(self.drop):
             self.counts["lost"] += 1
             log.warning("%s of %s is withheld", event["eventType"], event["subject"])
             return
-        task = asyncio.create_task(self._deliver(event), name=f"event {event['id']}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        for _ in range(2 if self._happens(self.disorder.doubled) else 1):
+            late_s = self._random.uniform(0, self.disorder.late_s) if self._happens(self.disorder.late) else 0.0
+            task = asyncio.create_task(self._deliver(event, late_s), name=f"event {event['id']}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _deliver(self, event: Event) -> None:
+    def _happens(self, probability: float) -> bool:
+        return self._random.random() < probability
+
+    async def _deliver(self, event: Event, late_s: float) -> None:
+        await asyncio.sleep(late_s)
         loop = asyncio.get_running_loop()
         expires = loop.time() + self._schedule.time_to_live_s
         await self._validated.wait()
@@ -149,6 +189,8 @@ class EventDelivery:
                 reason = "which is never retried"
             elif loop.time() + wait_s > expires:
                 reason = "and it is too old"
+            elif attempt >= self._schedule.most_attempts:
+                reason = f"and that was attempt {attempt}"
             else:
                 log.info("%s of %s: %s; again in %g s", event["eventType"], event["subject"], said, wait_s)
                 await asyncio.sleep(wait_s)

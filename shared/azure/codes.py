@@ -75,6 +75,7 @@ MEANINGS: dict[str, Meaning] = {
     "KeyBasedAuthenticationNotPermitted": (AccessDeniedError, _NO_KEYS),
     "AuthenticationFailed": (AccessDeniedError, _NOT_PROVED),
     "SecretDisabled": (AccessDeniedError, "refused ({code}); enable that version of the secret, or make another"),
+    "KeyDisabled": (AccessDeniedError, "refused ({code}); that version of the key is disabled"),
     "AccountIsDisabled": (AccessDeniedError, "refused ({code}); mostly it is because the subscription is disabled too"),
     "MetadataTooLarge": (CertcastError, "metadata may have 8 KB, names and values together ({code})"),
     "InvalidMetadata": (

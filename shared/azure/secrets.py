@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from azure.core.exceptions import AzureError
 
-from shared.azure.errors import has_no_token, translated
+from shared.azure.errors import error_code, has_no_token, translated
 from shared.azure.patience import Patience
 from shared.azure.vault_url import VaultObject
 from shared.errors import SecretUnavailableError, UnavailableError
@@ -74,6 +74,8 @@ class VaultSecrets:
             # An identity without a token is no fault of the upload's.
             if isinstance(reason, UnavailableError) or has_no_token(error):
                 raise reason from None
+            if error_code(error) == "SecretDisabled":
+                raise SecretUnavailableError(str(reason)) from None
             raise SecretUnavailableError(
                 f"{reason}; check that the secret exists and that the Function's identity has the role "
                 f"'Key Vault Secrets User' on {host}"

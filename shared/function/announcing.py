@@ -48,7 +48,7 @@ async def tell(cloud: Cloud, record: UploadRecord) -> Change:
     tagged, sent = await together(tag(cloud, record), send_now(cloud, record))
 
     def told(current: UploadRecord) -> UploadRecord:
-        return replace(without_events(current, sent), tagged=tagged.token, tags_refused=tagged.refused)
+        return tagged.entered(without_events(current, sent))
 
     return told
 
@@ -63,6 +63,11 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
         held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]
         if held.value is None or not is_to_be_tagged(cloud, held.value):
             return
+
+
+async def tell_once_more(cloud: Cloud, name: str, told: Change) -> None:
+    """Enter what was told into an upload's row that others have written since, and tell what that says."""
+    await tell_all(cloud, (await cloud.state.uploads.update(name, lambda record: record and told(record))).held)
 
 
 async def tell_as_it_is(cloud: Cloud, name: str) -> None:
@@ -96,6 +101,26 @@ def announced(record: UploadRecord, *, at: datetime, event_id: str) -> UploadRec
     if kind is None or is_announced(record):
         return record
     return replace(with_event(record, record, kind, at=at, event_id=event_id), announced=_token(record, kind))
+
+
+def announced_once(before: UploadRecord, after: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:
+    """As `announced`, but for a verdict on a version that an earlier look came to as well: that was told.
+
+    Args:
+        before: The row as that look left it.
+        after: The row by this one.
+        at: When this one came to it.
+        event_id: The event's id.
+    """
+    kind = event_type(after)
+    same = _verdict(before) == _verdict(after)
+    if kind is not None and same and before.announced.endswith(f"/{kind.value}"):
+        return replace(after, announced=_token(after, kind))
+    return announced(after, at=at, event_id=event_id)
+
+
+def _verdict(record: UploadRecord) -> tuple[object, ...]:
+    return record.status, record.source_etag, record.violations
 
 
 def event_type(record: UploadRecord) -> EventType | None:

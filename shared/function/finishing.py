@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import together
-from shared.function.announcing import tell, tell_all
+from shared.function.announcing import tell, tell_all, tell_once_more
+from shared.function.election import StaleRevisionError
 from shared.function.scrubbing import Scrubbed, scrub
 from shared.function.tagging import is_to_be_tagged
 
@@ -28,7 +29,14 @@ async def finish(cloud: Cloud, turn: Turn, scrubbing: Awaitable[Scrubbed]) -> Up
         scrubbing: Leaves the version that is done with.
     """
     scrubbed, told = await together(scrubbing, tell(cloud, turn.record))
-    record = await turn.write(lambda current: replace(told(current), etag=scrubbed.etag, password_left=scrubbed.left))
+    try:
+        record = await turn.write(
+            lambda current: replace(told(current), etag=scrubbed.etag, password_left=scrubbed.left)
+        )
+    except StaleRevisionError:
+        # A later look has told its own meanwhile, and this one's tags may lie over those.
+        await tell_once_more(cloud, turn.record.name, told)
+        raise
     if is_to_be_tagged(cloud, record):
         await tell_all(cloud, turn.held)
     return record

@@ -181,10 +181,16 @@ class TagTrouble:
         """Whether the account is one without tags."""
         return self.unsupported_until is not None and now < self.unsupported_until
 
-    def blob_took_none(self, name: str, now: datetime) -> bool:
-        """Note that a blob took none; whether that is to be said."""
+    def blob_took_none(self, name: str, now: datetime, *, lasting: bool) -> bool:
+        """Note that a blob took none; whether that is to be said.
+
+        Args:
+            name: The blob.
+            now: The time.
+            lasting: Whether it will take none as long as it is held as it is.
+        """
         tries, _ = self.blobs.pop(name, (0, now))
-        self.blobs[name] = (tries + 1, now + timedelta(seconds=TAG_WAITS[tries]))
+        self.blobs[name] = (tries + 1, now + timedelta(seconds=TAG_WAITS[tries] if lasting else 0))
         if len(self.blobs) > MOST_BLOBS:
             del self.blobs[next(iter(self.blobs))]
         return tries == 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded
 from shared.errors import BusyError, CertcastError, HeldError
-from shared.function.announcing import announced
+from shared.function.announcing import announced_once
 from shared.function.blob_event import Notice
 from shared.function.claiming import accept, places_of, release, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
@@ -33,6 +33,7 @@ from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.ports import BlobContent
 from shared.state.records import DELETED, UploadRecord, UploadStatus
+from shared.state.tags import untagged
 from shared.upload import is_upload_name, parse_metadata
 from shared.validation.judged import Judged
 from shared.verdict import VerdictCode, Violation
@@ -328,9 +329,9 @@ def _unserved(
     """What enters a verdict by which nothing of this version is served, and the event that it calls for."""
     now, event_id = cloud.now(), new_event_id()
 
-    def change(record: UploadRecord) -> UploadRecord:
-        record = replace(judged(record), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
-        record = replace(record, claims=claims)
-        return record if cloud.topic is None else announced(record, at=now, event_id=event_id)
+    def change(before: UploadRecord) -> UploadRecord:
+        record = replace(judged(before), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
+        record = untagged(before, replace(record, claims=claims))
+        return record if cloud.topic is None else announced_once(before, record, at=now, event_id=event_id)
 
     return change

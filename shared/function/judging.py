@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared.ports import BlobContent
 log = logger(__name__)
 
+LONGEST_GAP = timedelta(hours=1)
 EVENT_BELONGS = timedelta(seconds=5)
 """An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
 
@@ -83,6 +84,19 @@ def lacks_password(metadata: UploadMetadata, judgement: Judged) -> bool:
     """Whether the upload may only be waiting for its metadata: it cannot be opened and has no password yet."""
     unreadable = any(v.code is VerdictCode.UNREADABLE_BUNDLE for v in judgement.violations)
     return unreadable and metadata.password is None
+
+
+def is_to_be_judged_again(record: UploadRecord, now: datetime) -> bool:
+    """Whether it is time to try again to get the password that an upload refers to, after it could not be had.
+
+    A role assignment takes up to half an hour to come into force, and a person some time to make a secret. The gaps
+    grow with the time that it could not be had, to an hour.
+    """
+    unavailable = any(v.code is VerdictCode.PASSWORD_SECRET_UNAVAILABLE for v in record.violations)
+    if record.status is not UploadStatus.REJECTED or not unavailable or record.judged_at is None:
+        return False
+    waited = record.judged_at - (record.uploaded_at or record.judged_at)
+    return now - record.judged_at >= min(waited / 4, LONGEST_GAP)
 
 
 async def _sealed(cloud: Cloud, marker: str, content: bytes) -> str | None:

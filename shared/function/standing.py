@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
+from shared.state.tags import untagged
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ def started_over(
         now: When they are told.
         counted_from: What `seconds_to_live` counts from.
     """
-    return replace(
+    again = replace(
         record,
         status=status,
         expected=tuple(told),
@@ -225,13 +226,14 @@ def started_over(
         fanned_out_at=now,
         resent=False,
     )
+    return untagged(record, again)
 
 
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
     """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
     is_live = standing.status is UploadStatus.LIVE
     served = is_live or standing.status is UploadStatus.PARTIALLY_LIVE
-    return replace(
+    follows = replace(
         record,
         status=standing.status,
         live=standing.live,
@@ -239,6 +241,7 @@ def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRe
         reason=_expired(record, now) if served and not standing.reason else standing.reason,
         live_at=(record.live_at or now) if is_live else record.live_at,
     )
+    return untagged(record, follows)
 
 
 def _expired(record: UploadRecord, now: datetime) -> str:

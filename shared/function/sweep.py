@@ -30,6 +30,7 @@ from shared.function.forgetting import (
     is_stray,
 )
 from shared.function.intake import falls_due, look_at
+from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
 from shared.function.scrubbing import may_be_scrubbed, scrub_again
@@ -84,8 +85,15 @@ async def sweep(cloud: Cloud) -> SweepReport:
 
 async def _find_missed(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     if seen.uploads is not None:
-        names = missed(seen.found, seen.uploads, cloud.now(), seen.answered)
-        await _look_at_all(cloud, report, [Notice(name=name, etag=seen.found.get(name, "")) for name in names])
+        now = cloud.now()
+        names = missed(seen.found, seen.uploads, now, seen.answered)
+        again = [
+            name
+            for name in seen.found.keys() & seen.uploads.keys() - set(names)
+            if is_to_be_judged_again(seen.uploads[name], now)
+        ]
+        notices = [Notice(name=name, etag=seen.found.get(name, "")) for name in names]
+        await _look_at_all(cloud, report, notices + [Notice(name=name, again=True) for name in again])
 
 
 def missed(

@@ -1,17 +1,18 @@
 """An upload's status in its blob's tags, where the uploader sees it; nothing else waits for it or fails with it.
 
 Which tags were written is entered into the row, by a write under the ETag of the row that they are about: where the row
-was changed meanwhile, that shows it, and they are written again. What the service refuses is said once, and written by
-the sweep as soon as it may be. An account that has no tags is not asked again for an hour.
+was changed meanwhile, that shows it, and they are written again. What changes a status takes that entry out, so that a
+status that returns does not look told by tags from before. What the service refuses is said once, and written by the
+sweep as soon as it may be. An account that has no tags is not asked again for an hour.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
+from shared.errors import AccessDeniedError, CertcastError, UnavailableError, UnsupportedError
 from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import status_tags, tags_token
@@ -44,26 +45,30 @@ def is_to_be_tagged(cloud: Cloud, record: UploadRecord) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tagged:
-    """How a blob's tags stand.
+    """What came of writing a blob's tags.
 
     Attributes:
-        token: Names the tags that it has.
+        token: Names the tags that it has now; empty where that is not known, None where none were written.
         refused: Why those that its status calls for could not be written; empty where they were.
     """
 
-    token: str
+    token: str | None = None
     refused: str = ""
+
+    def entered(self, record: UploadRecord) -> UploadRecord:
+        """The upload's row with that in it; others may have written tags and row meanwhile."""
+        return replace(record, tagged=record.tagged if self.token is None else self.token, tags_refused=self.refused)
 
 
 async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
-    """Write the status on the blob, unless it is there or cannot be written now; how its tags stand then."""
+    """Write the status on the blob, unless it is there or cannot be written now."""
     trouble, name = cloud.tag_trouble, record.name
     if is_tagged(record):
-        return Tagged(token=record.tagged)
+        return Tagged()
     if trouble.has_none(cloud.now()):
         return Tagged(token=tags_token(record))
     if not trouble.is_over_for(name, cloud.now()):
-        return Tagged(token=record.tagged, refused=trouble.refusal or record.tags_refused)
+        return Tagged(refused=trouble.refusal or record.tags_refused)
     try:
         await cloud.uploads.set_tags(name, status_tags(record))
     except CertcastError as error:
@@ -83,7 +88,8 @@ def _refused(trouble: TagTrouble, record: UploadRecord, error: CertcastError, no
         is_new = not trouble.refusal
         trouble.refused_until, trouble.refusal = now + REFUSED_FOR, str(error)
     else:
-        is_new = trouble.blob_took_none(record.name, now)
+        is_new = trouble.blob_took_none(record.name, now, lasting=not error.retriable)
     if is_new:
         log.warning("upload %s: its tags do not show its status, the sweep tries again: %s", record.name, error)
-    return Tagged(token=record.tagged, refused=str(error))
+    # Where an answer was lost, they may have been written.
+    return Tagged(token="" if isinstance(error, UnavailableError) else None, refused=str(error))

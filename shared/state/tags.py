@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ def status_tags(record: UploadRecord) -> dict[str, str]:
 def tags_token(record: UploadRecord) -> str:
     """Name the tags that a status calls for, so that it is known which ones a blob was given."""
     return hashlib.sha256(json.dumps(status_tags(record)).encode()).hexdigest()[:16]
+
+
+def untagged(before: UploadRecord, after: UploadRecord) -> UploadRecord:
+    """An upload's changed row, which no tags tell of where its status calls for others than before."""
+    return after if status_tags(before) == status_tags(after) else replace(after, tagged="")
 
 
 def _tag_value(text: str) -> str:

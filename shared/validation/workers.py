@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import BrokenMessageError, BusyError, UnavailableError
@@ -50,7 +51,10 @@ TASKS_OF_ONE = 500
 
 _NEEDED_BY_PYTHON = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 """Of the parent's environment, where credentials are; without these an interpreter may not even start."""
-# The path is the parent's, as an app in the cloud has its packages in folders that are on no path by themselves.
+_IMPORTED_IN = str(Path.cwd())
+"""What relative entries of the path are relative to: the worker in the cloud changes its directory later on."""
+# The path is the parent's, as an app in the cloud has its packages in folders that are on no path by themselves: the
+# worker puts them there when it is specialised (github.com/Azure/azure-functions-python-worker, utils/dependency.py).
 _START = "import sys; sys.path[:] = sys.argv[2:]; from shared.validation.worker import main; main()"
 _CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 _OF_THE_FILES_DOING = frozenset(-int(getattr(signal, name)) for name in _CRASHES if hasattr(signal, name))
@@ -95,7 +99,7 @@ class _Child:
 
     @classmethod
     async def start(cls, policy: ValidationPolicy, *, nice: bool) -> _Child:
-        path = [entry or os.getcwd() for entry in sys.path]  # noqa: PTH109 - as Python itself takes an empty entry
+        path = [os.path.join(_IMPORTED_IN, entry) for entry in sys.path]  # noqa: PTH118 - keeps those that are absolute
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-c", _START, "--nice" if nice else "--usual", *path),

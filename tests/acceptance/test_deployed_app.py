@@ -33,6 +33,7 @@ pytestmark = [
 ]
 
 PASSWORD = "zebra-crossing-7411"
+TIMER = '{"IsPastDue": false, "Schedule": {"AdjustForDST": true}, "ScheduleStatus": null}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,22 @@ async def test_a_password_that_comes_after_the_upload_is_found_by_the_recheck(si
 async def test_a_message_that_makes_no_sense_is_dropped_and_not_retried(site: Site) -> None:
     assert await site.worker.deliver_message("install_result", "{}") == ""
     assert await site.worker.deliver_message("recheck_upload", "not JSON") == ""
+
+
+async def test_what_the_app_logs_is_shown_and_the_sdks_say_nothing_about_each_request(site: Site) -> None:
+    issued = authority().issue("logged.store2.com")
+    event = await site.upload("logged.pfx", issued.pfx(PASSWORD), {"CertificatePassword": PASSWORD})
+    assert await site.worker.deliver_event(event) == ""
+    assert await site.worker.invoke("sweep", parameter="timer", kind="json", value=TIMER) == ""
+    assert await site.worker.deliver_message("install_result", "{}") == ""
+
+    ours = [record for record in site.worker.records if record["name"].startswith(("certcast", "shared"))]
+    shown = [record["text"] for record in ours if record["fate"] == "shown"]
+    assert [text for text in shown if text.startswith("upload logged.pfx: accepted")]
+    assert [text for text in shown if text.startswith("queue install-results: a message is dropped")]
+    # Threads have no invocation: what is logged there is never seen.
+    assert [record for record in ours if record["fate"] == "no invocation"] == []
+    assert [record for record in site.worker.records if record["name"].startswith("azure.")] == []
 
 
 async def test_an_app_that_lacks_a_module_is_seen_to_fail(deployment: Deployment, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 
+from local_azure.as_azure import AsAzure
+from local_azure.eventgrid.delivery import Disorder
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from local_azure.proxy.answers import LOST
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.proxy.faults import Rule
 from shared.errors import QueueBeingDeletedError
 from shared.messages import RESULTS_QUEUE
@@ -62,6 +63,24 @@ async def test_an_event_delivered_twice_installs_once(cloud: Witness) -> None:
     await cloud.serves("twice.test", issued.fingerprint)
     assert (await cloud.record("twice.pfx")).revision == record.revision
     await said_to_be_live(cloud, "twice.test", AGENTS)
+
+
+async def test_events_that_are_doubled_and_overtake_each_other_end_with_the_newest_content(cloud: Witness) -> None:
+    delivery = cloud.platform.relay.delivery
+    delivery.disorder = Disorder(doubled=0.5, late=0.7, late_s=1.5)
+    newest = {}
+    try:
+        for turn in range(3):
+            for name in ("one", "two", "three"):
+                newest[name] = authority().issue(f"{name}.mixed.test")
+                await cloud.upload(f"{name}.mixed.pfx", newest[name].pfx(PASSWORD), HostHeader=f"{name}.mixed.test")
+            await asyncio.sleep(0.3 * turn)
+        await delivery.idle()
+    finally:
+        delivery.disorder = Disorder()
+    for name, issued in newest.items():
+        await cloud.becomes(f"{name}.mixed.pfx", "live", live=AGENTS)
+        await cloud.serves(f"{name}.mixed.test", issued.fingerprint)
 
 
 async def test_two_events_for_one_blob_in_the_wrong_order_end_with_the_newer_content(cloud: Witness) -> None:

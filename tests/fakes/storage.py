@@ -98,7 +98,8 @@ class StorageContents:
         has_tags: Whether the account has blob index tags at all.
         queue_deletion_s: How long the name of a deleted queue cannot be used again; on Azure 40 s and more.
         queues_gone_at: When the deletion of each deleted queue ends.
-        doubtful_writes: So many writes of rows are made whose answer is lost: tried again, they meet themselves.
+        doubtful_writes: So many writes of rows are made and answered with a conflict, as where the answer is lost and
+            another writes before it is asked for again.
     """
 
     def __init__(self, clock: FakeClock | None = None) -> None:

@@ -73,6 +73,13 @@ class Worker:
         """What the app and the runtime have printed and logged."""
         return _text(self._log)
 
+    @property
+    def records(self) -> list[dict[str, str]]:
+        """What the app and the SDKs have logged, and what became of it in the host."""
+        return [
+            json.loads(line.removeprefix("RECORD ")) for line in self.log.splitlines() if line.startswith("RECORD ")
+        ]
+
     async def invoke(self, function: str, **call: Any) -> str:
         """Invoke a function; answers the error it ended with, empty for success."""
         assert self._process.stdin is not None

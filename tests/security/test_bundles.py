@@ -74,6 +74,7 @@ class Machine:
             attempts = await self.actor.act(await self.actor.due(desired(*rows), whole=whole))
             news = self.actor.memory.unreported(attempts)
             self.actor.memory.remember(attempts, news)
+            self.actor.memory.told(news)
             return [attempt.report for attempt in attempts]
 
         return asyncio.run(round_())

@@ -26,6 +26,7 @@ MODULES = [
 ]
 # Those set the logging of a process up: levels and handlers, no lines.
 SETTING_UP = {
+    "function_app.py",
     "instance_agent/__main__.py",
     "instance_agent/windows/service.py",
     "local_azure/functions_host/host.py",

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from azure.identity import CredentialUnavailableError
 from azure.keyvault.keys import KeyClient
 from azure.keyvault.keys.crypto import CryptographyClient
 from azure.keyvault.secrets.aio import SecretClient
@@ -21,7 +22,14 @@ from shared.azure.bundles import BUNDLES_CONTAINER
 from shared.azure.key_encryption import VaultKey, make_key_file
 from shared.azure.secrets import VaultSecrets
 from shared.config import StorageAccess
-from shared.errors import AccessDeniedError, CertcastError, KeyUnusableError, SecretUnavailableError, UnavailableError
+from shared.errors import (
+    AccessDeniedError,
+    CertcastError,
+    KeyUnusableError,
+    RefusedForNowError,
+    SecretUnavailableError,
+    UnavailableError,
+)
 from tests.contracts.edges import own
 from tests.rigs.emulator import Emulator
 from tests.rigs.vault_stub import VAULT, AsyncIdentity, Identity, VaultStub, vault_stub
@@ -87,6 +95,22 @@ class TestPasswords:
     async def test_a_refusal_is_said_with_the_role_to_grant(self, vault: VaultStub, secrets: VaultSecrets) -> None:
         vault.answers_with = 403
         with pytest.raises(SecretUnavailableError, match=r"refused.*Key Vault Secrets User"):
+            await secrets.resolve(f"https://{VAULT}/secrets/p")
+
+    async def test_a_disabled_secret_is_said_to_be_disabled(self, vault: VaultStub, secrets: VaultSecrets) -> None:
+        vault.refuses_as = "SecretDisabled"
+        with pytest.raises(SecretUnavailableError, match=r"refused \(SecretDisabled\); enable that version") as caught:
+            await secrets.resolve(f"https://{VAULT}/secrets/p")
+        assert "role" not in str(caught.value)
+
+    async def test_an_identity_without_a_token_is_no_fault_of_the_password(
+        self, secrets: VaultSecrets, identity: AsyncIdentity, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def none(*_: object, **__: object) -> None:
+            raise CredentialUnavailableError(message="the metadata service does not answer")
+
+        monkeypatch.setattr(identity, "get_token", none)
+        with pytest.raises(RefusedForNowError, match="got no token for its identity"):
             await secrets.resolve(f"https://{VAULT}/secrets/p")
 
     async def test_a_vault_that_is_busy_is_tried_a_few_times_and_then_later(

@@ -5,6 +5,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from shared.binding import BindingKey, BindingState, DesiredBinding
 from shared.bounded import gather_bounded
 from shared.function.sweep import sweep
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.tags import tags_token
 from tests.rigs.emulator import cloud_on, emulator, opened_account
 from tests.rigs.rows import claim
 
@@ -78,7 +80,7 @@ async def served(account: Account, number: int) -> None:
         not_after=mine.not_after,
     )
     await account.state.bindings.write(key, row, None)
-    await account.state.uploads.write(name, record, None)
+    await account.state.uploads.write(name, replace(record, tagged=tags_token(record)), None)
 
 
 def requests(text: str) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 import pytest
 
+from local_azure.as_azure import AsAzure
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from local_azure.proxy.answers import LOST
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.proxy.faults import Rule
 from local_azure.proxy.refusals import SERVER_BUSY
 from tests.rigs.certificates import authority

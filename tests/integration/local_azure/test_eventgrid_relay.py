@@ -19,7 +19,7 @@ from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 from yarl import URL
 
 from local_azure.azurite import StorageEndpoints
-from local_azure.eventgrid.delivery import EventDelivery, RetrySchedule, Subscription
+from local_azure.eventgrid.delivery import Disorder, EventDelivery, RetrySchedule, Subscription
 from local_azure.eventgrid.relay import EventGridRelay
 from shared.bounded import Delays
 from shared.config import EMULATOR_ACCOUNT, EMULATOR_KEY
@@ -382,6 +382,28 @@ async def test_events_can_be_withheld_for_a_test(azurite: Emulator) -> None:
         made.relay.delivery.drop = 1.0
         await made.container.upload_blob("lost.pfx", b"content")
         assert len(await made.events()) == arrived
+
+
+async def test_events_can_be_doubled_and_overtaken_for_a_test(azurite: Emulator) -> None:
+    async with listening(Subscriber()) as subscriber, bench(azurite, subscriber) as made:
+        made.relay.delivery.disorder = Disorder(doubled=0.5, late=0.5, late_s=0.2)
+        for number in range(40):
+            await made.container.upload_blob(f"{number:02}.pfx", b"content")
+        names = [event["subject"].rpartition("/")[2] for event in await made.events()]
+        assert set(names) == {f"{number:02}.pfx" for number in range(40)}
+        assert 40 < len(names) < 80
+        assert names != sorted(names)
+
+
+async def test_an_event_is_given_up_after_its_last_attempt(azurite: Emulator) -> None:
+    schedule = RetrySchedule(delays=Delays((0.01,)), most_attempts=3)
+    async with (
+        listening(Subscriber(answer=lambda _event: 500)) as subscriber,
+        bench(azurite, subscriber, schedule) as made,
+    ):
+        await made.container.upload_blob("a.pfx", b"content")
+        assert len(await made.events()) == 3
+        assert made.relay.delivery.counts["dropped"] == 1
 
 
 async def test_a_client_is_asked_to_come_back_when_azurite_is_gone(azurite: Emulator) -> None:

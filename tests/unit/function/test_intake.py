@@ -10,7 +10,8 @@ from shared.errors import HeldError, MissingError, RefusedForNowError, Unavailab
 from shared.function.blob_event import Notice
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
-from shared.messages import InstallOutcome, queue_of
+from shared.function.sweep import sweep
+from shared.messages import EventType, InstallOutcome, queue_of
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
 from tests.fakes.processes import Failing, Mortal
@@ -287,6 +288,26 @@ class TestAPasswordReference:
         assert record.status is UploadStatus.REJECTED
         assert codes(record) == {VerdictCode.PASSWORD_SECRET_UNAVAILABLE}
         assert "create it" in record.violations[0].detail
+
+    async def test_that_can_be_resolved_later_is(self, scene: Scene) -> None:
+        """Its role came into force, or a person made the secret."""
+        await scene.join("i0")
+        notice = await scene.upload("a.pfx", "a.example.com", metadata={"CertificatePassword": REFERENCE})
+        assert (await scene.looked_at(notice)).status is UploadStatus.REJECTED
+        looks = 0
+        for _ in range(180):
+            scene.storage.clock.advance(60)
+            await scene.beat("i0")
+            looks += len((await sweep(scene.cloud)).looked_at)
+        assert 10 <= looks <= 40, "about as often as the wait has grown by a quarter"
+        assert [event.kind for event in scene.storage.published] == [EventType.REJECTED]
+        scene.storage.secrets["https://shop.vault.azure.net/secrets/p"] = PASSWORD
+        for _ in range(60):
+            scene.storage.clock.advance(60)
+            await scene.beat("i0")
+            await sweep(scene.cloud)
+            await scene.everyone_obeys("i0")
+        assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
     async def test_is_tried_again_when_the_vault_does_not_answer(self) -> None:
         scene = Scene(step=Failing({"secret resolve": [UnavailableError("no answer")]}))

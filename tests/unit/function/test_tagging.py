@@ -1,14 +1,21 @@
 """What the service refuses about tags stands in the way of nothing, is said once, and is made good when it can be."""
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
 from shared.errors import CertcastError, HeldError, RefusedForNowError, UnavailableError, UnsupportedError
 from shared.function.cloud import Cloud
 from shared.function.in_process import MOST_BLOBS, TagTrouble
+from shared.function.intake import look_at
+from shared.function.results import fold
 from shared.function.sweep import sweep
-from shared.messages import queue_of
+from shared.messages import RESULTS_QUEUE, InstallOutcome, InstallReport, decode, queue_of
 from shared.state.document import upload_document
 from shared.state.records import UploadStatus
+from shared.state.tags import status_tags
+from tests.fakes.processes import Mortal, ProcessDiedError, StandingStill
 from tests.rigs.scenes import PASSWORD, Scene
 
 TAGS = "blob set_tags"
@@ -150,7 +157,7 @@ class TestTries:
     def test_are_remembered_of_no_more_than_so_many_blobs(self, scene: Scene) -> None:
         trouble = TagTrouble()
         for number in range(MOST_BLOBS + 10):
-            assert trouble.blob_took_none(f"{number}.pfx", scene.storage.clock())
+            assert trouble.blob_took_none(f"{number}.pfx", scene.storage.clock(), lasting=True)
         assert len(trouble.blobs) == MOST_BLOBS
 
 
@@ -163,3 +170,43 @@ async def test_an_upload_that_no_tags_were_written_for_before_gets_them(scene: S
     await minute(scene, cloud=scene.outside)
     assert (await scene.record("a.pfx")).tagged
     assert PASSWORD not in repr(await scene.tags("a.pfx"))
+
+
+async def test_tags_of_a_look_that_lands_over_a_later_ones_are_put_right(scene: Scene) -> None:
+    """The later look has told its verdict when the earlier one's tags arrive."""
+    slow = StandingStill(TAGS)
+    first = asyncio.create_task(look_at(scene.seen_by(slow), await scene.upload("a.pfx", "a.example.com")))
+    await slow.reached.wait()
+    await scene.edit("a.pfx", HostHeader="b.example.com")
+    record = await scene.looked_at("a.pfx")
+    assert record.status is UploadStatus.REJECTED
+    slow.go_on.set()
+    await first
+    assert (await scene.tags("a.pfx"))["certcast_status"] == "rejected"
+    assert (await scene.record("a.pfx")).tagged
+
+
+async def test_a_status_that_returns_is_told_again() -> None:
+    """What a process that ended had written in between stands in no row."""
+    dies_at, ended = 0, False
+    while not ended:
+        dies_at += 1
+        scene = Scene()
+        await scene.join("i0", "i1")
+        await scene.accepted("a.pfx", "a.example.com")
+        await scene.everyone_obeys("i0", "i1")
+        row, mortal = await scene.row("a.example.com"), Mortal(dies_at=dies_at)
+        scene.storage.clock.advance(1)
+        await scene.report("i1", [row], outcome=InstallOutcome.FAILED, reason="another certificate")
+        [message] = await scene.outside.queues.receive(RESULTS_QUEUE, limit=1, visibility_s=30)
+        with suppress(ProcessDiedError):
+            await fold(scene.seen_by(mortal), decode(InstallReport, message.body or ""))
+        ended = mortal.steps.total() < dies_at
+        scene.storage.queues[RESULTS_QUEUE].clear()
+        scene.storage.clock.advance(1)
+        await scene.proves("i1", "a.example.com")
+        await minute(scene, "i0", "i1")
+        record = await scene.record("a.pfx")
+        assert record.status is UploadStatus.LIVE
+        assert await scene.tags("a.pfx") == status_tags(record), dies_at
+    assert dies_at > 5

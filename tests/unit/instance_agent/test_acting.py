@@ -63,6 +63,7 @@ class Machine:
         attempts = await self.actor.act(await self.actor.due(desired(*rows), whole=whole))
         news = self.actor.memory.unreported(attempts)
         self.actor.memory.remember(attempts, news)
+        self.actor.memory.told(news)
         return news
 
 
@@ -174,6 +175,7 @@ class TestActing:
         assert all(attempt.again for attempt in attempts)
         assert set(outcomes(attempts).values()) == {InstallOutcome.FAILED}
         machine.actor.memory.remember(attempts, attempts)
+        machine.actor.memory.told(attempts)
         machine.server.down = False
         assert set(outcomes(await machine.do(*rows)).values()) == {InstallOutcome.LIVE}
 
@@ -234,10 +236,14 @@ class TestWhatIsDue:
     async def test_what_was_not_reported_is_news_still(self, machine: Machine) -> None:
         row = await machine.row(HOST)
         attempts = await machine.actor.act(await machine.actor.due(desired(row), whole=False))
-        assert machine.actor.memory.unreported(attempts)
-        # The report was lost before `remember`: the same work comes again.
-        again = await machine.actor.act(await machine.actor.due(desired(row), whole=False))
-        assert outcomes(machine.actor.memory.unreported(again)) == {HOST: InstallOutcome.LIVE}
+        machine.actor.memory.remember(attempts, machine.actor.memory.unreported(attempts))
+        assert await machine.actor.due(desired(row), whole=False) == [], "it is not installed again to be told of"
+        assert machine.actor.memory.owes
+        owed = machine.actor.memory.unreported([])
+        assert outcomes(owed) == {HOST: InstallOutcome.LIVE}
+        machine.actor.memory.told(owed)
+        assert not machine.actor.memory.owes
+        assert machine.actor.memory.unreported([]) == []
 
     async def test_what_is_asked_for_long_after_it_was_told_is_told_again_once(self, machine: Machine) -> None:
         """The first report may be lost, and a hint that comes twice asks for one."""
@@ -250,6 +256,7 @@ class TestWhatIsDue:
         assert (again.report.host, again.report.outcome) == (HOST, InstallOutcome.LIVE)
         assert again.report.finished_at == machine.storage.clock()
         machine.actor.memory.remember([], [again])
+        machine.actor.memory.told([again])
         assert machine.actor.memory.unreported([], asked) == []
         assert machine.actor.memory.unreported([], [("unknown.example.com", 443)]) == []
 

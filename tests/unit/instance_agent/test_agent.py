@@ -490,19 +490,26 @@ class TestLosses:
             assert len(target.applies) == 1
             assert await scene.reports() == []
 
-    async def test_a_report_that_is_lost_is_made_when_the_message_comes_again(self, scene: Scene) -> None:
-        step = Failing({})
-        one = agent(scene.storage, step=step)
+    async def test_a_report_that_cannot_be_made_is_made_later_and_nothing_installed_again(self, scene: Scene) -> None:
+        step, target = Failing({}), FakeTarget()
+        one = agent(scene.storage, step=step, target=target)
         await one.once()
         await scene.beat("i0")
         await scene.accepted("a.pfx", HOST)
         step.errors["queue send"] = [UnavailableError("the results queue does not answer")]
-        with pytest.raises(UnavailableError):
-            await one.drain()
-        await asyncio.sleep(HIDE_S)
         assert await one.drain() == 1
+        assert scene.storage.queues[QUEUE] == {}
+        assert await scene.reports() == []
+        await one.reconcile()
         (report,) = await scene.reports()
         assert report.reports[0].outcome is InstallOutcome.LIVE
+        assert len(target.applies) == 1
+
+    async def test_one_that_ends_without_having_told_says_so(self, scene: Scene) -> None:
+        await scene.accepted("a.pfx", HOST)
+        step = Failing({"queue send": [UnavailableError("the results queue does not answer")]})
+        assert not await agent(scene.storage, step=step).once()
+        assert await agent(scene.storage).once()
 
     async def test_a_results_queue_that_is_gone_is_waited_for(self, scene: Scene) -> None:
         one = agent(scene.storage)

@@ -174,7 +174,8 @@ async def test_what_is_remembered_of_a_binding_is_at_most_four_kilobytes(monkeyp
         ]
         async for slice_, fetched in one.slices(await one.due(desired(*rows), whole=True)):
             attempts = await one.act(slice_, fetched)
-            one.memory.remember(attempts, one.memory.unreported(attempts))
+            one.memory.remember(attempts, news := one.memory.unreported(attempts))
+            one.memory.told(news)
             target.applies.clear()
         return one.memory.proved
 

@@ -1,5 +1,6 @@
 """The files around the Functions app: what is uploaded when it is deployed, and how the host is set."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests.rigs.deployment import ROOT, core_tools_ignores, deployed_files, gitignore_ignores, repository_files
 
+WITH_THREADS = {("shared", "azure"), ("shared", "sources")}
 IGNORING = {"Core Tools": core_tools_ignores, "azd": gitignore_ignores}
 
 
@@ -84,3 +86,31 @@ def test_the_example_settings_name_every_setting_a_first_run_needs() -> None:
     assert values["CERTCAST_SCRUB_PASSWORD"] == "true"
     assert values["CERTCAST_KEY_VAULTS"] == ""
     assert values["CERTCAST_KEY_ENCRYPTION_KEY"].startswith("file:")
+
+
+IN_THREADS = [path for path in repository_files() if path.suffix == ".py" and path.parts[:2] in WITH_THREADS]
+
+
+@pytest.mark.parametrize("path", IN_THREADS, ids=str)
+def test_what_may_run_in_a_thread_logs_nothing(path: Path) -> None:
+    """A log record of a thread belongs to no invocation, and the host drops it (docs/azure-differences.md)."""
+    tree = ast.parse((ROOT / path).read_text("utf-8"))
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    calls = [call for node in plain for call in ast.walk(node) if isinstance(call, ast.Call)]
+    assert not [ast.unparse(call) for call in calls if ast.unparse(call.func).startswith(("log.", "logging."))]
+
+
+def test_the_edges_are_where_threads_begin() -> None:
+    begin = ("to_thread", "run_in_executor", "threading.Thread")
+    modules = [path for path in repository_files() if path.suffix == ".py" and path.parts[0] == "shared"]
+    found = {path.parts[:2] for path in modules if any(word in (ROOT / path).read_text("utf-8") for word in begin)}
+    assert found == WITH_THREADS
+
+
+def test_nothing_of_the_app_forks() -> None:
+    """The worker has threads of its own, and a fork of it may hang; `subprocess` begins another program."""
+    app = [
+        path for path in repository_files() if path.suffix == ".py" and path.parts[0] in {"shared", "function_app.py"}
+    ]
+    forking = re.compile(r"\bos\.fork|\bmultiprocessing\b|ProcessPoolExecutor|preexec_fn")
+    assert [path for path in app if forking.search((ROOT / path).read_text("utf-8"))] == []

@@ -13,6 +13,13 @@ def test_a_delivery_waits_ever_longer_and_every_second_for_a_host_that_has_not_s
     assert schedule.time_to_live_s == 24 * 3600
 
 
+def test_event_grids_own_schedule_may_be_run_through_in_less_time() -> None:
+    schedule = RetrySchedule.of_azure(0.001)
+    waits = [schedule.delay_s(failures, refused=refused) for failures in (1, 2, 4, 10, 29) for refused in (False, True)]
+    assert waits == [0.01, 0.01, 0.03, 0.03, 0.3, 0.3, 43.2, 43.2, 43.2, 43.2]
+    assert (schedule.time_to_live_s, schedule.most_attempts) == (86.4, 30)
+
+
 @pytest.mark.parametrize(
     ("event_type", "subject", "wanted"),
     [

@@ -4,8 +4,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from multidict import CIMultiDict
 
+from local_azure.as_azure import AsAzure
 from local_azure.proxy.answers import LOST, Refusal, Slow
-from local_azure.proxy.as_azure import AsAzure
 from local_azure.proxy.counting import calling
 from local_azure.proxy.faults import Faults, Rule
 from local_azure.proxy.operations import Asked, Service, StorageRequest, request_of

@@ -1,9 +1,10 @@
-"""How much of Azure the local cloud's storage account has: what is always true there, and what happens now and then."""
+"""How much of Azure the local cloud has: what is always true there, and what happens now and then."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from local_azure.eventgrid.delivery import Disorder
 from local_azure.proxy.answers import LOST
 from local_azure.proxy.faults import Faults, Rule
 from local_azure.proxy.refusals import SERVER_BUSY
@@ -15,19 +16,21 @@ _MORE = 1_000_003
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsAzure:
-    """An account like Azure's. The Function and the agents meet what happens at random; clients do not.
+    """A cloud like Azure's. The Function and the agents meet what happens at random; clients do not.
 
     Attributes:
         deleting_s: How long a deleted queue, table or container refuses to be made again.
         busy: Which part of the requests is answered 503 ServerBusy.
         lost: Of the others, which part is carried out without an answer.
         seed: Of these chances; None for others each time.
+        events: What becomes of events on their way.
     """
 
     deleting_s: float = DELETING_S
     busy: float = 0.01
     lost: float = 0.01
     seed: int | None = None
+    events: Disorder = field(default_factory=lambda: Disorder(doubled=0.05, late=0.05, late_s=10.0))
 
     def faults(self) -> Faults:
         """The rules from the start on."""
