@@ -102,7 +102,7 @@ SAID: list[Said] = [
     (NO_SHARED_KEYS, read, AccessDeniedError, "takes no access keys: set CERTCAST_STORAGE__accountName"),
     (ACCOUNT_DISABLED, add, AccessDeniedError, "the subscription is disabled"),
     (SERVER_BUSY, remove, UnavailableError, "deleting blob a.pfx: the service answered 503"),
-    (TIMED_OUT, read, UnavailableError, "reading blob a.pfx: the service answered 500"),
+    (TIMED_OUT, tag, UnavailableError, "writing the tags of blob a.pfx: the service answered 500"),
     (TAGS_NOT_PERMITTED, tag, RefusedForNowError, "writing the tags of blob a.pfx: .*Storage Blob Data Owner"),
     (TAGS_NO_SUCH_PARAMETER, tag, UnsupportedError, "writing the tags of blob a.pfx: this storage account has no"),
     (TAGS_HIERARCHICAL, tag, UnsupportedError, "this storage account has no such feature"),
@@ -165,6 +165,13 @@ async def test_a_row_whose_writing_was_not_answered_is_ones_own(
     with faults.during(Rule(answer=LOST, times=1, operations=frozenset({operation}))) as fault:
         await call(account)
     assert fault.applied == 1
+
+
+async def test_a_blob_whose_deletion_was_not_answered_was_deleted(account: Account, faults: Faults) -> None:
+    with faults.during(Rule(answer=LOST, times=1, operations=frozenset({"Delete Blob"}))) as fault:
+        assert await account.uploads.delete(NAME)
+    assert fault.applied == 1
+    assert not await account.uploads.delete(NAME)
 
 
 async def test_a_queue_that_was_deleted_is_not_taken_for_made(account: Account) -> None:
