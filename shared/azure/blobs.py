@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from azure.core.exceptions import HttpResponseError
 
 from shared.azure.errors import UNCHANGED, azure_errors, error_code
-from shared.azure.patience import sending
+from shared.azure.patience import ONCE, sending
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
@@ -102,7 +102,7 @@ class AzureUploads:
         with sending() as request:
             try:
                 with azure_errors(f"deleting blob {name}"):
-                    await self._blob(name).delete_blob(delete_snapshots="include")
+                    await self._blob(name).delete_blob(delete_snapshots="include", **ONCE)
             except MissingError:
                 return request.again  # gone by the first try, whose answer was lost
         return True

@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import ClientConnectionError, ClientConnectorError, ClientOSError, ServerDisconnectedError
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.core.pipeline.policies import AsyncRetryPolicy, RetryPolicy
 from azure.storage.blob.aio import ExponentialRetry
@@ -14,6 +15,7 @@ from azure.storage.blob.aio import ExponentialRetry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from azure.core.pipeline import PipelineRequest, PipelineResponse
 
 LONGEST_WAIT_S = 10.0
@@ -65,6 +67,24 @@ def bounded_wait(response: PipelineResponse[Any, Any]) -> None:
     asked = headers.get("Retry-After", "")
     if asked.isdecimal() and float(asked) > LONGEST_WAIT_S:
         headers["Retry-After"] = f"{LONGEST_WAIT_S:.0f}"
+
+
+async def _left_to_the_sdk(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+    """Send a request so that aiohttp does not repeat it.
+
+    By itself it repeats GET, PUT and DELETE once where a connection ends before the answer (ClientOSError,
+    ServerDisconnectedError), below the SDK, which counts its tries and may have been told to make only one.
+    """
+    try:
+        return await send(request)
+    except ClientConnectorError:
+        raise  # there was no connection yet, and nothing is repeated
+    except (ClientOSError, ServerDisconnectedError) as error:
+        raise ClientConnectionError(str(error)) from error
+
+
+ONCE: dict[str, Any] = {"middlewares": (_left_to_the_sdk,)}
+"""Options of a request whose every try must be known to the one who makes it."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from shared.azure.errors import UNCHANGED, azure_errors
-from shared.azure.patience import bounded_wait, sending, sent
+from shared.azure.patience import ONCE, bounded_wait, sending, sent
 from shared.errors import ConflictError, MissingError
 from shared.ports import StoredEntity
 
@@ -77,7 +77,9 @@ class AzureTable:
 
         async def write() -> Mapping[str, Any]:
             with azure_errors(self._doing("writing", partition, row)):
-                return await self._client.update_entity(entity, mode="replace", etag=etag, match_condition=UNCHANGED)
+                return await self._client.update_entity(
+                    entity, mode="replace", etag=etag, match_condition=UNCHANGED, **ONCE
+                )
 
         try:
             return await self._written(write, partition, row, write_id)

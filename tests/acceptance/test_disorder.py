@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -11,6 +12,7 @@ from local_azure.eventgrid.delivery import Disorder
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from local_azure.proxy.answers import LOST
 from local_azure.proxy.faults import Rule
+from shared.errors import QueueBeingDeletedError
 from shared.messages import RESULTS_QUEUE
 from tests.rigs.certificates import authority
 from tests.rigs.effort import SEED
@@ -42,6 +44,16 @@ async def cloud(request: pytest.FixtureRequest) -> AsyncIterator[Witness]:
         yield witness
 
 
+async def said_to_be_live(cloud: Witness, host: str, times: int) -> None:
+    """Wait until agents said so often that they bound a host; a report comes first, and its answer may be lost."""
+
+    async def said() -> bool:
+        return len(cloud.installs(host)) >= times
+
+    await eventually(said, f"{host} to be said to be live")
+    assert len(cloud.installs(host)) == times, cloud.installs(host)
+
+
 async def test_an_event_delivered_twice_installs_once(cloud: Witness) -> None:
     issued = authority().issue("twice.test")
     etag = await cloud.upload("twice.pfx", issued.pfx(PASSWORD))
@@ -50,7 +62,7 @@ async def test_an_event_delivered_twice_installs_once(cloud: Witness) -> None:
     assert await cloud.post_event("twice.pfx", etag=etag) == 202
     await cloud.serves("twice.test", issued.fingerprint)
     assert (await cloud.record("twice.pfx")).revision == record.revision
-    assert len(cloud.installs("twice.test")) == AGENTS, cloud.installs("twice.test")
+    await said_to_be_live(cloud, "twice.test", AGENTS)
 
 
 async def test_events_that_are_doubled_and_overtake_each_other_end_with_the_newest_content(cloud: Witness) -> None:
@@ -81,8 +93,9 @@ async def test_two_events_for_one_blob_in_the_wrong_order_end_with_the_newer_con
     await cloud.serves("order.test", newer.fingerprint)
     record = await cloud.record("order.pfx")
     assert record.fingerprint_sha256 == newer.fingerprint
-    generations = {line.rpartition("generation ")[2] for line in cloud.installs("order.test")}
-    assert len(cloud.installs("order.test")) == AGENTS * len(generations)
+    # An agent that is late may install the second generation only.
+    said = [(line.partition(":")[0], line.rpartition("generation ")[2]) for line in cloud.installs("order.test")]
+    assert len(said) == len(set(said)), said
 
 
 async def test_an_event_for_a_blob_that_was_deleted_since_binds_nothing(cloud: Witness) -> None:
@@ -106,11 +119,11 @@ async def test_a_late_deletion_event_for_a_blob_that_is_there_again_removes_noth
 async def test_an_event_about_content_that_was_overwritten_since_serves_what_is_there_now(cloud: Witness) -> None:
     issued = authority().issue("over.test")
     await cloud.goes_live("over.pfx", issued, live=AGENTS)
-    before = len(cloud.installs("over.test"))
+    await said_to_be_live(cloud, "over.test", AGENTS)
     assert await cloud.post_event("over.pfx", etag=FROM_THE_PAST, kind=BLOB_CREATED) == 202
     assert await cloud.served("over.test") == [issued.fingerprint] * AGENTS
     assert (await cloud.record("over.pfx")).status == "live"
-    assert len(cloud.installs("over.test")) == before
+    assert len(cloud.installs("over.test")) == AGENTS
 
 
 async def test_an_agent_killed_between_installing_and_reporting_reports_after_its_restart(cloud: Witness) -> None:
@@ -123,7 +136,8 @@ async def test_an_agent_killed_between_installing_and_reporting_reports_after_it
     await cloud.platform.agents[0].kill()
 
     async def recreated() -> bool:
-        await cloud.account.queues.create(RESULTS_QUEUE)
+        with suppress(QueueBeingDeletedError):
+            await cloud.account.queues.create(RESULTS_QUEUE)
         return RESULTS_QUEUE in [name async for name in cloud.account.queues.names(RESULTS_QUEUE)]
 
     await eventually(recreated, "the results queue to be there again")
@@ -153,4 +167,4 @@ async def test_an_upload_made_while_the_functions_host_was_down_is_served_once_i
     await cloud.platform.functions.start()
     await cloud.becomes("down.pfx", "live", live=AGENTS)
     await cloud.serves("down.test", issued.fingerprint)
-    assert len(cloud.installs("down.test")) == AGENTS
+    await said_to_be_live(cloud, "down.test", AGENTS)
