@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace as with_other
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ from tests.rigs.azure_account import behind
 from tests.rigs.emulator import Emulator, opened_account
 from tests.rigs.some import some
 
+BUSY = with_other(SERVER_BUSY, headers=(("Retry-After", "0"),))  # so that no test waits
 Call = Callable[[Account], Awaitable[object]]
 Said = tuple[Refusal, Call, type[CertcastError], str]
 
@@ -101,7 +103,7 @@ SAID: list[Said] = [
     (NETWORK_RULES, scrub, RefusedForNowError, "network rules do not let this address in"),
     (NO_SHARED_KEYS, read, AccessDeniedError, "takes no access keys: set CERTCAST_STORAGE__accountName"),
     (ACCOUNT_DISABLED, add, AccessDeniedError, "the subscription is disabled"),
-    (SERVER_BUSY, remove, UnavailableError, "deleting blob a.pfx: the service answered 503"),
+    (BUSY, remove, UnavailableError, "deleting blob a.pfx: the service answered 503"),
     (TIMED_OUT, tag, UnavailableError, "writing the tags of blob a.pfx: the service answered 500"),
     (TAGS_NOT_PERMITTED, tag, RefusedForNowError, "writing the tags of blob a.pfx: .*Storage Blob Data Owner"),
     (TAGS_NO_SUCH_PARAMETER, tag, UnsupportedError, "writing the tags of blob a.pfx: this storage account has no"),
@@ -140,7 +142,7 @@ async def test_a_refusal_is_the_error_that_tells_what_to_do(account: Account, fa
 
 
 @pytest.mark.parametrize("call", [read, tag, scrub, send, create, add, remove])
-@pytest.mark.parametrize("answer", [SERVER_BUSY, LOST])
+@pytest.mark.parametrize("answer", [BUSY, LOST], ids=lambda answer: answer.name)
 async def test_a_request_that_meets_trouble_once_is_made_again(
     account: Account, faults: Faults, call: Call, answer: Refusal
 ) -> None:
