@@ -47,7 +47,7 @@ _NOT_PROVED = (
 _NO_FEATURE = "this storage account has no such feature ({code})"
 _LEASED = "the blob is under a lease ({code}); end the lease (az storage blob lease break)"
 _DELETED = "one of that name was deleted a moment ago, and can be made again when the service is done with that, after"
-_NO_PLACE = "itself is not there ({code}), which a deployment brings"
+_NO_PLACE = "itself is not there ({code}): create it (docs/deploy.md), or check the name of the storage account"
 
 MEANINGS: dict[str, Meaning] = {
     # One thing is not there: storage, of which tables say ResourceNotFound of a row; then Key Vault.

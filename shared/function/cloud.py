@@ -9,7 +9,7 @@ from typing import Protocol
 
 from shared.bounded import Locks
 from shared.function.fleet import Fleet, News
-from shared.function.in_process import Gathering, Later, Settlings, TagTrouble, TopicTrouble
+from shared.function.in_process import BlobTrouble, Gathering, Later, Settlings, TagTrouble, TopicTrouble
 from shared.function.lanes import Lanes
 from shared.function.recent import Recent
 from shared.function.rules import Rules
@@ -57,6 +57,7 @@ class Cloud:
         in_hand: The uploads whose rows are being written in this process, which settling waits for.
         topic_trouble: What this process has met with at the topic.
         tag_trouble: What this process has met with at blobs' tags.
+        scrub_trouble: What it has met with at uploads' metadata.
         reports: The reports that are being entered in this process.
         fleet: The instances, as this process reads them.
         hints: The hints that are being sent in this process.
@@ -85,6 +86,7 @@ class Cloud:
     in_hand: Locks = field(default_factory=Locks)
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
     tag_trouble: TagTrouble = field(default_factory=TagTrouble)
+    scrub_trouble: BlobTrouble = field(default_factory=BlobTrouble)
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
     hints: Gathering[News, frozenset[str]] = field(default_factory=Gathering)

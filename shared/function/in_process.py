@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from shared.bounded import Delays
-from shared.errors import UnavailableError
+from shared.errors import AccessDeniedError, CertcastError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,8 +24,10 @@ AT_ONCE = 4
 """Batches in hand."""
 SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
-TAG_WAITS = Delays((0, 55, 300, 900, 3600))
-"""Waits before the tags of a blob that takes none, being leased say, are tried again."""
+REFUSED_FOR = timedelta(seconds=55)
+"""After the identity was refused, no other blob is tried until the next sweep, which tries with one or a few."""
+BLOB_WAITS = Delays((0, 55, 300, 900, 3600))
+"""Waits before a blob that takes nothing, being leased say, is tried again."""
 MOST_BLOBS = 5_000
 """Blobs whose trouble is remembered; one that was forgotten is tried, and told of, once more."""
 
@@ -156,46 +158,54 @@ class TopicTrouble:
 
 
 @dataclass(slots=True)
-class TagTrouble:
-    """What this process has met with at blobs' tags.
+class BlobTrouble:
+    """What this process has met with where it writes one thing to many blobs.
 
     Attributes:
-        unsupported_until: Until when the account is taken for one without tags.
-        refused_until: Until when the identity is taken for one that may not write them.
-        refusal: What was said when it was refused; empty since tags were written.
-        blobs: Blobs that took none: how often they were tried, and when they are tried again.
+        refused_until: Until when the identity is taken for one that may not.
+        refusal: What was said when it was refused; empty since something was written.
+        blobs: Blobs that took nothing: how often they were tried, and when they are tried again.
     """
 
-    unsupported_until: datetime | None = None
     refused_until: datetime | None = None
     refusal: str = ""
     blobs: dict[str, tuple[int, datetime]] = field(default_factory=dict)
 
     def is_over_for(self, name: str, now: datetime) -> bool:
-        """Whether there is a point in writing the tags of this blob now."""
+        """Whether there is a point in trying this blob now."""
         known = self.blobs.get(name)
         refused = self.refused_until is not None and now < self.refused_until
         return not refused and (known is None or now >= known[1])
 
-    def has_none(self, now: datetime) -> bool:
-        """Whether the account is one without tags."""
-        return self.unsupported_until is not None and now < self.unsupported_until
-
-    def blob_took_none(self, name: str, now: datetime, *, lasting: bool) -> bool:
-        """Note that a blob took none; whether that is to be said.
-
-        Args:
-            name: The blob.
-            now: The time.
-            lasting: Whether it will take none as long as it is held as it is.
-        """
+    def met(self, name: str, error: CertcastError, now: datetime) -> bool:
+        """Note what a blob was met with; whether that is new."""
+        if isinstance(error, AccessDeniedError):
+            is_new = not self.refusal
+            self.refused_until, self.refusal = now + REFUSED_FOR, str(error)
+            return is_new
         tries, _ = self.blobs.pop(name, (0, now))
-        self.blobs[name] = (tries + 1, now + timedelta(seconds=TAG_WAITS[tries] if lasting else 0))
+        # What is held as it is may be so for long; what did not answer may answer in a minute.
+        self.blobs[name] = (tries + 1, now + timedelta(seconds=0 if error.retriable else BLOB_WAITS[tries]))
         if len(self.blobs) > MOST_BLOBS:
             del self.blobs[next(iter(self.blobs))]
         return tries == 0
 
     def is_over(self, name: str) -> None:
-        """Note that a blob took its tags."""
+        """Note that a blob took it."""
         self.blobs.pop(name, None)
         self.refused_until, self.refusal = None, ""
+
+
+@dataclass(slots=True)
+class TagTrouble(BlobTrouble):
+    """What this process has met with at blobs' tags.
+
+    Attributes:
+        unsupported_until: Until when the account is taken for one without tags.
+    """
+
+    unsupported_until: datetime | None = None
+
+    def has_none(self, now: datetime) -> bool:
+        """Whether the account is one without tags."""
+        return self.unsupported_until is not None and now < self.unsupported_until

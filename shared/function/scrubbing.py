@@ -43,7 +43,7 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
         return Scrubbed(etag=version.etag)
     clean = scrubbed(version.metadata, record.bundle_id)
     try:
-        return Scrubbed(etag=await cloud.uploads.set_metadata(record.name, clean, etag=version.etag))
+        etag = await cloud.uploads.set_metadata(record.name, clean, etag=version.etag)
     except (ConflictError, MissingError):
         # Edited metadata raises no event, so a look is asked for.
         log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
@@ -52,11 +52,14 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
     except CertcastError as error:
         if record.password_left != str(error):
             log.error(
-                "upload %s: its password is still in the metadata, each sweep tries to remove it: %s",
+                "upload %s: its password is still in the metadata, the sweeps try to remove it: %s",
                 record.name,
                 error,
             )
+        cloud.scrub_trouble.met(record.name, error, cloud.now())
         return Scrubbed(etag=version.etag, left=str(error))
+    cloud.scrub_trouble.is_over(record.name)
+    return Scrubbed(etag=etag)
 
 
 def is_to_be_scrubbed(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> bool:
@@ -73,6 +76,8 @@ def may_be_scrubbed(record: UploadRecord | None, etag: str) -> bool:
 
 async def scrub_again(cloud: Cloud, name: str) -> bool:
     """Take out the password of an upload that is done with and carries it still; whether it is out now."""
+    if not cloud.scrub_trouble.is_over_for(name, cloud.now()):
+        return False
     record, version = await cloud.state.uploads.get(name), await cloud.uploads.version(name)
     if record is None or version is None or record.etag != version.etag:
         return False  # it is looked at, being another version

@@ -93,7 +93,8 @@ async def _find_missed(cloud: Cloud, seen: Snapshot, report: SweepReport) -> Non
             if is_to_be_judged_again(seen.uploads[name], now)
         ]
         notices = [Notice(name=name, etag=seen.found.get(name, "")) for name in names]
-        await _look_at_all(cloud, report, notices + [Notice(name=name, again=True) for name in again])
+        await _look_at_all(cloud, report, notices)
+        await _look_at_all(cloud, report, [Notice(name=name, again=True) for name in again])
 
 
 def missed(

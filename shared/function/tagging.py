@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.errors import AccessDeniedError, CertcastError, UnavailableError, UnsupportedError
+from shared.errors import CertcastError, UnavailableError, UnsupportedError
 from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import status_tags, tags_token
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 WITHOUT_TAGS_FOR = timedelta(hours=1)
-REFUSED_FOR = timedelta(seconds=55)
-"""After tags were refused to the identity, none are written until the next sweep, which tries with one upload."""
 
 _UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
 
@@ -84,12 +82,7 @@ def _refused(trouble: TagTrouble, record: UploadRecord, error: CertcastError, no
             log.warning("tags: %s; what becomes of uploads is told by `certcast status` and by events", error)
         trouble.unsupported_until = now + WITHOUT_TAGS_FOR
         return Tagged(token=tags_token(record))
-    if isinstance(error, AccessDeniedError):
-        is_new = not trouble.refusal
-        trouble.refused_until, trouble.refusal = now + REFUSED_FOR, str(error)
-    else:
-        is_new = trouble.blob_took_none(record.name, now, lasting=not error.retriable)
-    if is_new:
+    if trouble.met(record.name, error, now):
         log.warning("upload %s: its tags do not show its status, the sweep tries again: %s", record.name, error)
     # Where an answer was lost, they may have been written.
     return Tagged(token="" if isinstance(error, UnavailableError) else None, refused=str(error))

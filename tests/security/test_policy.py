@@ -390,12 +390,13 @@ class TestWhereItIs:
     async def test_in_a_blob(self, azurite: Emulator, account: Account) -> None:
         container = own()[:40]
         read = policy_source(f"blob:{container}/the policy.toml", account)
-        with pytest.raises(
-            CertcastError, match=f"blob {container}/the policy.toml, which CERTCAST_POLICY names: not there"
-        ):
+        named = f"blob {container}/the policy.toml, which CERTCAST_POLICY names: "
+        with pytest.raises(UnavailableError, match=f"{named}the container itself is not there"):
             await read()
         async with BlobServiceClient.from_connection_string(azurite.connection_string) as service:
             await service.create_container(container)
+            with pytest.raises(CertcastError, match=f"{named}not there"):
+                await read()
             blob = service.get_blob_client(container, "the policy.toml")
             for text in (TENANTS, '{"version": 1}', "ü" * 1000, ""):
                 await blob.upload_blob(text.encode(), overwrite=True)

@@ -13,7 +13,7 @@ from shared.errors import (
     RefusedForNowError,
     UnavailableError,
 )
-from shared.function.sweep import sweep
+from shared.function.sweep import AT_ONCE, sweep
 from shared.messages import queue_of
 from shared.state.document import upload_document
 from shared.state.records import UploadStatus
@@ -54,6 +54,7 @@ class TestARefusal:
 
     async def test_is_over_with_the_sweep_that_may(self, error: CertcastError) -> None:
         scene = await refused(error)
+        scene.storage.clock.advance(60)
         report = await sweep(scene.cloud)
         metadata, record = await scene.metadata("a.pfx"), await scene.record("a.pfx")
         assert "CertificatePassword" not in metadata
@@ -76,12 +77,43 @@ class TestARefusal:
         assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
 
+class TestTries:
+    async def test_of_an_identity_that_may_not_are_a_few_in_a_sweep(self) -> None:
+        tried = await tries(REFUSALS[0], uploads=30, minutes=10)
+        assert 30 + 10 <= tried <= 30 + 10 * AT_ONCE
+
+    async def test_of_uploads_under_a_lease_become_rarer(self) -> None:
+        """However many an uploader leases, nothing else of a sweep waits for them."""
+        tried = await tries(REFUSALS[3], uploads=30, minutes=180)
+        assert 30 * 4 <= tried <= 30 * 8
+
+
+async def tries(error: CertcastError, *, uploads: int, minutes: int) -> int:
+    """How often passwords are tried to be taken out, the first look of each upload included."""
+    tried = 0
+
+    async def step(what: str) -> None:
+        nonlocal tried
+        if what == SET:
+            tried += 1
+            raise error
+
+    scene = Scene(step=step)
+    for number in range(uploads):
+        await scene.accepted(f"{number}.pfx", f"{number}.example.com")
+    for _ in range(minutes):
+        scene.storage.clock.advance(60)
+        await sweep(scene.cloud)
+    return tried
+
+
 class TestASweep:
     async def test_finds_a_password_that_no_row_tells_of(self, scene: Scene) -> None:
         """A version before this one took every refusal for the end of it."""
         scene.cloud = scene.seen_by(Failing({SET: [AccessDeniedError("refused")]}))
         record = await scene.accepted("a.pfx", "a.example.com")
         await scene.outside.state.uploads.update("a.pfx", lambda known: known and replace(known, password_left=""))
+        scene.storage.clock.advance(60)
         await sweep(scene.cloud)
         assert "CertificatePassword" not in await scene.metadata("a.pfx")
         assert record.bundle_id

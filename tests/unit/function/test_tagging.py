@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import CertcastError, HeldError, RefusedForNowError, UnavailableError, UnsupportedError
 from shared.function.cloud import Cloud
-from shared.function.in_process import MOST_BLOBS, TagTrouble
+from shared.function.in_process import MOST_BLOBS, BlobTrouble
 from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -155,9 +155,9 @@ class TestTries:
         assert upload_document(await scene.record("later.pfx"))["tags_refused"] is None
 
     def test_are_remembered_of_no_more_than_so_many_blobs(self, scene: Scene) -> None:
-        trouble = TagTrouble()
+        trouble = BlobTrouble()
         for number in range(MOST_BLOBS + 10):
-            assert trouble.blob_took_none(f"{number}.pfx", scene.storage.clock(), lasting=True)
+            assert trouble.met(f"{number}.pfx", HELD, scene.storage.clock())
         assert len(trouble.blobs) == MOST_BLOBS
 
 
