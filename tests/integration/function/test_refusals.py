@@ -214,7 +214,7 @@ async def test_a_blob_in_the_archive_is_turned_down_with_what_to_do(person: Pers
         ),
         (
             Rule(answer=NO_CONTAINER, operations=frozenset({"Get Blob"}), resource=UPLOADS),
-            "reading blob {name}: the container itself is not there (ContainerNotFound): create it",
+            "reading blob {name}: the container itself is not there (ContainerNotFound)",
         ),
         (
             Rule(answer=BUSY, operations=frozenset({"Put Blob"}), resource=BUNDLES),

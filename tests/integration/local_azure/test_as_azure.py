@@ -1,5 +1,7 @@
 """A local cloud whose storage account answers as Azure's does."""
 
+import asyncio
+
 import pytest
 
 from local_azure.as_azure import AsAzure
@@ -7,7 +9,7 @@ from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from local_azure.proxy.answers import LOST
 from local_azure.proxy.faults import Rule
-from local_azure.proxy.refusals import SERVER_BUSY
+from local_azure.proxy.refusals import PERMISSION_MISMATCH, SERVER_BUSY
 from tests.rigs.certificates import authority
 from tests.rigs.witness import witnessed
 
@@ -37,6 +39,16 @@ async def test_rules_come_and_go_while_it_runs_and_what_they_did_is_counted_besi
             ("Put Blob", "function", "ok"): 1,
             ("Get Blob", "agent-0", "ok"): 2,
         }
+
+
+async def test_a_queue_that_refuses_its_trigger_ends_the_cloud_with_the_cure() -> None:
+    async with LocalPlatform(PlatformSettings(agents=1, ports=FREE_PORTS, as_azure=AsAzure(busy=0, lost=0))) as cloud:
+        cloud.faults.add(Rule(answer=PERMISSION_MISMATCH, callers=("function",), resource="queue install-results"))
+        ended = str(await asyncio.wait_for(cloud.failure(), 30))
+    assert (
+        "queue install-results of function install_result: it cannot be read (AuthorizationPermissionMismatch)" in ended
+    )
+    assert "role assignments in docs/deploy.md; the Functions host stops, as Azure's does" in ended
 
 
 async def test_there_are_no_rules_unless_they_were_asked_for() -> None:
