@@ -178,10 +178,13 @@ async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     now = cloud.now()
     if seen.uploads is None or seen.instances is None:
         return
+    attempts = []
     for record in in_turn([*filter(is_under_way, _complete(seen.uploads, report))], now):
         late = not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER
         if late or record.untold:
-            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record, late=late))
+            telling = _tell_once_more(cloud, seen.instances, record, late=late)
+            attempts.append(report.attempt(f"upload {record.name}", telling))
+    await gather_bounded(attempts, limit=AT_ONCE)
 
 
 async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord, *, late: bool) -> None:
@@ -235,10 +238,15 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
             await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
-        elif record.etag and is_to_be_tagged(cloud, record):
-            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
+
+
+async def _write_tags(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Write the tags that could not be written; after all else, as nothing waits for them."""
+    for record in in_turn(_complete(seen.uploads or {}, report), cloud.now()):
+        if is_to_be_tagged(cloud, record):
+            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
 
 
 async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
@@ -293,4 +301,5 @@ _STEPS = (
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
     _forgetting(forget_bundles),
+    _write_tags,
 )
