@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from shared.function.recheck import RECHECK_DELAYS
 from shared.function.sweep import sweep
 from shared.function.sweep_report import in_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, decode, queue_of
+from shared.ports import BlobContent, BlobVersion
 from shared.state.records import UploadStatus
 from shared.validation.tasks import Answer, Task
 from tests.fakes.edges import FakeStorage
@@ -227,6 +228,28 @@ class TestOneThingThatDoesNotAnswer:
         await asyncio.sleep(180)
         await sweep(slow_queue(scene, "web-0"))
         assert len(await scene.told("web-1")) + len(await scene.told("web-1")) == 60
+
+    async def test_being_another_source_keeps_no_sweep_from_all_else(self, scene: Scene) -> None:
+        await scene.upload("a.pfx", HOST)
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, sources={"keyvault": Silent(), "sql": Silent()})
+        report = await sweep(cloud)
+        assert report.looked_at == ["a.pfx"]
+        assert report.problems == [f"certificate source {name}: not done in time" for name in ("keyvault", "sql")]
+
+
+class Silent:
+    """A certificate source that never answers."""
+
+    async def version(self, name: str) -> BlobVersion | None:
+        await asyncio.sleep(10_000)
+        raise AssertionError(name)
+
+    async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
+        raise AssertionError((name, max_bytes))
+
+    async def each(self) -> AsyncIterator[BlobVersion]:
+        yield some(await self.version("any"))
 
 
 def slow_queue(scene: Scene, instance: str) -> Cloud:
