@@ -43,10 +43,11 @@ from shared.state.records import DELETED, UploadRecord
 from shared.upload import scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from shared.function.cloud import Cloud
+    from shared.function.forgetting import Deletions
     from shared.function.snapshot import Snapshot
     from shared.function.standing import Instances
     from shared.state.records import InstallationRecord
@@ -62,6 +63,9 @@ RESEND_AFTER = timedelta(minutes=2)
 MAX_STRAYS = 5_000
 """Reports that one sweep deletes at most, as it keeps them in memory; the next one goes on."""
 
+MAX_FAILED = 10
+"""Deletions that fail in one step before the rest is left: all may be refused, and the next step begins with others."""
+
 
 async def sweep(cloud: Cloud) -> SweepReport:
     """Bring everything in line once; what fails is reported, stops nothing else, and is left to the next sweep."""
@@ -74,7 +78,9 @@ async def sweep(cloud: Cloud) -> SweepReport:
         report.until = loop.time() + max(0.0, until - loop.time()) / 2
         await report.part(step.__name__.strip("_").replace("_", " "), step(cloud, seen, report))
     if report.left:
-        log.warning("sweep: %d thing(s) are left to the next sweep, as its time was over", report.left)
+        log.warning(
+            "sweep: %d thing(s) are left to the next sweep: its time was over, or many like them failed", report.left
+        )
     if report.looked_at or report.reaped or report.problems:
         log.info(
             "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
@@ -272,16 +278,21 @@ def _complete(uploads: Mapping[str, UploadRecord], report: SweepReport) -> list[
     return [record for record in _untouched(uploads, report) if record.etag]
 
 
-async def _forget(forgetting: AsyncGenerator[bool, None], report: SweepReport) -> None:
-    async with aclosing(forgetting) as deletions:
-        async for done in deletions:
-            report.forgotten += done
+async def _forget(deletions: Deletions, report: SweepReport) -> None:
+    failed = 0
+    for what, deletion in deletions:
+        if report.is_over() or failed == MAX_FAILED:
+            deletion.close()
+            report.left += 1
             if report.is_over():
-                report.left += 1
                 return
+            continue
+        done = await report.attempt(what, deletion)
+        report.forgotten += done is True
+        failed += done is None
 
 
-def _forgetting(forget: Callable[[Cloud, Snapshot], AsyncGenerator[bool, None]]) -> _Step:
+def _forgetting(forget: Callable[[Cloud, Snapshot], Deletions]) -> _Step:
     async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
         await _forget(forget(cloud, seen), report)
 
