@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.errors import CertcastError, ConflictError, MissingError
-from shared.function.recheck import send_recheck
+from shared.function.recheck import ask_for_a_look, send_recheck
 from shared.phrasing import logger
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, carries_password, scheme_of, scrubbed
@@ -47,7 +47,7 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
     except (ConflictError, MissingError):
         # Edited metadata raises no event, so a look is asked for.
         log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
-        await _ask_for_a_look(cloud, record)
+        await ask_for_a_look(record, send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent))
         return Scrubbed(etag="")
     except CertcastError as error:
         if record.password_left != str(error):
@@ -94,10 +94,3 @@ async def scrub_again(cloud: Cloud, name: str) -> bool:
     if done.etag and not done.left:
         log.info("upload %s: its password is out of the metadata now", name)
     return done.etag != "" and not done.left
-
-
-async def _ask_for_a_look(cloud: Cloud, record: UploadRecord) -> None:
-    try:
-        await send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent)
-    except CertcastError as error:
-        log.warning("upload %s: the next sweep looks at it, as no look could be asked for: %s", record.name, error)
