@@ -205,8 +205,8 @@ async def test_a_blob_under_its_uploaders_own_key_is_turned_down_with_what_to_do
         said = await person.uploads()
         assert said == (
             f"rejected 0/0 unreadable_bundle: The blob cannot be read: reading blob {person.name}: the blob is "
-            "encrypted with a key that its uploader has and certcast has not (BlobUsesCustomerSpecifiedEncryption); upload "
-            "it without one."
+            "encrypted with a key that its uploader has and certcast has not (BlobUsesCustomerSpecifiedEncryption); "
+            "upload it without one."
         )
         assert await person.waits() == said
     assert "looked at again" not in caplog.text
