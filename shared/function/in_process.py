@@ -154,9 +154,11 @@ class TopicTrouble:
 
     Attributes:
         until: Until when events are sent by way of the queue, on the event loop's clock.
+        away_until: Until when none is sent that way either, as it did not take one.
     """
 
     until: float = float("-inf")
+    away_until: float = float("-inf")
 
 
 @dataclass(slots=True)

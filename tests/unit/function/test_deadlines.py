@@ -200,6 +200,17 @@ class TestOneThingThatDoesNotAnswer:
         await sweep(scene.storage.cloud())
         assert (await scene.tags("a.pfx"))["certcast_status"] == "accepted"
 
+    async def test_being_the_metadata_leaves_the_password_to_the_sweep(self, scene: Scene) -> None:
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, uploads=Slow(cloud.uploads, "set_metadata", 200))
+        assert await took(handle_notice(cloud, await scene.upload("a.pfx", HOST))) <= 11
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag != "") == (UploadStatus.ACCEPTED, True)
+        assert record.password_left == "writing the metadata of blob a.pfx: no answer in 10 s"
+        await sweep(scene.storage.cloud())
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        assert (await scene.record("a.pfx")).password_left == ""
+
     async def test_being_the_tags_keeps_no_warning_from_being_given(self, scene: Scene) -> None:
         names = [f"{number:02}.pfx" for number in range(60)]
         cloud = scene.storage.cloud()
