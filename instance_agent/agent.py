@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from instance_agent.acting import Actor, Step
     from instance_agent.config import AgentSettings
+    from instance_agent.desired import Desired
+    from instance_agent.inbox import Hints
     from instance_agent.targets.base import BindingTarget
     from shared.ports import Queues
     from shared.state.records import State
@@ -56,7 +58,7 @@ class Agent:
 
     Attributes:
         registration: Its row and queue, and under which id they are.
-        ready: Whether every desired binding has been applied once.
+        ready: Whether every desired binding has been tried once, and not all of them in vain for a passing reason.
         work: What it does to its server, and what it tells of it.
     """
 
@@ -142,18 +144,24 @@ class Agent:
             desired = await desired_rows(self._state, self.settings.role)
             due = await self.actor.due(desired, whole=True)
             self.work.asked_since.clear()
-        if await self.work.do_all(due):
+        again = await self.work.do_all(due)
+        if again:
             self._reconcile_now.set()
         else:
             self._retries = 0
         if self._rounds.stopping:
             return False
-        if not self.ready:
+        if not self.ready and not (again and await self._serves_nothing_of(desired)):
             self.ready = True
             log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(desired.rows))
             await self._beat()
         await self.work.put_right(desired.rows.values())
         return self.actor.memory.failing == 0
+
+    async def _serves_nothing_of(self, desired: Desired) -> bool:
+        """Whether there is something to serve, and the server has none of it: a vault refused, or it is down."""
+        wanted = {key for key, row in desired.rows.items() if row.present}
+        return bool(wanted) and not any(each.key in wanted for each in await self._target.current(wanted))
 
     async def drain(self) -> int:
         """Take the messages there are, act on the rows they name in one batch, report, and delete them.
@@ -162,15 +170,24 @@ class Agent:
             How many were taken.
         """
         hints = await self.inbox.take()
-        if hints.keys:
-            async with self.work.turn:
-                self.work.asked_since |= hints.keys
-                desired = await desired_of(self._state, self.settings.role, hints.keys, of=self.actor.memory.known)
-                due = await self.actor.due(desired, whole=False)
-                if await self.work.do(due, hints.traceparent, asked=desired.rows):
-                    self._reconcile_now.set()
+        try:
+            await self._act_on(hints)
+        except CertcastError:
+            # Not the messages' doing. A reconcile follows, which needs none of them: so none is put aside for it.
+            await self.inbox.done(hints, last_tries=True)
+            raise
         await self.inbox.done(hints)
         return hints.taken
+
+    async def _act_on(self, hints: Hints) -> None:
+        if not hints.keys:
+            return
+        async with self.work.turn:
+            self.work.asked_since |= hints.keys
+            desired = await desired_of(self._state, self.settings.role, hints.keys, of=self.actor.memory.known)
+            due = await self.actor.due(desired, whole=False)
+            if await self.work.do(due, hints.traceparent, asked=desired.rows):
+                self._reconcile_now.set()
 
     async def _drain_step(self) -> None:
         self._polling.begin()

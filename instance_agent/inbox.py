@@ -91,9 +91,10 @@ class Inbox:
             messages=tuple(message for message, _ in read),
         )
 
-    async def done(self, hints: Hints) -> None:
-        """Delete what was acted on."""
-        await asyncio.gather(*(self._queues.done(hints.queue, message) for message in hints.messages))
+    async def done(self, hints: Hints, *, last_tries: bool = False) -> None:
+        """Delete what was acted on, or of what could not be acted on that which would be put aside the next time."""
+        done = [each for each in hints.messages if not last_tries or each.dequeue_count >= MAX_DEQUEUE]
+        await asyncio.gather(*(self._queues.done(hints.queue, message) for message in done))
 
     async def _read(self, settings: AgentSettings, message: ReceivedMessage) -> BindingsChanged | None:
         """The hint a message carries; one that cannot be read, or never gets done, is put aside."""

@@ -113,6 +113,10 @@ class Memory:
                 news[key] = replace(known, report=replace(known.report, finished_at=now))
         return list(news.values())
 
+    def not_owed(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Those that are not to be told already, because a report could not be made."""
+        return [attempt for attempt in attempts if self._owed.get(attempt.key) is not attempt]
+
     def disputed(self, rows: Iterable[DesiredBinding], entered: Mapping[Key, InstallationRecord]) -> list[Attempt]:
         """Choose what is to be told again because the table has something else.
 

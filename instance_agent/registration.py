@@ -58,7 +58,7 @@ class Registration:
         queues: The queues.
         now: The storage account's clock.
         progress: Tells how far the agent is.
-        on_queue: Called when the queue was made: what changed while there was none was not hinted at.
+        on_queue: Called when there is a row and its queue was made before: what changed until then was not hinted at.
 
     Attributes:
         settings: The agent's settings, with the id it has.
@@ -84,8 +84,8 @@ class Registration:
         self._now = now
         self._progress = progress
         self._on_queue = on_queue
-        self._lacks_queue = False
-        self._refused = ""
+        self._no_queue = ""
+        self._no_row = ""
         self._started_at = now()
         self._entered = False
         self._moves: deque[float] = deque(maxlen=MOST_MOVES)
@@ -108,8 +108,15 @@ class Registration:
 
     @property
     def trouble(self) -> str:
-        """Why its id is not the one that was asked for, or its row is not written; empty where all is well."""
-        return "; ".join(clause for clause in (self._other_id, self._refused) if clause)
+        """What is wrong with its id, its queue or its row; empty where all is well."""
+        clauses = [self._other_id]
+        if not self._entered and self._no_row:
+            clauses.append(f"this instance is not registered: {self._no_row}")
+        elif self._no_queue:
+            clauses.append(f"this instance cannot be told of changes: {self._no_queue}")
+        elif self._no_row:
+            clauses.append(f"this instance cannot say that it is alive: {self._no_row}")
+        return "; ".join(filter(None, clauses))
 
     @property
     def _other_id(self) -> str:
@@ -133,13 +140,17 @@ class Registration:
     async def beat(self) -> bool:
         """Say that the agent is alive, and how far it is.
 
-        Registers where that was not possible before.
+        Registers where that was not possible before, and makes a queue that could not be made.
 
         Returns:
             As `register`.
         """
         async with self._writing:  # one after the other: none may carry what was true before
-            return await self._held(with_queue=not self._entered)
+            changed = await self._held(with_queue=not self._entered)
+            if self._no_queue:  # what is lacking may be the poison queue alone, which no look at the queue tells of
+                await self._make_queues(self.settings)
+                self._on_queue()
+            return changed
 
     async def leave(self) -> None:
         """Say that no one needs to wait for this instance; best effort, since its silence says the same later."""
@@ -155,13 +166,9 @@ class Registration:
         try:
             changed = await self._hold(with_queue=with_queue)
         except CertcastError as error:
-            lacks = "cannot be told of changes" if with_queue else "cannot say that it is alive"
-            self._refused = f"this instance {lacks if self._entered else 'is not registered'}: {error}"
-            self._lacks_queue |= with_queue
+            self._no_row = str(error)
             raise
-        self._lacks_queue &= not with_queue
-        if not self._lacks_queue:
-            self._refused = ""
+        self._no_row = ""
         return changed
 
     async def _hold(self, *, with_queue: bool) -> bool:
@@ -197,12 +204,15 @@ class Registration:
             if known is None and stopped:
                 return None
             # A row that is gone was reaped, and its queue before it. None is written where there is no queue.
-            if with_queue or known is None:
+            makes_queues = with_queue or known is None
+            if makes_queues:
                 await self._make_queues(settings)
             try:
                 await self._state.instances.write(settings.instance, self._row(settings, stopped=stopped), known)
             except ConflictError:
                 continue  # written meanwhile, or it cannot be read
+            if makes_queues:
+                self._on_queue()
             return None
         await self._overwrite(settings, with_queue=with_queue, stopped=stopped)
         return None
@@ -211,11 +221,17 @@ class Registration:
         if with_queue:
             await self._make_queues(settings)
         await self._state.instances.overwrite(settings.instance, self._row(settings, stopped=stopped))
+        if with_queue:
+            self._on_queue()
 
     async def _make_queues(self, settings: AgentSettings) -> None:
-        await self._queues.create(settings.queue)
-        await self._queues.create(settings.poison_queue)
-        self._on_queue()
+        try:
+            await self._queues.create(settings.queue)
+            await self._queues.create(settings.poison_queue)
+        except CertcastError as error:
+            self._no_queue = str(error)
+            raise
+        self._no_queue = ""
 
     def _is_anothers(self, instance: str, known: Versioned[InstanceRecord]) -> bool:
         """Whether another agent runs under the id; by the service's clock alone, since others write the row's times."""

@@ -103,9 +103,9 @@ class Work:
             self.batches += 1
             attempts = await self._actor.act(due, fetched)
         news = memory.unreported(attempts, asked)
+        log_outcomes(self._instance(), memory.not_owed(news))
         memory.remember(attempts, news)
         self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
-        log_outcomes(self._instance(), news)
         told = await self._report(news, trace)
         return not told or any(attempt.again for attempt in attempts)
 

@@ -8,16 +8,18 @@ from contextlib import suppress
 import pytest
 
 from instance_agent.agent import Agent
+from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import REFUSALS
 from shared.errors import ConflictError, RefusedForNowError
 from shared.messages import RESULTS_QUEUE
-from shared.state.records import REAP_AFTER, InstanceRecord, UploadStatus
+from shared.state.records import INSTANCES_TABLE, REAP_AFTER, InstanceRecord, UploadStatus
 from shared.state.rows import Versioned
-from tests.fakes.edges import FakeStorage
+from tests.fakes.edges import FakeQueues, FakeStorage
 from tests.fakes.processes import Failing, Mortal
 from tests.fakes.target import FakeServer, FakeTarget
 from tests.rigs.agents import agent, served, settings
 from tests.rigs.scenes import Scene
+from tests.rigs.some import some
 from tests.rigs.virtual_tests import on_virtual_time
 
 HOST = "a.example.com"
@@ -98,6 +100,45 @@ class TestAQueueThatIsBeingDeleted:
         assert one.registration.trouble == ""
         assert await hinted_at(scene, server)
         await stop(one, task)
+
+    async def test_is_said_no_longer_once_it_is_there_whatever_was_refused_besides(self, scene: Scene) -> None:
+        step = Failing({})
+        one = agent(scene.storage, step=step)
+        task = await run_for(one, 5)
+        for number, lacks in enumerate([QUEUES, QUEUES[1:]] * 10):
+            for queue in lacks:
+                await scene.outside.queues.delete(queue)
+            if number % 2 == 0:
+                await scene.outside.state.instances.remove("i0", some(await scene.outside.state.instances.find("i0")))
+            step.errors["instances insert"] = [REFUSED]
+            step.errors["queue create"] = [REFUSED] * (number % 3)
+            if lacks != QUEUES:
+                scene.storage.put(QUEUES[0], "not json")
+            await asyncio.sleep(300.7)
+            assert one.registration.trouble == "", number
+            assert set(QUEUES) <= set(scene.storage.queues)
+        await stop(one, task)
+
+    @pytest.mark.parametrize("first_refused", [False, True])
+    async def test_is_made_and_the_row_written_before_the_rows_are_read_again(
+        self, scene: Scene, *, first_refused: bool
+    ) -> None:
+        """What is uploaded before the row is there is hinted at to no one here."""
+        written: list[bool] = []
+        step = Failing({"instances insert": [REFUSED]} if first_refused else {})
+        registration = Registration(
+            settings("i0"),
+            server="s",
+            state=scene.storage.state(step),
+            queues=FakeQueues(scene.storage),
+            now=scene.storage.clock,
+            progress=lambda: Progress(bindings=0, failing=0, ready=False),
+            on_queue=lambda: written.append(bool(scene.storage.tables.get(INSTANCES_TABLE))),
+        )
+        with suppress(RefusedForNowError):
+            await registration.register()
+        await registration.beat()
+        assert written == [True]
 
     @pytest.mark.parametrize("restarted", [True, False])
     async def test_by_a_sweep_while_the_agent_comes_back_leaves_it_registered_whatever_the_order(
@@ -195,6 +236,50 @@ class TestARefusal:
         await asyncio.sleep(5 + 15 + 30 + 60 + 120 + 10)
         await scene.fold()
         assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+        await stop(one, task)
+
+    async def test_of_every_bundle_keeps_a_new_instance_from_being_ready_and_one_that_serves_from_nothing(
+        self, scene: Scene
+    ) -> None:
+        await scene.accepted("a.pfx", HOST)
+        server = FakeServer()
+        one = agent(scene.storage, server=server, step=Failing({"bundle open": [REFUSED] * 3}))
+        task = await run_for(one, 30)
+        assert not one.ready, "a load balancer would send it what it cannot serve"
+        await asyncio.sleep(60)
+        assert one.ready
+        await stop(one, task)
+        again = agent(scene.storage, server=server, step=Failing({"bundle open": [REFUSED] * 100}))
+        task = await run_for(again, 5)
+        assert again.ready, "its server serves all the while"
+        await stop(again, task)
+
+    async def test_of_rows_puts_no_hint_aside_and_what_they_were_about_is_served_when_it_has_passed(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        step = Failing({})
+        server = FakeServer()
+        one = agent(scene.storage, server=server, step=step)
+        task = await run_for(one, 5)
+        step.errors["bindings query"] = [REFUSED] * 20
+        record = await scene.accepted("new.pfx", "new.example.com")
+        await asyncio.sleep(1800)
+        assert served(server) == {"new.example.com": record.bundle_id}
+        assert one.inbox.poisoned == 0
+        assert "is put on" not in caplog.text
+        assert scene.storage.queues[QUEUES[0]] == {}
+        await stop(one, task)
+
+    async def test_of_reports_is_logged_without_all_that_is_to_be_reported_each_time(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        await scene.accepted("a.pfx", HOST)
+        one = agent(scene.storage, step=Failing({"queue send": [REFUSED] * 5}))
+        task = await run_for(one, 300)
+        assert not one.actor.memory.owes
+        assert caplog.text.count("1 report(s) are not made yet") == 5
+        assert caplog.text.count(f"{HOST}:443 generation 1 live") == 1
         await stop(one, task)
 
     async def test_of_reports_keeps_nothing_from_being_served_and_installs_nothing_twice(self, scene: Scene) -> None:
