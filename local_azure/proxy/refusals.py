@@ -119,6 +119,14 @@ ARCHIVED = Refusal(
     operations=frozenset({"Get Blob", "Set Blob Metadata"}),
     source=_BLOB,
 )
+OWN_KEY = Refusal(
+    code="BlobUsesCustomerSpecifiedEncryption",
+    status=HTTPStatus.CONFLICT,
+    message="The blob is encrypted with customer specified encryption, but it was not provided in the request.",
+    services=("blob",),
+    operations=frozenset({"Get Blob", "Get Blob Properties", "Set Blob Metadata"}),
+    source="https://learn.microsoft.com/azure/storage/blobs/encryption-customer-provided-keys",
+)
 NO_CONTAINER = Refusal(
     code="ContainerNotFound",
     status=HTTPStatus.NOT_FOUND,
@@ -189,6 +197,7 @@ REFUSALS = (
     LEASED,
     IMMUTABLE,
     ARCHIVED,
+    OWN_KEY,
     NO_CONTAINER,
     QUEUE_BEING_DELETED,
     TABLE_BEING_DELETED,

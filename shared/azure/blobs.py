@@ -15,6 +15,7 @@ from shared.errors import (
     AccessDeniedError,
     CertcastError,
     ConflictError,
+    HeldError,
     MissingError,
     RefusedForNowError,
     UnsupportedError,
@@ -53,9 +54,14 @@ class AzureUploads:
         return self._container.get_blob_client(name)
 
     async def version(self, name: str) -> BlobVersion | None:
-        found = await _unless_missing(
-            f"reading the properties of blob {name}", lambda: self._blob(name).get_blob_properties()
-        )
+        doing = f"reading the properties of blob {name}"
+        try:
+            found = await _unless_missing(doing, lambda: self._blob(name).get_blob_properties())
+        except HeldError:
+            # Of a blob under a key of its uploader's own, only the listing tells its version.
+            with azure_errors(doing):
+                found = await anext(self._container.list_blobs(name_starts_with=name, results_per_page=1), None)
+            found = found if found is not None and found.name == name else None
         return None if found is None else _version(name, found)
 
     async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:

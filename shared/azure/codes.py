@@ -97,6 +97,11 @@ MEANINGS: dict[str, Meaning] = {
         "an immutability policy or a legal hold keeps the blob as it is ({code}); keep such off this container",
     ),
     "BlobArchived": (HeldError, "the blob is in the archive tier ({code}); upload it again into tier Hot or Cool"),
+    # learn.microsoft.com, "Provide an encryption key on a request to Blob storage".
+    "BlobUsesCustomerSpecifiedEncryption": (
+        HeldError,
+        "the blob is encrypted with a key that its uploader has and certcast has not ({code}); upload it without one",
+    ),
     "BlobBeingRehydrated": (
         HeldError,
         "the blob is on its way out of the archive tier, which takes hours ({code}); upload it again",

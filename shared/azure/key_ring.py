@@ -11,13 +11,13 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from azure.core.exceptions import AzureError
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from shared.azure.key_encryption import FILE_PREFIX, FileKey, VaultKey, read_key_file, translated_by_vault
-from shared.azure.patience import BlockingPatience
+from shared.azure.patience import VAULT_RETRIES, VAULT_TIMEOUTS, BlockingPatience
 from shared.azure.vault_url import VaultObject
 from shared.errors import CertcastError, ConfigurationError, KeyUnusableError
 from shared.phrasing import shown
@@ -124,7 +124,7 @@ class VaultVersions:
 
         with self._lock:
             if url not in self._opened:
-                self._opened[url] = CryptographyClient(url, self._credential(), retry_policy=BlockingPatience())
+                self._opened[url] = CryptographyClient(url, self._credential(), **_patience())
             return VaultKey(self._opened[url], url)
 
     def close(self) -> None:
@@ -136,9 +136,7 @@ class VaultVersions:
         from azure.keyvault.keys import KeyClient  # noqa: PLC0415 - slow to import, and needed only here
 
         try:
-            with KeyClient(
-                f"https://{self._name.vault}", self._credential(), retry_policy=BlockingPatience()
-            ) as client:
+            with KeyClient(f"https://{self._name.vault}", self._credential(), **_patience()) as client:
                 key = client.get_key(self._name.name, self._name.version or None)
         except AzureError as error:
             raise translated_by_vault(error, f"asking for the current version of key {self._url}") from None
@@ -148,6 +146,11 @@ class VaultVersions:
                 f"that may be used the current one, or name another key first in {SETTING}"
             )
         return str(key.id)
+
+
+def _patience() -> dict[str, Any]:
+    """Options of a client in one of the few threads that may ask a vault: what waits for it is done later."""
+    return {**VAULT_TIMEOUTS, "retry_policy": BlockingPatience(retry_total=VAULT_RETRIES)}
 
 
 def unusable(key: KeyVaultKey, now: datetime) -> str | None:

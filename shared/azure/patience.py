@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT_S = 10.0
 """A service that asks for a longer wait (`Retry-After`, RFC 9110 section 10.2.3) is asked this often, and then later by
-whoever wanted something of it: a function's whole run has few minutes."""
+what wanted something of it: a function's whole run has few minutes."""
+VAULT_TIMEOUTS: dict[str, Any] = {"connection_timeout": 5, "read_timeout": 20}
+"""Of a vault's client, in seconds. The SDK's own are 300 each (azure-core, `ConnectionConfiguration`): a vault behind a
+firewall that drops what it does not let in would hold whatever asks it for longer than a function may run."""
+VAULT_RETRIES = 2
 
 
 class StoragePatience(ExponentialRetry):

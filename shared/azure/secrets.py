@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import AzureError
 
 from shared.azure.errors import error_code, has_no_token, translated
-from shared.azure.patience import Patience
+from shared.azure.patience import VAULT_TIMEOUTS, Patience
 from shared.azure.vault_url import VaultObject
 from shared.errors import SecretUnavailableError, UnavailableError
 
@@ -40,7 +40,10 @@ class SecretClients:
 
         if host not in self._clients:
             self._clients[host] = SecretClient(
-                f"https://{host}", self._credential(), retry_policy=Patience(retry_total=self._retries)
+                f"https://{host}",
+                self._credential(),
+                retry_policy=Patience(retry_total=self._retries),
+                **VAULT_TIMEOUTS,
             )
         return self._clients[host]
 

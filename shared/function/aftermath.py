@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.bounded import try_all
+from shared.errors import CertcastError
 from shared.function.election import elect
 from shared.function.fanout import ids_of_role, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
+from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.function.fleet import Fleet
     from shared.state.rows import Update
+
+log = logger(__name__)
 
 
 def moved(change: Update[DesiredBinding]) -> bool:
@@ -70,13 +73,18 @@ async def settle_winners(
     Args:
         cloud: Whose uploads.
         winners: The elected ones.
-        concerned: These, and those that they were elected in place of.
+        concerned: These, and those that they were elected in place of; what fails for one concerns no other.
         fleet: The instances, read after the rows were written.
         alone: As for `settle`.
     """
-    for name in sorted(winners):
-        await _taken_over(cloud, name, fleet)
-    await try_all(settle(cloud, name, fleet=fleet, alone=alone) for name in sorted(concerned))
+    for name in sorted(concerned):
+        try:
+            if name in winners:
+                await _taken_over(cloud, name, fleet)
+            await settle(cloud, name, fleet=fleet, alone=alone)
+        except CertcastError as error:
+            # The upload by which this came about is another's, and comes to its end.
+            log.warning("upload %s: its status lags behind an election, the sweep settles it: %s", name, error)
 
 
 async def _taken_over(cloud: Cloud, name: str, fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import together
 from shared.function.outbox import new_event_id, send_now, with_event, without_events
-from shared.function.tagging import is_tagged, is_to_be_tagged, tag
+from shared.function.tagging import is_tagged, is_untold, tag
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
 
@@ -61,7 +61,7 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
             return
         told = await tell(cloud, record)
         held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]
-        if held.value is None or not is_to_be_tagged(cloud, held.value):
+        if held.value is None or not is_untold(cloud, held.value):
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
@@ -21,6 +22,8 @@ log = logger(__name__)
 
 MAX_INSTANCES = 2_000
 """Bounds what one instance can register: an upload's row names all that are waited for, and holds a megabyte."""
+TOLD_IN_S = 5.0
+"""How long all others wait for an instance whose queue does not answer; it is told once more by the sweep."""
 HINT_TTL_S = 3600
 """A hint not taken within the hour is worthless: agents reconcile every five minutes and whenever they start."""
 
@@ -92,15 +95,16 @@ async def _tell(cloud: Cloud, instance: str, gathered: Sequence[News]) -> bool |
         return False
     trace = next(news.traceparent for news in gathered if news.about(instance))
     try:
-        for part in split_changes(BindingsChanged(bindings=mine, traceparent=trace)):
-            await cloud.queues.send(queue_of(instance), encode(part), ttl_s=HINT_TTL_S)
+        async with asyncio.timeout(TOLD_IN_S):
+            for part in split_changes(BindingsChanged(bindings=mine, traceparent=trace)):
+                await cloud.queues.send(queue_of(instance), encode(part), ttl_s=HINT_TTL_S)
     except MissingError:
         return False  # reaped meanwhile: if it returns it registers again and reads every row
-    except CertcastError as error:
+    except (CertcastError, TimeoutError) as error:
         log.warning(
             "instance %s: could not be told now, it finds out within minutes, by the sweep or its reconcile: %s",
             instance,
-            error,
+            str(error) or f"its queue did not answer in {TOLD_IN_S:g} s",
         )
         return None
     return True

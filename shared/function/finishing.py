@@ -9,7 +9,7 @@ from shared.bounded import together
 from shared.function.announcing import tell, tell_all, tell_once_more
 from shared.function.election import StaleRevisionError
 from shared.function.scrubbing import Scrubbed, scrub
-from shared.function.tagging import is_to_be_tagged
+from shared.function.tagging import is_untold
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -37,7 +37,7 @@ async def finish(cloud: Cloud, turn: Turn, scrubbing: Awaitable[Scrubbed]) -> Up
         # A later look has told its own meanwhile, and this one's tags may lie over those.
         await tell_once_more(cloud, turn.record.name, told)
         raise
-    if is_to_be_tagged(cloud, record):
+    if is_untold(cloud, record):
         await tell_all(cloud, turn.held)
     return record
 

@@ -1,16 +1,18 @@
 """Forgetting what nothing needs any more: instances, marks of removals, rows of removed uploads, reports, bundles.
 
-What a snapshot says is read again first. The iterators yield, for everything they found, whether that was deleted.
+What a snapshot says is read again first. The iterators yield, for everything they found, its name and what deletes it
+and tells whether that was done; a sweep does that one by one, so that what cannot be deleted stops nothing else.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shared.binding import BindingKey
 from shared.errors import ConflictError
 from shared.function.snapshot import BUNDLES
+from shared.function.sweep_report import in_turn
 from shared.messages import poison_queue_of, queue_of
 from shared.phrasing import logger
 from shared.state.keys import installation_partition
@@ -18,14 +20,17 @@ from shared.state.records import BINDINGS_TABLE, DELETED, INSTANCES_TABLE, REAP_
 from shared.upload import BLOB_SCHEME
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Iterable
+    from collections.abc import Awaitable, Coroutine, Iterator, Sequence
     from datetime import datetime
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
     from shared.function.snapshot import Snapshot
+    from shared.ports import StoredBundle
     from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord
     from shared.state.rows import Versioned
+
+    Deletions = Iterator[tuple[str, Coroutine[Any, Any, bool]]]
 
 log = logger(__name__)
 
@@ -61,30 +66,39 @@ async def forget_instance(cloud: Cloud, instance: str) -> bool:
     return True
 
 
-async def forget_bindings(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
+def forget_bindings(cloud: Cloud, seen: Snapshot) -> Deletions:
     """Delete removal marks older than 30 days, with what the instances reported about them."""
-    for key in [key for key, row in (seen.bindings or {}).items() if _is_over(row, seen.taken_at)]:
-        known = await cloud.state.bindings.find(key)
-        if known is None or not _is_over(known.value, seen.taken_at):
-            continue
-        async for entry in cloud.state.installations.all(installation_partition(key.host, key.port)):
-            if entry.value.role == key.role:
-                await unless_changed(
-                    cloud.state.installations.remove((key.host, key.port, entry.value.instance), entry)
-                )
-        yield await unless_changed(cloud.state.bindings.remove(key, known))
+    keys = [key for key, row in (seen.bindings or {}).items() if _is_over(row, seen.taken_at)]
+    for key in in_turn(keys, seen.taken_at):
+        yield f"row of {key.host_port}", _forget_binding(cloud, key, seen.taken_at)
+
+
+async def _forget_binding(cloud: Cloud, key: BindingKey, now: datetime) -> bool:
+    known = await cloud.state.bindings.find(key)
+    if known is None or not _is_over(known.value, now):
+        return False
+    async for entry in cloud.state.installations.all(installation_partition(key.host, key.port)):
+        if entry.value.role == key.role:
+            await unless_changed(cloud.state.installations.remove((key.host, key.port, entry.value.instance), entry))
+    return await unless_changed(cloud.state.bindings.remove(key, known))
 
 
 def _is_over(row: DesiredBinding, now: datetime) -> bool:
     return not row.present and now - row.changed_at >= ABSENT_KEEP
 
 
-async def forget_uploads(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
+def forget_uploads(cloud: Cloud, seen: Snapshot) -> Deletions:
     """Delete the rows of uploads that were removed more than 30 days ago."""
-    for name in [name for name, record in (seen.uploads or {}).items() if _is_gone(record, seen.taken_at)]:
-        known = await cloud.state.uploads.find(name)
-        if known is not None and _is_gone(known.value, seen.taken_at):
-            yield await unless_changed(cloud.state.uploads.remove(name, known))
+    names = [name for name, record in (seen.uploads or {}).items() if _is_gone(record, seen.taken_at)]
+    for name in in_turn(names, seen.taken_at):
+        yield f"row of upload {name}", _forget_upload(cloud, name, seen.taken_at)
+
+
+async def _forget_upload(cloud: Cloud, name: str, now: datetime) -> bool:
+    known = await cloud.state.uploads.find(name)
+    if known is None or not _is_gone(known.value, now):
+        return False
+    return await unless_changed(cloud.state.uploads.remove(name, known))
 
 
 def _is_gone(record: UploadRecord, now: datetime) -> bool:
@@ -106,22 +120,26 @@ def is_stray(entry: Versioned[InstallationRecord], seen: Snapshot) -> bool:
     return row is None or report.instance not in seen.instances or report.generation > row.generation
 
 
-async def forget_strays(
-    cloud: Cloud, seen: Snapshot, strays: Iterable[Versioned[InstallationRecord]]
-) -> AsyncGenerator[bool, None]:
+def forget_strays(cloud: Cloud, seen: Snapshot, strays: Sequence[Versioned[InstallationRecord]]) -> Deletions:
     """Delete reports that belong to nothing, but for those of an instance that returned since."""
     returned: dict[str, bool] = {}
-    for entry in strays:
+
+    async def forget(entry: Versioned[InstallationRecord]) -> bool:
         report = entry.value
         if report.instance not in returned and report.instance not in (seen.instances or {}):
             returned[report.instance] = await cloud.state.instances.find(report.instance) is not None
-        if not returned.get(report.instance):
-            yield await unless_changed(
-                cloud.state.installations.remove((report.host, report.port, report.instance), entry)
-            )
+        if returned.get(report.instance):
+            return False
+        return await unless_changed(
+            cloud.state.installations.remove((report.host, report.port, report.instance), entry)
+        )
+
+    for entry in in_turn(strays, seen.taken_at):
+        report = entry.value
+        yield f"report of {report.instance} on {report.host}:{report.port}", forget(entry)
 
 
-async def forget_bundles(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, None]:
+def forget_bundles(cloud: Cloud, seen: Snapshot) -> Deletions:
     """Delete bundles that no claim and no upload names, and that were not sealed within the last day."""
     if seen.bundles is None or seen.bindings is None or seen.uploads is None or BLOB_SCHEME not in seen.answered:
         return
@@ -133,7 +151,10 @@ async def forget_bundles(cloud: Cloud, seen: Snapshot) -> AsyncGenerator[bool, N
     for row in seen.bindings.values():
         named |= {row.bundle_id, *(claim.bundle_id for claim in row.claims)}
     named |= {record.bundle_id for record in seen.uploads.values() if record.status is not UploadStatus.REMOVED}
-    for bundle in seen.bundles:
-        if bundle.bundle_id not in named:
-            yield await unless_changed(cloud.bundles.delete(bundle))
+    for bundle in in_turn([bundle for bundle in seen.bundles if bundle.bundle_id not in named], seen.taken_at):
+        yield f"bundle {bundle.bundle_id}", _forget_bundle(cloud, bundle)
     cloud.last_done[BUNDLES] = seen.taken_at
+
+
+async def _forget_bundle(cloud: Cloud, bundle: StoredBundle) -> bool:
+    return await unless_changed(cloud.bundles.delete(bundle))

@@ -26,6 +26,8 @@ SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
 REFUSED_FOR = timedelta(seconds=55)
 """After the identity was refused, no other blob is tried until the next sweep, which tries with one or a few."""
+SLOW_FOR = timedelta(seconds=10)
+"""After a blob was not answered for in time, no other is tried for so long."""
 BLOB_WAITS = Delays((0, 55, 300, 900, 3600))
 """Waits before a blob that takes nothing, being leased say, is tried again."""
 MOST_BLOBS = 5_000
@@ -152,9 +154,11 @@ class TopicTrouble:
 
     Attributes:
         until: Until when events are sent by way of the queue, on the event loop's clock.
+        away_until: Until when none is sent that way either, as it did not take one.
     """
 
     until: float = float("-inf")
+    away_until: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -162,7 +166,7 @@ class BlobTrouble:
     """What this process has met with where it writes one thing to many blobs.
 
     Attributes:
-        refused_until: Until when the identity is taken for one that may not.
+        refused_until: Until when no blob is tried, as the identity is taken for one that may not, or no answer comes.
         refusal: What was said when it was refused; empty since something was written.
         blobs: Blobs that took nothing: how often they were tried, and when they are tried again.
     """
@@ -189,6 +193,10 @@ class BlobTrouble:
         if len(self.blobs) > MOST_BLOBS:
             del self.blobs[next(iter(self.blobs))]
         return tries == 0
+
+    def not_answered(self, now: datetime) -> None:
+        """Note that no answer came in time."""
+        self.refused_until = now + SLOW_FOR
 
     def is_over(self, name: str) -> None:
         """Note that a blob took it."""

@@ -24,7 +24,7 @@ from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClai
 from shared.function.finishing import complete, finish
 from shared.function.judging import lacks_password, verdict_on
 from shared.function.outbox import new_event_id, publish
-from shared.function.recheck import send_recheck, send_when_due
+from shared.function.recheck import ask_for_a_look, send_recheck, send_when_due
 from shared.function.reclaiming import refused
 from shared.function.ruling import judge_by_rules
 from shared.function.scrubbing import Scrubbed
@@ -291,7 +291,7 @@ async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Chang
     await turn.write(_unserved(cloud, judged, status, reason, claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
-        await send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent)
+        await ask_for_a_look(mine, send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent))
 
     async def nothing() -> Scrubbed:
         return Scrubbed(etag=fresh.source_etag)
@@ -318,7 +318,7 @@ async def _schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersi
     reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
     claims = await _allowed_claims(cloud, mine)
     record = await turn.write(_unserved(cloud, judged, UploadStatus.SCHEDULED, reason, claims))
-    await send_when_due(cloud, record)
+    await ask_for_a_look(record, send_when_due(cloud, record))
     log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
     return await complete(cloud, turn, version)
 

@@ -75,7 +75,8 @@ class Lanes:
             await admitted
         except asyncio.CancelledError:
             if admitted.cancelled():
-                self._waiting[host] = [each for each in self._waiting[host] if each[1] is not admitted]
+                if host in self._waiting:  # else none has a turn there any more, as `_next` passed this one over
+                    self._waiting[host] = [each for each in self._waiting[host] if each[1] is not admitted]
             else:
                 self._next(host)
             raise
@@ -87,7 +88,8 @@ class Lanes:
             self._next(host)
 
     def _next(self, host: str) -> None:
-        waiting = self._waiting[host]
+        # One that was given up in this very moment has yet to take itself out.
+        self._waiting[host] = waiting = [each for each in self._waiting[host] if not each[1].done()]
         if not waiting:
             del self._waiting[host]
             return

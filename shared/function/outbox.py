@@ -13,10 +13,11 @@ import json
 import secrets
 from dataclasses import replace
 from datetime import timedelta
+from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
-from shared.errors import AccessDeniedError, CertcastError
+from shared.errors import AccessDeniedError, BusyError, CertcastError
 from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, encode
 from shared.phrasing import logger
 from shared.state.document import upload_document
@@ -34,6 +35,9 @@ PROMPT_S = 1.0
 """How long an upload's own work may wait for the topic."""
 TROUBLED_S = 10.0
 """After the topic did not take an event in that time, none is sent at once for so long."""
+AWAY_S = 4.0
+"""After the topic did not take an event by way of the queue, no other is tried for so long: thousands may wait, and
+each may keep a look on the same queue from its turn. Less than the first of the waits that follow."""
 RETRY_DELAYS = Delays((5, 15, 60))
 """Waits before a topic that did not take an event is tried again; after the last it is the sweep's turn."""
 ASKED_AFTER = timedelta(minutes=1)
@@ -161,11 +165,16 @@ async def publish(cloud: Cloud, name: str, *, attempt: int = 0) -> None:
         log.warning("upload %s: %d event(s) are dropped, no topic is set any more", record.name, len(record.due))
         await _taken(cloud, record, record.due)
         return
+    clock, trouble = asyncio.get_running_loop().time, cloud.topic_trouble
     for event in record.due:
+        if clock() < trouble.away_until:
+            await _again(cloud, event, max(0, attempt), BusyError("the topic did not take another one a moment ago"))
+            return
         try:
             await cloud.topic.publish(replace(event, subject=record.name))
         except CertcastError as error:
             if not _is_hopeless(error) and cloud.now() - event.at <= KEEP_TRYING:
+                trouble.away_until = clock() + AWAY_S
                 await _again(cloud, event, max(0, attempt), error)
                 return
             log.error("event %s for %s is given up: %s", event.kind.value, record.name, error)
@@ -178,11 +187,12 @@ def _is_hopeless(error: CertcastError) -> bool:
 
 
 async def _again(cloud: Cloud, event: OutgoingEvent, attempt: int, error: CertcastError) -> None:
+    level = INFO if isinstance(error, BusyError) else WARNING
     if attempt >= len(RETRY_DELAYS.seconds):
-        log.warning("event %s for %s: %s; the sweep tries again", event.kind.value, event.subject, error)
+        log.log(level, "event %s for %s: %s; the sweep tries again", event.kind.value, event.subject, error)
         return
     delay_s = RETRY_DELAYS[attempt]
-    log.warning("event %s for %s: %s; again in %d s", event.kind.value, event.subject, error, delay_s)
+    log.log(level, "event %s for %s: %s; again in %d s", event.kind.value, event.subject, error, delay_s)
     await send_due(cloud, event.subject, attempt=attempt + 1, delay_s=delay_s)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import Delays
+from shared.errors import CertcastError
 from shared.messages import RECHECK_QUEUE, RecheckUpload, encode
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from shared.function.cloud import Cloud
     from shared.state.records import UploadRecord
+
+log = logger(__name__)
 
 RECHECK_DELAYS = Delays((2, 5, 10, 30))
 """Waits before an upload without a password is looked at again."""
@@ -18,6 +25,9 @@ RECHECK_FOR_S = 900
 """After this long only the sweep looks at it again."""
 LONGEST_DELAY = timedelta(days=6)
 """Below the seven days a queue message may be hidden (learn.microsoft.com, "Put Message")."""
+
+ASKED_IN_S = 5.0
+"""How long an upload's own work waits for the queue."""
 
 
 def recheck_delay_s(attempt: int) -> float | None:
@@ -43,3 +53,18 @@ async def send_when_due(cloud: Cloud, record: UploadRecord) -> None:
     delay = min(record.not_before - cloud.now(), LONGEST_DELAY)
     message = RecheckUpload(name=record.name, traceparent=record.traceparent)
     await cloud.queues.send(RECHECK_QUEUE, encode(message), delay_s=max(1.0, delay.total_seconds() + 1))
+
+
+async def ask_for_a_look(record: UploadRecord, asking: Awaitable[None]) -> None:
+    """Ask for a look that the sweeps take too, if later: where it cannot be asked for, no more than that comes of it.
+
+    Args:
+        record: The upload.
+        asking: Puts the message on the queue.
+    """
+    try:
+        async with asyncio.timeout(ASKED_IN_S):
+            await asking
+    except (CertcastError, TimeoutError) as error:
+        why = str(error) or f"queue {RECHECK_QUEUE} did not answer in {ASKED_IN_S:g} s"
+        log.warning("upload %s: no look at it could be asked for, it is left to the sweeps: %s", record.name, why)

@@ -6,20 +6,26 @@ or was cut short, by the sweeps that follow, for as long as it takes. Until then
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from shared.errors import CertcastError, ConflictError, MissingError
-from shared.function.recheck import send_recheck
+from shared.errors import CertcastError, ConflictError, MissingError, UnavailableError
+from shared.function.recheck import ask_for_a_look, send_recheck
 from shared.phrasing import logger
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.upload import BLOB_SCHEME, carries_password, scheme_of, scrubbed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from shared.function.cloud import Cloud
     from shared.ports import BlobVersion
 
 log = logger(__name__)
+
+ANSWERED_S = 10.0
+"""How long an upload's end may wait for its metadata to be written; what takes longer is the sweep's."""
 
 _ACCEPTED = (SETTLEABLE | {UploadStatus.SCHEDULED}) - {UploadStatus.REMOVED}
 
@@ -43,11 +49,11 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
         return Scrubbed(etag=version.etag)
     clean = scrubbed(version.metadata, record.bundle_id)
     try:
-        etag = await cloud.uploads.set_metadata(record.name, clean, etag=version.etag)
+        etag = await _written(cloud, record.name, clean, version)
     except (ConflictError, MissingError):
         # Edited metadata raises no event, so a look is asked for.
         log.info("upload %s: changed while it was installed; the newer version is looked at next", record.name)
-        await _ask_for_a_look(cloud, record)
+        await ask_for_a_look(record, send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent))
         return Scrubbed(etag="")
     except CertcastError as error:
         if record.password_left != str(error):
@@ -60,6 +66,15 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
         return Scrubbed(etag=version.etag, left=str(error))
     cloud.scrub_trouble.is_over(record.name)
     return Scrubbed(etag=etag)
+
+
+async def _written(cloud: Cloud, name: str, metadata: Mapping[str, str], version: BlobVersion) -> str:
+    try:
+        async with asyncio.timeout(ANSWERED_S):
+            return await cloud.uploads.set_metadata(name, metadata, etag=version.etag)
+    except TimeoutError:
+        # It may be written all the same: its version is another one then, and is looked at.
+        raise UnavailableError(f"writing the metadata of blob {name}: no answer in {ANSWERED_S:g} s") from None
 
 
 def is_to_be_scrubbed(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> bool:
@@ -94,10 +109,3 @@ async def scrub_again(cloud: Cloud, name: str) -> bool:
     if done.etag and not done.left:
         log.info("upload %s: its password is out of the metadata now", name)
     return done.etag != "" and not done.left
-
-
-async def _ask_for_a_look(cloud: Cloud, record: UploadRecord) -> None:
-    try:
-        await send_recheck(cloud, record.name, attempt=0, traceparent=record.traceparent)
-    except CertcastError as error:
-        log.warning("upload %s: the next sweep looks at it, as no look could be asked for: %s", record.name, error)

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
+from shared.bounded import gather_bounded
+from shared.function.deadlines import ITEM_S
 from shared.ports import StoredBundle
 from shared.state.records import InstanceRecord, UploadRecord
 from shared.state.rows import UnreadableRow, Versioned
@@ -69,11 +71,18 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     bundles = await report.part("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
     uploads = await report.part("reading uploads", _uploads(cloud, unreadable))
     found, marked, with_password, answered = dict[str, str](), set[str](), set[str](), set[str]()
-    for scheme, source in ((BLOB_SCHEME, cloud.uploads), *cloud.sources.items()):
-        listed = await report.part(f"certificate source {scheme}", _listed(scheme, source, marked, with_password))
+
+    async def list_source(scheme: str, source: CertificateSource) -> None:
+        # The storage account answers or fails by itself; how long a database takes, none but its driver knows.
+        within_s = None if scheme == BLOB_SCHEME else ITEM_S
+        listing = _listed(scheme, source, marked, with_password)
+        listed = await report.part(f"certificate source {scheme}", listing, within_s=within_s)
         if listed is not None:
             answered.add(scheme)
-            found |= listed
+            found.update(listed)
+
+    sources = {BLOB_SCHEME: cloud.uploads, **cloud.sources}
+    await gather_bounded(list_source(scheme, source) for scheme, source in sources.items())
     return Snapshot(
         taken_at=taken_at,
         bundles=bundles,

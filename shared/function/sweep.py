@@ -43,10 +43,11 @@ from shared.state.records import DELETED, UploadRecord
 from shared.upload import scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from shared.function.cloud import Cloud
+    from shared.function.forgetting import Deletions
     from shared.function.snapshot import Snapshot
     from shared.function.standing import Instances
     from shared.state.records import InstallationRecord
@@ -62,6 +63,9 @@ RESEND_AFTER = timedelta(minutes=2)
 MAX_STRAYS = 5_000
 """Reports that one sweep deletes at most, as it keeps them in memory; the next one goes on."""
 
+MAX_FAILED = 10
+"""Deletions that fail in one step before the rest is left: all may be refused, and the next step begins with others."""
+
 
 async def sweep(cloud: Cloud) -> SweepReport:
     """Bring everything in line once; what fails is reported, stops nothing else, and is left to the next sweep."""
@@ -74,7 +78,9 @@ async def sweep(cloud: Cloud) -> SweepReport:
         report.until = loop.time() + max(0.0, until - loop.time()) / 2
         await report.part(step.__name__.strip("_").replace("_", " "), step(cloud, seen, report))
     if report.left:
-        log.warning("sweep: %d thing(s) are left to the next sweep, as its time was over", report.left)
+        log.warning(
+            "sweep: %d thing(s) are left to the next sweep: its time was over, or many like them failed", report.left
+        )
     if report.looked_at or report.reaped or report.problems:
         log.info(
             "sweep: looked at %d upload(s), settled %d, reaped %d instance(s), %d problem(s)",
@@ -178,10 +184,13 @@ async def _tell_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     now = cloud.now()
     if seen.uploads is None or seen.instances is None:
         return
+    attempts = []
     for record in in_turn([*filter(is_under_way, _complete(seen.uploads, report))], now):
         late = not record.resent and now - (record.fanned_out_at or now) >= RESEND_AFTER
         if late or record.untold:
-            await report.attempt(f"upload {record.name}", _tell_once_more(cloud, seen.instances, record, late=late))
+            telling = _tell_once_more(cloud, seen.instances, record, late=late)
+            attempts.append(report.attempt(f"upload {record.name}", telling))
+    await gather_bounded(attempts, limit=AT_ONCE)
 
 
 async def _tell_once_more(cloud: Cloud, instances: Instances, record: UploadRecord, *, late: bool) -> None:
@@ -235,10 +244,15 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
             await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
-        elif record.etag and is_to_be_tagged(cloud, record):
-            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
+
+
+async def _write_tags(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    """Write the tags that could not be written; after all else, as nothing waits for them."""
+    for record in in_turn(_complete(seen.uploads or {}, report), cloud.now()):
+        if is_to_be_tagged(cloud, record):
+            await report.attempt(f"upload {record.name}", tell_as_it_is(cloud, record.name))
 
 
 async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
@@ -264,16 +278,21 @@ def _complete(uploads: Mapping[str, UploadRecord], report: SweepReport) -> list[
     return [record for record in _untouched(uploads, report) if record.etag]
 
 
-async def _forget(forgetting: AsyncGenerator[bool, None], report: SweepReport) -> None:
-    async with aclosing(forgetting) as deletions:
-        async for done in deletions:
-            report.forgotten += done
+async def _forget(deletions: Deletions, report: SweepReport) -> None:
+    failed = 0
+    for what, deletion in deletions:
+        if report.is_over() or failed == MAX_FAILED:
+            deletion.close()
+            report.left += 1
             if report.is_over():
-                report.left += 1
                 return
+            continue
+        done = await report.attempt(what, deletion)
+        report.forgotten += done is True
+        failed += done is None
 
 
-def _forgetting(forget: Callable[[Cloud, Snapshot], AsyncGenerator[bool, None]]) -> _Step:
+def _forgetting(forget: Callable[[Cloud, Snapshot], Deletions]) -> _Step:
     async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
         await _forget(forget(cloud, seen), report)
 
@@ -293,4 +312,5 @@ _STEPS = (
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
     _forgetting(forget_bundles),
+    _write_tags,
 )

@@ -35,7 +35,7 @@ class SweepReport:
         forgotten: Rows and bundles deleted because nothing needs them any more.
         problems: What could not be done; the next sweep tries again.
         touched: Uploads that a look was begun at: what was read of them before is not so any more.
-        left: How much was left to the next sweep, as the time was over.
+        left: How much was left to the next sweep, as the time was over, or many like it failed.
         until: When the step that is under way begins nothing more, on the event loop's clock.
     """
 

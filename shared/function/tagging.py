@@ -8,6 +8,7 @@ sweep as soon as it may be. An account that has no tags is not asked again for a
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 WITHOUT_TAGS_FOR = timedelta(hours=1)
+ANSWERED_S = 5.0
+"""How long an upload's own work may wait for its tags; what takes longer is the sweep's."""
 
 _UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
 
@@ -34,6 +37,11 @@ _UNTAGGED = {UploadStatus.REMOVED, UploadStatus.RECEIVED}
 def is_tagged(record: UploadRecord) -> bool:
     """Whether the blob was given the tags that this status calls for; true where it calls for none."""
     return scheme_of(record.name) != BLOB_SCHEME or record.status in _UNTAGGED or record.tagged == tags_token(record)
+
+
+def is_untold(cloud: Cloud, record: UploadRecord) -> bool:
+    """Whether tags are to be written that were not refused just now: those are the sweep's."""
+    return not record.tags_refused and is_to_be_tagged(cloud, record)
 
 
 def is_to_be_tagged(cloud: Cloud, record: UploadRecord) -> bool:
@@ -68,7 +76,12 @@ async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
     if not trouble.is_over_for(name, cloud.now()):
         return Tagged(refused=trouble.refusal or record.tags_refused)
     try:
-        await cloud.uploads.set_tags(name, status_tags(record))
+        async with asyncio.timeout(ANSWERED_S):
+            await cloud.uploads.set_tags(name, status_tags(record))
+    except TimeoutError:
+        trouble.not_answered(cloud.now())
+        late = UnavailableError(f"writing the tags of blob {name}: no answer in {ANSWERED_S:g} s")
+        return _refused(trouble, record, late, cloud.now())
     except CertcastError as error:
         return _refused(trouble, record, error, cloud.now())
     trouble.is_over(name)

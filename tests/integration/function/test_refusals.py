@@ -16,6 +16,7 @@ from local_azure.proxy.refusals import (
     NETWORK_RULES,
     NO_CONTAINER,
     NO_SHARED_KEYS,
+    OWN_KEY,
     PERMISSION_MISMATCH,
     QUEUE_BEING_DELETED,
     SERVER_BUSY,
@@ -195,6 +196,21 @@ async def test_a_blob_in_the_archive_is_turned_down_with_what_to_do(person: Pers
         f"rejected 0/0 unreadable_bundle: The blob cannot be read: reading blob {person.name}: the blob is in the "
         "archive tier (BlobArchived); upload it again into tier Hot or Cool."
     )
+
+
+async def test_a_blob_under_its_uploaders_own_key_is_turned_down_with_what_to_do(
+    person: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    with person.faults.during(Rule(answer=OWN_KEY)):
+        said = await person.uploads()
+        assert said == (
+            f"rejected 0/0 unreadable_bundle: The blob cannot be read: reading blob {person.name}: the blob is "
+            "encrypted with a key that its uploader has and certcast has not (BlobUsesCustomerSpecifiedEncryption); "
+            "upload it without one."
+        )
+        assert await person.waits() == said
+    assert "looked at again" not in caplog.text
+    assert "put off" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,7 @@ class TestABlobThat:
             (409, "BlobImmutableDueToPolicy", "immutability policy"),
             (409, "BlobArchived", "archive tier"),
             (409, "BlobBeingRehydrated", "takes hours"),
+            (409, "BlobUsesCustomerSpecifiedEncryption", "a key that its uploader has"),
             (412, "LeaseIdMissing", "the blob is under a lease"),
         ],
     )

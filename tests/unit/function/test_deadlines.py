@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,8 @@ from shared.function.intake import handle_notice, recheck
 from shared.function.recheck import RECHECK_DELAYS
 from shared.function.sweep import sweep
 from shared.function.sweep_report import in_turn
-from shared.messages import RECHECK_QUEUE, RecheckUpload, decode
+from shared.messages import RECHECK_QUEUE, RecheckUpload, decode, queue_of
+from shared.ports import BlobContent, BlobVersion
 from shared.state.records import UploadStatus
 from shared.validation.tasks import Answer, Task
 from tests.fakes.edges import FakeStorage
@@ -40,7 +41,7 @@ class Slow:
     edge: Any
     method: str
     seconds: float
-    names: Callable[[str], bool] = lambda _: True
+    whose: Callable[[str], bool] = lambda _: True
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.edge, name)
@@ -48,7 +49,7 @@ class Slow:
             return method
 
         async def slowly(*args: Any, **kwargs: Any) -> Any:
-            if self.names(args[0]):
+            if self.whose(args[0]):
                 await asyncio.sleep(self.seconds)
             return await method(*args, **kwargs)
 
@@ -184,6 +185,87 @@ class TestASweep:
             sweeps += 1
         assert sweeps > 1
         assert seen == instances, "each once"
+
+
+@on_virtual_time(lambda loop: Scene(FakeStorage(loop.clock)))
+class TestOneThingThatDoesNotAnswer:
+    async def test_being_the_tags_keeps_no_upload_from_its_end(self, scene: Scene) -> None:
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, uploads=Slow(cloud.uploads, "set_tags", 40))
+        assert await took(handle_notice(cloud, await scene.upload("a.pfx", HOST))) <= 6
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag != "") == (UploadStatus.ACCEPTED, True)
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        assert record.tags_refused == "writing the tags of blob a.pfx: no answer in 5 s"
+        await sweep(scene.storage.cloud())
+        assert (await scene.tags("a.pfx"))["certcast_status"] == "accepted"
+
+    async def test_being_the_metadata_leaves_the_password_to_the_sweep(self, scene: Scene) -> None:
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, uploads=Slow(cloud.uploads, "set_metadata", 200))
+        assert await took(handle_notice(cloud, await scene.upload("a.pfx", HOST))) <= 11
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag != "") == (UploadStatus.ACCEPTED, True)
+        assert record.password_left == "writing the metadata of blob a.pfx: no answer in 10 s"
+        await sweep(scene.storage.cloud())
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        assert (await scene.record("a.pfx")).password_left == ""
+
+    async def test_being_the_tags_keeps_no_warning_from_being_given(self, scene: Scene) -> None:
+        names = [f"{number:02}.pfx" for number in range(60)]
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, uploads=Slow(cloud.uploads, "set_tags", 40))
+        for number, name in enumerate(names):
+            await handle_notice(cloud, await scene.upload(name, f"h{number}.test"))
+        await asyncio.sleep(80 * 86_400)
+        report = await sweep(cloud)
+        assert sorted(report.warned) == names
+
+    async def test_being_an_instances_queue_keeps_no_upload_from_its_end(self, scene: Scene) -> None:
+        await scene.join("web-0", "web-1")
+        cloud = slow_queue(scene, "web-0")
+        assert await took(handle_notice(cloud, await scene.upload("a.pfx", HOST))) <= 6
+        record = await scene.record("a.pfx")
+        assert (record.status, record.untold) == (UploadStatus.ACCEPTED, ("web-0",))
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        assert len(await scene.told("web-1")) == 1
+
+    async def test_being_an_instances_queue_keeps_a_sweep_from_telling_no_other(self, scene: Scene) -> None:
+        await scene.join("web-0", "web-1")
+        for number in range(60):
+            await handle_notice(scene.storage.cloud(), await scene.upload(f"{number:02}.pfx", f"h{number}.test"))
+        assert len(await scene.told("web-1")) == 32
+        await scene.told("web-1")
+        await asyncio.sleep(180)
+        await sweep(slow_queue(scene, "web-0"))
+        assert len(await scene.told("web-1")) + len(await scene.told("web-1")) == 60
+
+    async def test_being_another_source_keeps_no_sweep_from_all_else(self, scene: Scene) -> None:
+        await scene.upload("a.pfx", HOST)
+        cloud = scene.storage.cloud()
+        cloud = replace(cloud, sources={"keyvault": Silent(), "sql": Silent()})
+        report = await sweep(cloud)
+        assert report.looked_at == ["a.pfx"]
+        assert report.problems == [f"certificate source {name}: not done in time" for name in ("keyvault", "sql")]
+
+
+class Silent:
+    """A certificate source that never answers."""
+
+    async def version(self, name: str) -> BlobVersion | None:
+        await asyncio.sleep(10_000)
+        raise AssertionError(name)
+
+    async def read(self, name: str, *, max_bytes: int) -> BlobContent | None:
+        raise AssertionError((name, max_bytes))
+
+    async def each(self) -> AsyncIterator[BlobVersion]:
+        yield some(await self.version("any"))
+
+
+def slow_queue(scene: Scene, instance: str) -> Cloud:
+    cloud = scene.storage.cloud()
+    return replace(cloud, queues=Slow(cloud.queues, "send", 40, lambda queue: queue == queue_of(instance)))
 
 
 async def swept(cloud: Cloud, done: set[str]) -> None:

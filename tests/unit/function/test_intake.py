@@ -1,19 +1,23 @@
 """From an event to the fan-out: uploads of every kind, edits, deletions, and events that come as they like."""
 
+import copy
 import logging
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from shared.bundle import CertificateBundle, bundle_id
 from shared.errors import HeldError, MissingError, RefusedForNowError, UnavailableError
 from shared.function.blob_event import Notice
+from shared.function.cloud import Cloud
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
 from shared.function.sweep import sweep
 from shared.messages import EventType, InstallOutcome, queue_of
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
+from tests.fakes.edges import unhindered
 from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
 from tests.rigs.certificates import authority
@@ -688,3 +692,55 @@ class TestTrouble:
         record = await scene.record("a.pfx")
         assert (record.status, record.violations) == (UploadStatus.FAILED, ())
         assert "the disk is full" in record.reason
+
+
+class Unwritable:
+    """The rows of uploads, of which one takes no write."""
+
+    def __init__(self, rows: Any, name: str) -> None:
+        self._rows, self._name = rows, name
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._rows, method)
+
+    async def write(self, name: str, *args: Any) -> str:
+        if name == self._name:
+            raise UnavailableError(f"writing row of {name}: the service answered 503")
+        written: str = await self._rows.write(name, *args)
+        return written
+
+
+class TestAnotherUploadWhoseRowTakesNoWrite:
+    """It lost its host to this one, or gets it back, and its status has to follow."""
+
+    async def served(self, scene: Scene) -> Cloud:
+        await scene.join("i0")
+        await scene.accepted("old.pfx", "a.example.com")
+        await scene.everyone_obeys("i0")
+        cloud = scene.seen_by(unhindered)
+        cloud.state.uploads = Unwritable(cloud.state.uploads, "old.pfx")  # type: ignore[assignment]
+        return cloud
+
+    async def test_keeps_no_other_from_its_end(self, scene: Scene) -> None:
+        cloud = await self.served(scene)
+        record = await scene.looked_at(await scene.upload("new.pfx", "a.example.com", day=0.01), cloud)
+        assert (record.status, record.etag != "") == (UploadStatus.ACCEPTED, True)
+        assert "CertificatePassword" not in await scene.metadata("new.pfx")
+        assert (await scene.record("old.pfx")).status is UploadStatus.LIVE
+        scene.storage.clock.advance(60)
+        await sweep(scene.outside)
+        assert (await scene.record("old.pfx")).status is UploadStatus.SUPERSEDED
+
+    async def test_follows_by_the_sweep_also_where_it_lost_one_host_of_two(self, scene: Scene) -> None:
+        await scene.join("i0")
+        await scene.accepted("old.pfx", "a.example.com", "b.example.com")
+        await scene.everyone_obeys("i0")
+        cloud = scene.seen_by(unhindered)
+        cloud.state.uploads = Unwritable(cloud.state.uploads, "old.pfx")  # type: ignore[assignment]
+        undisturbed = Scene(copy.deepcopy(scene.storage))
+        for each, through in ((scene, cloud), (undisturbed, undisturbed.cloud)):
+            await each.looked_at(await each.upload("new.pfx", "a.example.com", day=0.01), through)
+            each.storage.clock.advance(60)
+            await sweep(each.outside)
+        found, expected = await scene.record("old.pfx"), await undisturbed.record("old.pfx")
+        assert (found.status, found.live, found.total) == (expected.status, expected.live, expected.total)

@@ -14,6 +14,7 @@ from shared.function.announcing import announce
 from shared.function.cloud import Cloud
 from shared.function.in_process import TopicTrouble
 from shared.function.outbox import (
+    AWAY_S,
     KEEP_TRYING,
     MAX_DOCUMENT_BYTES,
     PROMPT_S,
@@ -207,6 +208,7 @@ class TestPublishing:
         event = await announced(storage)
         waits = []
         for attempt in range(3):
+            away.topic_trouble.away_until = 0  # the wait is longer than that
             storage.queues[RECHECK_QUEUE].clear()
             await publish(away, NAME, attempt=attempt)
             [message] = storage.queues[RECHECK_QUEUE].values()
@@ -217,6 +219,29 @@ class TestPublishing:
         await publish(away, NAME, attempt=3)
         assert outbox(storage) == []
         assert await due(storage) == [event]
+
+    def test_a_topic_that_is_away_is_asked_once_in_a_while_however_many_wait(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def work(loop: VirtualLoop) -> None:
+            storage = FakeStorage(loop.clock)
+            refusals = [AccessDeniedError("publishing: refused (Unauthorized)")] * 100
+            cloud = storage.cloud(Failing({"topic publish": refusals}))
+            names = [f"{number:03}.pfx" for number in range(50)]
+            for name in names:
+                await announce(by_queue(storage.cloud()), await stored(storage.cloud(), replace(BASE, name=name)))
+            for name in names:
+                await publish(cloud, name)
+            assert len(refusals) == 99
+            assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+            await asyncio.sleep(AWAY_S)
+            refusals.clear()
+            for name in names:
+                await publish(cloud, name)
+            assert len(storage.published) == len(names)
+
+        assert RETRY_DELAYS[0] > AWAY_S
+        run(work)
 
     async def test_the_sweep_has_an_event_sent_that_no_message_is_about_any_more(self, storage: FakeStorage) -> None:
         event = await announced(storage)

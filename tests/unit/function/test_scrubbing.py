@@ -19,7 +19,7 @@ from shared.state.document import upload_document
 from shared.state.records import UploadStatus
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing, Mortal
-from tests.rigs.scenes import PASSWORD, Scene
+from tests.rigs.scenes import PASSWORD, Scene, pfx
 
 SET = "blob set_metadata"
 REFUSALS = [
@@ -190,3 +190,32 @@ class TestASweep:
         assert (await scene.record("a.pfx")).etag == ""
         assert (await sweep(scene.cloud)).looked_at == ["a.pfx"]
         assert "CertificatePassword" not in await scene.metadata("a.pfx")
+
+
+class TestTheQueueOfLooksThatIsRefused:
+    """What it is asked for comes by the sweeps too."""
+
+    NO_QUEUE = RefusedForNowError("sending to queue certificate-recheck: refused (AuthorizationPermissionMismatch)")
+
+    async def test_keeps_no_scheduled_upload_from_its_end(self) -> None:
+        scene = Scene(step=Failing({"queue send": [self.NO_QUEUE] * 9}))
+        await scene.handle(await scene.upload("a.pfx", "a.example.com", day=2))
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag != "") == (UploadStatus.SCHEDULED, True)
+        assert "CertificatePassword" not in await scene.metadata("a.pfx")
+        assert (await scene.tags("a.pfx"))["certcast_status"] == "scheduled"
+        scene.storage.clock.advance(2 * 24 * 3600)
+        await sweep(scene.cloud)
+        assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
+
+    async def test_keeps_no_upload_that_waits_from_being_told(self, caplog: pytest.LogCaptureFixture) -> None:
+        scene = Scene(step=Failing({"queue send": [self.NO_QUEUE] * 9}))
+        await scene.handle(await scene.upload("a.pfx", content=pfx("a.example.com"), metadata={}))
+        assert (await scene.tags("a.pfx"))["certcast_status"] == "waiting_for_metadata"
+        for _ in range(3):
+            scene.storage.clock.advance(60)
+            assert (await sweep(scene.cloud)).looked_at == []
+        await scene.edit("a.pfx", CertificatePassword=PASSWORD)
+        await sweep(scene.cloud)
+        assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
+        assert caplog.text.count("it is left to the sweeps") == 1

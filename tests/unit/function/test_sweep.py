@@ -1,22 +1,25 @@
 """What a sweep finds by comparing, what it leaves alone, and what happens between its reading and its acting."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from shared.errors import HeldError
 from shared.function.cloud import Cloud
 from shared.function.forgetting import ABSENT_KEEP
-from shared.function.sweep import MAX_STRAYS, RESEND_AFTER, sweep
+from shared.function.sweep import MAX_FAILED, MAX_STRAYS, RESEND_AFTER, sweep
 from shared.function.sweep_report import SweepReport
 from shared.messages import InstallOutcome, queue_of
 from shared.state.keys import installation_key
 from shared.state.records import INSTALLATIONS_TABLE, REAP_AFTER, InstallationRecord, UploadRecord, UploadStatus
-from tests.fakes.processes import Mortal, StandingStill
+from tests.fakes.processes import Failing, Mortal, StandingStill
 from tests.rigs.scenes import Scene
 
 HOST = "a.test"
+HELD = HeldError("deleting: an immutability policy keeps it as it is")
 FAILED = InstallOutcome.FAILED
 
 
@@ -227,3 +230,42 @@ async def test_strays_are_deleted_in_portions_that_fit_into_memory(scene: Scene)
     assert (await sweep(scene.cloud)).forgotten == MAX_STRAYS
     assert (await sweep(scene.cloud)).forgotten == 1
     assert len(table) == 1
+
+
+class TestWhatCannotBeDeleted:
+    async def removed(self, count: int) -> Scene:
+        """Uploads that were removed so long ago that nothing needs their rows and bundles."""
+        scene = Scene()
+        for number in range(count):
+            await scene.accepted(f"{number}.pfx", f"h{number}.test")
+            await scene.looked_at(await scene.delete(f"{number}.pfx"))
+        scene.storage.clock.advance(ABSENT_KEEP.total_seconds() + 1)
+        return scene
+
+    @pytest.mark.parametrize("kind", ["bindings delete", "uploads delete", "bundle delete"])
+    async def test_stops_no_other_from_being(self, kind: str) -> None:
+        scene = await self.removed(3)
+        if kind == "bundle delete":
+            await sweep(scene.outside)
+        report = await sweep(scene.seen_by(Failing({kind: [HELD]})))
+        assert [problem for problem in report.problems if str(HELD) in problem] == report.problems
+        assert len(report.problems) == 1
+        left: dict[str, Collection[object]] = {
+            "bindings delete": scene.storage.tables["bindings"],
+            "uploads delete": scene.storage.tables["uploads"],
+            "bundle delete": scene.storage.bundles,
+        }
+        assert len(left[kind]) == 1
+
+    async def test_is_not_asked_for_thousands_of_times_where_all_are_refused(self) -> None:
+        scene = await self.removed(5 * MAX_FAILED)
+        await sweep(scene.outside)
+        failing = Failing({"bundle delete": [HELD] * 1000})
+        cloud = scene.seen_by(failing)
+        assert len((await sweep(cloud)).problems) == MAX_FAILED
+        scene.storage.clock.advance(60)
+        assert (await sweep(cloud)).problems == [], "bundles are gone through once an hour"
+        scene.storage.clock.advance(3600)
+        failing.errors.clear()
+        await sweep(cloud)
+        assert scene.storage.bundles == {}

@@ -210,3 +210,13 @@ async def test_a_status_that_returns_is_told_again() -> None:
         assert record.status is UploadStatus.LIVE
         assert await scene.tags("a.pfx") == status_tags(record), dies_at
     assert dies_at > 5
+
+
+async def test_tags_that_are_not_answered_are_asked_for_once_in_a_look_and_once_in_a_sweep() -> None:
+    step = Untaggable(BUSY)
+    scene = Scene(step=step)
+    await scene.accepted("a.pfx", "a.example.com")
+    assert step.tried == 1
+    for sweeps in range(1, 4):
+        await minute(scene)
+        assert step.tried == 1 + sweeps
