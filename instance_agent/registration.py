@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -148,8 +149,9 @@ class Registration:
         async with self._writing:  # one after the other: none may carry what was true before
             changed = await self._held(with_queue=not self._entered)
             if self._no_queue:  # what is lacking may be the poison queue alone, which no look at the queue tells of
-                await self._make_queues(self.settings)
-                self._on_queue()
+                with suppress(CertcastError):  # `trouble` says it; who fails to make a queue is alive all the same
+                    await self._make_queues(self.settings)
+                    self._on_queue()
             return changed
 
     async def leave(self) -> None:

@@ -10,7 +10,14 @@ from urllib.parse import urlsplit
 
 from shared.azure.account import Account
 from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
-from shared.errors import AccessDeniedError, ConfigurationError, MissingError, NotSetUpError, UnavailableError
+from shared.errors import (
+    AccessDeniedError,
+    CertcastError,
+    ConfigurationError,
+    MissingError,
+    NotSetUpError,
+    UnansweredError,
+)
 from shared.ports import UploadContainer
 from shared.state.records import State
 
@@ -65,7 +72,7 @@ async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
 
     Raises:
         NotSetUpError: It is there, but certcast is not deployed to it.
-        UnavailableError: Nothing answers there.
+        UnansweredError: Nothing answers there.
         AccessDeniedError: It refuses.
         MissingError: What is asked for is not there.
     """
@@ -74,11 +81,11 @@ async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
     try:
         async with Account(_completed(access, parts) if _container_only(parts) else access) as account:
             yield account
-    except (UnavailableError, AccessDeniedError, MissingError) as error:
+    except (NotSetUpError, UnansweredError, AccessDeniedError, MissingError) as error:
         raise type(error)(f"{error}; {_cure(error, access)}") from None
 
 
-def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: StorageAccess) -> str:
+def _cure(error: CertcastError, access: StorageAccess) -> str:
     """What a person at a command line can do about it."""
     if isinstance(error, NotSetUpError | MissingError):
         return (
@@ -86,11 +93,11 @@ def _cure(error: UnavailableError | AccessDeniedError | MissingError, access: St
             if access.is_emulator
             else "is this the account that certcast is deployed to (docs/deploy.md)?"
         )
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnansweredError):
         return "is `certcast up` still running?" if access.is_emulator else "check the account's name and the network"
     if access.connection_string is None:
         return "sign in with `az login` as a user who has these roles, or give a connection string"
-    return "the connection string belongs to another account, has expired, or does not allow this"
+    return "is the connection string of this account, valid still, and does it allow this?"
 
 
 def _completed(access: StorageAccess, parts: Mapping[str, str]) -> StorageAccess:
@@ -114,7 +121,7 @@ async def _listening(parts: Mapping[str, str]) -> None:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 _, writer = await asyncio.open_connection(address, port)
         except OSError:
-            raise UnavailableError(
+            raise UnansweredError(
                 f"nothing listens at {address}:{port}: start the local cloud with `certcast up`, or name the storage "
                 f"account of a real one in {STORAGE_SETTING}"
             ) from None

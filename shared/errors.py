@@ -32,6 +32,10 @@ class UnavailableError(CertcastError):
     retriable: ClassVar[bool] = True
 
 
+class UnansweredError(UnavailableError):
+    """Nothing answered: the service or the network is down, or the name is wrong."""
+
+
 class BusyError(UnavailableError):
     """Too much of its kind is being done; it is done later."""
 

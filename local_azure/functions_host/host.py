@@ -131,9 +131,9 @@ class FunctionsHost:
             if to.connection_string is not None:
                 client = QueueServiceClient.from_connection_string(to.connection_string, **_RETRIES)
             else:
-                identity = await self._stack.enter_async_context(
-                    DefaultAzureCredential(managed_identity_client_id=to.client_id)
-                )
+                # Without a word about it the SDK reads AZURE_CLIENT_ID, and not where None is said.
+                chosen = {"managed_identity_client_id": to.client_id} if to.client_id else {}
+                identity = await self._stack.enter_async_context(DefaultAzureCredential(**chosen))
                 client = QueueServiceClient(str(to.queue_url), credential=identity, **_RETRIES)
             self._services[to] = await self._stack.enter_async_context(client)
         return self._services[to]

@@ -17,7 +17,14 @@ from azure.core.exceptions import (
 )
 
 from shared.azure.codes import MEANINGS
-from shared.errors import AccessDeniedError, CertcastError, ConflictError, RefusedForNowError, UnavailableError
+from shared.errors import (
+    AccessDeniedError,
+    CertcastError,
+    ConflictError,
+    RefusedForNowError,
+    UnansweredError,
+    UnavailableError,
+)
 from shared.phrasing import LOGGED_CHARS, shown
 
 if TYPE_CHECKING:
@@ -41,7 +48,7 @@ def translated(error: AzureError, doing: str) -> CertcastError:
     if isinstance(error, ClientAuthenticationError) or status in _REFUSALS:
         return _refused(error, code, doing)
     if status is None:
-        return UnavailableError(f"{doing}: no answer from the service ({_why_none(error)})")
+        return UnansweredError(f"{doing}: no answer from the service ({_why_none(error)})")
     return _by_status(error, status, code, doing)
 
 

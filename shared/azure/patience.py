@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import ClientConnectionError, ClientConnectorError, ClientOSError, ServerDisconnectedError
@@ -45,6 +46,9 @@ class StoragePatience(ExponentialRetry):
     ) -> bool:
         """Whether to try again; without a token the credential itself has tried often enough."""
         if isinstance(error, ClientAuthenticationError):
+            return False
+        did_nothing = response is not None and response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        if settings["read"] == 0 and not did_nothing:
             return False
         again: bool = super().increment(settings, request, response, error)
         return again
@@ -89,6 +93,8 @@ async def _left_to_the_sdk(request: ClientRequest, send: ClientHandlerType) -> C
 
 ONCE: dict[str, Any] = {"middlewares": (_left_to_the_sdk,)}
 """Options of a request whose every try must be known to the one who makes it."""
+DONE_ONCE: dict[str, Any] = {**ONCE, "retry_read": 0}
+"""Options of a request to blobs or queues that must not be done twice: tried again only where the service was busy."""
 
 
 @dataclass(slots=True)

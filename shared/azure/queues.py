@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
 from shared.azure.errors import azure_errors, error_code
-from shared.azure.patience import ONCE
+from shared.azure.patience import DONE_ONCE
 from shared.errors import ConflictError, MissingError, QueueBeingDeletedError
 from shared.ports import ReceivedMessage
 
@@ -60,7 +60,7 @@ class AzureQueues:
             # One page and no more: the SDK's iterator asks again wherever there were fewer than the limit. Not asked
             # again either where the answer is lost: its messages are hidden, and their absence would look like none.
             pages = self._client(queue).receive_messages(
-                messages_per_page=limit, visibility_timeout=visibility_s, retry_total=0, **ONCE
+                messages_per_page=limit, visibility_timeout=visibility_s, **DONE_ONCE
             )
             async for page in pages.by_page():
                 return [_received(message) async for message in page]

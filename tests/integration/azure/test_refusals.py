@@ -187,6 +187,25 @@ async def test_a_queue_that_was_deleted_is_not_taken_for_made(account: Account) 
         await account.queues.create(queue)
 
 
+async def test_a_receive_is_asked_for_again_where_the_account_is_busy_and_nowhere_else(
+    account: Account, faults: Faults
+) -> None:
+    """An instance reads every row after a receive that failed, which is the last thing that a busy account needs."""
+    queue = own("q")
+    await account.queues.create(queue)
+    await account.queues.send(queue, "hint")
+    receives = frozenset({"Get Messages"})
+    with faults.during(Rule(answer=BUSY, times=2, operations=receives)) as fault:
+        assert [message.body for message in await account.queues.receive(queue, limit=32, visibility_s=300)] == ["hint"]
+    assert fault.applied == 2
+    with (
+        faults.during(Rule(answer=TIMED_OUT, times=2, operations=receives)) as fault,
+        pytest.raises(UnavailableError, match=f"reading queue {queue}: the service answered 500"),
+    ):
+        await account.queues.receive(queue, limit=32, visibility_s=300)
+    assert fault.applied == 1
+
+
 async def test_a_receive_whose_answer_is_lost_says_so(account: Account, faults: Faults) -> None:
     """Its messages are hidden: that there were none is not known."""
     queue = own("q")

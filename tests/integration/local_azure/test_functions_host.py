@@ -17,13 +17,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from azure.core.exceptions import ResourceNotFoundError
+from azure.identity.aio import DefaultAzureCredential
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 from yarl import URL
 
 from local_azure.functions_host.host import FunctionsHost
 from local_azure.functions_host.index import functions_of
 from local_azure.functions_host.keys import HostKeys, make_keys
-from local_azure.functions_host.settings import HostSettings, QueueSettings
+from local_azure.functions_host.settings import Connection, HostSettings, QueueSettings
 from shared.errors import ConfigurationError
 from tests.rigs.emulator import Emulator
 
@@ -85,6 +86,27 @@ async def hosted(
             yield Hosted(host=host, url=f"http://127.0.0.1:{port}", keys=keys, client=client)
     finally:
         await host.stop()
+
+
+@pytest.mark.parametrize(
+    ("client_id", "chosen"), [(None, {}), ("the-functions", {"managed_identity_client_id": "the-functions"})]
+)
+async def test_without_a_client_id_the_environment_names_the_identity(
+    monkeypatch: pytest.MonkeyPatch, client_id: str | None, chosen: dict[str, str]
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def made(**options: Any) -> Any:
+        given.append(options)
+        return DefaultAzureCredential(**options)
+
+    monkeypatch.setattr("local_azure.functions_host.host.DefaultAzureCredential", made)
+    host = FunctionsHost(Path(), [], HostSettings(queues=QUICK), {}, make_keys())
+    try:
+        await host._service(Connection(queue_url="https://shop.queue.core.windows.net", client_id=client_id))
+    finally:
+        await host.stop()
+    assert given == [chosen]
 
 
 def event(number: int = 1, **data: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import REFUSALS
 from shared.errors import ConflictError, RefusedForNowError
 from shared.messages import RESULTS_QUEUE
-from shared.state.records import INSTANCES_TABLE, REAP_AFTER, InstanceRecord, UploadStatus
+from shared.state.records import INSTANCES_TABLE, REAP_AFTER, InstanceRecord, UploadStatus, is_awaited
 from shared.state.rows import Versioned
 from tests.fakes.edges import FakeQueues, FakeStorage
 from tests.fakes.processes import Failing, Mortal
@@ -117,6 +117,18 @@ class TestAQueueThatIsBeingDeleted:
             await asyncio.sleep(300.7)
             assert one.registration.trouble == "", number
             assert set(QUEUES) <= set(scene.storage.queues)
+        await stop(one, task)
+
+    async def test_that_may_not_be_made_again_keeps_the_agent_from_no_heartbeat(self, scene: Scene) -> None:
+        step = Failing({})
+        one = agent(scene.storage, step=step)
+        task = await run_for(one, 5)
+        step.errors["queue create"] = [REFUSED] * 1000
+        await scene.outside.queues.delete(QUEUES[0])
+        for _ in range(60):
+            await asyncio.sleep(30)
+            assert is_awaited(some(await scene.outside.state.instances.find("i0")), scene.storage.clock())
+        assert one.registration.trouble.startswith("this instance cannot be told of changes: refused")
         await stop(one, task)
 
     @pytest.mark.parametrize("first_refused", [False, True])
