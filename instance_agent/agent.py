@@ -119,7 +119,11 @@ class Agent:
     async def once(self) -> bool:
         """Register, reconcile and report once; whether everything desired is served and proved."""
         async with self._started():
-            await self._register()
+            try:
+                await self._register()
+            except CertcastError:
+                await self.reconcile()  # what is desired is served all the same
+                raise
             return await self.reconcile() and not self.actor.memory.owes
 
     async def plan(self) -> list[Step]:

@@ -76,6 +76,7 @@ MEANINGS: dict[str, Meaning] = {
     "AuthenticationFailed": (AccessDeniedError, _NOT_PROVED),
     "SecretDisabled": (AccessDeniedError, "refused ({code}); enable that version of the secret, or make another"),
     "KeyDisabled": (AccessDeniedError, "refused ({code}); that version of the key is disabled"),
+    "InsufficientAccountPermissions": (AccessDeniedError, "refused ({code}); the account itself does not allow this"),
     "AccountIsDisabled": (AccessDeniedError, "refused ({code}); mostly it is because the subscription is disabled too"),
     "MetadataTooLarge": (CertcastError, "metadata may have 8 KB, names and values together ({code})"),
     "InvalidMetadata": (

@@ -36,6 +36,7 @@ _REFUSALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _CONFLICTS = {HTTPStatus.CONFLICT, HTTPStatus.PRECONDITION_FAILED}
 _BUSY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _CAUSES = 8
+_CHANGED = {"BlobAlreadyExists", "ConditionNotMet", "EntityAlreadyExists", "UpdateConditionNotSatisfied"}
 
 
 def translated(error: AzureError, doing: str) -> CertcastError:
@@ -60,7 +61,9 @@ def _by_status(error: AzureError, status: int, code: str, doing: str) -> Certcas
             "addresses in the settings, and what stands between"
         )
     if isinstance(error, ResourceModifiedError | ResourceExistsError) or status in _CONFLICTS:
-        return ConflictError(f"{doing}: changed meanwhile ({code or status})")
+        changed = status == HTTPStatus.PRECONDITION_FAILED or not code or code in _CHANGED
+        why = "changed meanwhile" if changed else "not possible as things are now"
+        return ConflictError(f"{doing}: {why} ({code or status})")
     if status in _BUSY or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return UnavailableError(f"{doing}: the service answered {status}")
     return CertcastError(f"{doing}: the service answered {status} ({code or type(error).__name__})")

@@ -127,11 +127,11 @@ class AzureTable:
             except ConflictError:
                 if not request.again:
                     raise
-                with azure_errors(self._doing("reading", partition, row)):
+                with suppress(MissingError), azure_errors(self._doing("reading", partition, row)):
                     found = await self._client.get_entity(partition, row)
-                if found.get(WRITE_ID) != write_id:
-                    raise
-        return str(found.metadata["etag"])
+                    if found.get(WRITE_ID) == write_id:
+                        return str(found.metadata["etag"])
+                raise
 
     def _doing(self, verb: str, partition: str, row: str) -> str:
         return f"{verb} row {partition}/{row} of table {self._client.table_name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
@@ -21,6 +22,7 @@ from shared.config import StorageAccess
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
+    ConflictError,
     HeldError,
     MissingError,
     QueueBeingDeletedError,
@@ -273,6 +275,35 @@ class TestABlobThat:
         stub.will_answer(Answer(status=status, code=code))
         with pytest.raises(HeldError, match=said):
             await account.uploads.set_metadata("a.pfx", {}, etag="0x1")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (409, "EntityAlreadyExists", "changed meanwhile (EntityAlreadyExists)"),
+        (412, "UpdateConditionNotSatisfied", "changed meanwhile (UpdateConditionNotSatisfied)"),
+        (409, "PendingCopyOperation", "not possible as things are now (PendingCopyOperation)"),
+    ],
+)
+async def test_a_conflict_is_said_to_be_a_change_only_where_it_is(
+    stubbed: tuple[Account, StorageStub], status: int, code: str, said: str
+) -> None:
+    account, stub = stubbed
+    stub.will_answer(Answer(status=status, code=code))
+    with pytest.raises(ConflictError, match=re.escape(said)):
+        await account.uploads.set_metadata("a.pfx", {}, etag="0x1")
+
+
+async def test_a_row_that_is_gone_when_a_conflict_is_looked_into_is_a_conflict(
+    stubbed: tuple[Account, StorageStub],
+) -> None:
+    """It was added, the answer was lost, and another deleted it before it was tried again and read."""
+    account, stub = stubbed
+    stub.will_answer(
+        Answer(status=500), Answer(status=409, code="EntityAlreadyExists"), Answer(status=404, code="ResourceNotFound")
+    )
+    with pytest.raises(ConflictError, match="EntityAlreadyExists"):
+        await account.state.uploads._table.insert("p", "r", {"n": 1})
 
 
 async def test_a_queue_that_is_being_deleted_is_none(stubbed: tuple[Account, StorageStub]) -> None:

@@ -323,3 +323,13 @@ class TestAMessageToPutAside:
         assert one.inbox.poisoned == 1
         assert [message.body for message in scene.storage.queues[QUEUES[1]].values()] == ["not json"]
         await stop(one, task)
+
+
+@in_azure
+async def test_once_serves_what_is_desired_though_it_may_not_register(scene: Scene) -> None:
+    record = await scene.accepted("a.pfx", HOST)
+    server = FakeServer()
+    one = agent(scene.storage, "i0", server=server, step=Failing({"queue create": [REFUSED]}))
+    with pytest.raises(RefusedForNowError):
+        await one.once()
+    assert served(server) == {HOST: record.bundle_id}
