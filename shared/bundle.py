@@ -32,6 +32,8 @@ BUNDLE_ID = re.compile(r"^[0-9a-f]{64}/[0-9a-f]{64}\Z")
 MAX_BUNDLE_BYTES = 2_097_152
 """Of a sealed bundle: room for everything that a PFX of the greatest size can hold, as PEM."""
 MAX_BUNDLE_CERTIFICATES = 16
+MAX_INTERMEDIATES = 8
+"""As deep as `cryptography` verifies; public chains have one to three."""
 MAX_BUNDLE_KEY_BYTES = 7_000
 """An RSA key of 8,192 bits, the longest that is accepted, takes 6,400 as PEM."""
 
@@ -81,6 +83,11 @@ class CertificateBundle:
     def issuer(self) -> str:
         """The leaf's issuer as an RFC 4514 string."""
         return self.leaf.issuer.rfc4514_string()
+
+    @property
+    def chain_subjects(self) -> tuple[str, ...]:
+        """Subjects of what is served as RFC 4514 strings, the leaf's first."""
+        return tuple(certificate.subject.rfc4514_string() for certificate in (self.leaf, *self.chain))
 
     @property
     def dns_names(self) -> tuple[str, ...]:

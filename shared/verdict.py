@@ -1,4 +1,4 @@
-"""The verdict codes and the value that carries one."""
+"""The verdict codes, the codes of warnings, and the values that carry one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from shared.phrasing import LOGGED_CHARS, shown
 
 MAX_VIOLATIONS = 30
 """Of one upload: a file may hold hundreds of certificates with a fault each."""
+MAX_WARNINGS = 10
+"""Of one upload, likewise."""
 
 
 class VerdictCode(StrEnum):
@@ -21,6 +23,7 @@ class VerdictCode(StrEnum):
     NO_CERTIFICATE = "no_certificate"
     AMBIGUOUS_LEAF = "ambiguous_leaf"
     KEY_MISMATCH = "key_mismatch"
+    MALFORMED_CERTIFICATE = "malformed_certificate"
     WEAK_KEY = "weak_key"
     WEAK_SIGNATURE = "weak_signature"
     EXPIRED = "expired"
@@ -44,30 +47,56 @@ NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})
 """Codes that explain an accepted upload (`scheduled`, `superseded`) rather than reject it."""
 
 
+class WarningCode(StrEnum):
+    """What an uploader should know of an upload although it is, or would be, served. Stable as the verdicts are."""
+
+    UNKNOWN_METADATA = "unknown_metadata"
+    BASE64_TEXT = "base64_text"
+    PASSWORD_SPELLING = "password_spelling"  # noqa: S105 - a warning's name
+    IGNORED_KEY = "ignored_key"
+    MALFORMED_INTERMEDIATE = "malformed_intermediate"
+    UNUSABLE_NAME = "unusable_name"
+    MUST_STAPLE = "must_staple"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
-    """One reason, in a code for programs and a sentence for people.
+class _Finding:
+    """A code for programs and a sentence for people.
 
     Attributes:
-        code: The stable verdict code.
+        code: Stable.
         detail: What was found and what was expected, naming the host, certificate or metadata key; no secret. Fit to be
             shown, whatever it quotes.
     """
 
-    code: VerdictCode
+    code: StrEnum
     detail: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "detail", shown(self.detail, LOGGED_CHARS))
+
+    def to_json(self) -> dict[str, str]:
+        """The form used in `--json` output, rows and events."""
+        return {"code": self.code.value, "detail": self.detail}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation(_Finding):
+    """One reason why an upload is not served, or not yet."""
+
+    code: VerdictCode
 
     @property
     def rejects(self) -> bool:
         """Whether this reason alone keeps the upload from being accepted."""
         return self.code not in NOTICES
 
-    def to_json(self) -> dict[str, str]:
-        """The form used in `--json` output, rows and events."""
-        return {"code": self.code.value, "detail": self.detail}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caution(_Finding):
+    """One warning, which keeps nothing from being served."""
+
+    code: WarningCode
 
 
 class Decided:

@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
+from shared.bundle import MAX_INTERMEDIATES
 from shared.messages import InstallOutcome, OutgoingEvent
 from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
 from shared.state.rows import Rows, Versioned
-from shared.verdict import MAX_VIOLATIONS, Violation
+from shared.verdict import MAX_VIOLATIONS, MAX_WARNINGS, Caution, Violation
 
 if TYPE_CHECKING:
     from shared.ports import Table
@@ -83,6 +84,8 @@ class UploadRecord:
         etag: The version whose processing is complete, fan-out and scrubbing included; empty until then.
         source_etag: The version that was judged; differs from `etag` once the password was scrubbed.
         violations: Why it is not served, or not yet.
+        warnings: What its uploader should know besides.
+        chain: Subjects of what is served, the leaf's first.
         claims: The rows that hold, or may hold, a claim of this upload, also while it is being replaced.
         expected: Instances registered at the last fan-out.
         live: Instances that proved every binding of this upload (for a removed one: that still serve it).
@@ -113,6 +116,7 @@ class UploadRecord:
     etag: str = ""
     source_etag: str = ""
     violations: tuple[Violation, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     reason: str = ""
     hosts: tuple[str, ...] = ()
     port: int = 443
@@ -121,6 +125,7 @@ class UploadRecord:
     subject: str = ""
     issuer: str = ""
     dns_names: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
     fingerprint_sha256: str = ""
     thumbprint_sha1: str = ""
     not_before: datetime | None = None
@@ -153,6 +158,9 @@ class UploadRecord:
     def __post_init__(self) -> None:
         names = self.dns_names[:MAX_DNS_NAMES]
         object.__setattr__(self, "violations", self.violations[:MAX_VIOLATIONS])
+        object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
+        chain = self.chain[: MAX_INTERMEDIATES + 1]
+        object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
         for told in ("reason", "tags_refused", "password_left"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))

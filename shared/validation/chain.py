@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509 import Certificate
 
+from shared.bundle import MAX_INTERMEDIATES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-MAX_INTERMEDIATES = 8
-"""As deep as `cryptography` verifies; public chains have one to three."""
 _MAX_SIGNATURE_CHECKS = 500
 _MAX_PATHS = 100
 

@@ -10,11 +10,12 @@ from shared.hostnames import normalise_host
 from shared.phrasing import listed, logger, shown
 from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
+from shared.validation.assembling import OpenedPfx, Unopened
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
-from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
+from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
-from shared.verdict import MAX_VIOLATIONS, Decided, VerdictCode, Violation
+from shared.verdict import MAX_VIOLATIONS, MAX_WARNINGS, Caution, Decided, VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ class Judgement(Decided):
         hosts: Normalised and distinct, in the order written; the certificate's own names when none were written.
         port, role, site: From the metadata.
         bundle: Key, leaf and chain; None when the file holds none.
+        warnings: What its uploader should know besides, and what keeps nothing from being served.
     """
 
     violations: tuple[Violation, ...]
@@ -70,6 +72,7 @@ class Judgement(Decided):
     role: str
     site: str | None
     bundle: CertificateBundle | None
+    warnings: tuple[Caution, ...] = ()
 
 
 def judge_pfx(
@@ -80,6 +83,7 @@ def judge_pfx(
     policy: ValidationPolicy,
     now: datetime,
     earlier: Sequence[Violation] = (),
+    warnings: Sequence[Caution] = (),
 ) -> Judgement:
     """Judge an uploaded file, whatever it is: nothing is raised.
 
@@ -92,8 +96,9 @@ def judge_pfx(
         policy: What is accepted here.
         now: The time to judge by.
         earlier: What is already known against it, such as `parse_metadata`'s findings.
+        warnings: What its uploader is to be told besides.
     """
-    opened: OpenedPfx | tuple[Violation, ...]
+    opened: OpenedPfx | Unopened
     try:
         opened = open_pfx(
             content,
@@ -104,15 +109,16 @@ def judge_pfx(
             roots=policy.trust.roots or (),
         )
         if isinstance(opened, OpenedPfx):
-            return _judge(opened, metadata, policy, now, earlier)
+            return _judge(opened, metadata, policy, now, earlier=earlier, warnings=warnings)
     except BaseException as problem:  # a panic of `cryptography`'s is no Exception
         if isinstance(problem, KeyboardInterrupt | SystemExit | GeneratorExit):
             raise
         # The library's errors may quote what they were given; their class says enough.
         log.error("a file is rejected, reading it ended in an unexpected %s", type(problem).__name__)
-        opened = (unreadable(f"reading it ended in an unexpected {type(problem).__name__}"),)
+        opened = Unopened(violations=(unreadable(f"reading it ended in an unexpected {type(problem).__name__}"),))
     hosts, violations = _named_hosts(metadata, policy)
-    return _judgement(metadata, hosts, [*earlier, *_port(metadata, policy, earlier), *opened, *violations], None)
+    violations = [*earlier, *_port(metadata, policy, earlier), *opened.violations, *violations]
+    return _judgement(metadata, hosts, violations, None, (*warnings, *opened.warnings))
 
 
 def unreadable(reason: str) -> Violation:
@@ -132,9 +138,10 @@ def judge_bundle(
     policy: ValidationPolicy,
     now: datetime,
     earlier: Sequence[Violation] = (),
+    warnings: Sequence[Caution] = (),
 ) -> Judgement:
     """Judge a bundle that was opened before, by the same rules as `judge_pfx`."""
-    return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier)
+    return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier=earlier, warnings=warnings)
 
 
 def _judge(
@@ -142,7 +149,9 @@ def _judge(
     metadata: UploadMetadata,
     policy: ValidationPolicy,
     now: datetime,
+    *,
     earlier: Sequence[Violation],
+    warnings: Sequence[Caution],
 ) -> Judgement:
     bundle = opened.bundle
     names = LeafNames.of(bundle)
@@ -160,11 +169,15 @@ def _judge(
     if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
         objection = policy.trust.objection(bundle, host=next(iter(names.usable), None), root=opened.root, now=now)
         violations += [objection] if objection else []
-    return _judgement(metadata, hosts, violations, bundle)
+    return _judgement(metadata, hosts, violations, bundle, (*warnings, *opened.warnings))
 
 
 def _judgement(
-    metadata: UploadMetadata, hosts: tuple[str, ...], violations: list[Violation], bundle: CertificateBundle | None
+    metadata: UploadMetadata,
+    hosts: tuple[str, ...],
+    violations: list[Violation],
+    bundle: CertificateBundle | None,
+    warnings: Sequence[Caution],
 ) -> Judgement:
     return Judgement(
         violations=ranked(violations),
@@ -173,6 +186,7 @@ def _judgement(
         role=metadata.role,
         site=metadata.site,
         bundle=bundle,
+        warnings=tuple(dict.fromkeys(warnings))[:MAX_WARNINGS],
     )
 
 

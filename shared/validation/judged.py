@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.bundle import bundle_id_of
-from shared.verdict import Decided, Violation
+from shared.verdict import Caution, Decided, Violation
 
 if TYPE_CHECKING:
     from shared.bundle import CertificateBundle
@@ -25,6 +25,7 @@ class JudgedBundle:
         fingerprint_sha256: Lower-case hex SHA-256 of the leaf.
         thumbprint_sha1: Upper-case hex SHA-1 of the leaf.
         not_before, not_after: The leaf's validity.
+        chain: Subjects of the certificates that are served, the leaf's first, as RFC 4514 text.
     """
 
     pem: str = field(repr=False)
@@ -35,6 +36,7 @@ class JudgedBundle:
     thumbprint_sha1: str
     not_before: datetime
     not_after: datetime
+    chain: tuple[str, ...]
 
     @classmethod
     def of(cls, bundle: CertificateBundle) -> JudgedBundle:
@@ -48,6 +50,7 @@ class JudgedBundle:
             thumbprint_sha1=bundle.thumbprint_sha1,
             not_before=bundle.not_before,
             not_after=bundle.not_after,
+            chain=bundle.chain_subjects,
         )
 
     def id_for(self, content: bytes) -> str:
@@ -65,6 +68,7 @@ class Judged(Decided):
     role: str
     site: str | None
     bundle: JudgedBundle | None
+    warnings: tuple[Caution, ...] = ()
 
     @classmethod
     def of(cls, judgement: Judgement) -> Judged:
@@ -76,4 +80,5 @@ class Judged(Decided):
             role=judgement.role,
             site=judgement.site,
             bundle=None if judgement.bundle is None else JudgedBundle.of(judgement.bundle),
+            warnings=judgement.warnings,
         )

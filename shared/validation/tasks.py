@@ -18,7 +18,7 @@ from shared.upload import UploadMetadata
 from shared.validation.judge import ValidationPolicy, judge_bundle, judge_pfx
 from shared.validation.judged import Judged
 from shared.validation.trust import Trust
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,6 +44,7 @@ class Task:
         passwords: Those to try, base64 of UTF-8; None is no password.
         now: The time to judge by.
         earlier: What is already known against it.
+        warnings: What its uploader is to be told besides.
         cheap: Whether to give up at once on what would take long.
     """
 
@@ -54,6 +55,7 @@ class Task:
     passwords: tuple[str | None, ...] = field(default=(), repr=False)
     now: datetime
     earlier: tuple[Violation, ...] = ()
+    warnings: tuple[Caution, ...] = ()
     cheap: bool = False
 
     @classmethod
@@ -65,6 +67,7 @@ class Task:
         *,
         now: datetime,
         earlier: Sequence[Violation] = (),
+        warnings: Sequence[Caution] = (),
     ) -> Task:
         """Judge an uploaded file."""
         return cls(
@@ -73,6 +76,7 @@ class Task:
             passwords=tuple(None if password is None else _text(password) for password in passwords),
             now=now,
             earlier=tuple(earlier),
+            warnings=tuple(warnings),
         )
 
     def done(self, policy: ValidationPolicy) -> Answer:
@@ -82,7 +86,9 @@ class Task:
                 bundle = CertificateBundle.from_sealed(self.sealed.encode(), self.sealed_as)
             except BrokenBundleError as error:
                 return Answer(broken=str(error))
-            judgement = judge_bundle(bundle, self.metadata, policy=policy, now=self.now, earlier=self.earlier)
+            judgement = judge_bundle(
+                bundle, self.metadata, policy=policy, now=self.now, earlier=self.earlier, warnings=self.warnings
+            )
             return Answer(judged=Judged.of(judgement))
         if self.cheap:
             policy = replace(
@@ -98,6 +104,7 @@ class Task:
             policy=policy,
             now=self.now,
             earlier=self.earlier,
+            warnings=self.warnings,
         )
         if self.cheap and any(each.code is VerdictCode.KDF_TOO_EXPENSIVE for each in judgement.violations):
             return Answer(dear=True)

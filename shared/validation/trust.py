@@ -19,9 +19,10 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from shared.bundle import MAX_INTERMEDIATES
 from shared.errors import ConfigurationError
 from shared.phrasing import day, shown
-from shared.validation.chain import MAX_INTERMEDIATES, is_self_signed, issued
+from shared.validation.chain import is_self_signed, issued
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:

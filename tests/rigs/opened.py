@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from shared.bundle import CertificateBundle
-from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, OpenedPfx, open_pfx
+from shared.validation.assembling import OpenedPfx
+from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
 from shared.verdict import Violation
 
 
@@ -15,4 +16,4 @@ def load_pfx(
     max_kdf_iterations: int = MAX_KDF_ITERATIONS,
 ) -> CertificateBundle | tuple[Violation, ...]:
     opened = open_pfx(content, passwords, max_bytes=max_bytes, max_kdf_iterations=max_kdf_iterations)
-    return opened.bundle if isinstance(opened, OpenedPfx) else opened
+    return opened.bundle if isinstance(opened, OpenedPfx) else opened.violations

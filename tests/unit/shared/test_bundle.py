@@ -6,7 +6,8 @@ from cryptography.hazmat.primitives import hashes
 
 from shared.bundle import BUNDLE_ID, CertificateBundle, bundle_id
 from shared.errors import BrokenBundleError
-from shared.validation.pfx import OpenedPfx, open_pfx
+from shared.validation.assembling import OpenedPfx
+from shared.validation.pfx import open_pfx
 from tests.rigs.certificates import Issued, KeyKind, authority, self_signed
 
 

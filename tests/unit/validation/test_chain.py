@@ -4,7 +4,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from shared.validation.chain import MAX_INTERMEDIATES, best_path, is_self_signed
+from shared.bundle import MAX_INTERMEDIATES
+from shared.validation.chain import best_path, is_self_signed
 from tests.rigs.certificates import Authority, authority, new_key, self_signed
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.bundle import CertificateBundle
-from shared.validation.pfx import OpenedPfx, open_pfx
+from shared.validation.assembling import OpenedPfx
+from shared.validation.pfx import open_pfx
 from shared.verdict import VerdictCode, Violation
 from tests.rigs.certificates import Issued, KeyKind, authority, new_key, self_signed
 from tests.rigs.handmade_pfx import (
