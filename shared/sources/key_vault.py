@@ -12,6 +12,7 @@ from azure.core.exceptions import AzureError
 from shared.azure.errors import translated
 from shared.azure.secrets import SecretClients
 from shared.errors import MissingError
+from shared.phrasing import logger
 from shared.ports import BlobContent, BlobVersion
 from shared.upload import KEY_VAULT_SCHEME
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.keyvault.secrets import SecretProperties
+
+log = logger(__name__)
 
 # The SDK's ten would take minutes; the next sweep asks again.
 _RETRIES = 3
@@ -46,9 +49,15 @@ _NEW_VERSION = frozenset(
 
 
 def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
-    """Name the upload that a vault's event is about; None for any other event."""
-    vault, name = str(data.get("VaultName") or ""), str(data.get("ObjectName") or "")
-    return _upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
+    """Name the upload that a vault's event is about; None for any other event, and for one that names none."""
+    if event_type not in _NEW_VERSION:
+        return None
+    named = [data.get("VaultName"), data.get("ObjectName")]
+    vault, name = (text if isinstance(text, str) and _OBJECT_NAME.match(text) else "" for text in named)
+    if not vault or not name:
+        log.error("an event is dropped: it names no certificate in a vault")
+        return None
+    return _upload_name(vault, name)
 
 
 class KeyVaultCertificates:
