@@ -34,7 +34,7 @@ from shared.messages import (
 )
 from shared.opening import open_cloud
 from shared.phrasing import logger
-from shared.sources.key_vault import vault_upload
+from shared.sources.key_vault import NEW_VERSION, vault_upload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -84,9 +84,13 @@ async def on_blob_event(event: str) -> None:
 async def on_key_vault_event(event: str) -> None:
     """A certificate in a vault that `CERTCAST_KEY_VAULTS` names got a new version."""
     told = _told("on_key_vault_event", event)
-    name = None if told is None else vault_upload(told.kind, told.data)
-    if told is not None and name is not None:
-        await handle_notice(cloud(), Notice(name=name, at=told.at))
+    if told is None or told.kind not in NEW_VERSION:
+        return
+    name = vault_upload(told.kind, told.data)
+    if name is None:
+        log.error("on_key_vault_event: an event is dropped: it names no certificate in a vault")
+        return
+    await handle_notice(cloud(), Notice(name=name, at=told.at))
 
 
 @app.function_name("recheck_upload")

@@ -205,6 +205,7 @@ class EventDelivery:
             asked = handshake(self.subscription.schema)
             status, said = await self._send(asked.request, asked)
             if status in _SUCCESSES:
+                log.info("events are delivered as %s", self.subscription.schema)
                 self._validated.set()
                 return
             refused = status is None

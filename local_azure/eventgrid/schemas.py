@@ -14,12 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Any
 
 from local_azure.eventgrid.storage_event import TOPIC, event_time
-
-if TYPE_CHECKING:
-    from local_azure.eventgrid.storage_event import Event
 
 _ORIGIN = "eventgrid.azure.net"
 
@@ -74,7 +71,7 @@ class Handshake:
         return isinstance(document, dict) and document.get("validationResponse") == self.code
 
 
-def notification(schema: EventSchema, event: Event, *, deliveries: int) -> GridRequest:
+def notification(schema: EventSchema, event: Mapping[str, Any], *, deliveries: int) -> GridRequest:
     """The request that delivers one event.
 
     Args:
@@ -114,7 +111,7 @@ def handshake(schema: EventSchema) -> Handshake:
     return Handshake(request=_request("SubscriptionValidation", [event], "application/json", event, 0), code=code)
 
 
-def _request(kind: str, document: object, content_type: str, event: Event, deliveries: int) -> GridRequest:
+def _request(kind: str, document: object, content_type: str, event: Mapping[str, Any], deliveries: int) -> GridRequest:
     headers = {
         "Content-Type": f"{content_type}; charset=utf-8",
         "aeg-event-type": kind,

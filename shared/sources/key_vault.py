@@ -12,7 +12,6 @@ from azure.core.exceptions import AzureError
 from shared.azure.errors import translated
 from shared.azure.secrets import SecretClients
 from shared.errors import MissingError
-from shared.phrasing import logger
 from shared.ports import BlobContent, BlobVersion
 from shared.upload import KEY_VAULT_SCHEME
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.keyvault.secrets import SecretProperties
-
-log = logger(__name__)
 
 # The SDK's ten would take minutes; the next sweep asks again.
 _RETRIES = 3
@@ -43,21 +40,17 @@ def _upload_name(vault: str, name: str) -> str:
 
 # learn.microsoft.com, "Azure Key Vault as Event Grid source". A certificate's new version raises both; whichever comes
 # second finds its work done.
-_NEW_VERSION = frozenset(
+NEW_VERSION = frozenset(
     {"Microsoft.KeyVault.CertificateNewVersionCreated", "Microsoft.KeyVault.SecretNewVersionCreated"}
 )
 
 
 def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
     """Name the upload that a vault's event is about; None for any other event, and for one that names none."""
-    if event_type not in _NEW_VERSION:
+    vault, name = data.get("VaultName"), data.get("ObjectName")
+    if event_type not in NEW_VERSION or not isinstance(vault, str) or not isinstance(name, str):
         return None
-    named = [data.get("VaultName"), data.get("ObjectName")]
-    vault, name = (text if isinstance(text, str) and _OBJECT_NAME.match(text) else "" for text in named)
-    if not vault or not name:
-        log.error("an event is dropped: it names no certificate in a vault")
-        return None
-    return _upload_name(vault, name)
+    return _upload_name(vault, name) if _OBJECT_NAME.match(vault) and _OBJECT_NAME.match(name) else None
 
 
 class KeyVaultCertificates:

@@ -24,6 +24,10 @@ CLOUD = {
 }
 
 
+NO_TIMES: tuple[object, ...] = ("", "yesterday", "2026-13-01T00:00:00Z", None, 5, [], {})
+OTHER_VERSIONS: tuple[object, ...] = ("2.0", "0.3", 1.0, None, {}, "\n" * 9_999)
+
+
 def read(event: Any, **changed: Any) -> GridEvent:
     return decode_event(json.dumps({**event, **changed}))
 
@@ -50,7 +54,7 @@ def test_attributes_that_are_not_used_change_nothing(event: dict[str, Any]) -> N
         ("2026-03-04T05:06:07.4Z", AT.replace(microsecond=400_000)),
         ("2026-03-04T05:06:07", AT.replace(microsecond=0)),
         ("2026-03-04T07:06:07+02:00", datetime(2026, 3, 4, 7, 6, 7, tzinfo=timezone(timedelta(hours=2)))),
-        *((text, None) for text in ("", "yesterday", "2026-13-01T00:00:00Z", None, 5, [], {})),
+        *((text, None) for text in NO_TIMES),
     ],
 )
 @pytest.mark.parametrize(("event", "name"), [(EVENT_GRID, "eventTime"), (CLOUD, "time")])
@@ -104,10 +108,7 @@ def test_without_a_subject_it_is_about_nothing(event: dict[str, Any]) -> None:
         (without(CLOUD, "specversion"), "has no eventType"),
         (json.dumps({**CLOUD, "type": None}), "has no type"),
         (json.dumps({**CLOUD, "subject": 7}), "subject is not a text"),
-        *(
-            (json.dumps({**CLOUD, "specversion": version}), "is of version")
-            for version in ("2.0", "0.3", 1.0, None, {}, "\n" * 9_999)
-        ),
+        *((json.dumps({**CLOUD, "specversion": version}), "is of version") for version in OTHER_VERSIONS),
     ],
 )
 def test_what_makes_no_event_is_refused_in_one_line(text: str, reason: str) -> None:
