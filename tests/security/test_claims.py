@@ -42,7 +42,7 @@ class TestTheCap:
         assert refused.status is UploadStatus.REJECTED
         [violation] = refused.violations
         assert violation.code is VerdictCode.TOO_MANY_CLAIMS
-        assert f"200 uploads claim {HOST}:443 already" in violation.detail
+        assert f"200 uploads claimed {HOST}:443" in violation.detail
         assert some((await scene.row(HOST)).claim_of("mallory/more.pfx")).withdrawn_at is not None
         for number in range(MAX_CLAIMS - 1):
             await scene.looked_at(await scene.delete(f"mallory/{number:03}.pfx"))
