@@ -32,6 +32,7 @@ from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.ports import BlobContent
+from shared.state.reasons import reason_for_kept
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.state.tags import untagged
 from shared.upload import is_upload_name, parse_metadata
@@ -270,8 +271,9 @@ async def _turn_down_unread(
 
 def _crowded(key: BindingKey) -> Violation:
     detail = (
-        f"{MAX_CLAIMS} uploads claim {key.host_port} already, and more are not taken: delete those that are not needed "
-        "any more, or upload under the name of one of them."
+        f"{MAX_CLAIMS} uploads claimed {key.host_port} when this one was looked at, and more are not taken. It is "
+        "looked at again when there is room: delete those that are not needed any more, or upload under the name of "
+        "one of them."
     )
     return Violation(code=VerdictCode.TOO_MANY_CLAIMS, detail=detail)
 
@@ -286,8 +288,7 @@ async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Chang
     codes = ", ".join(violation.code.value for violation in fresh.violations)
     claims = await _allowed_claims(cloud, mine)
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
-    in_place = any(row is not None and row.source == mine.name for row in rows)
-    reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
+    reason = reason_for_kept(fresh, filter(None, rows), cloud.now())
     await turn.write(_unserved(cloud, judged, status, reason, claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:
