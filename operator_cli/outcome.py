@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shared.errors import AccessDeniedError, CertcastError
+from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
 from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
@@ -107,6 +107,12 @@ class TagOutcomes:
         version = await self._uploads.version(sent.name)
         try:
             tags = await self._uploads.tags(sent.name)
+        except UnsupportedError:
+            _refuse_another(sent, version)
+            raise CertcastError(
+                f"blob {sent.name} was uploaded, but this storage account has no blob tags to tell what became of it: "
+                "use an identity that may read tables (Storage Table Data Reader), or --no-wait"
+            ) from None
         except AccessDeniedError:
             raise AccessDeniedError(
                 f"blob {sent.name} was uploaded, but its tags may not be read: the role Storage Blob Data Owner, or t "
@@ -117,11 +123,6 @@ class TagOutcomes:
         # Scrubbing the password gives another ETag before the tags are written.
         if version is None or not version.metadata.get(SEALED_BUNDLE_KEY, "").endswith(f"/{sent.content_sha256}"):
             _refuse_another(sent, version)
-        if tags is None:
-            raise CertcastError(
-                f"blob {sent.name} was uploaded, but this storage account has no blob tags to tell what became of it: "
-                "use an identity that may read tables (Storage Table Data Reader), or --no-wait"
-            )
         return None
 
 
