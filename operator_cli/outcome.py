@@ -11,7 +11,7 @@ from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.upload import SEALED_BUNDLE_KEY
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ DECIDED = SUCCEEDED | {
     UploadStatus.REMOVED,
 }
 
-_CODES = "|".join(code.value for code in VerdictCode)
+_CODES = "|".join(code.value for code in (*VerdictCode, *WarningCode))
 _IN_REASON = re.compile(rf"\b({_CODES}): (.*?)(?=\s*\b(?:{_CODES}): |\Z)", re.DOTALL)
 
 
@@ -165,14 +165,17 @@ def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
             f"the tags of blob {name} are not as certcast writes them: they were changed meanwhile, so upload it again"
         )
     reason = tags.get(REASON_TAG, "")
-    violations = [
-        Violation(code=VerdictCode(code), detail=detail).to_json() for code, detail in _IN_REASON.findall(reason)
-    ]
+    found = _IN_REASON.findall(reason)
+    violations = [Violation(code=VerdictCode(code), detail=said) for code, said in found if code in set(VerdictCode)]
+    warnings = [Caution(code=WarningCode(code), detail=said) for code, said in found if code in set(WarningCode)]
+    if warnings and not violations:
+        reason = _IN_REASON.sub("", reason).strip()
     document: Document = {
         "name": name,
         "status": status.value,
         "reason": "" if violations else reason,
-        "violations": violations,
+        "violations": [violation.to_json() for violation in violations],
+        "warnings": [warning.to_json() for warning in warnings],
         "hosts": None,
         "live": int(live),
         "expected": int(total),

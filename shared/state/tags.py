@@ -31,7 +31,8 @@ _NOT_IN_TAGS = re.compile(r"[^A-Za-z0-9 +\-./:=_]+")
 def status_tags(record: UploadRecord) -> dict[str, str]:
     """Put a status into the characters that tag values may have (learn.microsoft.com, "Set Blob Tags")."""
     tags = {STATUS_TAG: record.status.value, LIVE_TAG: f"{record.live}/{record.total}"}
-    reason = record.reason or "; ".join(f"{v.code.value}: {v.detail}" for v in record.violations)
+    found = (*(() if record.reason else record.violations), *record.warnings)
+    reason = "; ".join(filter(None, [record.reason, *(f"{each.code.value}: {each.detail}" for each in found)]))
     if record.source_etag:
         tags[VERSION_TAG] = _tag_value(record.source_etag)
     if reason:
