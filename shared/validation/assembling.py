@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
 from shared.pkcs12.keys import load_private_key
 from shared.validation.chain import best_path
@@ -18,7 +20,7 @@ from shared.validation.pairing import LoadedKeys, damaged
 from shared.verdict import Caution, VerdictCode, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shared.bundle import PrivateKey
     from shared.pkcs12.opening import Contents
@@ -39,13 +41,13 @@ class OpenedPfx:
     Attributes:
         bundle: What is served.
         root: The root the chain ends in, where the file had it or it is a trusted one.
-        others: Every certificate of the file but the leaf, in its order.
+        others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
     """
 
     bundle: CertificateBundle
     root: x509.Certificate | None
-    others: tuple[x509.Certificate, ...] = ()
+    others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
 
 
@@ -84,12 +86,21 @@ def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_
     if isinstance(found, list):
         return Unopened(violations=tuple(found))
     leaf, key, warnings = found
-    path = best_path(leaf, certificates, roots)
-    bundle = CertificateBundle(leaf=leaf, chain=path.intermediates, key=key)
+    others = tuple(link for link in _links(contents.certificates) if link.view != leaf)
+    path = best_path(leaf, [link.view for link in others], roots)
+    of = {link.view: link for link in others}
+    bundle = CertificateBundle(
+        leaf=leaf, chain=tuple(of.get(view) or Link.of(view) for view in path.intermediates), key=key
+    )
     if against := _too_long(bundle):
         return Unopened(violations=tuple(against))
-    others = tuple(certificate for certificate in certificates if certificate != leaf)
     return OpenedPfx(bundle=bundle, root=path.root, others=others, warnings=tuple(warnings))
+
+
+def _links(certificates: Sequence[bytes]) -> Iterator[Link]:
+    for der in dict.fromkeys(certificates):
+        with suppress(ValueError):
+            yield Link.read(der)
 
 
 def _pair(
@@ -136,7 +147,7 @@ def _oversized(contents: Contents) -> list[Violation]:
 
 
 def _too_long(bundle: CertificateBundle) -> list[Violation]:
-    length = sum(len(each.public_bytes(Encoding.DER)) for each in (bundle.leaf, *bundle.chain))
+    length = sum(map(len, (bundle.leaf.public_bytes(Encoding.DER), *(link.der for link in bundle.chain))))
     if length <= MAX_CERTIFICATE_BYTES:
         return []
     detail = (

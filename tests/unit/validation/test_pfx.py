@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.validation.assembling import OpenedPfx
 from shared.validation.pfx import open_pfx
 from shared.verdict import VerdictCode, Violation
@@ -92,7 +93,7 @@ def test_root_strangers_and_duplicates_are_left_out_and_the_rest_is_put_in_order
     others = [root.root, authority("stranger").root, upper, lower, upper, root.issue("other.example.com").certificate]
     opened = open_pfx(issued.pfx(others=others), [b"secret"])
     assert isinstance(opened, OpenedPfx)
-    assert opened.bundle.chain == (lower, upper)
+    assert opened.bundle.chain == (Link.of(lower), Link.of(upper))
     assert opened.root == root.root
 
 
