@@ -42,12 +42,15 @@ class OpenedPfx:
         root: The root the chain ends in, where the file had it or it is a trusted one.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
+        violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
+            what else is wrong with it; it is not for serving.
     """
 
     bundle: CertificateBundle
     root: x509.Certificate | None
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
+    violations: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
