@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,9 +116,10 @@ class Outline:
 
         Args:
             identifier: The content of the object identifier, as DER.
-
-        Raises:
-            ValueError: The extensions are malformed.
         """
-        parts = [elements(elements(extension)[0].content) for extension in self.extensions]
-        return [value.content for kind, *_critical, value in parts if kind.content == identifier]
+        found = []
+        for extension in self.extensions:
+            with suppress(ValueError):
+                kind, *_critical, value = elements(elements(extension)[0].content)
+                found += [value.content] if kind.content == identifier else []
+        return found

@@ -157,13 +157,13 @@ def _extensions(outline: Outline) -> Iterator[str]:
             if flag.content == _FALSE:
                 yield f"{named}: critical is written out as FALSE, which DER leaves out (X.690 section 11.5)"
             elif flag.content != _TRUE:
-                yield f"{named}: critical is TRUE written as {_hex(flag)}, which DER writes as FF (X.690 section 11.1)"
+                yield f"{named}: critical is {_hex(flag)}, and DER writes TRUE as FF (X.690 section 11.1)"
         if kind.content in _READ:
             yield from (f"{named}: {fault}" for fault in _value(kind.content, value.content, extension))
 
 
 def _hex(flag: Element) -> str:
-    return flag.content[:4].hex().upper() or "nothing"
+    return f"written as {flag.content[:4].hex().upper()}" if flag.content else "empty"
 
 
 def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
@@ -183,7 +183,7 @@ def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
 def _constraints(value: bytes) -> Iterator[str]:
     for flag in elements(elements(value)[0].content):
         if flag.tag == _BOOLEAN and flag.content not in {_FALSE, _TRUE}:
-            yield f"cA is TRUE written as {_hex(flag)}, which DER writes as FF (X.690 section 11.1)"
+            yield f"cA is {_hex(flag)}, and DER writes TRUE as FF and leaves FALSE out (X.690 section 11)"
 
 
 def _alternative_names(value: bytes) -> Iterator[str]:
