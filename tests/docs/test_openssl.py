@@ -1,5 +1,6 @@
 """The openssl commands of docs/verdicts.md, run as they are written; what they make `certcast check` accepts."""
 
+import base64
 import json
 import os
 import re
@@ -33,6 +34,7 @@ TAKE_APART = run_here(VERDICTS, "openssl pkcs12 -in shop.pfx -nodes -out all.pem
 FIND_THE_PAIR = run_here(VERDICTS, "openssl x509 -in cert.pem -noout -pubkey ")
 NEW_KEY = run_here(VERDICTS, "openssl req -new ")
 SELF_SIGNED = run_here(VERDICTS, "openssl req -x509 ")
+DECODE = run_here(VERDICTS, "openssl base64 -d ")
 COVERS = run_here(VERDICTS, "openssl x509 -in cert.pem -noout -ext ")
 
 HOST, PASSWORD = "www.example.com", "secret"
@@ -57,9 +59,9 @@ class Desk:
     def run(self, script: str) -> list[str]:
         """Run each command of a block, and answer what each says; whatever asks for a password is told it.
 
-        Without a terminal openssl asks on stdin, of which each reads more than it needs.
+        Without a terminal openssl asks on stdin, of which each reads more than it needs: so they run one at a time.
         """
-        return [self._run(line) for line in lines_of(script)]
+        return [self._run(command) for line in lines_of(script) for command in line.split(" && ")]
 
     def _run(self, line: str) -> str:
         own = str(Path(sys.executable).parent)
@@ -117,10 +119,28 @@ def test_a_file_is_tried_before_it_is_uploaded(desk: Desk) -> None:
 def test_a_password_is_tried_and_the_file_exported_again(desk: Desk) -> None:
     (desk.folder / "shop.pfx").write_bytes(desk.issued.pfx("another"))
     assert desk.codes() == ["unreadable_bundle"]
+    look, _, export = lines_of(TRY_THE_PASSWORD)
     with pytest.raises(AssertionError, match="invalid password"):
-        desk.run(lines_of(TRY_THE_PASSWORD)[0])
+        desk.run(look)
+    desk.run(export)
+    desk.run(look)
+    assert desk.check()["accepted"]
+
+
+def test_a_file_that_only_openssl_reads_is_converted(desk: Desk) -> None:
+    rc4 = "-legacy -keypbe PBE-SHA1-RC4-128 -certpbe PBE-SHA1-RC4-128"
+    desk.run(f"{PUT_TOGETHER.rstrip()} {rc4}")
+    assert desk.codes() == ["unreadable_bundle"]
     desk.run(lines_of(TRY_THE_PASSWORD)[1])
-    desk.run(lines_of(TRY_THE_PASSWORD)[0])
+    assert not (desk.folder / "all.pem").exists()
+    (desk.folder / "new.pfx").replace(desk.folder / "shop.pfx")
+    assert desk.check()["accepted"]
+
+
+def test_base64_text_is_decoded(desk: Desk) -> None:
+    (desk.folder / "shop.txt").write_bytes(base64.b64encode((desk.folder / "shop.pfx").read_bytes()))
+    (desk.folder / "shop.pfx").unlink()
+    desk.run(DECODE)
     assert desk.check()["accepted"]
 
 
