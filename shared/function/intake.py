@@ -22,7 +22,7 @@ from shared.function.claiming import accept, places_of, release, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.finishing import complete, finish
-from shared.function.judging import lacks_password, verdict_on
+from shared.function.judging import verdict_on, waits_for_password, warnings_on
 from shared.function.outbox import new_event_id, publish
 from shared.function.recheck import ask_for_a_look, send_recheck, send_when_due
 from shared.function.reclaiming import refused
@@ -232,7 +232,7 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, turn, mine, verdict, waits=lacks_password(metadata, judgement))
+        return await _turn_down(cloud, turn, mine, verdict, waits=waits_for_password(found, metadata, judgement))
     sealed_as = bundle.id_for(found.content)
 
     async def seal() -> None:
@@ -262,7 +262,13 @@ async def _turn_down_unread(
     metadata, noted = parse_metadata(version.metadata)
     unread = Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=f"The blob cannot be read: {error}.")
     judgement = Judged(
-        violations=(*noted, unread), hosts=(), port=metadata.port, role=metadata.role, site=metadata.site, bundle=None
+        violations=(*noted, unread),
+        hosts=(),
+        port=metadata.port,
+        role=metadata.role,
+        site=metadata.site,
+        bundle=None,
+        warnings=warnings_on(version),
     )
     found = BlobContent(version=version, content=b"")
     verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,18 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
-from shared.pkcs12.keys import UnfitKeyError, load_private_key
+from shared.pkcs12.keys import load_private_key
 from shared.validation.chain import best_path
+from shared.validation.pairing import LoadedKeys, damaged
 from shared.verdict import Caution, VerdictCode, Violation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from shared.bundle import PrivateKey
-    from shared.pkcs12.file import Contents
+    from shared.pkcs12.opening import Contents
 
 MAX_CERTIFICATE_BYTES = 65_536
 """Of one certificate, and of leaf and intermediates together.
@@ -38,13 +41,13 @@ class OpenedPfx:
     Attributes:
         bundle: What is served.
         root: The root the chain ends in, where the file had it or it is a trusted one.
-        others: Every certificate of the file but the leaf, in its order.
+        others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
     """
 
     bundle: CertificateBundle
     root: x509.Certificate | None
-    others: tuple[x509.Certificate, ...] = ()
+    others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
 
 
@@ -80,49 +83,45 @@ def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_
         return Unopened(violations=tuple(against))
     certificates = [sound for der in dict.fromkeys(contents.certificates) if (sound := _sound(der)) is not None]
     found = _pair(contents, certificates, max_checked_rsa_bits)
-    if isinstance(found, Violation):
-        return Unopened(violations=(found,))
-    leaf, key = found
-    path = best_path(leaf, certificates, roots)
-    bundle = CertificateBundle(leaf=leaf, chain=path.intermediates, key=key)
+    if isinstance(found, list):
+        return Unopened(violations=tuple(found))
+    leaf, key, warnings = found
+    others = tuple(link for link in _links(contents.certificates) if link.view != leaf)
+    path = best_path(leaf, [link.view for link in others], roots)
+    of = {link.view: link for link in others}
+    bundle = CertificateBundle(
+        leaf=leaf, chain=tuple(of.get(view) or Link.of(view) for view in path.intermediates), key=key
+    )
     if against := _too_long(bundle):
         return Unopened(violations=tuple(against))
-    others = tuple(certificate for certificate in certificates if certificate != leaf)
-    return OpenedPfx(bundle=bundle, root=path.root, others=others)
+    return OpenedPfx(bundle=bundle, root=path.root, others=others, warnings=tuple(warnings))
+
+
+def _links(certificates: Sequence[bytes]) -> Iterator[Link]:
+    for der in dict.fromkeys(certificates):
+        with suppress(ValueError):
+            yield Link.read(der)
 
 
 def _pair(
     contents: Contents, certificates: Sequence[x509.Certificate], max_checked_rsa_bits: int
-) -> tuple[x509.Certificate, PrivateKey] | Violation:
-    """The one certificate whose key is there, and that key; or why there is none."""
+) -> tuple[x509.Certificate, PrivateKey, Sequence[Caution]] | list[Violation]:
+    """The one certificate whose key is there, that key, and what is to be told of others; or why there is none."""
     if not certificates:
-        return damaged("none of the certificates in it can be read")
+        return [damaged("none of the certificates in it can be read")]
+    keys = LoadedKeys.of(contents)
+    owned = [(leaf, der) for leaf in certificates for der, key in keys.usable.items() if _belongs(key, leaf)]
+    leaves = list(dict.fromkeys(leaf for leaf, _ in owned))
+    if len(leaves) != 1:
+        return [_ambiguous(leaves)] if leaves else keys.objections(_mismatch(certificates))
+    leaf, der = owned[0]
+    unchecked = keys.usable[der]
+    if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
+        raise SlowKeyError(unchecked.key_size)
     try:
-        keys = {der: load_private_key(der, check=False) for der in contents.keys}
-        owners = {leaf: der for leaf in certificates for der, key in keys.items() if _belongs(key, leaf)}
-        if len(owners) != 1:
-            return _ambiguous(list(owners)) if owners else _mismatch(certificates)
-        [(leaf, der)] = owners.items()
-        unchecked = keys[der]
-        if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
-            raise SlowKeyError(unchecked.key_size)
-        return leaf, load_private_key(der)
-    except UnfitKeyError as problem:
-        detail = f"The private key {problem}: use RSA with 2048 bits or more, or EC on P-256, P-384 or P-521."
-        return Violation(code=VerdictCode.WEAK_KEY, detail=detail)
+        return leaf, load_private_key(der), keys.ignored(der)
     except ValueError as problem:
-        return damaged(str(problem))
-
-
-def damaged(reason: str, cure: str = "Export it again, and upload the whole file as it is.") -> Violation:
-    """Say of a file that it is no PFX, or a broken one.
-
-    Args:
-        reason: A clause.
-        cure: Sentences that say what to do.
-    """
-    detail = f"The file is not a PKCS#12 (PFX) file that can be read: {reason}. {cure}"
-    return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
+        return [damaged(f"a private key in it {problem}")]
 
 
 def _missing(contents: Contents) -> list[Violation]:
@@ -148,7 +147,7 @@ def _oversized(contents: Contents) -> list[Violation]:
 
 
 def _too_long(bundle: CertificateBundle) -> list[Violation]:
-    length = sum(len(each.public_bytes(Encoding.DER)) for each in (bundle.leaf, *bundle.chain))
+    length = sum(map(len, (bundle.leaf.public_bytes(Encoding.DER), *(link.der for link in bundle.chain))))
     if length <= MAX_CERTIFICATE_BYTES:
         return []
     detail = (

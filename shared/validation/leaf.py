@@ -55,7 +55,7 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
 def signatures(bundle: CertificateBundle) -> list[Violation]:
     """Signatures that can be forged, of the leaf and its intermediates; a root's is never checked."""
     found = []
-    for certificate in (bundle.leaf, *bundle.chain):
+    for certificate in (bundle.leaf, *(link.view for link in bundle.chain)):
         try:
             algorithm = certificate.signature_hash_algorithm
             weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None

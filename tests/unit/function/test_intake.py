@@ -262,12 +262,6 @@ class TestAScrubbedBlob:
         assert record.status is not UploadStatus.ACCEPTED
         assert record.bundle_id == ""
 
-    async def test_whose_bundle_is_gone_waits_for_its_password(self, scene: Scene) -> None:
-        record = await scene.accepted("a.pfx", "a.example.com")
-        del scene.storage.bundles[record.bundle_id]
-        await scene.edit("a.pfx", note="edited")
-        assert (await scene.looked_at("a.pfx")).status is UploadStatus.WAITING_FOR_METADATA
-
     async def test_is_taken_up_again_with_a_new_password_in_place_of_the_marker(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         await scene.edit("a.pfx", certcast_bundle=None, CertificatePassword=PASSWORD)
