@@ -49,7 +49,7 @@ def command(file: Path, **options: Any) -> int:  # noqa: ANN401 - as Click hands
     \b
     Exit codes:
       0  proved by a TLS handshake on every instance (or scheduled for the day it becomes valid)
-      1  rejected, failed on some instance, or superseded by a newer certificate
+      1  rejected, failed on some instance, or superseded by another upload
       2  wrong usage, file or setting
       3  not live in time; it may still become so: certcast status
 

@@ -103,9 +103,11 @@ class Doubts:
 
     def _is_told_otherwise(self, record: UploadRecord) -> bool:
         """Whether the reason of what is not served follows otherwise from the rows; no report has a part in it."""
-        rows = self._rows(record)
         if record.status is not UploadStatus.SUPERSEDED:
-            return with_reason(record, rows, self._now) != record
+            return with_reason(record, self._rows(record), self._now) != record
+        if record.not_after is None or record.not_after > self._now:
+            return False  # only its end changes what is written down of it
+        rows = self._rows(record)
         won = any(row.source == record.name for row in rows)
         return not won and settled(record, standing_of(record, rows, {}, {}, self._now), self._now) != record
 

@@ -79,7 +79,8 @@ async def judge(
         try:
             secret = metadata.password if reference is None else await cloud.secrets.resolve(reference)
         except SecretUnavailableError as error:
-            unavailable = Violation(code=VerdictCode.PASSWORD_SECRET_UNAVAILABLE, detail=f"{error}.")
+            detail = f"{error}. It is tried again by itself, within the hour at the latest."
+            unavailable = Violation(code=VerdictCode.PASSWORD_SECRET_UNAVAILABLE, detail=detail)
             return metadata, Judged(
                 violations=(*noted, unavailable),
                 hosts=(),

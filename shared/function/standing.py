@@ -112,7 +112,7 @@ def _upload_standing(
         reason = _why_none(record, won, reports, instances, now)
     status = _status(live=len(live), failed=len(failed), pending=len(pending))
     if not reason and status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}:
-        reason = reason_for_expired(record, now)
+        reason = reason_for_expired(won, now)
     return Standing(
         status=status,
         live=len(live),

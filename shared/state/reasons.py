@@ -74,27 +74,25 @@ def reason_for_some(name: str, rows: Sequence[DesiredBinding]) -> str:
 
 def reason_for_kept(record: UploadRecord, rows: Iterable[DesiredBinding], now: datetime) -> str:
     """What is in place of an upload whose content was turned down, or waits; empty where nothing is."""
-    kept = [claim for row in rows if row.source == record.name and (claim := row.claim_of(record.name)) is not None]
+    kept = [row for row in rows if row.source == record.name and row.not_after is not None]
     if not kept:
         return ""
     codes = ", ".join(violation.code.value for violation in record.violations)
-    ends = min(claim.not_after for claim in kept)
-    if ends > now:
-        return f"{codes}; the certificate accepted before under this name stays in place"
-    return (
-        f"{codes}; the certificate accepted before under this name expired on {_minute(ends)} and is still served, as "
-        "no other upload for its hosts is valid"
-    )
+    before = f"{codes}; the certificate accepted before under this name"
+    over = [row for row in kept if row.not_after is not None and row.not_after <= now]
+    return f"{before} {_still_served(over)}" if over else f"{before} stays in place"
 
 
-def reason_for_expired(record: UploadRecord, now: datetime) -> str:
-    """What is to be said of an upload that is served; empty while its certificate is valid."""
-    if record.not_after is None or record.not_after > now:
-        return ""
-    return (
-        f"expired on {_minute(record.not_after)} and still served, as no other upload for its hosts is valid: upload a "
-        "renewal"
-    )
+def reason_for_expired(won: Iterable[DesiredBinding], now: datetime) -> str:
+    """What is to be said of an upload that is served for these rows; empty while its certificate is valid."""
+    over = [row for row in won if row.not_after is not None and row.not_after <= now]
+    return f"{_still_served(over)}: upload a renewal" if over else ""
+
+
+def _still_served(rows: Sequence[DesiredBinding]) -> str:
+    ends = min(row.not_after for row in rows if row.not_after is not None)
+    names = listed([row.key.host_port for row in rows])
+    return f"expired on {_minute(ends)} and is still served, as no other upload for {names} is valid"
 
 
 def older_than_live(record: UploadRecord, rows: Iterable[DesiredBinding], now: datetime) -> Violation | None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -141,6 +142,27 @@ async def test_a_removed_upload_is_shown_when_asked_for_and_not_redeployed(cloud
     assert names[""] == names["?removed=false"] == names["?removed=true"] - {"left.pfx"}
     assert "left.pfx" in names["?removed=true"]
     assert (await api.call("certificates/left.pfx/redeploy", method="POST"))[0] == 404
+
+
+async def test_what_ends_in_minutes_gives_way_and_is_told_what_is_served_in_its_place_as_long_as_it_is(
+    cloud: Witness, api: Api
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    ending = authority().issue("ends.test", not_before=now - timedelta(minutes=1), not_after=now + timedelta(minutes=5))
+    await cloud.goes_live("ending.pfx", ending, live=AGENTS)
+    for name, days in (("lasting.pfx", 9), ("newer.pfx", 2)):
+        lasting = authority().issue("ends.test", not_before=now - timedelta(days=days))
+        await cloud.goes_live(name, lasting, live=AGENTS)
+        await cloud.serves("ends.test", lasting.fingerprint)
+        await cloud.becomes("ending.pfx", "superseded")
+        told = (await api.call("certificates/ending.pfx"))[1]
+        assert told["reason"] == f"ends on {now + timedelta(minutes=5):%Y-%m-%d %H:%M} UTC; served in its place: {name}"
+    listed = {each["name"]: each for each in (await api.call("certificates"))[1]["uploads"]}
+    assert listed["lasting.pfx"]["reason"] == "superseded by newer.pfx"
+    assert [violation["code"] for violation in listed["lasting.pfx"]["violations"]] == ["older_than_live"]
+    assert await cloud.account.uploads.delete("newer.pfx")
+    await cloud.becomes("newer.pfx", "removed", live=0)
+    assert (await api.call("certificates/ending.pfx"))[1]["reason"].endswith(": lasting.pfx")
 
 
 @pytest.mark.parametrize("query", ["removed=yes", "removed=%20", "removed=TRUE", "removed=true&removed=true"])

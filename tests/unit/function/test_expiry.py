@@ -164,7 +164,7 @@ class TestExpired:
         assert (after.present, after.generation) == (True, before.generation)
         record = await scene.record(NAME)
         assert record.status is UploadStatus.LIVE
-        assert record.reason.startswith(f"expired on {ENDS:%Y-%m-%d %H:%M} UTC and still served")
+        assert record.reason.startswith(f"expired on {ENDS:%Y-%m-%d %H:%M} UTC and is still served")
         tags = await scene.tags(NAME)
         assert tags[STATUS_TAG] == "live"
         assert "expired on" in tags["certcast_reason"]

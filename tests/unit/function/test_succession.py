@@ -109,7 +109,7 @@ class TestTakingOver:
             assert (await sweep(scene.cloud)).handed_over == []
         told = await scene.told_of("ending.pfx")
         assert (told.status, (await scene.row(HOST)).source) == (UploadStatus.LIVE, "ending.pfx")
-        assert told.reason.endswith("still served, as no other upload for its hosts is valid: upload a renewal")
+        assert told.reason.endswith(f"still served, as no other upload for {HOST}:443 is valid: upload a renewal")
 
     async def test_an_expired_one_is_served_again_where_its_successor_is_deleted_and_says_so(
         self, scene: Scene
