@@ -19,8 +19,11 @@ from operator_cli.status_api import status_api_at
 from operator_cli.status_tables import status_tables
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results
+from operator_cli.waiting import IS_IT_RUNNING
 from shared.errors import CertcastError
+from shared.phrasing import day
 from shared.state.document import installation_document, status_document
+from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from operator_cli.status_api import Reader
     from shared.config import StorageAccess
+    from shared.ports import UploadContainer
     from shared.state.document import Document
     from shared.state.records import State, UploadRecord
     from shared.state.rows import UnreadableRow
@@ -90,8 +94,13 @@ def command(  # noqa: PLR0917 - Click passes them by name
     return Exit.DONE
 
 
-async def read_status(state: State, name: str | None) -> Document:
+async def read_status(state: State, name: str | None, container: UploadContainer | None = None) -> Document:
     """Read the status document, of one upload or of all.
+
+    Args:
+        state: The tables.
+        name: The upload; None for all.
+        container: Where it may be although no row tells of it.
 
     Raises:
         CertcastError: No upload of that name is known.
@@ -104,12 +113,26 @@ async def read_status(state: State, name: str | None) -> Document:
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
-        raise CertcastError(
-            f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
-        )
+        raise CertcastError(await _why_unknown(name, container))
     document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
+
+
+async def _why_unknown(name: str, container: UploadContainer | None) -> str:
+    """Tell a blob that was not noticed from one that is not there, where the container may be read."""
+    version = None
+    if container is not None and scheme_of(name) == BLOB_SCHEME:
+        with suppress(CertcastError):  # who may read tables need not be one who may read uploads
+            version = await container.version(name)
+    if version is None:
+        return f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
+    if not is_certificate_name(name):
+        return f"blob {name!r} is not looked at: names of uploads end in .pfx or .p12"
+    return (
+        f"blob {name!r} was written at {day(version.last_modified)}, and the Function has not noticed it yet, though a "
+        f"sweep finds within a minute what no event told of: {IS_IT_RUNNING}"
+    )
 
 
 async def _installations(state: State, record: UploadRecord) -> list[Document]:
@@ -123,7 +146,7 @@ async def _installations(state: State, record: UploadRecord) -> list[Document]:
 @asynccontextmanager
 async def _storage_at(access: StorageAccess) -> AsyncIterator[Reader]:
     async with opened(access) as storage:
-        yield partial(read_status, storage.tables)
+        yield partial(read_status, storage.tables, container=storage.uploads)
 
 
 async def _read_once(reading: AbstractAsyncContextManager[Reader], name: str | None) -> Document:

@@ -34,7 +34,7 @@ from shared.phrasing import logger, shown
 from shared.ports import BlobContent
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.state.tags import untagged
-from shared.upload import is_upload_name, parse_metadata
+from shared.upload import is_upload_name, parse_metadata, scheme_of
 from shared.validation.judged import Judged
 from shared.verdict import VerdictCode, Violation
 
@@ -107,26 +107,37 @@ async def _looked_at(
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
                 return held.value
             above = error.revision
-        except (CertcastError, asyncio.CancelledError) as error:
-            await _give_up(cloud, mine, error)
+        except (Exception, asyncio.CancelledError) as error:
+            await _give_up(cloud, turn, notice, error)
             raise
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError | asyncio.CancelledError) -> None:
+async def _give_up(cloud: Cloud, turn: Turn, notice: Notice, error: BaseException) -> None:
     """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
-    why = str(error) if isinstance(error, CertcastError) else "this took longer than one look may"
-    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {why}"
+    mine, why = turn.record, _why_not_done(turn, error)
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
         if record is None or record.revision != mine.revision:
             return None
-        reason = trouble if record.status is UploadStatus.RECEIVED else record.reason
-        return replace(record, judging="", judging_until=None, reason=reason)
+        left = replace(record, judging="", judging_until=None)
+        if record.status is UploadStatus.RECEIVED:
+            left = replace(left, reason=f"not done with yet, it is looked at again soon: {why}")
+        elif notice.again:
+            return left  # what was decided stands, and this look at it need not come again
+        return replace(left, held_up=why, held_up_since=record.held_up_since or turn.began)
 
     with contextlib.suppress(CertcastError, TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
             await cloud.state.uploads.update(mine.name, change)
+
+
+def _why_not_done(turn: Turn, error: BaseException) -> str:
+    if isinstance(error, CertcastError):
+        return str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return f"this took longer than one look may, and waited for {turn.asks}"
+    return f"it ended in an unexpected {type(error).__name__}, which the Function's log has"
 
 
 async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -203,6 +214,7 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
 
 async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource) -> UploadRecord:
     mine, noticed_at = turn.record, cloud.now()
+    turn.now_asks("the container certificates" if source is cloud.uploads else f"its source, {scheme_of(notice.name)}")
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
     try:
         found = await source.read(notice.name, max_bytes=limit)
@@ -221,9 +233,17 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
-        await turn.write(lambda record: replace(record, judging=found.version.etag, judging_until=until))
+        await turn.write(
+            lambda record: replace(
+                record,
+                judging=found.version.etag,
+                judging_until=until,
+                held_up="it takes long to judge, and waits for its turn among those that do",
+                held_up_since=record.held_up_since or turn.began,
+            )
+        )
 
-    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging)
+    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging, asks=turn.now_asks)
     about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
 
     def verdict(record: UploadRecord) -> UploadRecord:
@@ -235,7 +255,9 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
     sealed_as = bundle.id_for(found.content)
 
     async def seal() -> None:
+        turn.now_asks("the container bundles")
         await cloud.bundles.seal(sealed_as, bundle.pem.encode())
+        turn.now_asks("the table bindings")
 
     def judged(record: UploadRecord) -> UploadRecord:
         return replace(verdict(record), bundle_id=sealed_as)
