@@ -118,7 +118,7 @@ def _why(upload: Document, now: datetime) -> Text:
     """Reasons and notes, then warnings in a colour of their own."""
     why = safe(" ".join(filter(None, [reason_of(upload), *notes_on(upload, now)])))
     for warning in upload.get("warnings", []):
-        why.append_text(safe(f"{' ' if why else ''}warning: {warning['detail']}", "yellow"))
+        why.append(" " if why else "").append_text(safe(f"warning: {warning['detail']}", "yellow"))
     return why
 
 
