@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from instance_agent.targets.base import Install
 from operator_cli.handshake import certificate_shown
 from shared.bundle import CertificateBundle, PrivateKey
+from shared.bundle.link import Link
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobProperties
@@ -81,5 +82,5 @@ def _opened(content: bytes, password: bytes) -> CertificateBundle:
     found = pkcs12.load_pkcs12(content, password)
     assert found.cert is not None
     assert isinstance(found.key, PrivateKey)
-    chain = tuple(each.certificate for each in found.additional_certs)
+    chain = tuple(Link.of(each.certificate) for each in found.additional_certs)
     return CertificateBundle(leaf=found.cert.certificate, chain=chain, key=found.key)

@@ -10,11 +10,13 @@ from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
 from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
+from shared.state.telling import with_reasons
 from shared.upload import SEALED_BUNDLE_KEY
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from operator_cli.storage import Storage
     from shared.ports import BlobVersion, UploadContainer
@@ -81,9 +83,10 @@ class Outcomes(Protocol):
 class TableOutcomes:
     """The tables: they name the version that was judged."""
 
-    def __init__(self, state: State, uploads: UploadContainer) -> None:
+    def __init__(self, state: State, uploads: UploadContainer, now: Callable[[], datetime]) -> None:
         self._state = state
         self._uploads = uploads
+        self._now = now
 
     async def outcome(self, sent: Sent) -> Outcome | None:
         """What became of that version; None until the Function has looked at it."""
@@ -91,6 +94,7 @@ class TableOutcomes:
         version = await self._uploads.version(sent.name)
         record = await self._state.uploads.get(sent.name)
         if record is not None and record.source_etag == sent.etag:
+            [record] = await with_reasons(self._state, [record], self._now())
             return outcome_of(record)
         _refuse_another(sent, version)
         return None if record is None or record.held_up_since is None else _noticed(record)
@@ -131,7 +135,9 @@ class AnyOutcomes:
 
     def __init__(self, storage: Storage) -> None:
         self._tags = TagOutcomes(storage.uploads)
-        self._chosen: Outcomes = self._tags if storage.state is None else TableOutcomes(storage.state, storage.uploads)
+        self._chosen: Outcomes = self._tags
+        if storage.state is not None:
+            self._chosen = TableOutcomes(storage.state, storage.uploads, storage.now)
 
     @property
     def by_tags(self) -> bool:

@@ -23,6 +23,8 @@ from operator_cli.waiting import IS_IT_RUNNING
 from shared.errors import CertcastError
 from shared.phrasing import day
 from shared.state.document import installation_document, status_document
+from shared.state.rows import UnreadableRow
+from shared.state.telling import with_reasons
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
@@ -31,11 +33,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from operator_cli.status_api import Reader
+    from operator_cli.storage import Storage
     from shared.config import StorageAccess
     from shared.ports import UploadContainer
     from shared.state.document import Document
     from shared.state.records import State, UploadRecord
-    from shared.state.rows import UnreadableRow
 
 REFRESH_S = 1.0
 
@@ -94,35 +96,36 @@ def command(  # noqa: PLR0917 - Click passes them by name
     return Exit.DONE
 
 
-async def read_status(state: State, name: str | None, container: UploadContainer | None = None) -> Document:
+async def read_status(storage: Storage, name: str | None) -> Document:
     """Read the status document, of one upload or of all.
 
     Args:
-        state: The tables.
+        storage: The storage account.
         name: The upload; None for all.
-        container: Where it may be although no row tells of it.
 
     Raises:
         CertcastError: No upload of that name is known.
     """
-    unreadable: list[UnreadableRow] = []
+    state, unreadable = storage.tables, list[UnreadableRow]()
     instances = [known async for known in state.instances.all(unreadable=unreadable)]
-    now = datetime.now(UTC)
+    now = storage.now()
     if name is None:
-        uploads = [known.value async for known in state.uploads.all(unreadable=unreadable)]
+        records = [known.value async for known in state.uploads.all(unreadable=unreadable)]
+        uploads = await with_reasons(state, records, now)
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
-        raise CertcastError(await _why_unknown(name, container))
+        raise CertcastError(await _why_unknown(name, storage.uploads))
+    [record] = await with_reasons(state, [record], now)
     document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
 
 
-async def _why_unknown(name: str, container: UploadContainer | None) -> str:
+async def _why_unknown(name: str, container: UploadContainer) -> str:
     """Tell a blob that was not noticed from one that is not there, where the container may be read."""
     version = None
-    if container is not None and scheme_of(name) == BLOB_SCHEME:
+    if scheme_of(name) == BLOB_SCHEME:
         with suppress(CertcastError):  # who may read tables need not be one who may read uploads
             version = await container.version(name)
     if version is None:
@@ -146,7 +149,7 @@ async def _installations(state: State, record: UploadRecord) -> list[Document]:
 @asynccontextmanager
 async def _storage_at(access: StorageAccess) -> AsyncIterator[Reader]:
     async with opened(access) as storage:
-        yield partial(read_status, storage.tables, container=storage.uploads)
+        yield partial(read_status, storage)
 
 
 async def _read_once(reading: AbstractAsyncContextManager[Reader], name: str | None) -> Document:

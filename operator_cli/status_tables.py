@@ -11,6 +11,7 @@ from rich.table import Table
 
 from operator_cli.terminal import safe
 from shared.phrasing import listed
+from shared.state.reasons import KEPT
 from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ def status_tables(document: Document, *, now: datetime) -> RenderableType:
 
 
 def reason_of(upload: Document) -> str:
-    """Why an upload is where it is: its violations, or what the instances reported."""
-    violations = [f"{violation['code']}: {violation['detail']}" for violation in upload["violations"]]
-    return upload["reason"] or " ".join(violations)
+    """Why an upload is where it is: its violations, or what the instances reported; of a bad renewal, both."""
+    violations = " ".join(f"{violation['code']}: {violation['detail']}" for violation in upload["violations"])
+    if upload["reason"] and upload["status"] in KEPT:
+        return f"{violations} {upload['reason']}".strip()
+    return upload["reason"] or violations
 
 
 def notes_on(upload: Document, now: datetime | None = None) -> list[str]:

@@ -267,8 +267,9 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
 def _crowded(key: BindingKey) -> Violation:
     detail = (
-        f"{MAX_CLAIMS} uploads claim {key.host_port} already, and more are not taken: delete those that are not needed "
-        "any more, or upload under the name of one of them."
+        f"{MAX_CLAIMS} uploads claimed {key.host_port} when this one was looked at, and more are not taken. It is "
+        "looked at again when there is room: delete those that are not needed any more, or upload under the name of "
+        "one of them."
     )
     return Violation(code=VerdictCode.TOO_MANY_CLAIMS, detail=detail)
 

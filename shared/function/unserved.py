@@ -19,6 +19,7 @@ from shared.function.reclaiming import refused
 from shared.function.scrubbing import Scrubbed
 from shared.phrasing import logger
 from shared.ports import BlobContent
+from shared.state.reasons import reason_for_kept
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import untagged
 from shared.upload import parse_metadata
@@ -75,8 +76,7 @@ async def turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change
     codes = ", ".join(violation.code.value for violation in fresh.violations)
     claims = await _allowed_claims(cloud, mine)
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
-    in_place = any(row is not None and row.source == mine.name for row in rows)
-    reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
+    reason = reason_for_kept(fresh, filter(None, rows), cloud.now())
     await turn.write(_unserved(cloud, judged, status, reason, claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:

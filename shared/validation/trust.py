@@ -119,7 +119,7 @@ class Trust:
         """
         if self._store is None:
             return None
-        path = (bundle.leaf, *bundle.chain)
+        path = (bundle.leaf, *(link.view for link in bundle.chain))
         if not any(self._trusts(certificate) for certificate in path):
             return self._unanchored(path, root)
         if host is None or self._is_root(bundle.leaf):
@@ -189,12 +189,12 @@ def _verify(store: Store, bundle: CertificateBundle, name: str, moment: datetime
     leaves = ExtensionPolicy.permit_all().require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
     policy = PolicyBuilder().store(store).time(moment).max_chain_depth(MAX_INTERMEDIATES)
     policy = policy.extension_policies(ca_policy=authorities, ee_policy=leaves)
-    policy.build_server_verifier(x509.DNSName(name)).verify(bundle.leaf, list(bundle.chain))
+    policy.build_server_verifier(x509.DNSName(name)).verify(bundle.leaf, [link.view for link in bundle.chain])
 
 
 def _lapsed(bundle: CertificateBundle, moment: datetime) -> str | None:
     """The commonest reason in full: which intermediate, and since when."""
-    for certificate in bundle.chain:
+    for certificate in (link.view for link in bundle.chain):
         if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
             return (
                 f"its intermediate '{shown(certificate.subject.rfc4514_string())}' is valid only from "

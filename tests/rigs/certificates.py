@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.bundle import CertificateBundle, PrivateKey
+from shared.bundle.link import Link
 
 KeyKind = Literal["ec", "rsa", "rsa1024", "p384", "p521", "secp256k1", "ed25519", "ed448", "dsa"]
 
@@ -105,7 +106,7 @@ class Issued:
 
     def bundle(self) -> CertificateBundle:
         """The same as a bundle of certcast."""
-        return CertificateBundle(leaf=self.certificate, chain=self.chain, key=self.key)
+        return CertificateBundle(leaf=self.certificate, chain=tuple(map(Link.of, self.chain)), key=self.key)
 
     def pfx(
         self,

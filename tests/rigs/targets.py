@@ -62,7 +62,7 @@ def fresh(host: str, port: int) -> Install:
 def unfit(host: str, port: int) -> Install:
     """A change no server may take: its key belongs to another certificate."""
     issued, other = root().issue(host), root().issue(host)
-    return change_to(CertificateBundle(leaf=issued.certificate, chain=issued.chain, key=other.key), host, port)
+    return change_to(CertificateBundle(leaf=issued.certificate, chain=issued.bundle().chain, key=other.key), host, port)
 
 
 def change_to(bundle: CertificateBundle, host: str, port: int) -> Install:

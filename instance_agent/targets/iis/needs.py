@@ -13,10 +13,9 @@ from shared.phrasing import logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cryptography import x509
-
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.stores import StoredCertificate
+    from shared.bundle.link import Link
 
 log = logger(__name__)
 
@@ -36,7 +35,7 @@ class Needs:
         self.tags = tags_by_thumbprint(listing)
         self.wanted: list[Bind | Remove] = []
         self.missing: dict[str, list[Install]] = defaultdict(list)
-        self.chains: list[tuple[x509.Certificate, ...]] = []
+        self.chains: list[tuple[Link, ...]] = []
         self.retagged: list[tuple[StoredCertificate, Tag]] = []
         usable = {it.thumbprint: it for it in listing if it.store.lower() == store.lower() and it.has_private_key}
         present: dict[str, list[Install]] = defaultdict(list)

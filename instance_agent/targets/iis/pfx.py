@@ -10,17 +10,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from instance_agent.targets.base import ApplyError
+from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.stores import NewCertificate
-from shared.phrasing import shown
+from shared.phrasing import logger, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cryptography import x509
+    from collections.abc import Iterable, Sequence
 
     from instance_agent.targets.base import Install
+    from instance_agent.targets.iis.stores import CertificateStores
     from instance_agent.targets.iis.tag import Tag
     from shared.bundle import CertificateBundle
+    from shared.bundle.link import Link
+
+log = logger(__name__)
 
 _KDF_ROUNDS = 2000
 """As Windows itself writes; what protects the file is its password."""
@@ -52,9 +55,17 @@ def pfx_for_windows(bundle: CertificateBundle, password: str, *, chain: bool) ->
         .hmac_hash(hashes.SHA1())  # noqa: S303 - what old Windows reads; the file's strength is its random password
         .build(password.encode())
     )
-    return pkcs12.serialize_key_and_certificates(
-        None, bundle.key, bundle.leaf, intermediates(bundle.chain) if chain else None, encryption
-    )
+    above = _intermediates([bundle.chain]) if chain else []
+    for link in above:
+        if link.certificate is None:
+            log.warning(
+                "the intermediate %s of %s breaks the rules of its encoding and is left out of the PFX: Windows sends "
+                "it if it is in the machine's store of intermediates",
+                link.subject,
+                bundle.subject,
+            )
+    parsed = [link.certificate for link in above if link.certificate is not None]
+    return pkcs12.serialize_key_and_certificates(None, bundle.key, bundle.leaf, parsed, encryption)
 
 
 def new_certificate(install: Install, tag: Tag) -> NewCertificate:
@@ -68,15 +79,31 @@ def new_certificate(install: Install, tag: Tag) -> NewCertificate:
     )
 
 
-def intermediates(chain: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """The certificates of a chain that are not their own issuer: whom to trust is not ours to say.
+def add_intermediates(stores: CertificateStores, chains: Iterable[Sequence[Link]]) -> None:
+    """Put the intermediates of chains into their store; one that breaks the rules of its encoding may be refused.
+
+    Raises:
+        GatewayError: A sound one was refused.
+    """
+    links = _intermediates(chains)
+    stores.add_intermediates([link.der for link in links if link.certificate is not None])
+    for link in links:
+        if link.certificate is None:
+            try:
+                stores.add_intermediates([link.der])
+            except GatewayError as error:
+                log.warning(
+                    "the intermediate %s breaks the rules of its encoding and Windows does not take it (%s): clients "
+                    "get the chain without it",
+                    link.subject,
+                    error.described,
+                )
+
+
+def _intermediates(chains: Iterable[Sequence[Link]]) -> list[Link]:
+    """The certificates of chains, each once, that are not their own issuer: whom to trust is not ours to say.
 
     Intermediates and roots in each other's stores make IIS refuse client certificates (Microsoft KB 2802568). Schannel
     takes the chain it sends from these stores: https://learn.microsoft.com/windows/win32/secauthn/certificate-stores
     """
-    return [certificate for certificate in chain if certificate.issuer != certificate.subject]
-
-
-def der_of(certificates: Sequence[x509.Certificate]) -> list[bytes]:
-    """Each certificate once, as DER."""
-    return list(dict.fromkeys(certificate.public_bytes(serialization.Encoding.DER) for certificate in certificates))
+    return list(dict.fromkeys(link for chain in chains for link in chain if not link.is_self_issued))

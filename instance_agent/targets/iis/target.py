@@ -12,7 +12,7 @@ from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.commit import carry_out
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, GatewayError, as_unavailable
 from instance_agent.targets.iis.needs import Needs
-from instance_agent.targets.iis.pfx import der_of, intermediates, new_certificate
+from instance_agent.targets.iis.pfx import add_intermediates, new_certificate
 from instance_agent.targets.iis.plan import Circumstances
 from instance_agent.targets.iis.planner import plan, scope_of, wildcard_refusal
 from instance_agent.targets.iis.shadow import explain, owners_of
@@ -202,7 +202,7 @@ class IisTarget(NothingHeld):
             except GatewayError as error:
                 raise _import_error(installs[0], error.described) from error
             log.info("imported the certificate %s for %s", thumbprint, ", ".join(i.host for i in installs))
-        self._stores.add_intermediates(der_of([issuer for chain in needs.chains for issuer in intermediates(chain)]))
+        add_intermediates(self._stores, needs.chains)
         for certificate, tag in needs.retagged:
             self._stores.rename(certificate, str(tag))
         problems = self._stores.key_problems(self._store, needs.missing) if needs.missing else {}

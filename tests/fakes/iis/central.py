@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 
 MAX_NAME = 253
 PASSWORD = "common password of the store"
@@ -26,4 +27,4 @@ def open_pfx(path: Path) -> CertificateBundle:
     key, leaf, chain = pkcs12.load_key_and_certificates(path.read_bytes(), PASSWORD.encode())
     assert leaf is not None
     assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
-    return CertificateBundle(leaf=leaf, chain=tuple(chain), key=key)
+    return CertificateBundle(leaf=leaf, chain=tuple(map(Link.of, chain)), key=key)

@@ -14,7 +14,7 @@ from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import NO_LOGON_SESSION
-from instance_agent.targets.iis.pfx import der_of, new_certificate
+from instance_agent.targets.iis.pfx import new_certificate
 from instance_agent.targets.iis.tag import tag_of
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows.certificates import DotNetStores
@@ -194,7 +194,7 @@ def a_file_with_another_certificate_is_refused() -> None:
 
 
 def intermediates_are_added_once() -> None:
-    ders = der_of(INTERMEDIATE.issue("shop.example.com").chain)
+    ders = [link.der for link in INTERMEDIATE.issue("shop.example.com").bundle().chain]
     native = stores()
     for _ in range(2):
         native.add_intermediates(ders)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.stores import KNOWN_STORES, NewCertificate, StoredCertificate
 from shared.bundle import CertificateBundle, PrivateKey
+from shared.bundle.link import Link
 from tests.rigs.certificates import Issued
 
 _3DES = bytes.fromhex("060a2a864886f70d010c0103")  # pbeWithSHAAnd3-KeyTripleDES-CBC, RFC 7292 appendix C
@@ -65,7 +66,7 @@ class MemoryStores:
         while True:
             above = next((it for it in self.intermediates.values() if it.subject == below.issuer and it != below), None)
             if above is None or above in chain:
-                return CertificateBundle(leaf=entry.certificate, chain=tuple(chain), key=entry.key)
+                return CertificateBundle(leaf=entry.certificate, chain=tuple(map(Link.of, chain)), key=entry.key)
             chain.append(above)
             below = above
 

@@ -30,7 +30,11 @@ def storage() -> FakeStorage:
 @pytest.fixture(params=["tables", "tags"])
 def outcomes(storage: FakeStorage, request: pytest.FixtureRequest) -> Outcomes:
     cloud = storage.cloud()
-    return TableOutcomes(cloud.state, cloud.uploads) if request.param == "tables" else TagOutcomes(cloud.uploads)
+    return (
+        TableOutcomes(cloud.state, cloud.uploads, cloud.now)
+        if request.param == "tables"
+        else TagOutcomes(cloud.uploads)
+    )
 
 
 async def upload(storage: FakeStorage, *hosts: str, password: str = "secret") -> Sent:
@@ -114,7 +118,9 @@ async def test_tags_serve_where_the_tables_may_not_be_read(storage: FakeStorage)
 
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
-    outcomes = AnyOutcomes(Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables)))
+    outcomes = AnyOutcomes(
+        Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables), now=storage.clock)
+    )
     assert some(await outcomes.outcome(sent)).document["hosts"] is None
 
 
@@ -147,7 +153,8 @@ async def test_a_version_that_the_function_was_kept_from_being_done_with_is_told
     storage: FakeStorage,
 ) -> None:
     busy = storage.cloud(Failing({"blob download": [UnavailableError("reading blob shop.pfx: busy")] * 2}))
-    tables = TableOutcomes(storage.cloud().state, storage.cloud().uploads)
+    cloud = storage.cloud()
+    tables = TableOutcomes(cloud.state, cloud.uploads, cloud.now)
     for status in (UploadStatus.RECEIVED, UploadStatus.ACCEPTED):
         sent = await upload(storage, "www.example.com")
         assert await tables.outcome(sent) is None

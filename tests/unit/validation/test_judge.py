@@ -7,6 +7,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from shared.bundle.link import Link
 from shared.upload import PortRanges, UploadMetadata, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_bundle, judge_pfx
 from shared.validation.trust import Trust
@@ -321,7 +322,7 @@ def test_cross_signed_alternatives_are_resolved_by_who_is_trusted() -> None:
     judgement = judge_pfx(file, UploadMetadata(), [b"secret"], policy=TRUSTING, now=NOW)
     assert judgement.accepted
     assert judgement.bundle is not None
-    assert judgement.bundle.chain == (CA.certificate,)
+    assert judgement.bundle.chain == (Link.of(CA.certificate),)
 
 
 # Together

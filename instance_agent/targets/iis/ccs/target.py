@@ -16,7 +16,7 @@ from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, D
 from instance_agent.targets.iis.ccs.notes import Content, Note, file_name
 from instance_agent.targets.iis.commit import carry_out
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailable
-from instance_agent.targets.iis.pfx import der_of, intermediates, pfx_for_windows
+from instance_agent.targets.iis.pfx import add_intermediates, pfx_for_windows
 from instance_agent.targets.iis.shadow import explain, lookup_order, owners_of
 from instance_agent.targets.parts.bindings import installs_of
 from instance_agent.targets.parts.holding import holding
@@ -235,9 +235,7 @@ class IisCcsTarget(NothingHeld):
     def _keep_binding(self, installs: Sequence[Install]) -> None:
         """Make the binding that reads the store, where there is none."""
         if self._stores is not None:
-            self._stores.add_intermediates(
-                der_of([issuer for install in installs for issuer in intermediates(install.bundle.chain)])
-            )
+            add_intermediates(self._stores, [install.bundle.chain for install in installs])
         if self._gateway is None:
             return
         with self._gateway.exclusive():

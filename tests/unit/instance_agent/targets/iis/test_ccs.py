@@ -110,7 +110,7 @@ class TestFiles:
         assert files(tmp_path) == {"_.example.com.pfx"}
         found = open_pfx(tmp_path / "_.example.com.pfx")
         assert found.leaf == issued.certificate
-        assert found.chain == issued.chain
+        assert found.chain == issued.bundle().chain
 
     async def test_no_file_can_be_read_by_others(self, target: IisCcsTarget, tmp_path: Path) -> None:
         await target.apply([install(SHOP)])

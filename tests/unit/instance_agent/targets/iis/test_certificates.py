@@ -13,6 +13,7 @@ from instance_agent.targets.iis.shadow import SslRecord
 from instance_agent.targets.iis.tag import Mark, Tag, read_tag, tag_of
 from instance_agent.targets.iis.target import IisTarget
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import Machine
@@ -60,7 +61,9 @@ class TestImport:
     async def test_intermediates_go_to_their_store_and_a_root_nowhere(self, machine: Machine) -> None:
         root = authority()
         issued = root.intermediate("first").intermediate("second").issue(SHOP)
-        bundle = CertificateBundle(leaf=issued.certificate, chain=(*issued.chain, root.certificate), key=issued.key)
+        bundle = CertificateBundle(
+            leaf=issued.certificate, chain=tuple(map(Link.of, (*issued.chain, root.certificate))), key=issued.key
+        )
         await machine.target().apply([replace(install(SHOP, issued), bundle=bundle)])
         found = {it.subject.rfc4514_string() for it in machine.stores.intermediates.values()}
         assert found == {"CN=first", "CN=second"}
