@@ -11,13 +11,15 @@ from operator_cli.exits import Exit
 from operator_cli.options import claim_options, file_argument, json_option
 from operator_cli.pfx_file import Candidate, Wish, examine
 from operator_cli.terminal import emit, results, safe
-from shared.phrasing import day, listed
+from shared.phrasing import day, listed, shown
+from shared.validation.metadata_keys import PASSWORD, meant_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from rich.console import RenderableType
+    from rich.text import Text
 
     from shared.bundle import CertificateBundle
     from shared.verdict import Violation
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 @click.command("check")
 @file_argument
 @claim_options
+@click.option(
+    "--metadata",
+    "written",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Metadata as you would give it to az; repeat for several. Of a password, give the key alone: KEY=.",
+)
 @json_option
 def command(  # noqa: PLR0917 - Click passes them by name
     file: Path,
@@ -34,6 +43,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     subject: str | None,
     password_stdin: bool,  # noqa: FBT001 - an option
     trust: str | None,
+    written: tuple[str, ...],
     as_json: bool,  # noqa: FBT001 - an option
 ) -> int:
     """Judge the PFX in FILE as the cloud would, offline.
@@ -46,13 +56,26 @@ def command(  # noqa: PLR0917 - Click passes them by name
       certcast check shop.pfx --host www.example.com
       certcast check shop.pfx --password-stdin --trust public < password.txt
     """  # noqa: D301 - \b is for Click: keep the lines as they are
-    wish = Wish(hosts=hosts, port=port, subject=subject)
+    wish = Wish(hosts=hosts, port=port, subject=subject, written=tuple(map(_entry, written)))
     candidate = examine(file, wish, password_stdin=password_stdin, trust=trust)
     if as_json:
         emit(check_document(candidate))
     else:
         show_check(candidate)
     return Exit.DONE if candidate.judgement.accepted else Exit.FAILED
+
+
+def _entry(text: str) -> tuple[str, str]:
+    """One entry of metadata."""
+    key, mark, value = text.partition("=")
+    if not mark or not key:
+        raise click.UsageError("--metadata takes KEY=VALUE, such as HostHeader=www.example.com")
+    if value and meant_by(key) == PASSWORD:
+        raise click.UsageError(
+            f"--metadata {shown(key)}: every user of this machine can read arguments, so give the key alone "
+            f"({shown(key)}=), and the password with --password-stdin"
+        )
+    return key, value
 
 
 def check_document(candidate: Candidate) -> dict[str, Any]:
@@ -87,6 +110,8 @@ def show_check(candidate: Candidate) -> None:
         console.print(safe(f"rejected{f': {hosts}' if hosts else ''}", "bold red"), soft_wrap=True)
     if judgement.violations:
         console.print(reasons(judgement.violations))
+    for warning in judgement.warnings:
+        console.print(warned(warning.detail), soft_wrap=True)
     if bundle is not None:
         console.print(_description(bundle))
 
@@ -102,17 +127,21 @@ def reasons(violations: Iterable[Violation]) -> RenderableType:
     return table
 
 
+def warned(detail: str) -> Text:
+    """A warning, apart from the reasons against the upload."""
+    return safe(f"  warning: {detail}", "yellow")
+
+
 def _description(bundle: CertificateBundle) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
-    issuers = len(bundle.chain)
     for name, value in (
         ("subject", bundle.subject or "(empty)"),
         ("names", listed(bundle.dns_names) or "(none)"),
         ("issuer", bundle.issuer),
         ("valid", f"{day(bundle.not_before)} to {day(bundle.not_after)}"),
-        ("chain", f"{issuers} intermediate certificate{'' if issuers == 1 else 's'}"),
+        ("chain", "\n".join(bundle.chain_subjects)),
         ("SHA-256", bundle.fingerprint_sha256),
         ("SHA-1", bundle.thumbprint_sha1),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
@@ -97,7 +97,7 @@ class TableOutcomes:
             [record] = await with_reasons(self._state, [record], self._now())
             return outcome_of(record)
         _refuse_another(sent, version)
-        return None
+        return None if record is None or record.held_up_since is None else _noticed(record)
 
 
 class TagOutcomes:
@@ -139,6 +139,11 @@ class AnyOutcomes:
         if storage.state is not None:
             self._chosen = TableOutcomes(storage.state, storage.uploads, storage.now)
 
+    @property
+    def by_tags(self) -> bool:
+        """Whether the tags alone tell, which say nothing of a version until the Function is done with it."""
+        return self._chosen is self._tags
+
     async def outcome(self, sent: Sent) -> Outcome | None:
         """What became of that version; None until the Function has looked at it."""
         try:
@@ -153,6 +158,13 @@ class AnyOutcomes:
 def outcome_of(record: UploadRecord) -> Outcome:
     """The outcome that a row tells."""
     return Outcome(status=record.status, live=record.live, total=record.total, document=upload_document(record))
+
+
+def _noticed(record: UploadRecord) -> Outcome:
+    """The outcome so far of a version that the Function has looked at, and was kept from being done with."""
+    return outcome_of(
+        replace(record, status=UploadStatus.RECEIVED, violations=(), warnings=(), live=0, total=0, live_at=None)
+    )
 
 
 def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from shared.config import PORTS_SETTING, ports
 from shared.errors import ConfigurationError
 from shared.upload import DEFAULT_PORT, PortRanges, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
+from shared.validation.metadata_keys import misnamed_password, unknown_keys
 from shared.validation.pfx import MAX_PFX_BYTES, holds_pfx
 from shared.validation.trust import OFF, Trust
 from shared.verdict import VerdictCode
@@ -41,6 +42,7 @@ class Wish:
         subject: Expected subject.
         site: Web site on the target.
         role: Role of the instances.
+        written: Metadata as it is to be on the blob; the others come before.
     """
 
     hosts: tuple[str, ...] = ()
@@ -48,6 +50,7 @@ class Wish:
     subject: str | None = None
     site: str | None = None
     role: str | None = None
+    written: tuple[tuple[str, str], ...] = ()
 
     def metadata(self) -> dict[str, str]:
         """The same as blob metadata; what was not asked for is left out."""
@@ -58,7 +61,9 @@ class Wish:
             "SiteName": self.site or "",
             "Role": self.role or "",
         }
-        return {name: value for name, value in values.items() if value}
+        asked = {name: value for name, value in values.items() if value}
+        known = {name.lower() for name in asked}
+        return {name: value for name, value in self.written if name.lower() not in known} | asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,13 +157,28 @@ def read_password() -> str:
 
 
 def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationPolicy) -> Judgement:
-    metadata, noted = parse_metadata(wish.metadata())
+    raw = wish.metadata()
+    metadata, noted = parse_metadata(raw)
     tries: Sequence[bytes | None] = [None, b""] if password is None else [password.encode()]
-    return judge_pfx(content, metadata, tries, policy=policy, now=datetime.now(UTC), earlier=noted)
+    judgement = judge_pfx(
+        content,
+        metadata,
+        tries,
+        policy=policy,
+        now=datetime.now(UTC),
+        earlier=noted,
+        warnings=unknown_keys(raw),
+    )
+    misnamed = misnamed_password(raw) if password is None and _does_not_open(judgement) else None
+    return judgement if misnamed is None else replace(judgement, violations=(misnamed, *judgement.violations))
+
+
+def _does_not_open(judgement: Judgement) -> bool:
+    return any(violation.code is VerdictCode.UNREADABLE_BUNDLE for violation in judgement.violations)
 
 
 def _may_need_password(judgement: Judgement, content: bytes) -> bool:
-    if all(violation.code is not VerdictCode.UNREADABLE_BUNDLE for violation in judgement.violations):
+    if not _does_not_open(judgement):
         return False
     return holds_pfx(content)  # no password makes a PFX of anything else
 

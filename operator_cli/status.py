@@ -19,10 +19,13 @@ from operator_cli.status_api import status_api_at
 from operator_cli.status_tables import status_tables
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results
+from operator_cli.waiting import IS_IT_RUNNING
 from shared.errors import CertcastError
+from shared.phrasing import day
 from shared.state.document import installation_document, status_document
 from shared.state.rows import UnreadableRow
 from shared.state.telling import with_reasons
+from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from operator_cli.status_api import Reader
     from operator_cli.storage import Storage
     from shared.config import StorageAccess
+    from shared.ports import UploadContainer
     from shared.state.document import Document
     from shared.state.records import State, UploadRecord
 
@@ -111,13 +115,27 @@ async def read_status(storage: Storage, name: str | None) -> Document:
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
-        raise CertcastError(
-            f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
-        )
+        raise CertcastError(await _why_unknown(name, storage.uploads))
     [record] = await with_reasons(state, [record], now)
     document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
+
+
+async def _why_unknown(name: str, container: UploadContainer) -> str:
+    """Tell a blob that was not noticed from one that is not there, where the container may be read."""
+    version = None
+    if scheme_of(name) == BLOB_SCHEME:
+        with suppress(CertcastError):  # who may read tables need not be one who may read uploads
+            version = await container.version(name)
+    if version is None:
+        return f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
+    if not is_certificate_name(name):
+        return f"blob {name!r} is not looked at: names of uploads end in .pfx or .p12"
+    return (
+        f"blob {name!r} was written at {day(version.last_modified)}, and the Function has not noticed it yet, though a "
+        f"sweep finds within a minute what no event told of: {IS_IT_RUNNING}"
+    )
 
 
 async def _installations(state: State, record: UploadRecord) -> list[Document]:

@@ -10,7 +10,7 @@ import click
 
 from operator_cli.account_choice import choose_storage
 from operator_cli.blob_metadata import blob_name, upload_metadata
-from operator_cli.check import check_document, reasons, show_check
+from operator_cli.check import check_document, reasons, show_check, warned
 from operator_cli.exits import Exit, TimedOutError
 from operator_cli.options import claim_options, file_argument, json_option, storage_options, wait_options
 from operator_cli.outcome import DECIDED, SUCCEEDED, AnyOutcomes, Sent
@@ -68,7 +68,7 @@ def command(file: Path, **options: Any) -> int:  # noqa: ANN401 - as Click hands
     metadata = upload_metadata(wish, candidate)
     timeout_s = None if options["no_wait"] else options["timeout_s"]
     outcome, timed_out = asyncio.run(_upload(access, name, candidate.content, metadata, timeout_s))
-    _report(name, outcome, timed_out, as_json=as_json)
+    _report(name, candidate, outcome, timed_out, as_json=as_json)
     if timed_out is not None:
         return Exit.TIMED_OUT
     return Exit.DONE if outcome is None or outcome.status in SUCCEEDED else Exit.FAILED
@@ -100,17 +100,20 @@ async def _upload(
             try:
                 return await until(look, timeout_s=timeout_s), None
             except TimedOutError:
-                return last, TimedOutError(_not_in_time(name, last, timeout_s))
+                return last, TimedOutError(_not_in_time(name, last, timeout_s, by_tags=outcomes.by_tags))
 
 
-def _not_in_time(name: str, last: Outcome | None, timeout_s: float) -> str:
+def _not_in_time(name: str, last: Outcome | None, timeout_s: float, *, by_tags: bool) -> str:
     if last is None:
-        return f"{name} was uploaded, but the Function has not looked at it for {timeout_s:g} s: {IS_IT_RUNNING}"
-    why = f" ({last.document['reason']})" if last.document["reason"] else ""
-    return (
-        f"{name} is {last.status.value} and live on {last.live}/{last.total} after {timeout_s:g} s{why}: "
-        f"`certcast status {name}` shows how it goes on"
-    )
+        what = "written no tags on it" if by_tags else "not looked at it"
+        return f"{name} was uploaded, but the Function has {what} for {timeout_s:g} s: {IS_IT_RUNNING}"
+    document, goes_on = last.document, f"`certcast status {name}` shows how it goes on"
+    why = f" ({document['reason']})" if document["reason"] else ""
+    if last.status is UploadStatus.RECEIVED and document.get("waiting_for"):
+        return (
+            f"{name} is not done with after {timeout_s:g} s: it waits for {document['waiting_for']['what']}: {goes_on}"
+        )
+    return f"{name} is {last.status.value} and live on {last.live}/{last.total} after {timeout_s:g} s{why}: {goes_on}"
 
 
 def _refuse(name: str, candidate: Candidate, *, as_json: bool) -> int:
@@ -128,20 +131,30 @@ def _refuse(name: str, candidate: Candidate, *, as_json: bool) -> int:
 _TRUST_CODES = frozenset({VerdictCode.UNTRUSTED_CHAIN, VerdictCode.INCOMPLETE_CHAIN})
 
 
-def _report(name: str, outcome: Outcome | None, timed_out: TimedOutError | None, *, as_json: bool) -> None:
+def _report(
+    name: str, candidate: Candidate, outcome: Outcome | None, timed_out: TimedOutError | None, *, as_json: bool
+) -> None:
     if as_json:
-        document: Document = outcome.document if outcome else {"name": name, "status": "uploaded", "violations": []}
+        checked = check_document(candidate)
+        uploaded = {"name": name, "status": "uploaded", **{key: checked[key] for key in _KNOWN_BEFORE}}
+        document: Document = outcome.document if outcome else uploaded
         emit({**document, "uploaded": True, **({"error": str(timed_out)} if timed_out else {})})
     if timed_out is not None:
         say(f"certcast: {timed_out}", "red")
     elif not as_json:
-        _show(name, outcome)
+        _show(name, candidate, outcome)
 
 
-def _show(name: str, outcome: Outcome | None) -> None:
+_KNOWN_BEFORE = ("violations", "warnings", "chain")
+"""Of what was checked before, what is told where the outcome is not waited for."""
+
+
+def _show(name: str, candidate: Candidate, outcome: Outcome | None) -> None:
     console = results()
     if outcome is None:
         console.print(safe(f"uploaded: {name}; `certcast status {name}` shows what becomes of it"), soft_wrap=True)
+        for warning in candidate.judgement.warnings:
+            console.print(warned(warning.detail), soft_wrap=True)
         return
     document, good = outcome.document, outcome.status in SUCCEEDED
     seconds = document["seconds_to_live"]
@@ -155,6 +168,10 @@ def _show(name: str, outcome: Outcome | None) -> None:
         console.print(
             reasons(Violation(code=VerdictCode(v["code"]), detail=v["detail"]) for v in document["violations"])
         )
+    for warning in document.get("warnings", []):
+        console.print(warned(warning["detail"]), soft_wrap=True)
+    for number, subject in enumerate(document.get("chain", [])):
+        console.print(safe(f"  {'     ' if number else 'chain'}  {subject}"), soft_wrap=True)
 
 
 _COUNTED = frozenset({UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})

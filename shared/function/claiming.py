@@ -219,7 +219,7 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     told = tuple(instance.id for instance in instances)
 
     def removed(record: UploadRecord) -> UploadRecord:
-        record = replace(record, etag="", reason="", violations=())
+        record = replace(record, etag="", reason="", violations=(), held_up="", held_up_since=None)
         return started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now)
 
     async with cloud.in_hand.hold(mine.name):

@@ -14,29 +14,21 @@ from datetime import timedelta
 from logging import INFO, WARNING
 from typing import TYPE_CHECKING
 
-from shared.bounded import gather_bounded
 from shared.errors import BusyError, CertcastError, HeldError
-from shared.function.announcing import announced_once
 from shared.function.blob_event import Notice
-from shared.function.claiming import accept, places_of, release, withdraw
+from shared.function.claiming import accept, places_of, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
-from shared.function.finishing import complete, finish
-from shared.function.judging import verdict_on, waits_for_password, warnings_on
-from shared.function.outbox import new_event_id, publish
-from shared.function.recheck import ask_for_a_look, send_recheck, send_when_due
-from shared.function.reclaiming import refused
+from shared.function.judging import verdict_on, waits_for_password
+from shared.function.outbox import publish
+from shared.function.recheck import send_recheck, send_when_due
 from shared.function.ruling import judge_by_rules
-from shared.function.scrubbing import Scrubbed
 from shared.function.turn import take_turn
+from shared.function.unserved import schedule, turn_down, turn_down_unread
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
-from shared.ports import BlobContent
-from shared.state.reasons import reason_for_kept
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.state.tags import untagged
-from shared.upload import is_upload_name, parse_metadata
-from shared.validation.judged import Judged
+from shared.upload import is_upload_name, scheme_of
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -44,8 +36,8 @@ if TYPE_CHECKING:
 
     from shared.binding import BindingKey
     from shared.function.cloud import Cloud
-    from shared.function.turn import Change, Turn
-    from shared.ports import BlobVersion, CertificateSource
+    from shared.function.turn import Turn
+    from shared.ports import BlobContent, CertificateSource
     from shared.state.rows import Held
 
 log = logger(__name__)
@@ -108,26 +100,37 @@ async def _looked_at(
                 log.info("upload %s: a later look at it is under way and finishes the work", notice.name)
                 return held.value
             above = error.revision
-        except (CertcastError, asyncio.CancelledError) as error:
-            await _give_up(cloud, mine, error)
+        except (Exception, asyncio.CancelledError) as error:
+            await _give_up(cloud, turn, notice, error)
             raise
     return held.value if held is not None else None
 
 
-async def _give_up(cloud: Cloud, mine: UploadRecord, error: CertcastError | asyncio.CancelledError) -> None:
+async def _give_up(cloud: Cloud, turn: Turn, notice: Notice, error: BaseException) -> None:
     """Leave the version to the next look, which must not take this one for still at it; say why it is not done."""
-    why = str(error) if isinstance(error, CertcastError) else "this took longer than one look may"
-    trouble = "" if isinstance(error, BusyError) else f"not done with yet, it is looked at again soon: {why}"
+    mine, why = turn.record, _why_not_done(turn, error)
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
         if record is None or record.revision != mine.revision:
             return None
-        reason = trouble if record.status is UploadStatus.RECEIVED else record.reason
-        return replace(record, judging="", judging_until=None, reason=reason)
+        left = replace(record, judging="", judging_until=None)
+        if record.status is UploadStatus.RECEIVED:
+            left = replace(left, reason=f"not done with yet, it is looked at again soon: {why}")
+        elif notice.again:
+            return left  # what was decided stands, and this look at it need not come again
+        return replace(left, held_up=why, held_up_since=record.held_up_since or turn.began)
 
     with contextlib.suppress(CertcastError, TimeoutError):
         async with asyncio.timeout(GIVE_UP_S):
             await cloud.state.uploads.update(mine.name, change)
+
+
+def _why_not_done(turn: Turn, error: BaseException) -> str:
+    if isinstance(error, CertcastError):
+        return str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return f"this took longer than one look may, and waited for {turn.asks}"
+    return f"it ended in an unexpected {type(error).__name__}, which the Function's log has"
 
 
 async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
@@ -204,11 +207,12 @@ def falls_due(known: UploadRecord, now: datetime) -> bool:
 
 async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource) -> UploadRecord:
     mine, noticed_at = turn.record, cloud.now()
+    turn.now_asks("the container certificates" if source is cloud.uploads else f"its source, {scheme_of(notice.name)}")
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
     try:
         found = await source.read(notice.name, max_bytes=limit)
     except HeldError as error:
-        return await _turn_down_unread(cloud, turn, notice, source, error)
+        return await turn_down_unread(cloud, turn, notice, source, error)
     if found is None:
         return await withdraw(cloud, turn)
     if found.version.etag == mine.etag and not falls_due(mine, noticed_at) and not notice.again:
@@ -222,9 +226,17 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     async def judging() -> None:
         until = cloud.now() + JUDGING
-        await turn.write(lambda record: replace(record, judging=found.version.etag, judging_until=until))
+        await turn.write(
+            lambda record: replace(
+                record,
+                judging=found.version.etag,
+                judging_until=until,
+                held_up="it takes long to judge, and waits for its turn among those that do",
+                held_up_since=record.held_up_since or turn.began,
+            )
+        )
 
-    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging)
+    metadata, judgement = await judge_by_rules(cloud, found, on_slow=judging, asks=turn.now_asks)
     about = verdict_on(mine, found, notice, metadata, judgement, noticed_at=noticed_at, judged_at=cloud.now())
 
     def verdict(record: UploadRecord) -> UploadRecord:
@@ -232,47 +244,25 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, turn, mine, verdict, waits=waits_for_password(found, metadata, judgement))
+        return await turn_down(cloud, turn, mine, verdict, waits=waits_for_password(found, metadata, judgement))
     sealed_as = bundle.id_for(found.content)
 
     async def seal() -> None:
+        turn.now_asks("the container bundles")
         await cloud.bundles.seal(sealed_as, bundle.pem.encode())
+        turn.now_asks("the table bindings")
 
     def judged(record: UploadRecord) -> UploadRecord:
         return replace(verdict(record), bundle_id=sealed_as)
 
     if judgement.scheduled:
         await seal()
-        return await _schedule(cloud, turn, judged, found.version)
+        return await schedule(cloud, turn, judged, found.version)
     try:
         return await accept(cloud, turn, judged, found.version, seal=seal)
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
-        return await _turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
-
-
-async def _turn_down_unread(
-    cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSource, error: HeldError
-) -> UploadRecord:
-    """Turn down what was put where it cannot be read, as blobs in the archive tier cannot."""
-    mine, now = turn.record, cloud.now()
-    version = await source.version(notice.name)
-    if version is None:
-        return await withdraw(cloud, turn)
-    metadata, noted = parse_metadata(version.metadata)
-    unread = Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=f"The blob cannot be read: {error}.")
-    judgement = Judged(
-        violations=(*noted, unread),
-        hosts=(),
-        port=metadata.port,
-        role=metadata.role,
-        site=metadata.site,
-        bundle=None,
-        warnings=warnings_on(version),
-    )
-    found = BlobContent(version=version, content=b"")
-    verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)
-    return await _turn_down(cloud, turn, mine, verdict, waits=False)
+        return await turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
 
 
 def _crowded(key: BindingKey) -> Violation:
@@ -286,59 +276,3 @@ def _crowded(key: BindingKey) -> Violation:
 
 def _also(record: UploadRecord, violation: Violation) -> UploadRecord:
     return replace(record, violations=(*record.violations, violation))
-
-
-async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
-    status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
-    fresh = judged(mine)
-    codes = ", ".join(violation.code.value for violation in fresh.violations)
-    claims = await _allowed_claims(cloud, mine)
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
-    reason = reason_for_kept(fresh, filter(None, rows), cloud.now())
-    await turn.write(_unserved(cloud, judged, status, reason, claims))
-    log.info("upload %s: %s (%s)", mine.name, status.value, codes)
-    if waits:
-        await ask_for_a_look(mine, send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent))
-
-    async def nothing() -> Scrubbed:
-        return Scrubbed(etag=fresh.source_etag)
-
-    return await finish(cloud, turn, nothing())
-
-
-async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
-    """The claims that stay in place, of a certificate accepted before; those that the policy refuses are released."""
-    if not mine.claims:
-        return ()
-    policy = await cloud.rules.current()
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
-    forbidden = {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
-    if forbidden:
-        await release(cloud, mine, forbidden)
-    return tuple(key for key in mine.claims if key not in forbidden)
-
-
-async def _schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersion) -> UploadRecord:
-    """Keep a certificate that is not yet valid until it is; what the upload claimed before stays served meanwhile."""
-    mine = turn.record
-    start = judged(mine).not_before or cloud.now()
-    reason = f"valid from {start:%Y-%m-%d %H:%M} UTC, installed then"
-    claims = await _allowed_claims(cloud, mine)
-    record = await turn.write(_unserved(cloud, judged, UploadStatus.SCHEDULED, reason, claims))
-    await ask_for_a_look(record, send_when_due(cloud, record))
-    log.info("upload %s: scheduled for %s", mine.name, f"{start:%Y-%m-%dT%H:%M:%SZ}")
-    return await complete(cloud, turn, version)
-
-
-def _unserved(
-    cloud: Cloud, judged: Change, status: UploadStatus, reason: str, claims: tuple[BindingKey, ...]
-) -> Change:
-    """What enters a verdict by which nothing of this version is served, and the event that it calls for."""
-    now, event_id = cloud.now(), new_event_id()
-
-    def change(before: UploadRecord) -> UploadRecord:
-        record = replace(judged(before), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
-        record = untagged(before, replace(record, claims=claims))
-        return record if cloud.topic is None else announced_once(before, record, at=now, event_id=event_id)
-
-    return change

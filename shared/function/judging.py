@@ -15,7 +15,7 @@ from shared.errors import (
     SecretUnavailableError,
     UnavailableError,
 )
-from shared.phrasing import logger
+from shared.phrasing import logger, shown
 from shared.state.records import UploadRecord, UploadStatus
 from shared.upload import (
     KEY_VAULT_SCHEME,
@@ -43,12 +43,17 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 LONGEST_GAP = timedelta(hours=1)
+_JUDGES = "a process that judges it"
 EVENT_BELONGS = timedelta(seconds=5)
 """An event's time is taken for the upload's, being finer, when it is this close to the blob's own."""
 
 
 async def judge(
-    cloud: Cloud, found: BlobContent, *, on_slow: Callable[[], Awaitable[None]] | None = None
+    cloud: Cloud,
+    found: BlobContent,
+    *,
+    on_slow: Callable[[], Awaitable[None]] | None = None,
+    asks: Callable[[str], None] = lambda _: None,
 ) -> tuple[UploadMetadata, Judged]:
     """Judge one version of an upload.
 
@@ -56,6 +61,7 @@ async def judge(
         cloud: Where its password and its sealed bundle are, and by what it is judged.
         found: The version.
         on_slow: Awaited before it waits for its turn among those that take long to judge.
+        asks: Told what is waited for next.
 
     Raises:
         BusyError: Too many of those wait already.
@@ -65,9 +71,11 @@ async def judge(
     warnings, now = warnings_on(found.version), cloud.now()
     marker = _own_marker(metadata, found.content)
     if marker is not None:
+        asks("the container bundles")
         sealed = await _sealed(cloud, found.version.name, marker)
         if sealed is not None:
             task = Task(sealed=sealed, sealed_as=marker, metadata=metadata, now=now, earlier=noted, warnings=warnings)
+            asks(_JUDGES)
             answer = await cloud.judges.judge(task, on_slow=on_slow)
             if answer.judged is not None:
                 return metadata, answer.judged
@@ -76,6 +84,7 @@ async def judge(
     passwords: list[bytes | None] = [None, b""]
     if metadata.password is not None:
         reference = password_reference(metadata.password)
+        asks(f"the vault of {shown(reference)}" if reference else _JUDGES)
         try:
             secret = metadata.password if reference is None else await cloud.secrets.resolve(reference)
         except SecretUnavailableError as error:
@@ -93,6 +102,7 @@ async def judge(
         passwords = [secret.encode()]
     asked = replace(metadata, password=None)
     task = Task.of_pfx(found.content, asked, passwords, now=now, earlier=noted, warnings=warnings)
+    asks(_JUDGES)
     answer = await cloud.judges.judge(task, on_slow=on_slow)
     if answer.judged is None:
         raise UnavailableError(f"upload {found.version.name} was not judged; it is judged again")
@@ -204,6 +214,8 @@ def verdict_on(
             counted_from=counted_from,
             noticed_at=noticed_at,
             judged_at=judged_at,
+            held_up="",
+            held_up_since=None,
         )
         if bundle is None:
             return judged

@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 
 async def judge_by_rules(
-    cloud: Cloud, found: BlobContent, *, on_slow: Callable[[], Awaitable[None]] | None = None
+    cloud: Cloud,
+    found: BlobContent,
+    *,
+    on_slow: Callable[[], Awaitable[None]] | None = None,
+    asks: Callable[[str], None] = lambda _: None,
 ) -> tuple[UploadMetadata, Judged]:
-    """Judge one version of an upload, and hold it to the policy.
+    """Judge one version of an upload, and hold it to the policy; arguments as for `judge`.
 
     What may not be there at all is not opened: that would cost more than it is allowed to.
 
     Raises:
         UnavailableError: As `judge`; or the policy cannot be used.
     """
+    asks("the policy that CERTCAST_POLICY names")
     policy, name = await cloud.rules.current(), found.version.name
     metadata, noted = parse_metadata(found.version.metadata)
     nothing = Judged(
@@ -42,7 +47,7 @@ async def judge_by_rules(
     refused = held_to(nothing, policy, name)
     if refused != nothing:
         return metadata, refused
-    metadata, judged = await judge(cloud, found, on_slow=on_slow)
+    metadata, judged = await judge(cloud, found, on_slow=on_slow, asks=asks)
     return metadata, held_to(judged, policy, name)
 
 

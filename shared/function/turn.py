@@ -28,13 +28,21 @@ class Turn:
     Attributes:
         record: The row as this look read or wrote it last.
         held: The same, with its version.
+        began: When it took the turn.
+        asks: What the look waits for now, where it is given up while it does: a phrase such as `the vault v`.
     """
 
     def __init__(self, cloud: Cloud, held: Held[UploadRecord]) -> None:
         assert held.value is not None, "a turn begins with a row"  # noqa: S101 - narrows the type
         self.record = held.value
         self.held = held
+        self.asks = "the table uploads"
+        self.began = cloud.now()
         self._cloud = cloud
+
+    def now_asks(self, what: str) -> None:
+        """Note what the look waits for from now on."""
+        self.asks = what
 
     async def write(self, change: Change) -> UploadRecord:
         """Change the row unless a later look has begun.
@@ -76,9 +84,10 @@ async def take_turn(
         above: A revision that was met elsewhere: the upload's row may have been lost, and its claims not.
         held: The row as it was read last.
     """
+    now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord:
-        known = record or UploadRecord(name=name, revision=0, status=UploadStatus.RECEIVED)
+        known = record or UploadRecord(name=name, revision=0, status=UploadStatus.RECEIVED, held_up_since=now)
         return replace(known, revision=max(known.revision, above) + 1, traceparent=traceparent)
 
     return Turn(cloud, (await cloud.state.uploads.update(name, change, held)).held)

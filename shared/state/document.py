@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from shared.codec import instant_text
 from shared.phrasing import day
 from shared.state.records import UploadStatus, is_awaited
+from shared.state.waiting import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +58,8 @@ def upload_document(record: UploadRecord) -> Document:
         "reason": record.reason,
         "violations": [violation.to_json() for violation in record.violations],
         "warnings": [warning.to_json() for warning in record.warnings],
+        "waiting_for": _waiting(record),
+        "events_waiting": _events_waiting(record),
         "password_left": record.password_left or None,
         "tags_refused": record.tags_refused or None,
         "hosts": list(record.hosts),
@@ -76,6 +79,15 @@ def upload_document(record: UploadRecord) -> Document:
         "uploaded_at": _instant(record.uploaded_at),
         "live_at": _instant(record.live_at),
     }
+
+
+def _waiting(record: UploadRecord) -> Document | None:
+    found = waiting_for(record)
+    return None if found is None else {"what": found.what, "since": _instant(found.since)}
+
+
+def _events_waiting(record: UploadRecord) -> Document | None:
+    return {"count": len(record.due), "since": _instant(record.due[0].at)} if record.due else None
 
 
 def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Document:

@@ -106,6 +106,8 @@ class UploadRecord:
         password_left: Why an accepted upload's password is still in its metadata; empty where it is not.
         judging: The version that takes long to judge, while it is judged.
         judging_until: Until when others leave it to the look that is at it.
+        held_up: What the last look at a version that is not done with ended in; empty where none did.
+        held_up_since: When the first look at it began; None where there is no such version.
         noticed_at: When its event reached the Function.
         judged_at: When the verdict was reached.
     """
@@ -153,6 +155,8 @@ class UploadRecord:
     password_left: str = ""
     judging: str = ""
     judging_until: datetime | None = None
+    held_up: str = ""
+    held_up_since: datetime | None = None
     traceparent: str = ""
 
     def __post_init__(self) -> None:
@@ -161,7 +165,7 @@ class UploadRecord:
         object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
-        for told in ("reason", "tags_refused", "password_left"):
+        for told in ("reason", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
         object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))

@@ -100,7 +100,10 @@ class TestAnEvent:
         assert EVENT_S <= await took(handle_notice(slow_reading(scene, 40), notice)) < EVENT_GRID_WAITS_S
         record = await scene.record("a.pfx")
         assert (record.status, record.judging) == (UploadStatus.RECEIVED, "")
-        assert record.reason == "not done with yet, it is looked at again soon: this took longer than one look may"
+        assert record.reason == (
+            "not done with yet, it is looked at again soon: this took longer than one look may, and waited for the "
+            "container certificates"
+        )
         [message] = await rechecks(scene)
         await recheck(scene.storage.cloud(), message)
         assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED

@@ -228,3 +228,40 @@ def test_a_certificate_for_later_is_accepted_and_said_to_be(
     assert "once it is valid" in capsys.readouterr().out
     code, document, _ = check(path)
     assert (code, document["scheduled"], codes(document)) == (0, True, ["not_yet_valid"])
+
+
+def test_people_see_warnings_apart_from_reasons_and_the_chain_with_the_leaf_first(
+    capsys: pytest.CaptureFixture[str], pfx: Path, issued: Issued
+) -> None:
+    assert main(["check", str(pfx), "--metadata", "HostHeaders=www.example.com", "--metadata", "PortNumber=443"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  warning: The metadata key HostHeaders is not known. Did you mean HostHeader?" in lines
+    [first] = [number for number, line in enumerate(lines) if line.startswith("  chain ")]
+    subjects = [line.removeprefix("  chain").strip() for line in lines[first : first + 2]]
+    assert subjects[0] == issued.certificate.subject.rfc4514_string()
+
+
+def test_metadata_is_judged_as_it_would_be_on_the_blob(check: Check, pfx: Path) -> None:
+    code, document, _ = check(pfx, "--metadata", "hostheader=shop.example.com", "--metadata", "PortNumber=0")
+    assert (code, document["hosts"], codes(document)) == (1, ["shop.example.com"], ["invalid_port"])
+    code, document, _ = check(pfx, "--metadata", "hostheader=shop.example.com", "--host", "www.example.com")
+    assert (code, document["hosts"], document["warnings"]) == (0, ["www.example.com"], [])
+
+
+def test_a_password_under_another_key_is_the_first_reason(
+    check: Check, tmp_path: Path, issued: Issued, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give(monkeypatch, b"")
+    code, document, _ = check(written(tmp_path, issued, "secret"), "--metadata", "Password=")
+    assert (code, codes(document)) == (1, ["invalid_metadata", "unreadable_bundle"])
+    assert document["violations"][0]["detail"].startswith("No CertificatePassword is set, but a key Password is")
+    [warning] = document["warnings"]
+    assert (warning["code"], "Did you mean CertificatePassword?" in warning["detail"]) == ("unknown_metadata", True)
+
+
+@pytest.mark.parametrize("entry", ["CertificatePassword=hunter2", "pfx_pwd=hunter2", "nothing", "=x"])
+def test_metadata_takes_no_password_and_needs_a_key(check: Check, pfx: Path, entry: str) -> None:
+    code, document, err = check(pfx, "--metadata", entry)
+    assert code == 2
+    assert "--metadata" in document["error"]
+    assert "hunter2" not in document["error"] + err

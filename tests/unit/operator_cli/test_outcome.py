@@ -1,17 +1,20 @@
 import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from operator_cli.outcome import AnyOutcomes, Outcomes, Sent, TableOutcomes, TagOutcomes, outcome_of_tags
 from operator_cli.storage import Storage
-from shared.errors import AccessDeniedError, CertcastError
+from shared.errors import AccessDeniedError, CertcastError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.intake import look_at
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import status_tags
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 from tests.fakes.edges import FakeStorage
+from tests.fakes.processes import Failing
 from tests.rigs.certificates import authority
 from tests.rigs.some import some
 
@@ -144,3 +147,33 @@ def test_tags_that_were_changed_are_said_to_be_so(changed: dict[str, str]) -> No
     tags = {"certcast_status": "live", "certcast_live": "1/1", **changed}
     with pytest.raises(CertcastError, match="they were changed meanwhile"):
         outcome_of_tags(NAME, tags)
+
+
+async def test_a_version_that_the_function_was_kept_from_being_done_with_is_told_from_one_it_did_not_notice(
+    storage: FakeStorage,
+) -> None:
+    busy = storage.cloud(Failing({"blob download": [UnavailableError("reading blob shop.pfx: busy")] * 2}))
+    cloud = storage.cloud()
+    tables = TableOutcomes(cloud.state, cloud.uploads, cloud.now)
+    for status in (UploadStatus.RECEIVED, UploadStatus.ACCEPTED):
+        sent = await upload(storage, "www.example.com")
+        assert await tables.outcome(sent) is None
+        with suppress(UnavailableError):
+            await look_at(busy, Notice(name=NAME, etag=sent.etag))
+        assert some(await storage.cloud().state.uploads.get(NAME)).status is status
+        outcome = some(await tables.outcome(sent))
+        assert outcome.status is UploadStatus.RECEIVED
+        assert "reading blob shop.pfx: busy" in outcome.document["waiting_for"]["what"]
+        await look(storage, sent)
+
+
+def test_warnings_in_a_tag_are_told_apart_from_reasons() -> None:
+    warning = Caution(code=WarningCode.UNKNOWN_METADATA, detail="The metadata key Host is not known.")
+    record = UploadRecord(name=NAME, revision=1, status=UploadStatus.LIVE, warnings=(warning,))
+    document = outcome_of_tags(NAME, status_tags(record)).document
+    assert (document["reason"], document["violations"], document["warnings"]) == ("", [], [warning.to_json()])
+    document = outcome_of_tags(NAME, status_tags(replace(record, reason="instance web-0: no site"))).document
+    assert (document["reason"], document["warnings"]) == ("instance web-0: no site", [warning.to_json()])
+    violation = Violation(code=VerdictCode.EXPIRED, detail="It ended: order a new one.")
+    document = outcome_of_tags(NAME, status_tags(replace(record, violations=(violation,)))).document
+    assert (document["violations"], document["warnings"]) == ([violation.to_json()], [warning.to_json()])

@@ -10,11 +10,11 @@ from operator_cli.status_tables import ago, status_tables
 from operator_cli.storage import Storage
 from shared.binding import BindingKey
 from shared.errors import CertcastError
-from shared.messages import InstallOutcome
+from shared.messages import EventType, InstallOutcome, OutgoingEvent
 from shared.state.document import Document, status_document
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.rows import Versioned
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 from tests.fakes.edges import FakeStorage
 from tests.rigs.rows import registered
 
@@ -166,3 +166,65 @@ async def test_a_removed_upload_is_shown_when_named_and_an_unknown_one_is_an_err
     assert (await read_status(storage, "shop.pfx"))["uploads"][0]["status"] == "removed"
     with pytest.raises(CertcastError, match=r"no upload 'other\.pfx' is known"):
         await read_status(storage, "other.pfx")
+
+
+def named(record: UploadRecord) -> Document:
+    document = status_document([record], [], now=NOW)
+    document["uploads"][0]["installations"] = []
+    return document
+
+
+def test_people_see_what_has_waited_for_more_than_a_minute_and_since_when() -> None:
+    waits = dataclasses.replace(LIVE, status=UploadStatus.ACCEPTED, live=1, fanned_out_at=NOW - timedelta(seconds=59))
+    assert "Waits for" not in drawn(named(waits))
+    waits = dataclasses.replace(waits, fanned_out_at=NOW - timedelta(seconds=200))
+    assert "Waits for proof from 2 of 3 instances; since 3 min." in drawn(named(waits))
+
+
+def test_people_see_that_the_topic_takes_no_events() -> None:
+    due = OutgoingEvent(
+        event_id="1", kind=EventType.LIVE, subject=LIVE.name, at=NOW - timedelta(hours=2), document="{}", traceparent=""
+    )
+    assert "1 event(s) about it wait for the topic; since 2 h." in drawn(named(dataclasses.replace(LIVE, due=(due,))))
+
+
+def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:
+    warned = dataclasses.replace(
+        LIVE, reason="expired", warnings=(Caution(code=WarningCode.UNKNOWN_METADATA, detail="Did you mean Role?"),)
+    )
+    assert "expired warning: Did you mean Role?" in drawn(named(warned))
+    console = Console(width=200, force_terminal=True, color_system="standard")
+    with console.capture() as capture:
+        console.print(status_tables(named(warned), now=NOW))
+    assert "\x1b[33mwarning: Did you mean Role?" in capture.get()
+    assert "Did you mean" in drawn(status_document([warned], [], now=NOW))
+
+
+def test_the_chain_of_an_upload_that_is_asked_for_is_shown_with_the_leaf_first() -> None:
+    chained = dataclasses.replace(LIVE, chain=("CN=www.example.com", "CN=Intermediate"))
+    lines = [line.split() for line in drawn(named(chained)).splitlines()]
+    at = lines.index(["chain", "CN=www.example.com"])
+    assert lines[at + 1] == ["CN=Intermediate"]
+    assert "CN=Intermediate" not in drawn(status_document([chained], [], now=NOW))
+
+
+def test_of_a_bad_renewal_people_see_what_to_do_and_what_stays_in_place() -> None:
+    violation = Violation(code=VerdictCode.INVALID_METADATA, detail="No CertificatePassword is set.")
+    bad = dataclasses.replace(
+        LIVE, status=UploadStatus.REJECTED, violations=(violation,), reason="invalid_metadata; the one before stays"
+    )
+    text = " ".join(drawn(named(bad)).split())
+    assert "invalid_metadata: No CertificatePassword is set. invalid_metadata; the one before stays" in text
+
+
+async def test_a_blob_that_was_not_noticed_is_told_from_one_that_is_not_there() -> None:
+    storage = opened(FakeStorage())
+    for name in ("late.pfx", "notes.txt"):
+        await storage.uploads.write(name, b"", {})
+    for name, said in (
+        ("late.pfx", "was written at 2026-03-01T12:00:00Z, and the Function has not noticed it yet, .* is it running"),
+        ("notes.txt", "blob 'notes.txt' is not looked at: names of uploads end in .pfx or .p12"),
+        ("none.pfx", "no upload 'none.pfx' is known"),
+    ):
+        with pytest.raises(CertcastError, match=said):
+            await read_status(storage, name)
