@@ -15,7 +15,6 @@ from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
 from shared.pkcs12.keys import UnfitKeyError, load_private_key
-from shared.validation.chain import best_path
 from shared.verdict import Caution, VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -38,14 +37,12 @@ class OpenedPfx:
     """A bundle and what only its file told.
 
     Attributes:
-        bundle: What is served.
-        root: The root the chain ends in, where the file had it or it is a trusted one.
+        bundle: What is served, but for its chain: that is chosen from the others.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
     """
 
     bundle: CertificateBundle
-    root: x509.Certificate | None
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
 
@@ -67,12 +64,11 @@ class SlowKeyError(Exception):
     """A private RSA key has more bits than are checked; the text is their number."""
 
 
-def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_rsa_bits: int) -> OpenedPfx | Unopened:
+def assemble(contents: Contents, max_checked_rsa_bits: int) -> OpenedPfx | Unopened:
     """Load the parts of an opened file and put them together.
 
     Args:
         contents: Keys and certificates, untrusted.
-        roots: Trusted roots, which decide between cross-signed alternatives.
         max_checked_rsa_bits: A private RSA key with more is not checked.
 
     Raises:
@@ -86,14 +82,7 @@ def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_
         return Unopened(violations=(found,))
     leaf, key = found
     others = tuple(link for link in _links(contents.certificates) if link.view != leaf)
-    path = best_path(leaf, [link.view for link in others], roots)
-    of = {link.view: link for link in others}
-    bundle = CertificateBundle(
-        leaf=leaf, chain=tuple(of.get(view) or Link.of(view) for view in path.intermediates), key=key
-    )
-    if against := _too_long(bundle):
-        return Unopened(violations=tuple(against))
-    return OpenedPfx(bundle=bundle, root=path.root, others=others)
+    return OpenedPfx(bundle=CertificateBundle(leaf=leaf, chain=(), key=key), others=others)
 
 
 def _links(certificates: Sequence[bytes]) -> Iterator[Link]:
@@ -158,7 +147,8 @@ def _oversized(contents: Contents) -> list[Violation]:
     return [Violation(code=VerdictCode.TOO_LARGE, detail=detail)]
 
 
-def _too_long(bundle: CertificateBundle) -> list[Violation]:
+def too_long(bundle: CertificateBundle) -> list[Violation]:
+    """Whether clients would refuse a bundle for its length."""
     length = sum(map(len, (bundle.leaf.public_bytes(Encoding.DER), *(link.der for link in bundle.chain))))
     if length <= MAX_CERTIFICATE_BYTES:
         return []

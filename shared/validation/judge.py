@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.bundle import CertificateBundle
@@ -10,7 +10,7 @@ from shared.hostnames import normalise_host
 from shared.phrasing import listed, logger, shown
 from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
-from shared.validation.assembling import OpenedPfx, Unopened
+from shared.validation.assembling import OpenedPfx, Unopened, too_long
 from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
 from shared.validation.subjects import mismatches
@@ -106,7 +106,6 @@ def judge_pfx(
             max_bytes=policy.max_pfx_bytes,
             max_kdf_iterations=policy.max_kdf_iterations,
             max_checked_rsa_bits=policy.max_checked_rsa_bits,
-            roots=policy.trust.roots or (),
         )
         if isinstance(opened, OpenedPfx):
             return _judge(opened, metadata, policy, now, earlier=earlier, warnings=warnings)
@@ -141,7 +140,9 @@ def judge_bundle(
     warnings: Sequence[Caution] = (),
 ) -> Judgement:
     """Judge a bundle that was opened before, by the same rules as `judge_pfx`."""
-    return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier=earlier, warnings=warnings)
+    return _judge(
+        OpenedPfx(bundle=bundle, others=bundle.chain), metadata, policy, now, earlier=earlier, warnings=warnings
+    )
 
 
 def _judge(
@@ -153,9 +154,10 @@ def _judge(
     earlier: Sequence[Violation],
     warnings: Sequence[Caution],
 ) -> Judgement:
-    bundle = opened.bundle
-    names = LeafNames.of(bundle)
+    names = LeafNames.of(opened.bundle)
     hosts, found = _hosts(names, metadata, policy)
+    chosen = policy.trust.choose(opened.bundle.leaf, opened.others, host=next(iter(names.usable), None), now=now)
+    bundle = replace(opened.bundle, chain=chosen.chain)
     violations = [
         *earlier,
         *_port(metadata, policy, earlier),
@@ -165,11 +167,11 @@ def _judge(
         *purpose(bundle),
         *found,
         *_subject(bundle, metadata),
+        *too_long(bundle),
     ]
     if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
-        objection = policy.trust.objection(bundle, host=next(iter(names.usable), None), root=opened.root, now=now)
-        violations += [objection] if objection else []
-    return _judgement(metadata, hosts, violations, bundle, (*warnings, *opened.warnings))
+        violations += chosen.objections
+    return _judgement(metadata, hosts, violations, bundle, (*warnings, *opened.warnings, *chosen.warnings))
 
 
 def _judgement(

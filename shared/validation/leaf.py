@@ -16,19 +16,21 @@ from shared.phrasing import day, listed, shown
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
 
-_MIN_RSA_BITS = 2048
+MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-_WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
+WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _USAGES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
     ExtendedKeyUsageOID.EMAIL_PROTECTION: "emailProtection",
     ExtendedKeyUsageOID.TIME_STAMPING: "timeStamping",
     ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
 
@@ -36,7 +38,7 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
     """Keys that browsers refuse (CA/Browser Forum Baseline Requirements section 6.1.5)."""
     match bundle.key:
         case rsa.RSAPrivateKey(key_size=bits):
-            found = f"an RSA key of {bits} bits" if bits < _MIN_RSA_BITS else None
+            found = f"an RSA key of {bits} bits" if bits < MIN_RSA_BITS else None
         case ec.EllipticCurvePrivateKey(curve=curve):
             found = None if isinstance(curve, _CURVES) else f"an EC key on the curve {curve.name}"
         case dsa.DSAPrivateKey():
@@ -58,7 +60,7 @@ def signatures(bundle: CertificateBundle) -> list[Violation]:
     for certificate in (bundle.leaf, *(link.view for link in bundle.chain)):
         try:
             algorithm = certificate.signature_hash_algorithm
-            weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
+            weak = WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
         except UnsupportedAlgorithm:
             weak = f"an algorithm that is not known ({certificate.signature_algorithm_oid.dotted_string})"
         if weak is not None:
@@ -82,6 +84,11 @@ def dates(bundle: CertificateBundle, now: datetime) -> list[Violation]:
     return []
 
 
+def usage_names(usages: Iterable[x509.ObjectIdentifier]) -> str:
+    """Uses of an extendedKeyUsage, by their names where they have one."""
+    return listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
+
+
 def purpose(bundle: CertificateBundle) -> list[Violation]:
     """Whether its extensions allow a TLS server to use it (RFC 5280 section 4.2.1; RFC 8446 section 4.4.2.2)."""
     objections = []
@@ -93,8 +100,7 @@ def purpose(bundle: CertificateBundle) -> list[Violation]:
                 ExtendedKeyUsageOID.SERVER_AUTH,
                 ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
             } & set(usages):
-                names = listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
-                objections.append(f"its extendedKeyUsage allows {names} and not serverAuth")
+                objections.append(f"its extendedKeyUsage allows {usage_names(usages)} and not serverAuth")
             case x509.KeyUsage(digital_signature=False):
                 objections.append("its keyUsage lacks digitalSignature, without which it cannot sign a TLS handshake")
     if not objections:

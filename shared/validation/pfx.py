@@ -1,4 +1,4 @@
-"""Opening an uploaded PFX: its leaf, key and ordered chain, or every reason why there is none."""
+"""Opening an uploaded PFX: its leaf, key and other certificates, or every reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cryptography import x509
 
 MAX_PFX_BYTES = 1_048_576
 MAX_KDF_ITERATIONS = 2_000_000
@@ -31,9 +29,8 @@ def open_pfx(
     max_bytes: int = MAX_PFX_BYTES,
     max_kdf_iterations: int = MAX_KDF_ITERATIONS,
     max_checked_rsa_bits: int = MAX_RSA_BITS,
-    roots: Sequence[x509.Certificate] = (),
 ) -> OpenedPfx | Unopened:
-    """Open an uploaded PFX, find its leaf and put its chain in order. Whatever the bytes are, nothing is raised.
+    """Open an uploaded PFX and find its leaf and key. Whatever the bytes are, nothing is raised.
 
     Args:
         content: The file, untrusted.
@@ -41,17 +38,16 @@ def open_pfx(
         max_bytes: Larger files are not looked at.
         max_kdf_iterations: Key derivation allowed in total, over all layers and passwords, in steps.
         max_checked_rsa_bits: A private RSA key with more is not checked, and the file too expensive.
-        roots: Trusted roots, which decide between cross-signed alternatives.
 
     Returns:
-        The bundle and its root, or every reason why there is none.
+        The bundle without a chain and what that is chosen from, or every reason why there is none.
     """
     if len(content) > max_bytes:
         detail = f"The file has {len(content)} bytes and {max_bytes} are the most that are read: upload the PFX alone."
         return Unopened(violations=(Violation(code=VerdictCode.TOO_LARGE, detail=detail),))
     try:
         contents = Pkcs12.parse(content).open(passwords, max_cost=max_kdf_iterations)
-        return assemble(contents, roots, max_checked_rsa_bits)
+        return assemble(contents, max_checked_rsa_bits)
     except SlowKeyError as problem:
         detail = (
             f"Checking an RSA key of {problem} bits takes too long: use one of 2048 to {max_checked_rsa_bits} bits."
