@@ -40,11 +40,14 @@ class OpenedPfx:
         bundle: What is served, but for its chain: that is chosen from the others.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
+        violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
+            what else is wrong with it; it is not for serving.
     """
 
     bundle: CertificateBundle
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
+    violations: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle.link import Link
 from shared.phrasing import shown
@@ -15,8 +16,10 @@ from shared.validation.assembling import MAX_CERTIFICATE_BYTES
 from shared.validation.browsers import NOT_VALID, Browsers
 from shared.validation.chain import Path, Search, issued
 from shared.validation.faults import TOO_LONG, TOO_MANY, Fault, fault, malformed, unlike_the_web
-from shared.validation.leaf import MIN_RSA_BITS, WEAK_HASHES
+from shared.validation.leaf import WEAK_HASHES
+from shared.validation.malformed import faults as flaws_of
 from shared.validation.openssl import Verifier
+from shared.validation.public_keys import MIN_RSA_BITS
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
@@ -88,8 +91,11 @@ class Choice:
             return fault(part, refusal)
         if self.browsers is None:
             return None
-        if (depth := next((depth for depth, link in enumerate(part) if link.certificate is None), None)) is not None:
-            return malformed(part, depth)
+        for depth, link in enumerate(part):
+            if flaws := flaws_of(link.der):
+                return malformed(part, depth, flaws)
+        if any(link.view.public_bytes(Encoding.DER) != link.der for link in part):
+            return None  # browsers read what the library does not
         said = self.browsers.objection(part)
         if said is None or (self.verifier.moment is None and NOT_VALID in said):
             return None

@@ -14,6 +14,7 @@ from shared.bundle import MAX_INTERMEDIATES
 from shared.phrasing import day, listed, shown
 from shared.validation.constraints import extension, outside
 from shared.validation.leaf import usage_names
+from shared.validation.malformed import faults as flaws_of
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
@@ -93,10 +94,16 @@ def fault(path: Sequence[Link], refusal: Refusal) -> Fault:
     )
 
 
-def malformed(path: Sequence[Link], depth: int) -> Fault:
-    """Say that not every client can be expected to read a certificate."""
+def malformed(path: Sequence[Link], depth: int, flaws: Sequence[str]) -> Fault:
+    """Say that clients cannot be expected to read a certificate.
+
+    Args:
+        path: From the leaf on.
+        depth: The certificate.
+        flaws: What is malformed, as clauses.
+    """
     return Fault(
-        says=f"{_called(path, depth)} is malformed, so that not every client reads it",
+        says=f"{_called(path, depth)} is malformed, so that not every client reads it: {listed(flaws, '; ')}",
         cure=f"Have {_what(path, depth)} issued again, by an authority or a tool of today.",
         code=VerdictCode.MALFORMED_CERTIFICATE,
     )
@@ -182,7 +189,7 @@ def _no_authority(path: Sequence[Link], depth: int) -> Fault:
     elif usage is not None and not usage.key_cert_sign:
         lacks = "has a keyUsage without keyCertSign, and so may not sign certificates"
     else:
-        lacks = "is malformed, and so no authority's to OpenSSL"
+        return malformed(path, depth, flaws_of(path[depth].der))
     return Fault(
         says=f"{_called(path, depth)} {lacks}, but issued '{shown(path[depth - 1].subject)}'",
         cure="Have the certificate issued by an authority, or that one issued again with CA:TRUE and keyCertSign.",
@@ -231,21 +238,14 @@ def _not_its_issuer(path: Sequence[Link], depth: int) -> Fault:
     """OpenSSL does not take a certificate for its issuer's, although its key is the one that signed it."""
     depth = min(depth, len(path) - 2)
     issuer = shown(path[depth + 1].subject)
-    if (odd := next((at for at in (depth, depth + 1) if not _readable(path[at])), None)) is not None:
-        return malformed(path, odd)
+    for at in (depth, depth + 1):
+        if flaws := flaws_of(path[at].der):
+            return malformed(path, at, flaws)
     return Fault(
         says=f"the authorityKeyIdentifier of {_called(path, depth)} names another certificate than that of '{issuer}' "
         "that is there, although its key is the one that signed it",
         cure=f"Put the certificate of '{issuer}' that it names into the file.",
     )
-
-
-def _readable(link: Link) -> bool:
-    try:
-        list(link.view.extensions)
-    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError, TypeError):
-        return False
-    return link.certificate is not None
 
 
 def _unreadable_key(path: Sequence[Link], depth: int) -> Fault:

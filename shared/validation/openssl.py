@@ -133,7 +133,7 @@ def serves(link: Link) -> bool:
     pyOpenSSL has no way to set a purpose, which would have OpenSSL look at this itself.
     """
     with suppress(ValueError):  # one that is malformed is no authority to OpenSSL
-        if (value := _extension(link, _EXTENDED_KEY_USAGE)) is not None:
+        for value in Outline.read(link.der).values(_EXTENDED_KEY_USAGE):
             [usages] = elements(value)
             return any(usage.content in _SERVER_USAGES for usage in elements(usages.content))
     return True
@@ -141,14 +141,7 @@ def serves(link: Link) -> bool:
 
 def serves_netscape(leaf: Link) -> bool:
     """Whether its netscape-cert-type, if any, has the bit of TLS servers, which OpenSSL asks of a leaf."""
-    value = _extension(leaf, _NETSCAPE_TYPE)
-    return value is None or (len(value) > _BITS and bool(value[_BITS] & _NETSCAPE_SERVER))
-
-
-def _extension(link: Link, kind: bytes) -> bytes | None:
-    """What an extension's OCTET STRING holds, by the content of its identifier."""
-    for extension in Outline.read(link.der).extensions:
-        identifier, *_critical, value = elements(elements(extension)[0].content)
-        if identifier.content == kind:
-            return value.content
-    return None
+    with suppress(ValueError):
+        for value in Outline.read(leaf.der).values(_NETSCAPE_TYPE):
+            return len(value) > _BITS and bool(value[_BITS] & _NETSCAPE_SERVER)
+    return True
