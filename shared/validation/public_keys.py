@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.bundle.outline import SEQUENCE, Element, elements
+from shared.bundle.outline import SEQUENCE, Element, elements, inside
 from shared.pkcs12.asn1 import read
 
 MIN_RSA_BITS = 2048
@@ -59,7 +59,7 @@ def unfit(key: bytes) -> Unfit | None:
         key: A subjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER, untrusted.
     """
     try:
-        algorithm, bits = elements(elements(key)[0].content)
+        algorithm, bits = inside(key)
         kind, *parameters = elements(algorithm.content)
         name = read(kind.whole).oid()
         if name == _RSA:
@@ -78,7 +78,7 @@ def unfit(key: bytes) -> Unfit | None:
 
 
 def _rsa(key: bytes) -> Unfit | None:
-    modulus, exponent = elements(elements(key)[0].content)
+    modulus, exponent = inside(key)
     bits = int.from_bytes(modulus.content).bit_length()
     if bits < MIN_RSA_BITS:
         return Unfit(f"an RSA key of {bits} bits")
