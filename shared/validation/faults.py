@@ -120,6 +120,10 @@ _WEB = {
     "name constraint": ("has name constraints that do not permit these names to browsers", 0),
     "basicConstraints": ("has basicConstraints that browsers do not take for an authority's", 0),
     "keyCertSign": ("has a keyUsage without keyCertSign, and so may not sign certificates", 0),
+    "signature does not match": (
+        "is followed by another certificate of the same authority, and browsers' ways differ",
+        0,
+    ),
     "EKU": ("may not issue server certificates", 0),
 }
 
