@@ -20,6 +20,7 @@ from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
 from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
+from shared.function.grid_event import decode_event
 from shared.function.intake import handle_notice, recheck
 from shared.function.results import fold
 from shared.function.sweep import sweep
@@ -33,12 +34,13 @@ from shared.messages import (
 )
 from shared.opening import open_cloud
 from shared.phrasing import logger
-from shared.sources.key_vault import vault_upload
+from shared.sources.key_vault import NEW_VERSION, vault_upload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.function.cloud import Cloud
+    from shared.function.grid_event import GridEvent
 
 # The worker logs from INFO on, and the SDKs say two things there about each request.
 logging.getLogger("azure").setLevel(logging.WARNING)
@@ -61,25 +63,34 @@ def cloud() -> Cloud:
     return _opened[loop]
 
 
+# Annotated as text, the parameter is the event as it was sent (azure-functions-python-worker, functions.py): either
+# schema fits, and what cannot be read is dropped here, where the library's converter would answer it with a failure.
+
+
 @app.function_name("on_blob_event")
 @app.event_grid_trigger(arg_name="event")
-async def on_blob_event(event: func.EventGridEvent) -> None:
+async def on_blob_event(event: str) -> None:
     """A blob was uploaded or deleted."""
-    data = _object(event.get_json())
-    notice = read_event(
-        event.event_type or "", event.subject or "", data, event.event_time, container=UPLOADS_CONTAINER
-    )
+    told = _told("on_blob_event", event)
+    if told is None:
+        return
+    notice = read_event(told.kind, told.subject, told.data, told.at, container=UPLOADS_CONTAINER)
     if notice is not None:
         await handle_notice(cloud(), notice)
 
 
 @app.function_name("on_key_vault_event")
 @app.event_grid_trigger(arg_name="event")
-async def on_key_vault_event(event: func.EventGridEvent) -> None:
+async def on_key_vault_event(event: str) -> None:
     """A certificate in a vault that `CERTCAST_KEY_VAULTS` names got a new version."""
-    name = vault_upload(event.event_type or "", _object(event.get_json()))
-    if name is not None:
-        await handle_notice(cloud(), Notice(name=name, at=event.event_time))
+    told = _told("on_key_vault_event", event)
+    if told is None or told.kind not in NEW_VERSION:
+        return
+    name = vault_upload(told.kind, told.data)
+    if name is None:
+        log.error("on_key_vault_event: an event is dropped: it names no certificate in a vault")
+        return
+    await handle_notice(cloud(), Notice(name=name, at=told.at))
 
 
 @app.function_name("recheck_upload")
@@ -158,6 +169,15 @@ async def openapi(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 -
     return _json(HTTPStatus.OK, status_api.openapi())
 
 
+def _told(function: str, event: str) -> GridEvent | None:
+    """What an event says; one that cannot be read is dropped, as it could not be read the next time either."""
+    try:
+        return decode_event(event)
+    except BrokenMessageError as error:
+        log.error("%s: an event is dropped: %s", function, error)
+        return None
+
+
 async def _taken(
     queue: str, message: func.QueueMessage, kind: type[Message], act: Callable[[Cloud, Message], Awaitable[object]]
 ) -> None:
@@ -189,11 +209,6 @@ async def _answered(answer: Callable[[], Awaitable[status_api.Answer]]) -> func.
 def _name_in(req: func.HttpRequest) -> str:
     """What stands behind `certificates/`; the host leaves a slash at the path's end in it."""
     return (req.route_params.get("name") or "").rstrip("/")
-
-
-def _object(data: object) -> dict[str, object]:
-    """An event's data, of which its sender may have made anything."""
-    return data if isinstance(data, dict) else {}
 
 
 def _json(status: int, document: dict[str, object]) -> func.HttpResponse:

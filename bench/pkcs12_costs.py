@@ -13,7 +13,8 @@ import _results
 from _results import Figure, Results, Table
 
 from shared.pkcs12 import rc2
-from shared.pkcs12.kdf import HMACS, KeyDerivation, Password, Pbkdf2Derivation, Pkcs12Derivation, ScryptDerivation
+from shared.pkcs12.kdf import HMACS, KeyDerivation, Pbkdf2Derivation, Pkcs12Derivation, ScryptDerivation
+from shared.pkcs12.passwords import Password
 
 if TYPE_CHECKING:
     import argparse

@@ -16,6 +16,13 @@ param functionAppName string
 @description('Name of the storage account\'s system topic. An account has at most one: where it has one, that one\'s name.')
 param systemTopicName string = 'certcast-uploads'
 
+@description('What events are delivered in: Event Grid\'s own schema, or CloudEvents 1.0. The function takes either.')
+@allowed([
+  'EventGridSchema'
+  'CloudEventSchemaV1_0'
+])
+param eventDeliverySchema string = 'EventGridSchema'
+
 @description('Where the storage account is.')
 param location string = resourceGroup().location
 
@@ -76,7 +83,7 @@ resource subscription 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-
         preferredBatchSizeInKilobytes: 64
       }
     }
-    eventDeliverySchema: 'EventGridSchema'
+    eventDeliverySchema: eventDeliverySchema
     filter: {
       includedEventTypes: [
         'Microsoft.Storage.BlobCreated'

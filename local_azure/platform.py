@@ -215,6 +215,7 @@ class LocalPlatform:
         subscription = Subscription(
             endpoint=_started(self._host).webhook("on_blob_event"),
             subject_begins_with=f"/blobServices/default/containers/{UPLOADS_CONTAINER}/",
+            schema=self.settings.event_schema,
         )
         as_azure = self.settings.as_azure
         delivery = EventDelivery(

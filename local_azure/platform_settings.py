@@ -9,6 +9,7 @@ from typing import Literal
 
 from local_azure.as_azure import AsAzure
 from local_azure.azurite import REPOSITORY
+from local_azure.eventgrid.schemas import EventSchema
 from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.processes.listening import OFFSET_STEP, ensure_free
 from local_azure.servers.targets import EMBEDDED, check_targets
@@ -99,6 +100,7 @@ class PlatformSettings:
         root: Folder of function_app.py.
         host: `certcast` for our own Functions host, `func` for Azure Functions Core Tools.
         folder: Folder of PFX files that are served too, and watched; None for none.
+        event_schema: What Event Grid delivers the blobs' events in.
         drop_events: Probability that an event is withheld.
         count_requests: Whether what is asked of the storage account is counted, by a proxy before it.
         as_azure: In which ways a proxy before the storage account answers as Azure does; None for as Azurite does.
@@ -116,6 +118,7 @@ class PlatformSettings:
     root: Path = REPOSITORY
     host: Literal["certcast", "func"] = "certcast"
     folder: Path | None = None
+    event_schema: EventSchema = EventSchema.EVENT_GRID
     drop_events: float = 0.0
     count_requests: bool = False
     as_azure: AsAzure | None = None

@@ -6,15 +6,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from shared.errors import AccessDeniedError, CertcastError
+from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
 from shared.state.document import Document, upload_document
 from shared.state.records import UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
+from shared.state.telling import with_reasons
 from shared.upload import SEALED_BUNDLE_KEY
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from operator_cli.storage import Storage
     from shared.ports import BlobVersion, UploadContainer
@@ -30,7 +32,7 @@ DECIDED = SUCCEEDED | {
     UploadStatus.REMOVED,
 }
 
-_CODES = "|".join(code.value for code in VerdictCode)
+_CODES = "|".join(code.value for code in (*VerdictCode, *WarningCode))
 _IN_REASON = re.compile(rf"\b({_CODES}): (.*?)(?=\s*\b(?:{_CODES}): |\Z)", re.DOTALL)
 
 
@@ -81,9 +83,10 @@ class Outcomes(Protocol):
 class TableOutcomes:
     """The tables: they name the version that was judged."""
 
-    def __init__(self, state: State, uploads: UploadContainer) -> None:
+    def __init__(self, state: State, uploads: UploadContainer, now: Callable[[], datetime]) -> None:
         self._state = state
         self._uploads = uploads
+        self._now = now
 
     async def outcome(self, sent: Sent) -> Outcome | None:
         """What became of that version; None until the Function has looked at it."""
@@ -91,6 +94,7 @@ class TableOutcomes:
         version = await self._uploads.version(sent.name)
         record = await self._state.uploads.get(sent.name)
         if record is not None and record.source_etag == sent.etag:
+            [record] = await with_reasons(self._state, [record], self._now())
             return outcome_of(record)
         _refuse_another(sent, version)
         return None
@@ -107,6 +111,12 @@ class TagOutcomes:
         version = await self._uploads.version(sent.name)
         try:
             tags = await self._uploads.tags(sent.name)
+        except UnsupportedError:
+            _refuse_another(sent, version)
+            raise CertcastError(
+                f"blob {sent.name} was uploaded, but this storage account has no blob tags to tell what became of it: "
+                "use an identity that may read tables (Storage Table Data Reader), or --no-wait"
+            ) from None
         except AccessDeniedError:
             raise AccessDeniedError(
                 f"blob {sent.name} was uploaded, but its tags may not be read: the role Storage Blob Data Owner, or t "
@@ -117,11 +127,6 @@ class TagOutcomes:
         # Scrubbing the password gives another ETag before the tags are written.
         if version is None or not version.metadata.get(SEALED_BUNDLE_KEY, "").endswith(f"/{sent.content_sha256}"):
             _refuse_another(sent, version)
-        if tags is None:
-            raise CertcastError(
-                f"blob {sent.name} was uploaded, but this storage account has no blob tags to tell what became of it: "
-                "use an identity that may read tables (Storage Table Data Reader), or --no-wait"
-            )
         return None
 
 
@@ -130,7 +135,9 @@ class AnyOutcomes:
 
     def __init__(self, storage: Storage) -> None:
         self._tags = TagOutcomes(storage.uploads)
-        self._chosen: Outcomes = self._tags if storage.state is None else TableOutcomes(storage.state, storage.uploads)
+        self._chosen: Outcomes = self._tags
+        if storage.state is not None:
+            self._chosen = TableOutcomes(storage.state, storage.uploads, storage.now)
 
     async def outcome(self, sent: Sent) -> Outcome | None:
         """What became of that version; None until the Function has looked at it."""
@@ -164,14 +171,17 @@ def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
             f"the tags of blob {name} are not as certcast writes them: they were changed meanwhile, so upload it again"
         )
     reason = tags.get(REASON_TAG, "")
-    violations = [
-        Violation(code=VerdictCode(code), detail=detail).to_json() for code, detail in _IN_REASON.findall(reason)
-    ]
+    found = _IN_REASON.findall(reason)
+    violations = [Violation(code=VerdictCode(code), detail=said) for code, said in found if code in set(VerdictCode)]
+    warnings = [Caution(code=WarningCode(code), detail=said) for code, said in found if code in set(WarningCode)]
+    if warnings and not violations:
+        reason = _IN_REASON.sub("", reason).strip()
     document: Document = {
         "name": name,
         "status": status.value,
         "reason": "" if violations else reason,
-        "violations": violations,
+        "violations": [violation.to_json() for violation in violations],
+        "warnings": [warning.to_json() for warning in warnings],
         "hosts": None,
         "live": int(live),
         "expected": int(total),

@@ -14,11 +14,9 @@ from operator_cli.terminal import say
 from shared.binding import MAX_PORT
 from shared.config import PORTS_SETTING, ports
 from shared.errors import ConfigurationError
-from shared.pkcs12.asn1 import Asn1Error
-from shared.pkcs12.file import Pkcs12
 from shared.upload import DEFAULT_PORT, PortRanges, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
-from shared.validation.pfx import MAX_PFX_BYTES
+from shared.validation.pfx import MAX_PFX_BYTES, holds_pfx
 from shared.validation.trust import OFF, Trust
 from shared.verdict import VerdictCode
 
@@ -162,11 +160,7 @@ def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationP
 def _may_need_password(judgement: Judgement, content: bytes) -> bool:
     if all(violation.code is not VerdictCode.UNREADABLE_BUNDLE for violation in judgement.violations):
         return False
-    try:
-        Pkcs12.parse(content)
-    except Asn1Error:
-        return False  # no password makes a PFX of it
-    return True
+    return holds_pfx(content)  # no password makes a PFX of anything else
 
 
 def _trust(option: str | None, access: StorageAccess | None) -> Trust:

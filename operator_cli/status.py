@@ -21,6 +21,8 @@ from operator_cli.storage import opened
 from operator_cli.terminal import emit, results
 from shared.errors import CertcastError
 from shared.state.document import installation_document, status_document
+from shared.state.rows import UnreadableRow
+from shared.state.telling import with_reasons
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from operator_cli.status_api import Reader
+    from operator_cli.storage import Storage
     from shared.config import StorageAccess
     from shared.state.document import Document
     from shared.state.records import State, UploadRecord
-    from shared.state.rows import UnreadableRow
 
 REFRESH_S = 1.0
 
@@ -90,23 +92,29 @@ def command(  # noqa: PLR0917 - Click passes them by name
     return Exit.DONE
 
 
-async def read_status(state: State, name: str | None) -> Document:
+async def read_status(storage: Storage, name: str | None) -> Document:
     """Read the status document, of one upload or of all.
+
+    Args:
+        storage: The storage account.
+        name: The upload; None for all.
 
     Raises:
         CertcastError: No upload of that name is known.
     """
-    unreadable: list[UnreadableRow] = []
+    state, unreadable = storage.tables, list[UnreadableRow]()
     instances = [known async for known in state.instances.all(unreadable=unreadable)]
-    now = datetime.now(UTC)
+    now = storage.now()
     if name is None:
-        uploads = [known.value async for known in state.uploads.all(unreadable=unreadable)]
+        records = [known.value async for known in state.uploads.all(unreadable=unreadable)]
+        uploads = await with_reasons(state, records, now)
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
         raise CertcastError(
             f"no upload {name!r} is known: `certcast status` lists them, a new one once the Function has seen it"
         )
+    [record] = await with_reasons(state, [record], now)
     document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
@@ -123,7 +131,7 @@ async def _installations(state: State, record: UploadRecord) -> list[Document]:
 @asynccontextmanager
 async def _storage_at(access: StorageAccess) -> AsyncIterator[Reader]:
     async with opened(access) as storage:
-        yield partial(read_status, storage.tables)
+        yield partial(read_status, storage)
 
 
 async def _read_once(reading: AbstractAsyncContextManager[Reader], name: str | None) -> Document:

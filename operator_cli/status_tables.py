@@ -57,7 +57,7 @@ def notes_on(upload: Document) -> list[str]:
     if upload.get("password_left"):
         notes.append(f"Its password is still in the metadata: {upload['password_left']}.")
     if upload.get("tags_refused") and "installations" in upload:  # of many uploads, it would drown all else
-        notes.append(f"Its tags do not show this status: {upload['tags_refused']}.")
+        notes.append(f"Its tags do not show all of this status: {upload['tags_refused']}.")
     return notes
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -34,10 +36,12 @@ class Storage:
     Attributes:
         uploads: The container `certificates`.
         state: The tables; None where the connection string opens the container alone.
+        now: Tells the time, by the service's clock once it has answered.
     """
 
     uploads: UploadContainer
     state: State | None
+    now: Callable[[], datetime]
 
     @property
     def tables(self) -> State:
@@ -59,7 +63,8 @@ async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
     """Open as much of the account as the connection string is for; raises as `opened_account`."""
     async with opened_account(access) as account:
         parts = connection_parts(access.connection_string or "")
-        yield Storage(uploads=account.uploads, state=None if _container_only(parts) else account.state)
+        state = None if _container_only(parts) else account.state
+        yield Storage(uploads=account.uploads, state=state, now=account.clock.now)
 
 
 def _container_only(parts: Mapping[str, str]) -> bool:

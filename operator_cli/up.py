@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_azure.as_azure import AsAzure
+from local_azure.eventgrid.schemas import EventSchema
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSettings, Ports
 from local_azure.servers.targets import TARGETS
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 STATE = Path(".certcast")
 
+_EVENT_SCHEMAS = {
+    "eventgrid": EventSchema.EVENT_GRID,
+    "cloudevents": EventSchema.CLOUD_EVENTS,
+    **{str(schema): schema for schema in EventSchema},
+}
 _PORT = click.IntRange(0, MAX_PORT)
 _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright_magenta", "bright_blue")
 
@@ -74,6 +80,14 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     help="Answer as Azure does where Azurite does not: a deleted queue cannot be made again for 40 s, limits hold, and"
     " now and then the account is busy or an answer is lost.",
 )
+@click.option(
+    "--event-schema",
+    type=click.Choice([*_EVENT_SCHEMAS], case_sensitive=False),
+    default="eventgrid",
+    show_default=True,
+    metavar="eventgrid|cloudevents",
+    help="What the blobs' events are delivered in. Azure's names, EventGridSchema and CloudEventSchemaV1_0, do too.",
+)
 @click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
 def command(  # noqa: PLR0917 - Click passes them by name
     agents: int,
@@ -88,6 +102,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     folder: Path | None,
     count_requests: bool,  # noqa: FBT001 - an option
     as_azure: bool,  # noqa: FBT001 - an option
+    event_schema: str,
     core_tools: bool,  # noqa: FBT001 - an option
 ) -> int:
     """Run the whole cloud on this machine until Ctrl-C.
@@ -112,6 +127,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
         folder=folder,
         count_requests=count_requests,
         as_azure=AsAzure() if as_azure else None,
+        event_schema=_EVENT_SCHEMAS[event_schema],
         host="func" if core_tools else "certcast",
         on_line=_Log(results()),
     )

@@ -74,7 +74,7 @@ class KeyUnusableError(RefusedForNowError):
 
 
 class BrokenMessageError(CertcastError):
-    """A queue message does not have the form this version understands; it never will, so it is dropped."""
+    """A queue message or an event does not have the form this version understands; it never will, so it is dropped."""
 
 
 class BrokenRowError(CertcastError):

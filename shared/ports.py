@@ -156,17 +156,29 @@ class UploadContainer(CertificateSource, Protocol):
             HeldError: The blob is under a lease or an immutability policy.
         """
 
-    async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
+    async def set_tags(self, name: str, tags: Mapping[str, str], *, found: Mapping[str, str] | None = None) -> bool:
         """Replace the blob's index tags; False where the blob is gone.
 
+        Args:
+            name: The blob.
+            tags: All that it is to have.
+            found: Those that were read on it; None for whatever it has. No condition tells of one that another program
+                adds at this very moment.
+
         Raises:
+            ConflictError: One of those was changed or taken away since.
             RefusedForNowError: This identity may not.
             UnsupportedError: The account has no tags.
             HeldError: The blob is under a lease.
         """
 
     async def tags(self, name: str) -> dict[str, str] | None:
-        """Read the blob's index tags; None where the blob is gone or the account has no tags."""
+        """Read the blob's index tags; None where the blob is gone.
+
+        Raises:
+            RefusedForNowError: This identity may not.
+            UnsupportedError: The account has no tags.
+        """
 
     async def delete(self, name: str) -> bool:
         """Delete a blob; False when there was none."""

@@ -40,8 +40,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Have whole systems run beside tests that need less of the processors, where several processes run tests."""
     if hasattr(config, "workerinput"):
         files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
-        systems = [tests for tests in files if "acceptance" in tests[0].path.parts]
-        others = [tests for tests in files if "acceptance" not in tests[0].path.parts]
+        whole = [not {"acceptance", "docs"}.isdisjoint(tests[0].path.parts) for tests in files]
+        systems = [tests for tests, system in zip(files, whole, strict=True) if system]
+        others = [tests for tests, system in zip(files, whole, strict=True) if not system]
         items[:] = chain.from_iterable(chain.from_iterable(zip_longest(systems, others, fillvalue=())))
 
 

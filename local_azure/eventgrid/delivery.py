@@ -7,22 +7,21 @@ in Azure after an event has expired. https://learn.microsoft.com/azure/event-gri
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING
 
 import aiohttp
 
-from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED, TOPIC
+from local_azure.eventgrid.schemas import EventSchema, handshake, notification
+from local_azure.eventgrid.storage_event import BLOB_CREATED, BLOB_DELETED
 from shared.bounded import Delays
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
+    from local_azure.eventgrid.schemas import GridRequest, Handshake
     from local_azure.eventgrid.storage_event import Event
 
 log = logger("certcast.eventgrid")
@@ -43,11 +42,13 @@ class Subscription:
         endpoint: The webhook's URL; its query may hold the function's key.
         subject_begins_with: Only subjects that begin so.
         event_types: Only these event types.
+        schema: What they are delivered in.
     """
 
     endpoint: str = field(repr=False)
     subject_begins_with: str = ""
     event_types: frozenset[str] = frozenset({BLOB_CREATED, BLOB_DELETED})
+    schema: EventSchema = EventSchema.EVENT_GRID
 
     def wants(self, event_type: str, subject: str) -> bool:
         """Whether an event passes the filter; case does not matter in subjects, as in Event Grid."""
@@ -178,7 +179,7 @@ class EventDelivery:
         expires = loop.time() + self._schedule.time_to_live_s
         await self._validated.wait()
         for attempt in count(1):
-            status, said = await self._post("Notification", event, deliveries=attempt - 1)
+            status, said = await self._send(notification(self.subscription.schema, event, deliveries=attempt - 1))
             if status in _SUCCESSES:
                 self.counts["delivered"] += 1
                 log.info("%s of %s delivered", event["eventType"], event["subject"])
@@ -201,60 +202,34 @@ class EventDelivery:
 
     async def _validate(self) -> None:
         for attempt in count(1):
-            code = str(uuid.uuid4())
-            status, said = await self._post("SubscriptionValidation", _validation_event(code), expected_code=code)
+            asked = handshake(self.subscription.schema)
+            status, said = await self._send(asked.request, asked)
             if status in _SUCCESSES:
+                log.info("events are delivered as %s", self.subscription.schema)
                 self._validated.set()
                 return
             refused = status is None
             (log.debug if refused else log.error)("the Event Grid subscription is not validated: %s", said)
             await asyncio.sleep(min(self._schedule.delay_s(attempt, refused=refused), 5.0))
 
-    async def _post(
-        self, kind: str, event: Event, *, deliveries: int = 0, expected_code: str | None = None
-    ) -> tuple[int | None, str]:
+    async def _send(self, request: GridRequest, asked: Handshake | None = None) -> tuple[int | None, str]:
         """Send one request; answers its status (None when the connection was refused) and a sentence about it."""
         if self._session is None:
             raise RuntimeError("start comes first")
-        headers = {
-            "aeg-event-type": kind,
-            "aeg-subscription-name": "CERTCAST",
-            "aeg-delivery-count": str(deliveries),
-            "aeg-metadata-version": "1",
-            "aeg-data-version": str(event["dataVersion"]),
-        }
         async with self._attempts:
             try:
-                async with self._session.post(
-                    self.subscription.endpoint, json=[event], headers=headers, allow_redirects=False
+                async with self._session.request(
+                    request.method,
+                    self.subscription.endpoint,
+                    data=request.body or None,
+                    headers=request.headers,
+                    allow_redirects=False,
                 ) as answer:
                     body = await answer.read()
-                    if expected_code is not None and answer.status in _SUCCESSES and not _echoes(body, expected_code):
-                        return 0, "the endpoint did not answer the validation code"
+                    if asked is not None and answer.status in _SUCCESSES and not asked.agreed(answer.headers, body):
+                        return 0, "the endpoint did not agree to be sent events"
                     return answer.status, f"the endpoint answered {answer.status}"
             except aiohttp.ClientConnectorError:
                 return None, "the endpoint refuses connections"
             except (aiohttp.ClientError, TimeoutError) as error:
                 return 0, f"the endpoint did not answer ({type(error).__name__})"
-
-
-def _echoes(body: bytes, code: str) -> bool:
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(document, dict) and document.get("validationResponse") == code
-
-
-def _validation_event(code: str) -> Event:
-    now = datetime.now(UTC)
-    return {
-        "topic": TOPIC,
-        "subject": "",
-        "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
-        "id": str(uuid.uuid4()),
-        "data": {"validationCode": code, "validationUrl": ""},
-        "dataVersion": "2",
-        "metadataVersion": "1",
-        "eventTime": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond * 10:07d}Z",
-    }

@@ -1,4 +1,4 @@
-"""The event Azure Storage emits for a changed blob, in the Event Grid schema.
+"""The event Azure Storage emits for a changed blob, in the Event Grid schema; `schemas.py` has the other one.
 
 https://learn.microsoft.com/azure/event-grid/event-schema-blob-storage
 """
@@ -114,5 +114,10 @@ def storage_event(
         "data": data,
         "dataVersion": "",
         "metadataVersion": "1",
-        "eventTime": f"{now:%Y-%m-%dT%H:%M:%S}.{now.microsecond * 10:07d}Z",
+        "eventTime": event_time(now),
     }
+
+
+def event_time(moment: datetime) -> str:
+    """An instant in UTC as Event Grid writes it: with seven digits of a second."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond * 10:07d}Z"

@@ -128,7 +128,7 @@ class Invoker:
     async def _call(
         self, function: Function, data: Datum, metadata: Mapping[str, Datum] | None, trace_parent: str
     ) -> object:
-        arguments = {function.parameter: converter(function.kind).decode(data, trigger_metadata=metadata)}
+        arguments = {function.parameter: _value(function, data, metadata)}
         if function.wants_context:
             arguments["context"] = self._context(function, trace_parent or new_traceparent())
         if asyncio.iscoroutinefunction(function.call):
@@ -150,3 +150,9 @@ class Invoker:
             trace_context=SimpleNamespace(trace_parent=trace_parent, trace_state="", attributes={}),
             retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
         )
+
+
+def _value(function: Function, data: Datum, metadata: Mapping[str, Datum] | None) -> object:
+    if function.as_it_came:
+        return data.value
+    return converter(function.kind).decode(data, trigger_metadata=metadata)

@@ -3,7 +3,8 @@
 https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger; names and statuses are as in
 EventGridExtensionConfigProvider.cs and HttpRequestProcessor.cs (github.com/Azure/azure-sdk-for-net,
 sdk/eventgrid/Microsoft.Azure.WebJobs.Extensions.EventGrid/src): a function is named by its case, a batch without
-events is done with, and what cannot be read is a failure, which Event Grid tries again.
+events is done with, and what cannot be read is a failure, which Event Grid tries again. The schema is the function's
+business: neither the extension nor this module reads the Content-Type, and one event may come alone or in an array.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ log = logger("certcast.host")
 
 WEBHOOK_PATH = "/runtime/webhooks/eventgrid"
 
+_ORIGIN = "eventgrid.azure.net"
+_ORIGINS = frozenset(
+    {_ORIGIN, *(f"eventgrid.azure.{cloud}" for cloud in ("us", "cn", "eaglex.ic.gov", "microsoft.scloud"))}
+)
+
 
 class EventGridWebhook:
     """Answers the webhook for every function with an Event Grid trigger."""
@@ -47,11 +53,12 @@ class EventGridWebhook:
             log.error("an event is for %r, and no function of that name has an Event Grid trigger", name)
             return web.Response(status=404, text=f"cannot find function: '{name}'")
         if request.method == "OPTIONS":
-            # The CloudEvents handshake (CloudEvents webhook specification, section 4).
-            return web.Response(headers={"Webhook-Allowed-Origin": request.headers.get("Webhook-Request-Origin", "*")})
+            # The CloudEvents handshake (HTTP 1.1 Web Hooks for Event Delivery 1.0, section 4).
+            origin = request.headers.get("WebHook-Request-Origin")
+            return web.Response(headers={"WebHook-Allowed-Origin": origin if origin in _ORIGINS else _ORIGIN})
         try:
             return await self._event(function, request)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return web.Response(status=500, text=str(error))
 
     async def _event(self, function: Function, request: web.Request) -> web.Response:
@@ -59,10 +66,7 @@ class EventGridWebhook:
         if kind == "notification":
             return await self._notify(function, _events(await request.read()), request.headers.get("traceparent", ""))
         if kind == "subscriptionvalidation":
-            data = next(iter(_events(await request.read())), {}).get("data")
-            if not isinstance(data, dict) or not isinstance(data.get("validationCode"), str):
-                raise ValueError("the request body holds no validation code")
-            return web.json_response({"validationResponse": data["validationCode"]})
+            return web.json_response({"validationResponse": _validation_code(await request.read())})
         if kind == "unsubscribe":
             return web.Response(status=202)
         return web.Response(status=400)
@@ -78,6 +82,16 @@ class EventGridWebhook:
         if failures:
             return web.Response(status=500, text=failures[0])
         return web.Response(status=202)
+
+
+def _validation_code(body: bytes) -> str:
+    data = next(iter(_events(body)), {}).get("data")
+    # In the CloudEvents schema, in which the event comes alone, its data is JSON within JSON.
+    data = json.loads(data) if isinstance(data, str) else data
+    code = data.get("validationCode") if isinstance(data, dict) else None
+    if not isinstance(code, str):
+        raise ValueError("the request body holds no validation code")  # noqa: TRY004 - it is what was sent
+    return code
 
 
 def _events(body: bytes) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Function:
         call: What runs; sync or async.
         parameter: The parameter its trigger's value goes to.
         trigger: The trigger's binding as in function.json: `type`, `queueName`, `schedule`, `route` …
+        as_it_came: Whether that parameter is text or bytes, so that it is given the value as the host sends it.
         returns: Whether its return value is an output (`$return`).
         wants_context: Whether it has a parameter `context`.
     """
@@ -52,6 +53,7 @@ class Function:
     call: Callable[..., Any]
     parameter: str
     trigger: Mapping[str, Any]
+    as_it_came: bool
     returns: bool
     wants_context: bool
 
@@ -120,25 +122,33 @@ def _function(declared: Any) -> Function:  # noqa: ANN401 - azure.functions' own
         raise ValueError(f"function {name} has parameters without a binding: {', '.join(sorted(unbound))}")
     if bound - parameters:
         raise ValueError(f"function {name} lacks the parameters {', '.join(sorted(bound - parameters))}")
-    _check_annotations(name, call, trigger)
+    as_it_came = _check_annotations(name, call, trigger)
     return Function(
         name=name,
         call=call,
         parameter=trigger["name"],
         trigger=trigger,
+        as_it_came=as_it_came,
         returns=any(binding["name"] == _RETURN for binding in bindings),
         wants_context=wants_context,
     )
 
 
-def _check_annotations(name: str, call: Callable[..., Any], trigger: Mapping[str, Any]) -> None:
+def _check_annotations(name: str, call: Callable[..., Any], trigger: Mapping[str, Any]) -> bool:
+    """Check what a function says of its parameters; answers whether it wants its trigger's value as it came.
+
+    As the worker does it (github.com/Azure/azure-functions-python-worker, functions.py, validate_function_params).
+    """
     hints = typing.get_type_hints(call)
     wanted = hints.get(trigger["name"])
-    fits = converter(trigger["type"]).check_input_type_annotation
-    if wanted is not None and not (isinstance(wanted, type) and fits(wanted)):
+    library = converter(trigger["type"])
+    as_it_came = wanted in {str, bytes} and not library.has_implicit_output()
+    fits = as_it_came or (isinstance(wanted, type) and library.check_input_type_annotation(wanted))
+    if wanted is not None and not fits:
         raise ValueError(f"function {name}: {wanted} is no type for a {trigger['type']}")
     if hints.get(_CONTEXT, Context) is not Context:
         raise ValueError(f"function {name}: context must be an azure.functions.Context")
+    return as_it_came
 
 
 def place(error: BaseException, root: Path) -> str:

@@ -13,6 +13,7 @@ _DOCS = "https://learn.microsoft.com/rest/api/storageservices"
 _SDK = "https://github.com/Azure/azure-sdk-for-python/blob/main/sdk"
 _COMMON = f"{_DOCS}/common-rest-api-error-codes"
 _BLOB = f"{_DOCS}/blob-service-error-codes"
+_INDEX = "https://learn.microsoft.com/azure/storage/blobs/storage-manage-find-blobs"
 _TABLE = f"{_DOCS}/table-service-error-codes"
 _READS = frozenset({"Get Blob", "Get Blob Properties", "List Blobs", "Get Blob Tags"})
 _TAGS = frozenset({"Set Blob Tags", "Get Blob Tags"})
@@ -94,6 +95,14 @@ TAGS_NOT_ENABLED = Refusal(
     operations=_TAGS,
     details=(("FeatureName", "BlobIndex"),),
     source="https://github.com/microsoft/AzureStorageExplorer/issues/3599",
+)
+TAGS_CHANGED = Refusal(
+    code="ConditionNotMet",
+    status=HTTPStatus.PRECONDITION_FAILED,
+    message="The condition specified using HTTP conditional header(s) is not met.",
+    services=("blob",),
+    operations=frozenset({"Set Blob Tags"}),
+    source=f"{_INDEX}#conditional-blob-operations-with-blob-index-tags",
 )
 LEASED = Refusal(
     code="LeaseIdMissing",
@@ -194,6 +203,7 @@ REFUSALS = (
     TAGS_HIERARCHICAL,
     TAGS_OLD_ACCOUNT,
     TAGS_NOT_ENABLED,
+    TAGS_CHANGED,
     LEASED,
     IMMUTABLE,
     ARCHIVED,

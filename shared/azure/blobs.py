@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from azure.core.exceptions import HttpResponseError
 
@@ -35,6 +35,8 @@ T = TypeVar("T")
 UPLOADS_CONTAINER = "certificates"
 
 _READ_TRIES = 5
+_ONCE_MORE: dict[str, Any] = {"retry_total": 1}
+"""Others wait for what is done about tags, and the sweep tries again: once more is enough."""
 _FORGED = {"AuthenticationFailed", "AuthorizationFailure"}
 """Of a signature that is wrong; the second one is the emulator's."""
 _HEADER = re.compile(r"[\t -~]*\Z")
@@ -83,26 +85,27 @@ class AzureUploads:
             )
         return unquoted(str(answer["etag"]))
 
-    async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
-        doing = f"writing the tags of blob {name}"
-        try:
-            written = await _unless_missing(
-                doing,
-                # Others wait for the answer, and the sweep tries again: once more is enough.
-                lambda: _of_tags(self._blob(name).set_blob_tags(dict(tags), retry_total=1), doing),
-            )
-        except AccessDeniedError as error:
-            # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
-            raise RefusedForNowError(
-                f"{error}; tags are written with the role Storage Blob Data Owner on the container"
-            ) from None
+    async def set_tags(self, name: str, tags: Mapping[str, str], *, found: Mapping[str, str] | None = None) -> bool:
+        # Where an answer is lost, this is a conflict with itself: who reads again finds that the tags are there.
+        as_found = _as_found(found or {}) or None
+        written = await self._of_tags(
+            name, "writing", lambda blob: blob.set_blob_tags(dict(tags), if_tags_match_condition=as_found, **_ONCE_MORE)
+        )
         return written is not None
 
     async def tags(self, name: str) -> dict[str, str] | None:
-        doing = f"reading the tags of blob {name}"
-        with suppress(UnsupportedError):
-            return await _unless_missing(doing, lambda: _of_tags(self._blob(name).get_blob_tags(), doing))
-        return None
+        return await self._of_tags(name, "reading", lambda blob: blob.get_blob_tags(**_ONCE_MORE))
+
+    async def _of_tags(self, name: str, verb: str, request: Callable[[BlobClient], Awaitable[T]]) -> T | None:
+        """What a request about tags brings; None where the blob is gone."""
+        doing = f"{verb} the tags of blob {name}"
+        try:
+            return await _unless_missing(doing, lambda: _if_there_are_tags(request(self._blob(name)), doing))
+        except AccessDeniedError as error:
+            # Of the roles for blobs only the owner's has this right, so that it is often the one thing not granted.
+            raise RefusedForNowError(
+                f"{error}; tags are read and written with the role Storage Blob Data Owner on the container"
+            ) from None
 
     async def delete(self, name: str) -> bool:
         with sending() as request:
@@ -172,7 +175,15 @@ async def _unless_missing(doing: str, request: Callable[[], Awaitable[T]]) -> T 
     return None
 
 
-async def _of_tags(request: Awaitable[T], doing: str) -> T:
+def _as_found(tags: Mapping[str, str]) -> str:
+    """The condition that a blob still has these tags; empty for none.
+
+    learn.microsoft.com, "Manage and find Azure Blob data with blob index tags": neither names nor values have quotes.
+    """
+    return " AND ".join(f"\"{key}\"='{value}'" for key, value in tags.items())
+
+
+async def _if_there_are_tags(request: Awaitable[T], doing: str) -> T:
     """What a request about tags brings; an account without tags may not know that there is such a request."""
     try:
         return await request

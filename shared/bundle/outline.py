@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,16 +30,31 @@ def elements(data: bytes) -> list[Element]:
     found: list[Element] = []
     at = 0
     while at < len(data):
-        start, length = at + 2, int.from_bytes(data[at + 1 : at + 2])
-        if length > _SHORT_LENGTH:
-            octets = data[start : start + length - _SHORT_LENGTH - 1]
-            start += len(octets)
-            length = int.from_bytes(octets) if octets else len(data)  # BER's indefinite form has none
-        if start + length > len(data) or len(found) == _MAX_ELEMENTS:
-            raise ValueError("not a run of DER values")
-        found.append(Element(data[at], data[start : start + length], data[at : start + length]))
-        at = start + length
+        if len(found) == _MAX_ELEMENTS:
+            raise ValueError("more DER values than any certificate has")
+        found.append(_element_at(data, at))
+        at += len(found[-1].whole)
     return found
+
+
+def leading(data: bytes) -> bytes:
+    """The DER value at the start of the data, without what follows.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return _element_at(data, 0).whole
+
+
+def _element_at(data: bytes, at: int) -> Element:
+    start, length = at + 2, int.from_bytes(data[at + 1 : at + 2])
+    if length > _SHORT_LENGTH:
+        octets = data[start : start + length - _SHORT_LENGTH - 1]
+        start += len(octets)
+        length = int.from_bytes(octets) if octets else len(data)  # BER's indefinite form has none
+    if start + length > len(data):
+        raise ValueError("not a run of DER values")
+    return Element(data[at], data[start : start + length], data[at : start + length])
 
 
 def element(tag: int, *parts: bytes) -> bytes:
@@ -100,9 +116,10 @@ class Outline:
 
         Args:
             identifier: The content of the object identifier, as DER.
-
-        Raises:
-            ValueError: The extensions are malformed.
         """
-        parts = [elements(elements(extension)[0].content) for extension in self.extensions]
-        return [value.content for kind, *_critical, value in parts if kind.content == identifier]
+        found = []
+        for extension in self.extensions:
+            with suppress(ValueError):
+                kind, *_critical, value = elements(elements(extension)[0].content)
+                found += [value.content] if kind.content == identifier else []
+        return found

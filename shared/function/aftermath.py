@@ -11,8 +11,7 @@ from shared.function.fanout import ids_of_role, recipients
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.phrasing import logger
-from shared.state.records import UploadRecord, UploadStatus
-from shared.verdict import VerdictCode
+from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,11 +43,23 @@ def was_cut_short(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
 
 
 async def settle_others(
-    cloud: Cloud, before: UploadRecord, changes: Collection[Update[DesiredBinding]], fleet: Fleet
+    cloud: Cloud,
+    before: UploadRecord,
+    changes: Collection[Update[DesiredBinding]],
+    fleet: Fleet,
+    *,
+    untold: Collection[str] = (),
 ) -> None:
     """Settle the uploads that lost or won a host and port by what was done to this one, and no others.
 
     Of a look that was cut short, only the likeliest are known; the sweep finds others.
+
+    Args:
+        cloud: Whose uploads.
+        before: The upload to which something was done.
+        changes: What was done to the rows.
+        fleet: The instances, read after that.
+        untold: Ids of those that could not be told of it.
     """
     winners, losers = set[str](), set[str]()
     for change in changes:
@@ -58,15 +69,23 @@ async def settle_others(
             losers |= {change.before.source} if change.before else set()
             winners.add(change.after.source)
         elif was_cut_short(before, change):
-            runner_up = elect(claim for claim in change.after.claims if claim.source != change.after.source)
+            others = (claim for claim in change.after.claims if claim.source != change.after.source)
+            runner_up = elect(others, cloud.now())
             losers |= {runner_up.source} if runner_up else set()
             winners.add(change.after.source)
     nobody = {"", before.name}
-    await settle_winners(cloud, winners - nobody, (winners | losers) - nobody, fleet, alone=True)
+    concerned = (winners | losers) - nobody
+    await settle_winners(cloud, winners - nobody, concerned, fleet, untold=untold, alone=True)
 
 
 async def settle_winners(
-    cloud: Cloud, winners: Collection[str], concerned: Collection[str], fleet: Fleet, *, alone: bool = False
+    cloud: Cloud,
+    winners: Collection[str],
+    concerned: Collection[str],
+    fleet: Fleet,
+    *,
+    untold: Collection[str] = (),
+    alone: bool = False,
 ) -> None:
     """Let the status of uploads that were elected start over, and settle all that an election concerned.
 
@@ -75,29 +94,34 @@ async def settle_winners(
         winners: The elected ones.
         concerned: These, and those that they were elected in place of; what fails for one concerns no other.
         fleet: The instances, read after the rows were written.
+        untold: Ids of those that could not be told of the rows.
         alone: As for `settle`.
     """
     for name in sorted(concerned):
         try:
             if name in winners:
-                await _taken_over(cloud, name, fleet)
+                await _taken_over(cloud, name, fleet, untold)
             await settle(cloud, name, fleet=fleet, alone=alone)
         except CertcastError as error:
             # The upload by which this came about is another's, and comes to its end.
             log.warning("upload %s: its status lags behind an election, the sweep settles it: %s", name, error)
 
 
-async def _taken_over(cloud: Cloud, name: str, fleet: Fleet) -> None:
-    """A superseded upload was elected: its status starts over, counted from now; any other's goes on."""
+async def _taken_over(cloud: Cloud, name: str, fleet: Fleet, untold: Collection[str]) -> None:
+    """A superseded upload was elected: its status starts over, counted from now.
+
+    Any other's goes on, but what it won is waited for as long as what is new, and told again like that.
+    """
     now = cloud.now()
 
     def change(record: UploadRecord | None) -> UploadRecord | None:
-        if record is None or record.status is not UploadStatus.SUPERSEDED:
+        if record is None or record.status not in SETTLEABLE or record.status is UploadStatus.REMOVED:
             return record
         told = ids_of_role(recipients(fleet, record.claims), record.role)
-        record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        return replace(
-            record, violations=tuple(v for v in record.violations if v.code is not VerdictCode.OLDER_THAN_LIVE)
-        )
+        if record.status is UploadStatus.SUPERSEDED:
+            record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
+            return replace(record, untold=tuple(sorted({*untold} & {*told})))
+        still_untold = tuple(sorted({*record.untold, *untold} & {*told}))
+        return replace(record, expected=told, fanned_out_at=now, resent=False, untold=still_untold)
 
     await cloud.state.uploads.update(name, change)

@@ -14,6 +14,7 @@ from shared.function.outbox import new_event_id, send_now, with_event, without_e
 from shared.function.tagging import is_tagged, is_untold, tag
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
+from shared.state.telling import with_reasons
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,27 +81,32 @@ async def announce(cloud: Cloud, record: UploadRecord) -> None:
     if cloud.topic is None or is_announced(record):
         return
     now, event_id = cloud.now(), new_event_id()
+    [about] = await with_reasons(cloud.state, [record], now)
 
     def change(current: UploadRecord | None) -> UploadRecord | None:
-        return None if current is None else announced(current, at=now, event_id=event_id)
+        if current is None or current.revision != record.revision or current.status is not record.status:
+            return None  # it has come further, and what brought it there tells of that
+        return announced(current, about=about, at=now, event_id=event_id)
 
     update = await cloud.state.uploads.update(record.name, change)
     if update.changed:
         await tell_all(cloud, update.held)
 
 
-def announced(record: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:
+def announced(record: UploadRecord, *, at: datetime, event_id: str, about: UploadRecord | None = None) -> UploadRecord:
     """Enter into an upload's row the event that its status calls for, unless that was done.
 
     Args:
         record: The row.
+        about: The same as it is told, where that is otherwise.
         at: When it came to that status.
         event_id: The event's id.
     """
     kind = event_type(record)
     if kind is None or is_announced(record):
         return record
-    return replace(with_event(record, record, kind, at=at, event_id=event_id), announced=_token(record, kind))
+    event = with_event(record, about or record, kind, at=at, event_id=event_id)
+    return replace(event, announced=_token(record, kind))
 
 
 def announced_once(before: UploadRecord, after: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:

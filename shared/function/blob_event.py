@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from shared.phrasing import logger
 from shared.upload import is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+log = logger(__name__)
+
 # learn.microsoft.com, "Azure Blob Storage as an Event Grid source": types, and the subject of a blob event.
 _CREATED = "Microsoft.Storage.BlobCreated"
 _DELETED = "Microsoft.Storage.BlobDeleted"
-_CONTAINERS = "/blobServices/default/containers/"
-_BLOBS = "/blobs/"
+# Azure's page of the blob events has the slash at the beginning in both schemas, its page of CloudEvents has none.
+_SUBJECT = re.compile(r"/?blobServices/default/containers/([^/]+)/blobs/(.+)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +47,16 @@ def read_event(
     event_type: str, subject: str, data: Mapping[str, object], at: datetime | None, *, container: str
 ) -> Notice | None:
     """Reduce an event to what is used; None for any other kind of event, another container, or no upload's name."""
-    if event_type not in {_CREATED, _DELETED} or not subject.startswith(_CONTAINERS):
+    where = _SUBJECT.match(subject)
+    if event_type not in {_CREATED, _DELETED}:
         return None
-    found, mark, name = subject.removeprefix(_CONTAINERS).partition(_BLOBS)
-    if not mark or found != container or not is_certificate_name(name):
+    if where is None:
+        log.error("an event is dropped: its subject %s names no blob", subject)
         return None
+    found, name = where.groups()
+    if found != container or not is_certificate_name(name):
+        return None
+    etag = data.get("eTag")
     # Seen quoted and unquoted, so the quotes are taken off.
-    etag = str(data.get("eTag") or "").strip('"')
+    etag = etag.strip('"') if isinstance(etag, str) else ""
     return Notice(name=name, etag=etag, at=at, deletion=event_type == _DELETED)

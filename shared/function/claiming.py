@@ -21,7 +21,7 @@ from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
 from shared.function.finishing import complete
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
-from shared.function.standing import older_than_live, standing_of, started_over
+from shared.function.standing import standing_of, started_over
 from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 
@@ -151,7 +151,7 @@ class _Entering:
             await self._turn.write(lambda record: replace(record, untold=untold))
         names = listed([key.host_port for key in sorted(self._wanted)])
         log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
-        await settle_others(cloud, before, changes, fleet)
+        await settle_others(cloud, before, changes, fleet, untold=untold)
         if self._may_be_proved:
             await settle(cloud, fresh.name, fleet=fleet, alone=True)
             await self._turn.read()
@@ -159,15 +159,12 @@ class _Entering:
     def _status(self, judged: Change, fleet: Fleet, instances: Sequence[InstanceRecord]) -> Change:
         cloud, before, fresh, changes = self._cloud, self._before, self._fresh, self._changes
         rows = [change.after for change in changes if change.after is not None and change.after.key in self._wanted]
-        notice = older_than_live(fresh.name, rows)
         goes_on = _goes_on(before, fresh, changes)
         told = ids_of_role(instances, fresh.role)
         now, event_id = cloud.now(), new_event_id()
 
         def entered(record: UploadRecord) -> UploadRecord:
             record = replace(judged(record), claims=tuple(sorted(self._wanted)), reason="", etag="", untold=())
-            if notice is not None:
-                record = replace(record, violations=(*record.violations, notice))
             if goes_on:
                 return replace(record, counted_from=before.counted_from)
             record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
@@ -176,7 +173,7 @@ class _Entering:
             # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
             standing = standing_of(record, rows, nothing, fleet.known, now)
-            return with_standing(cloud, record, standing)
+            return with_standing(cloud, record, standing, rows)
 
         return entered
 
@@ -192,8 +189,8 @@ async def _let_go(cloud: Cloud, fresh: UploadRecord, keys: Collection[BindingKey
     changes = await _change_rows(cloud, fresh, (), keys)
     fleet = await read_fleet(cloud)
     news = {change.after.key for change in changes if change.after is not None and moved(change)}
-    await notify(cloud, recipients(fleet, keys), news, traceparent=fresh.traceparent)
-    await settle_others(cloud, fresh, changes, fleet)
+    untold = await notify(cloud, recipients(fleet, keys), news, traceparent=fresh.traceparent)
+    await settle_others(cloud, fresh, changes, fleet, untold=untold)
 
 
 def _is_news(before: UploadRecord, change: Update[DesiredBinding]) -> bool:
@@ -207,10 +204,10 @@ async def release(cloud: Cloud, mine: UploadRecord, keys: Collection[BindingKey]
     changes = await _change_rows(cloud, mine, (), keys)
     fleet = await read_fleet(cloud)
     moves = [change.after for change in changes if change.after is not None and moved(change)]
-    await notify(cloud, recipients(fleet, keys), {row.key for row in moves}, traceparent=mine.traceparent)
+    untold = await notify(cloud, recipients(fleet, keys), {row.key for row in moves}, traceparent=mine.traceparent)
     log.warning("upload %s: its claims on %d host(s) are withdrawn, the policy refuses them", mine.name, len(keys))
     winners = {row.source for row in moves} - {"", mine.name}
-    await settle_winners(cloud, winners, winners, fleet, alone=True)
+    await settle_winners(cloud, winners, winners, fleet, untold=untold, alone=True)
 
 
 async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
@@ -229,7 +226,7 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
         await turn.write(removed)
         untold = await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
         log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
-        await settle_others(cloud, mine, changes, fleet)
+        await settle_others(cloud, mine, changes, fleet, untold=untold)
         await settle(cloud, mine.name, fleet=fleet, alone=True)
         await turn.read()
         return await turn.write(lambda record: replace(record, etag=DELETED, untold=untold))

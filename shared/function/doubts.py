@@ -1,4 +1,4 @@
-"""Uploads whose status may be wrong, found while the reports pass by, each of which is seen and let go of.
+"""Uploads whose status or reason may be wrong, found while the reports pass by, each of which is seen and let go of.
 
 Kept are only the reports on the hosts of uploads that are under way: to install, to remove, or to get right. Once an
 hour all reports pass by; in between, those that are new, and those on these hosts.
@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, concerns
+from shared.function.settling import with_reason
 from shared.function.snapshot import is_time
 from shared.function.standing import settled, shows_failure, standing_of
 from shared.state.keys import installation_key, installation_partition
@@ -68,6 +69,8 @@ class Doubts:
                 self._open.append(record)
             elif record.status is UploadStatus.LIVE:
                 self._live[record.name] = record
+            elif self._is_told_otherwise(record):
+                self._doubtful.add(record.name)
         self._reports: dict[tuple[str, int], dict[str, InstallationRecord]] = {
             (key.host, key.port): {} for record in self._open for key in record.claims
         }
@@ -95,11 +98,22 @@ class Doubts:
         return told and known is not None and is_awaited(known, self._now) and concerns(row.role, known.value.role)
 
     def names(self) -> list[str]:
-        """The uploads whose status follows otherwise from the reports than it stands in their rows."""
+        """The uploads whose status or reason follows otherwise than it stands in their rows."""
         return sorted(self._doubtful | {record.name for record in self._open if self._differs(record)})
 
+    def _is_told_otherwise(self, record: UploadRecord) -> bool:
+        """Whether the reason of what is not served follows otherwise from the rows; no report has a part in it."""
+        rows = self._rows(record)
+        if record.status is not UploadStatus.SUPERSEDED:
+            return with_reason(record, rows, self._now) != record
+        won = any(row.source == record.name for row in rows)
+        return not won and settled(record, standing_of(record, rows, {}, {}, self._now), self._now) != record
+
+    def _rows(self, record: UploadRecord) -> list[DesiredBinding]:
+        return [row for key in record.claims if (row := self._bindings.get(key)) is not None]
+
     def _differs(self, record: UploadRecord) -> bool:
-        rows = [row for key in record.claims if (row := self._bindings.get(key)) is not None]
+        rows = self._rows(record)
         reports = {row.key: self._reports[row.host, row.port] for row in rows}
         standing = standing_of(record, rows, reports, self._instances, self._now)
         return settled(record, standing, self._now) != record

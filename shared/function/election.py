@@ -1,13 +1,14 @@
 """The election for a host and port: claims are entered and withdrawn, and the winner stands in the desired row.
 
-Pure: no clock, table or certificate is read. Every change of a desired row is one of these functions, so that it can be
-applied under the row's ETag without knowing what else happened.
+Pure: no clock, table or certificate is read. Who wins depends on the claims and on the time, and on nothing else. Every
+change of a desired row is one of these functions, so that it can be applied under the row's ETag without knowing what
+else happened.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, BindingState, Claim, DesiredBinding
@@ -15,7 +16,10 @@ from shared.errors import CertcastError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
-    from datetime import datetime
+
+LEAD = timedelta(minutes=10)
+"""So long before its end a certificate loses to any that lasts longer. In that time a sweep comes, one each minute; an
+agent whose hint was lost reads its rows, six minutes later at most; and what it reads is installed."""
 
 WITHDRAWN_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
@@ -48,9 +52,41 @@ class TooManyClaimsError(CertcastError):
         self.key = key
 
 
-def elect(claims: Iterable[Claim]) -> Claim | None:
+_ANY_END = datetime.min.replace(tzinfo=UTC)
+
+
+def precedence(claim: Claim, now: datetime) -> tuple[bool, datetime, tuple[datetime, datetime, str]]:
+    """The order of election: what is greatest wins.
+
+    What lasts goes before what does not, by rank; of what has ended or is about to, the end alone decides. So the
+    winner changes with the time only when its own end comes near, and never back.
+    """
+    lasts = claim.not_after > now + LEAD
+    return (lasts, _ANY_END if lasts else claim.not_after, claim.rank)
+
+
+def elect(claims: Iterable[Claim], now: datetime) -> Claim | None:
     """Choose the claim that is served; the order in which the claims came makes no difference."""
-    return max((claim for claim in claims if claim.withdrawn_at is None), key=lambda claim: claim.rank, default=None)
+    standing = (claim for claim in claims if claim.withdrawn_at is None)
+    return max(standing, key=lambda claim: precedence(claim, now), default=None)
+
+
+def has_run_out(row: DesiredBinding, now: datetime) -> bool:
+    """Whether what is served for a host and port ends so soon that another claim wins there now."""
+    if not row.present or row.not_after is None or row.not_after > now + LEAD:
+        return False
+    winner = elect(row.claims, now)
+    return winner is not None and winner.source != row.source
+
+
+def elected_again(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> DesiredBinding:
+    """Give a host and port whose certificate has run out to the claim that wins now."""
+    return _elected(row, row.claims, now=now, traceparent=traceparent) if has_run_out(row, now) else row
+
+
+def places_left(row: DesiredBinding | None, now: datetime) -> int:
+    """How many more uploads may claim a host and port."""
+    return MAX_CLAIMS - sum(_counts(claim, now) for claim in (row.claims if row is not None else ()))
 
 
 def with_claim(
@@ -122,7 +158,7 @@ def _no_claim(source: str, revision: int, now: datetime) -> Claim:
 def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime, traceparent: str) -> DesiredBinding:
     after = _absent(before.key, changed_at=before.changed_at, generation=before.generation)
     after = replace(after, claims=_bounded(claims, now), traceparent=before.traceparent)
-    if (winner := elect(after.claims)) is not None:
+    if (winner := elect(after.claims, now)) is not None:
         after = replace(
             after,
             state=BindingState.PRESENT,
@@ -162,9 +198,8 @@ def _counts(claim: Claim, now: datetime) -> bool:
 
 
 def _bounded(claims: Collection[Claim], now: datetime) -> tuple[Claim, ...]:
-    live = sorted((c for c in claims if c.withdrawn_at is None), key=lambda c: (_counts(c, now), c.rank), reverse=True)[
-        :MAX_CLAIMS
-    ]
+    standing = (claim for claim in claims if claim.withdrawn_at is None)
+    live = sorted(standing, key=lambda claim: precedence(claim, now), reverse=True)[:MAX_CLAIMS]
     tombs = sorted(
         (c for c in claims if c.withdrawn_at is not None and now - c.withdrawn_at < WITHDRAWN_KEEP),
         key=lambda c: (c.withdrawn_at or now, c.source),

@@ -22,7 +22,7 @@ from shared.function.claiming import accept, places_of, release, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.finishing import complete, finish
-from shared.function.judging import lacks_password, verdict_on
+from shared.function.judging import verdict_on, waits_for_password, warnings_on
 from shared.function.outbox import new_event_id, publish
 from shared.function.recheck import ask_for_a_look, send_recheck, send_when_due
 from shared.function.reclaiming import refused
@@ -32,6 +32,7 @@ from shared.function.turn import take_turn
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.ports import BlobContent
+from shared.state.reasons import reason_for_kept
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.state.tags import untagged
 from shared.upload import is_upload_name, parse_metadata
@@ -231,7 +232,7 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
-        return await _turn_down(cloud, turn, mine, verdict, waits=lacks_password(metadata, judgement))
+        return await _turn_down(cloud, turn, mine, verdict, waits=waits_for_password(found, metadata, judgement))
     sealed_as = bundle.id_for(found.content)
 
     async def seal() -> None:
@@ -261,7 +262,13 @@ async def _turn_down_unread(
     metadata, noted = parse_metadata(version.metadata)
     unread = Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=f"The blob cannot be read: {error}.")
     judgement = Judged(
-        violations=(*noted, unread), hosts=(), port=metadata.port, role=metadata.role, site=metadata.site, bundle=None
+        violations=(*noted, unread),
+        hosts=(),
+        port=metadata.port,
+        role=metadata.role,
+        site=metadata.site,
+        bundle=None,
+        warnings=warnings_on(version),
     )
     found = BlobContent(version=version, content=b"")
     verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)
@@ -270,8 +277,9 @@ async def _turn_down_unread(
 
 def _crowded(key: BindingKey) -> Violation:
     detail = (
-        f"{MAX_CLAIMS} uploads claim {key.host_port} already, and more are not taken: delete those that are not needed "
-        "any more, or upload under the name of one of them."
+        f"{MAX_CLAIMS} uploads claimed {key.host_port} when this one was looked at, and more are not taken. It is "
+        "looked at again when there is room: delete those that are not needed any more, or upload under the name of "
+        "one of them."
     )
     return Violation(code=VerdictCode.TOO_MANY_CLAIMS, detail=detail)
 
@@ -286,8 +294,7 @@ async def _turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Chang
     codes = ", ".join(violation.code.value for violation in fresh.violations)
     claims = await _allowed_claims(cloud, mine)
     rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
-    in_place = any(row is not None and row.source == mine.name for row in rows)
-    reason = f"{codes}; the certificate accepted before under this name stays in place" if in_place else ""
+    reason = reason_for_kept(fresh, filter(None, rows), cloud.now())
     await turn.write(_unserved(cloud, judged, status, reason, claims))
     log.info("upload %s: %s (%s)", mine.name, status.value, codes)
     if waits:

@@ -7,11 +7,26 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.errors import MissingError, SecretUnavailableError, UnavailableError
+from shared.errors import (
+    AccessDeniedError,
+    BrokenBundleError,
+    CertcastError,
+    MissingError,
+    SecretUnavailableError,
+    UnavailableError,
+)
 from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
-from shared.upload import UploadMetadata, parse_metadata, password_reference
+from shared.upload import (
+    KEY_VAULT_SCHEME,
+    SEALED_BUNDLE_KEY,
+    UploadMetadata,
+    parse_metadata,
+    password_reference,
+    scheme_of,
+)
 from shared.validation.judged import Judged
+from shared.validation.metadata_keys import misnamed_password, unknown_keys
 from shared.validation.tasks import Task
 from shared.verdict import VerdictCode, Violation
 
@@ -22,7 +37,9 @@ if TYPE_CHECKING:
     from shared.function.blob_event import Notice
     from shared.function.cloud import Cloud
     from shared.function.turn import Change
-    from shared.ports import BlobContent
+    from shared.ports import BlobContent, BlobVersion
+    from shared.verdict import Caution
+
 log = logger(__name__)
 
 LONGEST_GAP = timedelta(hours=1)
@@ -45,11 +62,12 @@ async def judge(
         UnavailableError: The vault of a referred-to password, the sealed bundle, or a process to judge in is not there.
     """
     metadata, noted = parse_metadata(found.version.metadata)
-    now = cloud.now()
-    if metadata.password is None and metadata.sealed_bundle is not None:
-        sealed = await _sealed(cloud, metadata.sealed_bundle, found.content)
+    warnings, now = warnings_on(found.version), cloud.now()
+    marker = _own_marker(metadata, found.content)
+    if marker is not None:
+        sealed = await _sealed(cloud, found.version.name, marker)
         if sealed is not None:
-            task = Task(sealed=sealed, sealed_as=metadata.sealed_bundle, metadata=metadata, now=now, earlier=noted)
+            task = Task(sealed=sealed, sealed_as=marker, metadata=metadata, now=now, earlier=noted, warnings=warnings)
             answer = await cloud.judges.judge(task, on_slow=on_slow)
             if answer.judged is not None:
                 return metadata, answer.judged
@@ -69,21 +87,53 @@ async def judge(
                 role=metadata.role,
                 site=metadata.site,
                 bundle=None,
+                warnings=warnings,
             )
         passwords = [secret.encode()]
     asked = replace(metadata, password=None)
-    answer = await cloud.judges.judge(
-        Task.of_pfx(found.content, asked, passwords, now=now, earlier=noted), on_slow=on_slow
-    )
+    task = Task.of_pfx(found.content, asked, passwords, now=now, earlier=noted, warnings=warnings)
+    answer = await cloud.judges.judge(task, on_slow=on_slow)
     if answer.judged is None:
         raise UnavailableError(f"upload {found.version.name} was not judged; it is judged again")
-    return metadata, answer.judged
+    return metadata, _explained(answer.judged, metadata, found, marker)
+
+
+def warnings_on(version: BlobVersion) -> tuple[Caution, ...]:
+    """What is to be said of an upload's metadata; a vault's certificates have tags for all kinds of purposes."""
+    return unknown_keys(version.metadata, others=scheme_of(version.name) != KEY_VAULT_SCHEME)
+
+
+def _explained(judged: Judged, metadata: UploadMetadata, found: BlobContent, marker: str | None) -> Judged:
+    """A verdict on what does not open and has no password, with the likeliest reason in the first place."""
+    if not lacks_password(metadata, judged):
+        return judged
+    if marker is not None:
+        without = (v for v in judged.violations if v.code is not VerdictCode.UNREADABLE_BUNDLE)
+        return replace(judged, violations=(_SCRUBBED_ELSEWHERE, *without))
+    misnamed = misnamed_password(found.version.metadata)
+    return judged if misnamed is None else replace(judged, violations=(misnamed, *judged.violations))
+
+
+_SCRUBBED_ELSEWHERE = Violation(
+    code=VerdictCode.UNREADABLE_BUNDLE,
+    detail=(
+        "The password of this upload, or of the one that it is a copy of, was removed by certcast: upload the original "
+        "file with its CertificatePassword, or add that to the metadata. The sealed bundle that the metadata names "
+        f"({SEALED_BUNDLE_KEY}) is not here, or is sealed under another key: it is another installation's, or was "
+        "deleted."
+    ),
+)
 
 
 def lacks_password(metadata: UploadMetadata, judgement: Judged) -> bool:
-    """Whether the upload may only be waiting for its metadata: it cannot be opened and has no password yet."""
+    """Whether an upload cannot be opened and has no password."""
     unreadable = any(v.code is VerdictCode.UNREADABLE_BUNDLE for v in judgement.violations)
     return unreadable and metadata.password is None
+
+
+def waits_for_password(found: BlobContent, metadata: UploadMetadata, judgement: Judged) -> bool:
+    """Whether the upload may only be waiting for its metadata; the copy of one whose password was removed is not."""
+    return lacks_password(metadata, judgement) and _own_marker(metadata, found.content) is None
 
 
 def is_to_be_judged_again(record: UploadRecord, now: datetime) -> bool:
@@ -99,14 +149,28 @@ def is_to_be_judged_again(record: UploadRecord, now: datetime) -> bool:
     return now - record.judged_at >= min(waited / 4, LONGEST_GAP)
 
 
-async def _sealed(cloud: Cloud, marker: str, content: bytes) -> str | None:
-    """The bundle a scrubbed upload was sealed into, if its content is still the one that was sealed."""
-    if not marker.endswith(f"/{hashlib.sha256(content).hexdigest()}"):
+def _own_marker(metadata: UploadMetadata, content: bytes) -> str | None:
+    """The bundle that a scrubbed upload names, if its content is still the one that was sealed."""
+    marker = metadata.sealed_bundle
+    if metadata.password is not None or marker is None:
         return None
+    return marker if marker.endswith(f"/{hashlib.sha256(content).hexdigest()}") else None
+
+
+async def _sealed(cloud: Cloud, name: str, marker: str) -> str | None:
+    """The bundle that a scrubbed upload was sealed into; None where it is not here, or not one of this installation."""
     try:
         return (await cloud.bundles.open(marker)).decode("ascii", "replace")
     except MissingError:
         return None
+    except BrokenBundleError as error:
+        log.error("upload %s: %s", name, error)
+    except CertcastError as error:
+        known = None if error.retriable else await cloud.state.uploads.get(name)
+        if error.retriable or isinstance(error, AccessDeniedError) or (known is not None and known.bundle_id == marker):
+            raise  # it was sealed here: what keeps it from being opened can be put right
+        log.warning("upload %s: judged by its content, as %s", name, error)
+    return None
 
 
 def verdict_on(

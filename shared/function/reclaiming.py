@@ -12,7 +12,7 @@ from shared.binding import BindingKey
 from shared.bounded import gather_bounded
 from shared.function.aftermath import moved, settle_winners
 from shared.function.claiming import claim_by
-from shared.function.election import with_claim, without_claim
+from shared.function.election import places_left, with_claim, without_claim
 from shared.function.fanout import notify, read_fleet, recipients
 from shared.messages import new_traceparent
 from shared.phrasing import logger
@@ -20,7 +20,7 @@ from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from datetime import datetime
 
     from shared.binding import DesiredBinding
@@ -110,7 +110,7 @@ def refused(row: DesiredBinding, policy: Policy) -> set[str]:
 
 
 def ruled_otherwise(records: Iterable[UploadRecord], rows: Iterable[DesiredBinding], policy: Policy) -> list[str]:
-    """Name the uploads about which the policy says something else now than when they were judged.
+    """Name the uploads about which the policy says something else now than when they were judged, a reason too.
 
     Args:
         records: The uploads.
@@ -118,23 +118,49 @@ def ruled_otherwise(records: Iterable[UploadRecord], rows: Iterable[DesiredBindi
         policy: As it is now.
     """
     now_refused = {name for row in rows for name in refused(row, policy)}
-    return sorted(now_refused | {record.name for record in records if _is_allowed_now(record, policy)})
+    return sorted(now_refused | {record.name for record in records if _was_told_otherwise(record, policy)})
 
 
-def _is_allowed_now(record: UploadRecord, policy: Policy) -> bool:
-    was_refused = any(violation.code is VerdictCode.NOT_ALLOWED for violation in record.violations)
-    return (
-        was_refused
-        and record.status is UploadStatus.REJECTED
-        and policy.refusal(
-            name=record.name,
-            hosts=record.hosts,
-            port=record.port,
-            role=record.role,
-            fingerprint_sha256=record.fingerprint_sha256,
+def _was_told_otherwise(record: UploadRecord, policy: Policy) -> bool:
+    """Whether an upload that the policy refused was told another reason than the one there is now, if there is one."""
+    told = next((violation for violation in record.violations if violation.code is VerdictCode.NOT_ALLOWED), None)
+    if told is None or record.status is not UploadStatus.REJECTED:
+        return False
+    # What was refused unopened has no certificate, and its row may still describe the one before.
+    return told not in {
+        policy.refusal(
+            name=record.name, hosts=record.hosts, port=record.port, role=record.role, fingerprint_sha256=fingerprint
         )
-        is None
-    )
+        for fingerprint in (record.fingerprint_sha256, "")
+    }
+
+
+def with_room(records: Iterable[UploadRecord], rows: Mapping[BindingKey, DesiredBinding], now: datetime) -> list[str]:
+    """Name the uploads that were refused as one too many, and for which there is room at all of their hosts now.
+
+    No more than there is room for, so that a place that becomes free is not the occasion to look at hundreds.
+
+    Args:
+        records: The uploads.
+        rows: The desired rows.
+        now: The time; what has expired makes room.
+    """
+    crowded = [record for record in records if _is_one_too_many(record)]
+    left: dict[BindingKey, int] = {}
+    named = []
+    for record in sorted(crowded, key=lambda record: (record.uploaded_at or now, record.name)):
+        keys = [BindingKey(role=record.role, host=host, port=record.port) for host in record.hosts]
+        for key in keys:
+            left.setdefault(key, places_left(rows.get(key), now) + (key in record.claims))
+        if all(left[key] > 0 for key in keys):
+            left |= {key: left[key] - 1 for key in keys}
+            named.append(record.name)
+    return named
+
+
+def _is_one_too_many(record: UploadRecord) -> bool:
+    crowded = any(violation.code is VerdictCode.TOO_MANY_CLAIMS for violation in record.violations)
+    return crowded and record.status is UploadStatus.REJECTED
 
 
 async def claim_again(cloud: Cloud, found: Amiss) -> None:
@@ -151,7 +177,9 @@ async def claim_again(cloud: Cloud, found: Amiss) -> None:
     if found.missing:
         log.warning("upload %s: %d of its claims were lost and are entered again", record.name, len(found.missing))
     wins = found.wins or any(change.after is not None and change.after.source == record.name for change in changes)
-    await _follow(cloud, changes, trace, settled=record.name, wins=wins)
+    # Who gave it a host may have ended before any instance was told of that.
+    unsaid = record.claims if found.wins and record.status is UploadStatus.SUPERSEDED else ()
+    await _follow(cloud, changes, trace, settled=record.name, wins=wins, unsaid=unsaid)
 
 
 async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: int) -> None:
@@ -170,13 +198,22 @@ async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: in
     await _follow(cloud, [change], trace, settled=name, wins=False)
 
 
-async def _follow(cloud: Cloud, changes: list[Update[DesiredBinding]], trace: str, *, settled: str, wins: bool) -> None:
+async def _follow(
+    cloud: Cloud,
+    changes: list[Update[DesiredBinding]],
+    trace: str,
+    *,
+    settled: str,
+    wins: bool,
+    unsaid: Collection[BindingKey] = (),
+) -> None:
     """Tell the instances what moved, and settle an upload and those that lost or won by it."""
     cloud.recent.see_changes(changes)
     moves = [change for change in changes if moved(change)]
-    keys = {change.after.key for change in moves if change.after is not None}
+    keys = {change.after.key for change in moves if change.after is not None} | {*unsaid}
     fleet = await read_fleet(cloud)
-    await notify(cloud, recipients(fleet, keys), keys, traceparent=trace)
+    untold = await notify(cloud, recipients(fleet, keys), keys, traceparent=trace)
     winners = {change.after.source for change in moves if change.after} | ({settled} if wins else set())
     losers = {change.before.source for change in moves if change.before}
-    await settle_winners(cloud, winners - {""}, (winners | losers | {settled}) - {""}, fleet)
+    concerned = (winners | losers | {settled}) - {""}
+    await settle_winners(cloud, winners - {""}, concerned, fleet, untold=untold)

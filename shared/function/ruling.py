@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from shared.function.judging import judge
+from shared.function.judging import judge, warnings_on
 from shared.upload import UploadMetadata, parse_metadata
 from shared.validation.judge import ranked
 from shared.validation.judged import Judged
@@ -31,7 +31,13 @@ async def judge_by_rules(
     policy, name = await cloud.rules.current(), found.version.name
     metadata, noted = parse_metadata(found.version.metadata)
     nothing = Judged(
-        violations=noted, hosts=(), port=metadata.port, role=metadata.role, site=metadata.site, bundle=None
+        violations=noted,
+        hosts=(),
+        port=metadata.port,
+        role=metadata.role,
+        site=metadata.site,
+        bundle=None,
+        warnings=warnings_on(found.version),
     )
     refused = held_to(nothing, policy, name)
     if refused != nothing:

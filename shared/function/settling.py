@@ -8,6 +8,7 @@ upload while another part of it writes its row.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,8 +20,10 @@ from shared.function.fanout import read_fleet
 from shared.function.outbox import new_event_id
 from shared.function.standing import Standing, settled, standing_of
 from shared.phrasing import logger
+from shared.state.reasons import KEPT, as_told, reason_for_kept
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.state.rows import Held
+from shared.state.tags import untagged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -118,11 +121,13 @@ async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[De
         if record is None:
             return [], False
         rows = await _rows(cloud, record)
-        if record.status not in SETTLEABLE:
-            # A rejected re-upload has no status to derive, and what was accepted before under its name is served still.
-            return rows, False
-        standing = await _standing(cloud, record, rows, fleet or await read_fleet(cloud))
-        fresh = with_standing(cloud, record, standing)
+        has_status = record.status in SETTLEABLE
+        if has_status:
+            standing = await _standing(cloud, record, rows, fleet or await read_fleet(cloud))
+            fresh = with_standing(cloud, record, standing, rows)
+        else:
+            # A rejected re-upload has no status to derive, but what was accepted before under its name may be served.
+            fresh = with_reason(record, rows, cloud.now())
         try:
             if fresh != record:
                 etag = await cloud.state.uploads.write(name, fresh, held)
@@ -130,16 +135,29 @@ async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[De
         except ConflictError:
             fleet = None  # others changed the row: everything is read again
             continue
-        await tell_all(cloud, held)
-        return rows, True
+        if has_status or fresh != record:
+            await tell_all(cloud, held)
+        return rows, has_status
     raise ConflictError(f"upload {name} is written by too many at once; try again")
 
 
-def with_standing(cloud: Cloud, record: UploadRecord, standing: Standing) -> UploadRecord:
-    """Enter a standing into an upload's row, with the event that it calls for."""
+def with_standing(
+    cloud: Cloud, record: UploadRecord, standing: Standing, rows: Sequence[DesiredBinding]
+) -> UploadRecord:
+    """Enter a standing into an upload's row, with the event that it calls for, which names who is served instead."""
     now = cloud.now()
     fresh = settled(record, standing, now)
-    return fresh if cloud.topic is None else announced(fresh, at=now, event_id=new_event_id())
+    if cloud.topic is None:
+        return fresh
+    about = as_told(fresh, {row.key: row for row in rows}, now)
+    return announced(fresh, about=about, at=now, event_id=new_event_id())
+
+
+def with_reason(record: UploadRecord, rows: Sequence[DesiredBinding], now: datetime) -> UploadRecord:
+    """Enter what is in place of an upload whose content was turned down, or waits, as the rows are now."""
+    if record.status not in KEPT or not record.claims:
+        return record
+    return untagged(record, replace(record, reason=reason_for_kept(record, rows, now)))
 
 
 async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
@@ -148,8 +166,9 @@ async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
 
 
 async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding], fleet: Fleet) -> Standing:
-    found = await gather_bounded((_reports(cloud, row) for row in rows), limit=ROWS_AT_ONCE)
-    reports = dict(zip((row.key for row in rows), found, strict=True))
+    mine = [row for row in rows if record.status is UploadStatus.REMOVED or row.source == record.name]
+    found = await gather_bounded((_reports(cloud, row) for row in mine), limit=ROWS_AT_ONCE)
+    reports = dict(zip((row.key for row in mine), found, strict=True))
     return standing_of(record, rows, reports, fleet.known, cloud.now())
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
+from shared.state.reasons import reason_for_expired, reason_for_some, reason_for_superseded
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 from shared.state.tags import untagged
-from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -56,15 +56,17 @@ def standing_of(
     Args:
         record: The upload.
         rows: The desired rows it claims, or had a claim on.
-        reports: By row, then by instance.
+        reports: By row, then by instance; of rows that it has not won, they are needed only once it is removed.
         instances: The registered ones by id.
         now: The time; instances that are silent are not waited for.
     """
-    awaited = {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
     if record.status is UploadStatus.REMOVED:
-        return _removal_standing(rows, reports, awaited, instances)
-    overdue = record.fanned_out_at is not None and now - record.fanned_out_at >= GIVE_UP_AFTER
-    return _upload_standing(record, rows, reports, awaited, instances, overdue=overdue)
+        return _removal_standing(rows, reports, _awaited(record, instances, now), instances)
+    return _upload_standing(record, rows, reports, instances, now)
+
+
+def _awaited(record: UploadRecord, instances: Instances, now: datetime) -> set[str]:
+    return {name for name in record.expected if name in instances and is_awaited(instances[name], now)}
 
 
 def _removal_standing(
@@ -90,28 +92,59 @@ def _upload_standing(
     record: UploadRecord,
     rows: Sequence[DesiredBinding],
     reports: Reports,
-    awaited: Collection[str],
     instances: Instances,
-    *,
-    overdue: bool,
+    now: datetime,
 ) -> Standing:
     """Derive the status of an accepted upload from what it won and what the instances proved."""
     won = [row for row in rows if row.source == record.name]
     if not won:
-        return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=_superseded_by(rows))
-    live, failed, pending = _sorted_out(won, reports, awaited, instances)
+        reason = reason_for_superseded(record, rows, now) if rows else "no host and port is claimed"
+        return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=reason)
+    live, failed, pending = _sorted_out(won, reports, _awaited(record, instances, now), instances)
     reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
-    if overdue and pending:
+    if pending and _is_overdue(record, won, now):
         minutes = GIVE_UP_AFTER.total_seconds() / 60
-        reason = reason or f"instance {pending[0]} has reported nothing for {minutes:.0f} minutes; see its agent's log"
+        reason = (
+            reason or f"instance {pending[0]} has reported nothing within {minutes:.0f} minutes; see its agent's log"
+        )
         failed, pending = failed + pending, []
     elif not (live or failed or pending):
-        reason = f"no running instance is registered for role {record.role}; it is installed when one registers"
+        reason = _why_none(record, won, reports, instances, now)
+    status = _status(live=len(live), failed=len(failed), pending=len(pending))
+    if not reason and status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}:
+        reason = reason_for_expired(record, now)
     return Standing(
-        status=_status(live=len(live), failed=len(failed), pending=len(pending)),
+        status=status,
         live=len(live),
         total=len(live) + len(failed) + len(pending),
-        reason=reason,
+        reason=reason or reason_for_some(record.name, rows),
+    )
+
+
+def _is_overdue(record: UploadRecord, won: Sequence[DesiredBinding], now: datetime) -> bool:
+    """Whether instances that have not reported had the time to, also on the row that changed last."""
+    if record.fanned_out_at is None:
+        return False
+    return now - max(record.fanned_out_at, *(row.changed_at for row in won)) >= GIVE_UP_AFTER
+
+
+def _why_none(
+    record: UploadRecord, won: Sequence[DesiredBinding], reports: Reports, instances: Instances, now: datetime
+) -> str:
+    """Why no instance counts: none is there, or those that are registered after the others were told."""
+    joined = [
+        name
+        for name, known in sorted(instances.items())
+        if is_awaited(known, now)
+        and any(
+            concerns(row.role, known.value.role) and not _overridden(row, reports[row.key].get(name)) for row in won
+        )
+    ]
+    if joined:
+        return f"instance {joined[0]} registered after the others were told, and had not proved it yet"
+    return (
+        f"no running instance was registered for role {record.role} when this was last looked at; it is installed when "
+        "one registers"
     )
 
 
@@ -180,29 +213,6 @@ def _failures(row: DesiredBinding, reports: Mapping[str, InstallationRecord], na
     ]
 
 
-def _superseded_by(rows: Sequence[DesiredBinding]) -> str:
-    winners = sorted({row.source for row in rows if row.source})
-    return f"superseded by {', '.join(winners[:3])}" if winners else "no host and port is claimed"
-
-
-def older_than_live(name: str, rows: Sequence[DesiredBinding]) -> Violation | None:
-    """Explain to the uploader of last year's file why it is not served."""
-    for row in rows:
-        mine = row.claim_of(name)
-        winner = row.claim_of(row.source) if row.source else None
-        if mine is None or mine.withdrawn_at is not None or winner is None or winner.source == name:
-            continue
-        if winner.not_before <= mine.not_before:
-            continue
-        return Violation(
-            code=VerdictCode.OLDER_THAN_LIVE,
-            detail=f"{row.key.host_port} is served from {winner.source}, valid from {winner.not_before:%Y-%m-%d}; "
-            f"this certificate is older, valid from {mine.not_before:%Y-%m-%d}. Delete {winner.source} if this one is "
-            "really meant to be served.",
-        )
-    return None
-
-
 def started_over(
     record: UploadRecord, status: UploadStatus, told: Sequence[str], *, now: datetime, counted_from: datetime | None
 ) -> UploadRecord:
@@ -231,20 +241,12 @@ def started_over(
 
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
     """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
-    is_live = standing.status is UploadStatus.LIVE
-    served = is_live or standing.status is UploadStatus.PARTIALLY_LIVE
     follows = replace(
         record,
         status=standing.status,
         live=standing.live,
         total=standing.total,
-        reason=_expired(record, now) if served and not standing.reason else standing.reason,
-        live_at=(record.live_at or now) if is_live else record.live_at,
+        reason=standing.reason,
+        live_at=(record.live_at or now) if standing.status is UploadStatus.LIVE else record.live_at,
     )
     return untagged(record, follows)
-
-
-def _expired(record: UploadRecord, now: datetime) -> str:
-    if record.not_after is None or record.not_after > now:
-        return ""
-    return f"expired on {record.not_after:%Y-%m-%d %H:%M} UTC and still served, as there is no renewal: upload one"

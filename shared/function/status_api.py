@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.errors import CertcastError
-from shared.function.paging import MAX_LIMIT, Asked, page
+from shared.function.paging import MAX_LIMIT, MAX_ROWS_READ, Asked, page
 from shared.function.redeploy import redeploy
 from shared.state.document import installation_document, instance_document, is_gone, upload_document
 from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
+from shared.state.reasons import depends_on_others
+from shared.state.telling import with_reasons
 from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
@@ -59,12 +61,21 @@ async def certificates(
     if isinstance(asked, str):
         return _refused(asked)
 
+    dependent: dict[str, UploadRecord] = {}
+
     def described(known: Versioned[UploadRecord]) -> Document | None:
-        return upload_document(known.value) if removed == "true" or not is_gone(known.value) else None
+        if removed != "true" and is_gone(known.value):
+            return None
+        if depends_on_others(known.value):
+            dependent[known.value.name] = known.value
+        return upload_document(known.value)
 
     rows = cloud.state.uploads.all(after=asked.after, page=asked.rows)
     found, then = await page(rows, described, lambda known: upload_key(known.value.name), limit=asked.limit)
-    return Answer(status=HTTPStatus.OK, document={"uploads": found, "next": then})
+    records = await with_reasons(cloud.state, [*dependent.values()], cloud.now(), most_rows=MAX_ROWS_READ)
+    told = {record.name: upload_document(record) for record in records}
+    uploads = [told.get(document["name"], document) for document in found]
+    return Answer(status=HTTPStatus.OK, document={"uploads": uploads, "next": then})
 
 
 async def certificate(cloud: Cloud, name: str) -> Answer:
@@ -79,6 +90,7 @@ async def certificate(cloud: Cloud, name: str) -> Answer:
         limit=MAX_LIMIT,
     )
     more = {"installations": installations, "installations_complete": then is None}
+    [record] = await with_reasons(cloud.state, [record], cloud.now(), most_rows=MAX_ROWS_READ)
     return Answer(status=HTTPStatus.OK, document=upload_document(record) | more)
 
 

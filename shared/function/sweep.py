@@ -18,7 +18,7 @@ from shared.function.announcing import announce, is_announced, tell_as_it_is
 from shared.function.blob_event import Notice
 from shared.function.deadlines import STEPS_S, SWEEP_S
 from shared.function.doubts import ALL_REPORTS, Doubts, is_under_way, passing_reports
-from shared.function.expiry import warn, warning_due
+from shared.function.expiry import coming_certificates, warn, warning_due
 from shared.function.fanout import notify
 from shared.function.forgetting import (
     forget_bindings,
@@ -32,10 +32,11 @@ from shared.function.forgetting import (
 from shared.function.intake import falls_due, look_at
 from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
-from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, withdraw_orphan
+from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, with_room, withdraw_orphan
 from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
+from shared.function.succession import elect_again
 from shared.function.sweep_report import SweepReport, in_turn
 from shared.function.tagging import is_to_be_tagged
 from shared.phrasing import logger
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.function.cloud import Cloud
+    from shared.function.expiry import Coming
     from shared.function.forgetting import Deletions
     from shared.function.snapshot import Snapshot
     from shared.function.standing import Instances
@@ -98,6 +100,10 @@ async def _find_missed(cloud: Cloud, seen: Snapshot, report: SweepReport) -> Non
             for name in seen.found.keys() & seen.uploads.keys() - set(names)
             if is_to_be_judged_again(seen.uploads[name], now)
         ]
+        if seen.bindings is not None:
+            again += with_room(
+                (seen.uploads[name] for name in seen.found.keys() & seen.uploads.keys()), seen.bindings, now
+            )
         notices = [Notice(name=name, etag=seen.found.get(name, "")) for name in names]
         await _look_at_all(cloud, report, notices)
         await _look_at_all(cloud, report, [Notice(name=name, again=True) for name in again])
@@ -152,7 +158,7 @@ async def _reap(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
 async def _apply_policy(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     """Look again at uploads that the policy refuses or allows now and did not when they were judged."""
     policy = await cloud.rules.current()
-    if policy.rules is None or seen.uploads is None or seen.bindings is None:
+    if seen.uploads is None or seen.bindings is None:
         return
     names = ruled_otherwise(seen.uploads.values(), seen.bindings.values(), policy)
     await _look_at_all(cloud, report, [Notice(name=name, again=True) for name in names if name not in report.touched])
@@ -239,9 +245,10 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
     now = cloud.now()
     if seen.uploads is None or seen.bindings is None:
         return
+    coming = coming_certificates(seen.uploads.values())
     for record in in_turn(_untouched(seen.uploads, report), now):
-        if warning_due(record, now, seen.bindings) is not None:
-            await report.attempt(f"upload {record.name}", _warn(cloud, record, report))
+        if warning_due(record, now, seen.bindings, coming) is not None:
+            await report.attempt(f"upload {record.name}", _warn(cloud, record, coming, report))
         if cloud.topic is not None and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
         elif is_overdue(record, now):
@@ -264,8 +271,8 @@ async def _scrub(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     await gather_bounded(attempts, limit=AT_ONCE)
 
 
-async def _warn(cloud: Cloud, record: UploadRecord, report: SweepReport) -> None:
-    if await warn(cloud, record):
+async def _warn(cloud: Cloud, record: UploadRecord, coming: Coming, report: SweepReport) -> None:
+    if await warn(cloud, record, coming):
         report.warned.append(record.name)
 
 
@@ -301,6 +308,7 @@ def _forgetting(forget: Callable[[Cloud, Snapshot], Deletions]) -> _Step:
 
 
 _STEPS = (
+    elect_again,
     _find_missed,
     _reap,
     _apply_policy,

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shared.binding import BindingKey
 from shared.errors import BusyError, CertcastError
 from shared.function.deadlines import ITEM_S
 from shared.phrasing import logger
@@ -28,6 +29,7 @@ class SweepReport:
     """What one sweep did.
 
     Attributes:
+        handed_over: Rows that another upload took over, as a certificate ends.
         looked_at: Uploads that were looked at again.
         settled: Uploads whose status was derived again.
         warned: Uploads whose end was warned of.
@@ -39,6 +41,7 @@ class SweepReport:
         until: When the step that is under way begins nothing more, on the event loop's clock.
     """
 
+    handed_over: list[BindingKey] = field(default_factory=list)
     looked_at: list[str] = field(default_factory=list)
     settled: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)

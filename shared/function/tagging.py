@@ -1,5 +1,8 @@
 """An upload's status in its blob's tags, where the uploader sees it; nothing else waits for it or fails with it.
 
+The uploader's own tags stay: writing replaces all that a blob has, so they are read first, and written back with ours
+under the condition that they are as they were read.
+
 Which tags were written is entered into the row, by a write under the ETag of the row that they are about: where the row
 was changed meanwhile, that shows it, and they are written again. What changes a status takes that entry out, so that a
 status that returns does not look told by tags from before. What the service refuses is said once, and written by the
@@ -13,13 +16,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from shared.errors import CertcastError, UnavailableError, UnsupportedError
+from shared.errors import CertcastError, ConflictError, UnavailableError, UnsupportedError
 from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
-from shared.state.tags import status_tags, tags_token
+from shared.state.tags import MAX_TAGS, merged, status_tags, tags_token
 from shared.upload import BLOB_SCHEME, scheme_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from shared.function.cloud import Cloud
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 WITHOUT_TAGS_FOR = timedelta(hours=1)
+WRITE_TRIES = 5
+"""In a row, where others change the tags at the same time."""
 ANSWERED_S = 5.0
 """How long an upload's own work may wait for its tags; what takes longer is the sweep's."""
 
@@ -70,14 +76,15 @@ async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
     """Write the status on the blob, unless it is there or cannot be written now."""
     trouble, name = cloud.tag_trouble, record.name
     if is_tagged(record):
-        return Tagged()
+        # Written without those that there was no room for, it says so until it calls for others.
+        return Tagged(refused=record.tags_refused if record.tagged == tags_token(record) else "")
     if trouble.has_none(cloud.now()):
         return Tagged(token=tags_token(record))
     if not trouble.is_over_for(name, cloud.now()):
         return Tagged(refused=trouble.refusal or record.tags_refused)
     try:
         async with asyncio.timeout(ANSWERED_S):
-            await cloud.uploads.set_tags(name, status_tags(record))
+            left_out = await _written(cloud, name, status_tags(record))
     except TimeoutError:
         trouble.not_answered(cloud.now())
         late = UnavailableError(f"writing the tags of blob {name}: no answer in {ANSWERED_S:g} s")
@@ -85,7 +92,38 @@ async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
     except CertcastError as error:
         return _refused(trouble, record, error, cloud.now())
     trouble.is_over(name)
-    return Tagged(token=tags_token(record))
+    return Tagged(token=tags_token(record), refused=_no_room(name, left_out))
+
+
+async def _written(cloud: Cloud, name: str, ours: Mapping[str, str]) -> tuple[str, ...]:
+    """Put certcast's tags among those that the blob has; which of them there is no room for.
+
+    Raises:
+        ConflictError: They are changed again and again.
+    """
+    tries = 0
+    while (found := await cloud.uploads.tags(name)) is not None:
+        to_be = merged(found, ours)
+        if to_be.tags == found:
+            return to_be.left_out
+        tries += 1
+        try:
+            await cloud.uploads.set_tags(name, to_be.tags, found=found)
+        except ConflictError:
+            if tries == WRITE_TRIES:
+                raise
+        else:
+            return to_be.left_out
+    return ()
+
+
+def _no_room(name: str, left_out: Sequence[str]) -> str:
+    if not left_out:
+        return ""
+    return (
+        f"there is no room for {', '.join(left_out)}, as a blob has {MAX_TAGS} tags at most and the others of {name} "
+        "are its uploader's; take some away to see more"
+    )
 
 
 def _refused(trouble: TagTrouble, record: UploadRecord, error: CertcastError, now: datetime) -> Tagged:

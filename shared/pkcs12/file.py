@@ -1,4 +1,4 @@
-"""Opening an untrusted PKCS#12 file (RFC 7292): its keys and certificates as DER, within a bounded cost.
+"""An untrusted PKCS#12 file (RFC 7292): its layers, and what those hold that are not encrypted, read at no cost.
 
 Why not `cryptography`'s `load_pkcs12`, which hands the whole file to OpenSSL: how long a file takes to open is its
 sender's choice, up to 2^31 iterations per layer. The counts of the outer layers can be read beforehand, but a
@@ -11,14 +11,9 @@ out of C.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from shared.pkcs12.asn1 import CONSTRUCTED, CONTEXT_0, INTEGER, OID, SEQUENCE, Asn1Error, Element, read
-from shared.pkcs12.kdf import Password, spellings
-from shared.pkcs12.pbe import Encryption, Mac, WrongPasswordError, read_encryption, read_mac
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from shared.pkcs12.pbe import Encryption, Mac, read_encryption, read_mac
 
 _DATA = "1.2.840.113549.1.7.1"
 _ENCRYPTED_DATA = "1.2.840.113549.1.7.6"
@@ -34,20 +29,12 @@ _MAX_KEYS = 16
 _MAX_CERTIFICATES = 256
 
 
-class TooExpensiveError(ValueError):
-    """Opening the file would take more work than allowed.
-
-    Attributes:
-        cost: What it asks for, as far as it was seen, in steps (`kdf`).
-    """
-
-    def __init__(self, cost: int) -> None:
-        super().__init__(cost)
-        self.cost = cost
+class PublicKeyProtectedError(Asn1Error):
+    """The file is protected by the key of a recipient, and no password opens it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Layer:
+class Layer:
     """Something encrypted: a safe, or a PKCS#8 key."""
 
     encryption: Encryption
@@ -60,11 +47,19 @@ class _Layer:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Bags:
-    """What the safes read so far hold."""
+class Bags:
+    """What the safes read so far hold.
+
+    Attributes:
+        keys: Private keys, DER of PKCS#8, in file order; not yet parsed.
+        shrouded: Private keys that are still encrypted.
+        unread: Why further ones cannot be decrypted.
+        certificates: DER, in file order, possibly repeated; not yet parsed.
+    """
 
     keys: list[bytes] = field(default_factory=list, repr=False)
-    shrouded: list[_Layer] = field(default_factory=list)
+    shrouded: list[Layer] = field(default_factory=list)
+    unread: list[ValueError] = field(default_factory=list)
     certificates: list[bytes] = field(default_factory=list)
 
     def add(self, safe_contents: bytes, depth: int = 0) -> None:
@@ -79,7 +74,7 @@ class _Bags:
                 case oid if oid == _KEY_BAG:
                     self.keys.append(value.content)
                 case oid if oid == _SHROUDED_KEY_BAG:
-                    self.shrouded.append(_shrouded_key(read(value.content)))
+                    self._add_shrouded(value.content)
                 case oid if oid == _CERTIFICATE_BAG:
                     form, certificate = read(value.content).expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
                     if form.oid() == _X509_CERTIFICATE:
@@ -90,36 +85,16 @@ class _Bags:
                     self.add(value.content, depth + 1)
                 case _:
                     pass  # revocation lists and other secrets are no business of a server certificate
-        if len(self.keys) + len(self.shrouded) > _MAX_KEYS:
+        if len(self.keys) + len(self.shrouded) + len(self.unread) > _MAX_KEYS:
             raise Asn1Error(f"it has more than {_MAX_KEYS} private keys")
         if len(self.certificates) > _MAX_CERTIFICATES:
             raise Asn1Error(f"it has more than {_MAX_CERTIFICATES} certificates")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """What an opened file holds.
-
-    Attributes:
-        keys: Private keys, DER of PKCS#8, in file order; not yet parsed.
-        certificates: DER, in file order, possibly repeated; not yet parsed.
-    """
-
-    keys: tuple[bytes, ...] = field(repr=False)
-    certificates: tuple[bytes, ...]
-
-
-@dataclass(slots=True)
-class _Bill:
-    """The steps taken so far; a layer is put on it before its key is derived."""
-
-    limit: int
-    steps: int = 0
-
-    def add(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > self.limit:
-            raise TooExpensiveError(self.steps)
+    def _add_shrouded(self, key: bytes) -> None:
+        try:
+            self.shrouded.append(_shrouded_key(read(key)))
+        except Asn1Error as problem:
+            self.unread.append(problem)  # another key may be the one that is wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +111,7 @@ class Pkcs12:
     content: bytes = field(repr=False)
     mac: Mac | None
     plain: tuple[bytes, ...] = field(repr=False)
-    encrypted: tuple[_Layer, ...]
+    encrypted: tuple[Layer, ...]
 
     @classmethod
     def parse(cls, file: bytes) -> Pkcs12:
@@ -148,10 +123,10 @@ class Pkcs12:
         _version, authenticated, *mac_data = read(file).expect(SEQUENCE).children(INTEGER, SEQUENCE)
         kind, wrapped = authenticated.children(OID, _EXPLICIT_0)[:2]
         if kind.oid() != _DATA:
-            raise Asn1Error("it is protected by a public key and not by a password")
+            raise PublicKeyProtectedError("it is signed with a private key, and not protected by a password")
         content = read(wrapped.content).octets()
         plain: list[bytes] = []
-        encrypted: list[_Layer] = []
+        encrypted: list[Layer] = []
         for safe in read(content).expect(SEQUENCE).children():
             kind, wrapped = safe.expect(SEQUENCE).children(OID, _EXPLICIT_0)[:2]
             if kind.oid() == _DATA:
@@ -159,80 +134,34 @@ class Pkcs12:
             elif kind.oid() == _ENCRYPTED_DATA:
                 encrypted.append(_encrypted_safe(read(wrapped.content)))
             else:
-                raise Asn1Error("it is encrypted for a public key and not by a password")
+                raise PublicKeyProtectedError("it is encrypted for a public key, and not by a password")
         mac = read_mac(mac_data[0]) if mac_data else None
         return cls(content=content, mac=mac, plain=tuple(plain), encrypted=tuple(encrypted))
 
-    def open(self, passwords: Sequence[bytes | None], *, max_cost: int) -> Contents:
-        """Decrypt everything with the first password that fits.
-
-        Args:
-            passwords: Those to try, UTF-8; None and an empty one are both tried as absent and as empty.
-            max_cost: Steps allowed in total, over all layers and passwords.
+    def visible(self) -> Bags:
+        """What is not encrypted, with the keys that are.
 
         Raises:
-            TooExpensiveError: That does not suffice. Nothing was derived yet, unless only a decrypted layer showed it.
-            WrongPasswordError: No password fits, or the file is damaged.
-            Asn1Error: It is malformed inside.
+            Asn1Error: It is malformed.
         """
-        visible = _Bags()
-        for safe in self.plain:
-            visible.add(safe)
-        tried = spellings(passwords)
-        once = sum(layer.cost for layer in (*self.encrypted, *visible.shrouded))
-        # With a MAC, a wrong password costs its derivation alone; without one, each may cost every layer.
-        expected = once + len(tried) * self.mac.cost if self.mac else len(tried) * once
-        if expected > max_cost:
-            raise TooExpensiveError(expected)
-        bill = _Bill(max_cost)
-        for password in self._fitting(tried, bill):
-            try:
-                return self._decrypt(password, bill)
-            except WrongPasswordError:
-                continue
-            except Asn1Error:
-                # Noise that unpads by chance does not parse, so that without a MAC this, too, is a wrong password.
-                if self.mac is not None:
-                    raise
-        raise WrongPasswordError
-
-    def _fitting(self, passwords: Sequence[Password], bill: _Bill) -> Iterator[Password]:
-        for password in passwords:
-            if self.mac is not None:
-                bill.add(self.mac.cost)
-                if not self.mac.verifies(password, self.content):
-                    continue
-            yield password
-
-    def _decrypt(self, password: Password, bill: _Bill) -> Contents:
-        bags = _Bags()
+        bags = Bags()
         for safe in self.plain:
             bags.add(safe)
-        for layer in self.encrypted:
-            bill.add(layer.cost)
-            bags.add(layer.encryption.decrypt(password, layer.data))
-        keys = list(bags.keys)
-        for layer in bags.shrouded:
-            bill.add(layer.cost)
-            key = layer.encryption.decrypt(password, layer.data)
-            if self.mac is None:
-                read(key).expect(SEQUENCE).children(INTEGER, SEQUENCE)  # of a PrivateKeyInfo: noise has none
-            keys.append(key)
-        return Contents(keys=tuple(keys), certificates=tuple(bags.certificates))
+        return bags
 
 
-def _shrouded_key(key: Element) -> _Layer:
+def _shrouded_key(key: Element) -> Layer:
     """EncryptedPrivateKeyInfo of PKCS#8 (RFC 5208 section 6)."""
     algorithm, *data = key.expect(SEQUENCE).children(SEQUENCE)
     if not data:
         raise Asn1Error("a value is missing")
-    return _Layer(encryption=read_encryption(algorithm), data=data[0].octets())
+    return Layer(encryption=read_encryption(algorithm), data=data[0].octets())
 
 
-def _encrypted_safe(encrypted_data: Element) -> _Layer:
+def _encrypted_safe(encrypted_data: Element) -> Layer:
     """EncryptedData of PKCS#7 (RFC 2315 section 13)."""
     _version, info = encrypted_data.expect(SEQUENCE).children(INTEGER, SEQUENCE)[:2]
     _kind, algorithm, *content = info.children(OID, SEQUENCE)
     if not content:
         raise Asn1Error("a value is missing")
-    return _Layer(encryption=read_encryption(algorithm), data=content[0].octets(CONTEXT_0))
+    return Layer(encryption=read_encryption(algorithm), data=content[0].octets(CONTEXT_0))

@@ -9,14 +9,15 @@ which takes about 0.4 microseconds. What the others take beside that, `bench/pkc
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from shared.pkcs12.asn1 import INTEGER, OCTET_STRING, OID, SATURATED, SEQUENCE, Asn1Error, Element
+from shared.pkcs12.names import called, is_convertible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from shared.pkcs12.passwords import Password
 
 HMACS = {
     "1.2.840.113549.2.7": "sha1",
@@ -35,38 +36,21 @@ KEY_PURPOSE, IV_PURPOSE, MAC_PURPOSE = 1, 2, 3
 
 
 class UnsupportedError(Asn1Error):
-    """The file uses an algorithm that certcast does not read; the text is a clause that names it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Password:
-    """A password in the two forms in which PKCS#12 files use it.
+    """The file uses an algorithm that certcast does not read; the text is a clause that names it.
 
     Attributes:
-        utf8: For PBES2 and PBMAC1 (RFC 8018).
-        bmp: For the derivation of PKCS#12 itself: UTF-16 with a final null character (RFC 7292 appendix B.1).
+        convertible: Whether OpenSSL reads it.
     """
 
-    utf8: bytes = field(repr=False)
-    bmp: bytes = field(repr=False)
+    def __init__(self, used_for: str, oid: str) -> None:
+        """Name it.
 
-
-def spellings(passwords: Sequence[bytes | None]) -> tuple[Password, ...]:
-    """The distinct forms to try.
-
-    An absent and an empty password differ in PKCS#12 (nothing against one null character), programs disagree which one
-    "no password" means, and no person can tell them apart: so either is tried for both.
-    """
-    tried: dict[Password, None] = {}
-    for password in passwords or (None,):
-        if not password:
-            tried[Password(utf8=b"", bmp=b"")] = None
-        try:
-            text = (password or b"").decode()
-        except UnicodeDecodeError:
-            text = (password or b"").decode("latin-1")
-        tried[Password(utf8=password or b"", bmp=text.encode("utf-16-be") + b"\0\0")] = None
-    return tuple(tried)
+        Args:
+            used_for: How the clause begins, such as "it is encrypted by".
+            oid: The algorithm's identifier.
+        """
+        super().__init__(f"{used_for} {called(oid)}, which certcast does not read")
+        self.convertible = is_convertible(oid)
 
 
 _LONG_HASHES = frozenset({"sha384", "sha512"})
@@ -77,6 +61,9 @@ class KeyDerivation(Protocol):
 
     def cost(self, size: int) -> int:
         """What deriving a key of so many octets costs, in steps."""
+
+    def material(self, password: Password) -> bytes:
+        """The form of the password that a key is derived from."""
 
     def derive(self, password: Password, size: int) -> bytes:
         """A key of so many octets."""
@@ -103,11 +90,15 @@ class Pkcs12Derivation:
         steps = self.iterations * _blocks(size, self.digest)
         return steps * 4 // 3 if self.digest in _LONG_HASHES else steps
 
+    def material(self, password: Password) -> bytes:
+        """As in `KeyDerivation`."""
+        return password.bmp
+
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""
         digest = hash_of(self.digest)
         block = digest().block_size
-        state = _filled(self.salt, block) + _filled(password.bmp, block)
+        state = _filled(self.salt, block) + _filled(self.material(password), block)
         derived = b""
         while True:
             output = digest(bytes([self.purpose]) * block + state).digest()
@@ -152,9 +143,13 @@ class Pbkdf2Derivation:
         iterations = self.iterations * _blocks(size, self.digest)
         return iterations if self.digest in _LONG_HASHES else -(-iterations // 2)
 
+    def material(self, password: Password) -> bytes:
+        """As in `KeyDerivation`."""
+        return password.utf8
+
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""
-        return hashlib.pbkdf2_hmac(self.digest, password.utf8, self.salt, self.iterations, size)
+        return hashlib.pbkdf2_hmac(self.digest, self.material(password), self.salt, self.iterations, size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +170,14 @@ class ScryptDerivation:
             return SATURATED
         return self.n * self.r * self.p * (1 if self.n >= _USUAL_SCRYPT_N else 2)
 
+    def material(self, password: Password) -> bytes:
+        """As in `KeyDerivation`."""
+        return password.utf8
+
     def derive(self, password: Password, size: int) -> bytes:
         """As in `KeyDerivation`."""
         return hashlib.scrypt(
-            password.utf8,
+            self.material(password),
             salt=self.salt,
             n=self.n,
             r=self.r,
@@ -199,10 +198,10 @@ def read_derivation(algorithm: Element) -> KeyDerivation:
         salt, n, r, p = parameters.children(OCTET_STRING, INTEGER, INTEGER, INTEGER)[:4]
         return ScryptDerivation(salt=salt.content, n=n.count(), r=r.count(), p=p.count())
     if oid != _PBKDF2:
-        raise UnsupportedError(f"it derives its key by an algorithm that certcast does not read ({oid})")
+        raise UnsupportedError("it derives a key by", oid)
     salt, iterations, *rest = parameters.children(OCTET_STRING, INTEGER)
     prf = next((element for element in rest if element.tag == SEQUENCE), None)
-    digest = "sha1" if prf is None else known_hash(HMACS, read_algorithm(prf)[0])
+    digest = "sha1" if prf is None else known_hash(HMACS, read_algorithm(prf)[0], "it derives a key by")
     return Pbkdf2Derivation(digest=digest, salt=salt.content, iterations=iterations.count())
 
 
@@ -216,12 +215,17 @@ def read_algorithm(algorithm: Element) -> tuple[str, Element]:
     return oid.oid(), parameters[0] if parameters else Element(SEQUENCE, b"")
 
 
-def known_hash(names: dict[str, str], oid: str) -> str:
+def known_hash(names: dict[str, str], oid: str, used_for: str) -> str:
     """The hash's name in hashlib.
+
+    Args:
+        names: The hashes that are read.
+        oid: The one in the file.
+        used_for: As in `UnsupportedError`.
 
     Raises:
         UnsupportedError: It is none of these.
     """
     if oid not in names:
-        raise UnsupportedError(f"it uses a hash that certcast does not read ({oid})")
+        raise UnsupportedError(used_for, oid)
     return names[oid]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from shared.pkcs12.asn1 import INTEGER, OID, SEQUENCE, read
+from shared.pkcs12.asn1 import INTEGER, OID, SEQUENCE, Asn1Error, read
 
 if TYPE_CHECKING:
     from shared.bundle import PrivateKey
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAX_RSA_BITS = 8192
 """Checking a longer RSA key takes minutes, and no browser or public CA has a use for one."""
 
-_DAMAGED = "a private key in it is damaged"
+_DAMAGED = "is damaged"
 
 # How long a key takes to load is its sender's choice; so a limit comes first: the most octets of PKCS#8 that an honest
 # key of each type needs.
@@ -30,7 +30,7 @@ _MOST_OCTETS = {
 
 
 class UnfitKeyError(ValueError):
-    """The key is of a kind or size that is not even loaded; the text is a clause that says which."""
+    """The key is of a kind or size that is not even loaded; the text says which, as in "is of a type"."""
 
 
 def load_private_key(pkcs8: bytes, *, check: bool = True) -> PrivateKey:
@@ -42,10 +42,12 @@ def load_private_key(pkcs8: bytes, *, check: bool = True) -> PrivateKey:
 
     Raises:
         UnfitKeyError: No server can use such a key, whether or not it is sound.
-        ValueError: It is damaged; the text holds nothing of the key.
+        ValueError: It is damaged; the text is a clause of the same kind, and holds nothing of the key.
     """
-    _version, algorithm, *_ = read(pkcs8).expect(SEQUENCE).children(INTEGER, SEQUENCE)
-    kind = algorithm.children(OID)[0].oid()
+    try:
+        kind = _kind(pkcs8)
+    except Asn1Error:
+        raise ValueError(_DAMAGED) from None
     if kind not in _MOST_OCTETS:
         raise UnfitKeyError(f"is of a type that TLS servers do not use ({kind})")
     if len(pkcs8) > _MOST_OCTETS[kind]:
@@ -58,6 +60,12 @@ def load_private_key(pkcs8: bytes, *, check: bool = True) -> PrivateKey:
         # The library's errors may quote what they were given.
         raise ValueError(_DAMAGED) from None
     return cast("PrivateKey", key)  # its object identifier said so
+
+
+def _kind(pkcs8: bytes) -> str:
+    """The object identifier of its algorithm."""
+    _version, algorithm, *_ = read(pkcs8).expect(SEQUENCE).children(INTEGER, SEQUENCE)
+    return algorithm.children(OID)[0].oid()
 
 
 def _is_bounded(key: rsa.RSAPrivateKey) -> bool:

@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherAlgorithm, algorithms, modes
@@ -22,14 +23,17 @@ from shared.pkcs12.kdf import (
     KEY_PURPOSE,
     MAC_PURPOSE,
     KeyDerivation,
-    Password,
     Pkcs12Derivation,
+    ScryptDerivation,
     UnsupportedError,
     hash_of,
     known_hash,
     read_algorithm,
     read_derivation,
 )
+
+if TYPE_CHECKING:
+    from shared.pkcs12.passwords import Password
 
 _DIGESTS = {
     "1.2.840.113549.2.5": "md5",
@@ -41,13 +45,16 @@ _DIGESTS = {
 }
 _PBES2 = "1.2.840.113549.1.5.13"
 _PBMAC1 = "1.2.840.113549.1.5.14"
-_MAX_MAC_KEY_BYTES = 64
+_MIN_MAC_KEY_BYTES, _MAX_MAC_KEY_BYTES = 20, 64
 RC2_BLOCK_COST = 35
 """Steps for each block of RC2, as `bench/pkcs12_costs.py` prints it."""
 
 
 class WrongPasswordError(ValueError):
     """A layer does not decrypt: another password, or damage."""
+
+    def __init__(self, text: str = "it does not decrypt with the password") -> None:
+        super().__init__(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,11 +168,11 @@ def read_encryption(algorithm: Element) -> Encryption:
             key=key_of(purpose=KEY_PURPOSE), key_bytes=key_bytes, iv=iv, decryptor=decryptor, block_bytes=8
         )
     if oid != _PBES2:
-        raise UnsupportedError(f"it is encrypted by an algorithm that certcast does not read ({oid})")
+        raise UnsupportedError("it is encrypted by", oid)
     derivation, cipher = parameters.children(SEQUENCE, SEQUENCE)[:2]
     cipher_oid, cipher_parameters = read_algorithm(cipher)
     if cipher_oid not in _PBES2_CIPHERS:
-        raise UnsupportedError(f"it is encrypted by a cipher that certcast does not read ({cipher_oid})")
+        raise UnsupportedError("it is encrypted by", cipher_oid)
     key_bytes, block_bytes, decryptor = _PBES2_CIPHERS[cipher_oid]
     iv_octets = cipher_parameters.octets()
     if len(iv_octets) != block_bytes:
@@ -184,14 +191,28 @@ def read_mac(mac_data: Element) -> Mac:
     algorithm, expected = info.children(SEQUENCE, OCTET_STRING)[:2]
     oid, parameters = read_algorithm(algorithm)
     if oid == _PBMAC1:
-        derivation, scheme = parameters.children(SEQUENCE, SEQUENCE)[:2]
-        digest = known_hash(HMACS, read_algorithm(scheme)[0])
-        # RFC 9579 section 4 demands the key's length; without this bound it would multiply the cost.
-        key_bytes = read_algorithm(derivation)[1].children(OCTET_STRING, INTEGER, INTEGER)[2].count()
-        if key_bytes > _MAX_MAC_KEY_BYTES:
-            raise Asn1Error("it has a MAC key of absurd length")
-        return Mac(key=read_derivation(derivation), key_bytes=key_bytes, digest=digest, expected=expected.content)
-    digest = known_hash(_DIGESTS, oid)
+        return _pbmac1(parameters, expected.content)
+    digest = known_hash(_DIGESTS, oid, "its MAC is made with")
     iterations = rest[0].count() if rest else 1
     key = Pkcs12Derivation(digest=digest, salt=salt.content, iterations=iterations, purpose=MAC_PURPOSE)
     return Mac(key=key, key_bytes=hash_of(digest)().digest_size, digest=digest, expected=expected.content)
+
+
+def _pbmac1(parameters: Element, expected: bytes) -> Mac:
+    derivation, scheme = parameters.children(SEQUENCE, SEQUENCE)[:2]
+    digest = known_hash(HMACS, read_algorithm(scheme)[0], "its MAC is made with")
+    key = read_derivation(derivation)
+    numbers = read_algorithm(derivation)[1].children()[1:]
+    # RFC 9579 section 4 demands the key's length, which stands after N, r and p or after the iterations.
+    place = 3 if isinstance(key, ScryptDerivation) else 1
+    if len(numbers) <= place or numbers[place].tag != INTEGER:
+        raise Asn1Error("its MAC (PBMAC1) does not say how long its key is, which RFC 9579 demands")
+    key_bytes = numbers[place].count()
+    # RFC 9579 section 9: of a very short key many passwords make the same. A very long one would multiply the cost.
+    if not _MIN_MAC_KEY_BYTES <= key_bytes <= _MAX_MAC_KEY_BYTES:
+        length = f"{key_bytes} octet{'' if key_bytes == 1 else 's'}"
+        raise Asn1Error(
+            f"its MAC (PBMAC1) is made with a key of {length}, and certcast, as OpenSSL, takes {_MIN_MAC_KEY_BYTES} to "
+            f"{_MAX_MAC_KEY_BYTES} (RFC 9579)"
+        )
+    return Mac(key=key, key_bytes=key_bytes, digest=digest, expected=expected)

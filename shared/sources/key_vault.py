@@ -40,15 +40,17 @@ def _upload_name(vault: str, name: str) -> str:
 
 # learn.microsoft.com, "Azure Key Vault as Event Grid source". A certificate's new version raises both; whichever comes
 # second finds its work done.
-_NEW_VERSION = frozenset(
+NEW_VERSION = frozenset(
     {"Microsoft.KeyVault.CertificateNewVersionCreated", "Microsoft.KeyVault.SecretNewVersionCreated"}
 )
 
 
 def vault_upload(event_type: str, data: Mapping[str, object]) -> str | None:
-    """Name the upload that a vault's event is about; None for any other event."""
-    vault, name = str(data.get("VaultName") or ""), str(data.get("ObjectName") or "")
-    return _upload_name(vault, name) if event_type in _NEW_VERSION and vault and name else None
+    """Name the upload that a vault's event is about; None for any other event, and for one that names none."""
+    vault, name = data.get("VaultName"), data.get("ObjectName")
+    if event_type not in NEW_VERSION or not isinstance(vault, str) or not isinstance(name, str):
+        return None
+    return _upload_name(vault, name) if _OBJECT_NAME.match(vault) and _OBJECT_NAME.match(name) else None
 
 
 class KeyVaultCertificates:

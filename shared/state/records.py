@@ -102,7 +102,7 @@ class UploadRecord:
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
         tagged: Names the tags that the blob was given last; empty before the first ones.
-        tags_refused: Why the blob's tags do not show this status; empty where they do, or will soon.
+        tags_refused: Why the blob's tags do not show all of this status; empty where they do, or will soon.
         password_left: Why an accepted upload's password is still in its metadata; empty where it is not.
         judging: The version that takes long to judge, while it is judged.
         judging_until: Until when others leave it to the look that is at it.

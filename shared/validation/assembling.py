@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
-from shared.pkcs12.keys import UnfitKeyError, load_private_key
-from shared.verdict import Caution, VerdictCode, Violation
+from shared.pkcs12.keys import load_private_key
+from shared.validation.held import Held
+from shared.validation.malformed import faults, is_served
+from shared.validation.pairing import LoadedKeys, damaged
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from shared.bundle import PrivateKey
-    from shared.pkcs12.file import Contents
+    from shared.pkcs12.opening import Contents
 
 MAX_CERTIFICATE_BYTES = 65_536
 """Of one certificate, and of leaf and intermediates together.
@@ -38,6 +38,7 @@ class OpenedPfx:
 
     Attributes:
         bundle: What is served, but for its chain: that is chosen from the others.
+        leaf: The leaf as it is in the file.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
         violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
@@ -45,6 +46,7 @@ class OpenedPfx:
     """
 
     bundle: CertificateBundle
+    leaf: Link
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
     violations: tuple[Violation, ...] = ()
@@ -79,53 +81,60 @@ def assemble(contents: Contents, max_checked_rsa_bits: int) -> OpenedPfx | Unope
     """
     if against := _missing(contents) or _oversized(contents):
         return Unopened(violations=tuple(against))
-    certificates = [sound for der in dict.fromkeys(contents.certificates) if (sound := _sound(der)) is not None]
-    found = _pair(contents, certificates, max_checked_rsa_bits)
-    if isinstance(found, Violation):
-        return Unopened(violations=(found,))
-    leaf, key = found
-    others = tuple(link for link in _links(contents.certificates) if link.view != leaf)
-    return OpenedPfx(bundle=CertificateBundle(leaf=leaf, chain=(), key=key), others=others)
-
-
-def _links(certificates: Sequence[bytes]) -> Iterator[Link]:
-    for der in dict.fromkeys(certificates):
-        with suppress(ValueError):
-            yield Link.read(der)
+    held = [Held.of(der) for der in contents.certificates]
+    found = _pair(contents, list(dict.fromkeys(held)), max_checked_rsa_bits)
+    if isinstance(found, list):
+        return Unopened(violations=tuple(found))
+    leaf, key, warnings = found
+    links = [Link(der=one.der, view=one.view) for one in dict.fromkeys(held) if one.view is not None and one != leaf]
+    others = tuple(link for link in links if is_served(link.der))
+    left_out = [one for one in dict.fromkeys(held) if one != leaf and (one.view is None or not is_served(one.der))]
+    warnings = (*warnings, *map(_left_out, left_out))
+    malformed = tuple(leaf.violations)
+    bundle = CertificateBundle(leaf=leaf.readable if malformed else leaf.served, chain=(), key=key)
+    itself = Link(der=leaf.der, view=leaf.readable)
+    return OpenedPfx(bundle=bundle, leaf=itself, others=others, warnings=warnings, violations=malformed)
 
 
 def _pair(
-    contents: Contents, certificates: Sequence[x509.Certificate], max_checked_rsa_bits: int
-) -> tuple[x509.Certificate, PrivateKey] | Violation:
-    """The one certificate whose key is there, and that key; or why there is none."""
-    if not certificates:
-        return damaged("none of the certificates in it can be read")
+    contents: Contents, held: Sequence[Held], max_checked_rsa_bits: int
+) -> tuple[Held, PrivateKey, tuple[Caution, ...]] | list[Violation]:
+    """The one certificate whose key is there, that key, and what is to be told of others; or why there is none."""
+    keys = LoadedKeys.of(contents)
+    owned = [(leaf, der) for leaf in held for der, key in keys.usable.items() if leaf.has(key)]
+    leaves = list(dict.fromkeys(leaf for leaf, _ in owned))
+    if len(leaves) > 1:
+        return [_ambiguous(leaves)]
+    if not leaves:
+        return _unpaired(held, keys)
+    leaf, der = owned[0]
+    unchecked = keys.usable[der]
+    if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
+        raise SlowKeyError(unchecked.key_size)
     try:
-        keys = {der: load_private_key(der, check=False) for der in contents.keys}
-        owners = {leaf: der for leaf in certificates for der, key in keys.items() if _belongs(key, leaf)}
-        if len(owners) != 1:
-            return _ambiguous(list(owners)) if owners else _mismatch(certificates)
-        [(leaf, der)] = owners.items()
-        unchecked = keys[der]
-        if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
-            raise SlowKeyError(unchecked.key_size)
-        return leaf, load_private_key(der)
-    except UnfitKeyError as problem:
-        detail = f"The private key {problem}: use RSA with 2048 bits or more, or EC on P-256, P-384 or P-521."
-        return Violation(code=VerdictCode.WEAK_KEY, detail=detail)
+        return leaf, load_private_key(der), tuple(keys.ignored(der))
     except ValueError as problem:
-        return damaged(str(problem))
+        return [damaged(f"a private key in it {problem}")]
 
 
-def damaged(reason: str, cure: str = "Export it again, and upload the whole file as it is.") -> Violation:
-    """Say of a file that it is no PFX, or a broken one.
+def _unpaired(held: Sequence[Held], keys: LoadedKeys) -> tuple[Held, PrivateKey, tuple[Caution, ...]] | list[Violation]:
+    """Why no certificate has its key here: that of a leaf may be one that cannot be read, and be there all the same."""
+    unread = [one for one in held if not one.has_readable_key and not one.is_authority]
+    if not unread:
+        return keys.objections(_mismatch(held))
+    if len(unread) == 1 and unread[0].view is not None and keys.usable:
+        return unread[0], next(iter(keys.usable.values())), ()
+    others = [against for against in keys.objections(_mismatch(held)) if against.code is not VerdictCode.KEY_MISMATCH]
+    return [*(against for one in unread for against in one.violations), *others]
 
-    Args:
-        reason: A clause.
-        cure: Sentences that say what to do.
-    """
-    detail = f"The file is not a PKCS#12 (PFX) file that can be read: {reason}. {cure}"
-    return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
+
+def _left_out(one: Held) -> Caution:
+    named = f"The certificate '{shown(one.subject)}'" if one.subject is not None else "A certificate in the file"
+    detail = (
+        f"{named} is left out of the chain, as TLS servers cannot read it: {listed(faults(one.der), '; ')}. If it is "
+        "an intermediate, ask its authority for another one."
+    )
+    return Caution(code=WarningCode.MALFORMED_INTERMEDIATE, detail=detail)
 
 
 def _missing(contents: Contents) -> list[Violation]:
@@ -162,30 +171,8 @@ def too_long(bundle: CertificateBundle) -> list[Violation]:
     return [Violation(code=VerdictCode.TOO_LARGE, detail=detail)]
 
 
-_BROKEN_EXTENSIONS = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-
-def _sound(der: bytes) -> x509.Certificate | None:
-    """The certificate, if all that is asked of it later can be read; None for one that is broken inside."""
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        for name in (certificate.subject, certificate.issuer):
-            name.rfc4514_string()
-        list(certificate.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm, *_BROKEN_EXTENSIONS):
-        return None
-    return certificate
-
-
-def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-
-
-def _mismatch(certificates: Sequence[x509.Certificate]) -> Violation:
-    subjects = listed([f"'{shown(certificate.subject.rfc4514_string())}'" for certificate in certificates])
+def _mismatch(held: Sequence[Held]) -> Violation:
+    subjects = listed([f"'{shown(one.subject)}'" for one in held if one.subject is not None])
     detail = (
         f"The private key belongs to none of the certificates in the file ({subjects}): export the certificate again "
         "from where its key was made."
@@ -193,9 +180,7 @@ def _mismatch(certificates: Sequence[x509.Certificate]) -> Violation:
     return Violation(code=VerdictCode.KEY_MISMATCH, detail=detail)
 
 
-def _ambiguous(leaves: Sequence[x509.Certificate]) -> Violation:
-    found = listed(
-        [f"'{shown(leaf.subject.rfc4514_string())}' until {day(leaf.not_valid_after_utc)}" for leaf in leaves]
-    )
+def _ambiguous(leaves: Sequence[Held]) -> Violation:
+    found = listed([f"'{shown(str(leaf.subject))}' until {day(leaf.readable.not_valid_after_utc)}" for leaf in leaves])
     detail = f"The file has {len(leaves)} certificates with their keys ({found}): export the one to be served alone."
     return Violation(code=VerdictCode.AMBIGUOUS_LEAF, detail=detail)

@@ -14,6 +14,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from shared.bundle.outline import SEQUENCE, Outline, elements
 from shared.bundle.view import (
@@ -25,6 +26,7 @@ from shared.bundle.view import (
     names_of,
     parsed,
     plain_name,
+    view_of,
 )
 from shared.phrasing import shown
 from shared.pkcs12.asn1 import read
@@ -155,13 +157,13 @@ def _extensions(outline: Outline) -> Iterator[str]:
             if flag.content == _FALSE:
                 yield f"{named}: critical is written out as FALSE, which DER leaves out (X.690 section 11.5)"
             elif flag.content != _TRUE:
-                yield f"{named}: critical is TRUE written as {_hex(flag)}, which DER writes as FF (X.690 section 11.1)"
+                yield f"{named}: critical is {_hex(flag)}, and DER writes TRUE as FF (X.690 section 11.1)"
         if kind.content in _READ:
             yield from (f"{named}: {fault}" for fault in _value(kind.content, value.content, extension))
 
 
 def _hex(flag: Element) -> str:
-    return flag.content[:4].hex().upper() or "nothing"
+    return f"written as {flag.content[:4].hex().upper()}" if flag.content else "empty"
 
 
 def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
@@ -181,7 +183,7 @@ def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
 def _constraints(value: bytes) -> Iterator[str]:
     for flag in elements(elements(value)[0].content):
         if flag.tag == _BOOLEAN and flag.content not in {_FALSE, _TRUE}:
-            yield f"cA is TRUE written as {_hex(flag)}, which DER writes as FF (X.690 section 11.1)"
+            yield f"cA is {_hex(flag)}, and DER writes TRUE as FF and leaves FALSE out (X.690 section 11)"
 
 
 def _alternative_names(value: bytes) -> Iterator[str]:
@@ -211,11 +213,18 @@ def _unforeseen(der: bytes) -> list[str]:
             return [f"{field}: it is no name (RFC 5280 section 4.1.2.4)"]
     if parsed(der) is None:
         return [f"{_unparsed(der)}: it is not what RFC 5280 section 4.1 has"]
+    return [] if is_served(der) else ["OpenSSL, with which TLS servers read it, cannot"]
+
+
+def is_served(der: bytes) -> bool:
+    """Whether TLS servers can read a certificate from their files, of which OpenSSL asks less than clients do."""
     try:
+        if view_of(der).public_bytes(Encoding.DER) == der:
+            return True  # the library, which has read all of it, is the stricter one
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
     except (ssl.SSLError, ValueError):
-        return ["OpenSSL, with which TLS servers read it, cannot"]
-    return []
+        return False
+    return True
 
 
 def _unparsed(der: bytes) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.pkcs12.asn1 import Asn1Error
-from shared.pkcs12.file import Pkcs12, TooExpensiveError
+from shared.pkcs12.file import Pkcs12, PublicKeyProtectedError
+from shared.pkcs12.kdf import UnsupportedError
 from shared.pkcs12.keys import MAX_RSA_BITS
+from shared.pkcs12.opening import Contents, MixedPasswordsError, OtherPasswordError, TooExpensiveError, open_file
+from shared.pkcs12.passwords import oddities
 from shared.pkcs12.pbe import WrongPasswordError
-from shared.validation.assembling import OpenedPfx, SlowKeyError, Unopened, assemble, damaged
-from shared.verdict import VerdictCode, Violation
+from shared.validation.assembling import OpenedPfx, SlowKeyError, Unopened, assemble
+from shared.validation.pairing import damaged
+from shared.validation.recognising import pfx_in_text, recognise
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +26,12 @@ MAX_KDF_ITERATIONS = 2_000_000
 
 OpenSSL's and Windows' files take 600,000 iterations at the most today: 1,200,000 steps for MAC, certificates and key.
 """
+
+_CONVERT = (
+    "`openssl pkcs12 -legacy -in FILE -nodes -out all.pem && openssl pkcs12 -export -in all.pem -out cert.pfx` (delete "
+    "all.pem then, which holds the bare key)"
+)
+_EXPORT_WITH_AES = "Export it again with AES and HMAC-SHA-256, as OpenSSL, Windows and Java do today."
 
 
 def open_pfx(
@@ -45,9 +57,12 @@ def open_pfx(
     if len(content) > max_bytes:
         detail = f"The file has {len(content)} bytes and {max_bytes} are the most that are read: upload the PFX alone."
         return Unopened(violations=(Violation(code=VerdictCode.TOO_LARGE, detail=detail),))
+    warnings: list[Caution] = []
     try:
-        contents = Pkcs12.parse(content).open(passwords, max_cost=max_kdf_iterations)
-        return assemble(contents, max_checked_rsa_bits)
+        contents = open_file(_parsed(content, warnings), passwords, max_cost=max_kdf_iterations)
+        warnings += _spelled(contents)
+        opened = assemble(contents, max_checked_rsa_bits)
+        return replace(opened, warnings=(*warnings, *opened.warnings))
     except SlowKeyError as problem:
         detail = (
             f"Checking an RSA key of {problem} bits takes too long: use one of 2048 to {max_checked_rsa_bits} bits."
@@ -55,11 +70,50 @@ def open_pfx(
         against = Violation(code=VerdictCode.KDF_TOO_EXPENSIVE, detail=detail)
     except TooExpensiveError as problem:
         against = _too_expensive(problem.cost, max_kdf_iterations)
-    except WrongPasswordError:
-        against = _unopened(passwords)
+    except WrongPasswordError as problem:
+        against = _unopened(passwords, problem)
     except Asn1Error as problem:
         against = _unreadable(content, problem)
-    return Unopened(violations=(against,))
+    return Unopened(violations=(against,), warnings=tuple(warnings))
+
+
+def holds_pfx(content: bytes) -> bool:
+    """Whether a password could open the file: it is a PFX, or the text of one."""
+    try:
+        _parsed(content, [])
+    except Asn1Error:
+        return False
+    return True
+
+
+def _parsed(content: bytes, warnings: list[Caution]) -> Pkcs12:
+    """The file, or the one that it holds as text; that is told.
+
+    Raises:
+        Asn1Error: It is no PKCS#12 file.
+    """
+    try:
+        return Pkcs12.parse(content)
+    except Asn1Error:
+        inner = pfx_in_text(content)
+        if inner is None:
+            raise
+    detail = (
+        "The file is base64 text of a PFX, and was taken for that: upload the PFX itself, which "
+        "`openssl base64 -d -A -in FILE -out cert.pfx` makes of the text alone."
+    )
+    warnings.append(Caution(code=WarningCode.BASE64_TEXT, detail=detail))
+    return Pkcs12.parse(inner)
+
+
+def _spelled(contents: Contents) -> list[Caution]:
+    if not contents.spelling:
+        return []
+    detail = (
+        f"The file does not open with the password as RFC 7292 and RFC 8018 spell it, and was opened with it spelled "
+        f"otherwise: {contents.spelling}. Other programs may refuse it: export it again, or with a password in ASCII."
+    )
+    return [Caution(code=WarningCode.PASSWORD_SPELLING, detail=detail)]
 
 
 def _too_expensive(cost: int, limit: int) -> Violation:
@@ -71,20 +125,31 @@ def _too_expensive(cost: int, limit: int) -> Violation:
     return Violation(code=VerdictCode.KDF_TOO_EXPENSIVE, detail=detail)
 
 
-def _unopened(passwords: Sequence[bytes | None]) -> Violation:
-    tried = "the password given" if any(passwords) else "no password"
-    detail = (
-        f"The file does not open with {tried}: the password is wrong or the file is damaged, which PKCS#12 cannot tell "
-        "apart. Check CertificatePassword with `openssl pkcs12 -info -noout -in FILE`, then upload again."
-    )
+def _unopened(passwords: Sequence[bytes | None], problem: WrongPasswordError) -> Violation:
+    if isinstance(problem, OtherPasswordError):
+        detail = f"The file does not open with the password as it was given, but it does {problem}. {problem.cure}"
+    elif isinstance(problem, MixedPasswordsError):
+        detail = (
+            "The file does not open: the password is the one of its MAC, but not of all that is encrypted in it. "
+            "Export it again with one password for all."
+        )
+    else:
+        odd = oddities(passwords)
+        given = "the password given" if any(passwords) else "no password"
+        which = "the password is wrong" if any(passwords) else "it has a password"
+        detail = (
+            f"The file does not open with {given}: almost certainly {which}, as the file's structure is whole. "
+            f"{f'The password given has {odd}, which is hardly meant. ' if odd else ''}"
+            "Check CertificatePassword with `openssl pkcs12 -info -noout -in FILE`, then upload again."
+        )
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 
 def _unreadable(content: bytes, problem: Asn1Error) -> Violation:
-    if content.lstrip().startswith(b"-----BEGIN "):
-        return damaged(
-            "it is PEM text", "Make a PFX of it: `openssl pkcs12 -export -in cert.pem -inkey key.pem -out cert.pfx`."
-        )
-    if content.startswith(b"MII"):
-        return damaged("it looks like base64 text", "Decode it: `openssl base64 -d -A -in FILE -out cert.pfx`.")
-    return damaged(str(problem))
+    if isinstance(problem, UnsupportedError):
+        cure = f"OpenSSL makes another of it: {_CONVERT}." if problem.convertible else _EXPORT_WITH_AES
+        return damaged(str(problem), cure)
+    if isinstance(problem, PublicKeyProtectedError):
+        return damaged(str(problem), "Export it again, protected by a password.")
+    guise = recognise(content, problem)
+    return damaged(guise.what, guise.cure)

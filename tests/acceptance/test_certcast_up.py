@@ -138,10 +138,11 @@ async def test_a_request_to_end_ends_it_all_too_and_its_storage_is_kept(tmp_path
     issued = authority().issue(HOST)
     pfx = tmp_path / "shop.pfx"
     pfx.write_bytes(issued.pfx(None))
-    async with up(tmp_path / "state") as running:
+    async with up(tmp_path / "state", "--event-schema", "CloudEvents") as running:
         env = clean_environment(CERTCAST_STORAGE=running.connection_string)
         assert (await certcast("upload", pfx, env=env)).code == 0
         assert await running.end_by(signal.SIGTERM) == 0
+        assert "events are delivered as CloudEventSchemaV1_0" in running.said
         assert running.left_behind() == []
     async with up(tmp_path / "state") as again:
         env = clean_environment(CERTCAST_STORAGE=again.connection_string)

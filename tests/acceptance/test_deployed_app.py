@@ -3,6 +3,7 @@
 import ast
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 from azure.storage.blob.aio import BlobServiceClient
 from azure.storage.queue.aio import QueueServiceClient
 
+from local_azure.eventgrid.schemas import EventSchema, notification
 from shared.azure.account import Account
 from shared.azure.key_encryption import make_key_file
 from shared.binding import BindingKey
@@ -193,6 +195,57 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
     assert await site.worker.deliver_message("install_result", message) == ""
     assert (await site.record("store2.pfx")).status is UploadStatus.LIVE
     assert PASSWORD not in site.worker.log
+
+
+def as_cloud_event(event: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    return {**json.loads(notification(EventSchema.CLOUD_EVENTS, event, deliveries=0).body), **more}
+
+
+async def test_an_upload_and_a_deletion_that_are_told_as_cloud_events_are_acted_on(site: Site) -> None:
+    issued = authority().issue("cloud.store2.com")
+    event = await site.upload("cloud.pfx", issued.pfx(PASSWORD), {"CertificatePassword": PASSWORD})
+    # What the library's own decoding cannot take is no matter: an offset, and an attribute of that name.
+    told = as_cloud_event(event, time="2026-03-04T05:06:07+02:00", self="x", traceparent="00-0-0-01")
+    assert await site.worker.deliver_event(told) == ""
+    assert (await site.record("cloud.pfx")).status is UploadStatus.ACCEPTED
+    await site.blobs.get_blob_client("certificates", "cloud.pfx").delete_blob()
+    deleted = {**event, "eventType": "Microsoft.Storage.BlobDeleted", "data": {"api": "DeleteBlob"}}
+    assert await site.worker.deliver_event(as_cloud_event(deleted)) == ""
+    assert (await site.record("cloud.pfx")).status is UploadStatus.REMOVED
+
+
+async def test_an_event_of_either_schema_that_makes_no_sense_is_dropped_with_one_line(site: Site) -> None:
+    blob_event = {
+        "topic": "t",
+        "subject": "/blobServices/default/containers/certificates/blobs/none.pfx",
+        "eventType": "Microsoft.Storage.BlobCreated",
+        "id": "1",
+        "data": {},
+        "dataVersion": "",
+        "eventTime": "2026-01-01T00:00:00Z",
+    }
+    vault_event = {**blob_event, "subject": "web", "eventType": "Microsoft.KeyVault.CertificateNewVersionCreated"}
+    told: list[tuple[str, object]] = [
+        (function, event)
+        for function, good in (("on_blob_event", blob_event), ("on_key_vault_event", vault_event))
+        for event in (
+            {**good, "eventType": None},
+            {**good, "subject": [1]},
+            as_cloud_event(good, specversion="9"),
+            as_cloud_event(good, type=5),
+            as_cloud_event(good, subject={}),
+            [good],
+            "text",
+        )
+    ]
+    told += [("on_blob_event", as_cloud_event(blob_event, subject=subject)) for subject in (None, "elsewhere")]
+    told += [("on_key_vault_event", as_cloud_event(vault_event, data=data)) for data in (None, "x", {"VaultName": 1})]
+    for function, event in told:
+        assert await site.worker.deliver_event(event, function) == "", event
+    ours = [each for each in site.worker.records if each["name"].startswith(("certcast", "shared"))]
+    dropped = [each for each in ours if "an event is dropped" in each["text"]]
+    assert {each["fate"] for each in dropped} == {"shown"}
+    assert len(dropped) == len(ours) == len(told)
 
 
 async def test_a_file_that_is_no_certificate_is_rejected_and_the_event_is_done_with(site: Site) -> None:

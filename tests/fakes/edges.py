@@ -196,19 +196,23 @@ class FakeUploads:
         blob.modified = self._storage.clock().replace(microsecond=0)
         return blob.etag
 
-    async def set_tags(self, name: str, tags: Mapping[str, str]) -> bool:
+    async def set_tags(self, name: str, tags: Mapping[str, str], *, found: Mapping[str, str] | None = None) -> bool:
         await self._step("blob set_tags")
         require_tags(name, tags)
         if not self._storage.has_tags:
             raise UnsupportedError(f"writing the tags of blob {name}: this storage account has no such feature")
         if name not in self._blobs:
             return False
+        if not (found or {}).items() <= self._blobs[name].tags.items():
+            raise ConflictError(f"writing the tags of blob {name}: changed meanwhile (ConditionNotMet)")
         self._blobs[name].tags = dict(tags)
         return True
 
     async def tags(self, name: str) -> dict[str, str] | None:
         await self._step("blob tags")
-        return dict(self._blobs[name].tags) if name in self._blobs and self._storage.has_tags else None
+        if not self._storage.has_tags:
+            raise UnsupportedError(f"reading the tags of blob {name}: this storage account has no such feature")
+        return dict(self._blobs[name].tags) if name in self._blobs else None
 
     async def delete(self, name: str) -> bool:
         await self._step("blob delete")

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from shared.pkcs12.asn1 import read
-from shared.pkcs12.kdf import IV_PURPOSE, KEY_PURPOSE, Pkcs12Derivation, spellings
+from shared.pkcs12.kdf import IV_PURPOSE, KEY_PURPOSE, Pkcs12Derivation
+from shared.pkcs12.passwords import spellings
 from shared.pkcs12.pbe import read_encryption
 from tests.fuzz.der import Node, parsed
 from tests.rigs import handmade_pfx as handmade

@@ -87,9 +87,9 @@ class Worker:
         answer = await _answer(self._process, self._log)
         return "" if answer["ok"] else f"{answer['error']}\n{answer['trace']}"
 
-    async def deliver_event(self, event: Mapping[str, Any]) -> str:
-        """Invoke `on_blob_event` with one Event Grid event."""
-        return await self.invoke("on_blob_event", parameter="event", kind="json", value=json.dumps(event))
+    async def deliver_event(self, event: object, function: str = "on_blob_event") -> str:
+        """Invoke a function with one event, which may be anything that is JSON."""
+        return await self.invoke(function, parameter="event", kind="json", value=json.dumps(event))
 
     async def deliver_message(self, function: str, body: str) -> str:
         """Invoke a queue function with one message."""

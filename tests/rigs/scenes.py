@@ -24,6 +24,7 @@ from shared.messages import (
     queue_of,
 )
 from shared.state.records import UploadRecord
+from shared.state.telling import with_reasons
 from tests.fakes.edges import FakeStorage, Step, unhindered
 from tests.fakes.storage import START
 from tests.rigs.certificates import Authority, Issued, authority
@@ -90,6 +91,7 @@ class Scene:
         name: str,
         *hosts: str,
         day: float = 0,
+        lasts: float = 90,
         serial: int = 0,
         password: str | None = PASSWORD,
         metadata: dict[str, str] | None = None,
@@ -97,7 +99,8 @@ class Scene:
     ) -> Notice:
         """Put a PFX into the container, password in its metadata, and return what its event says."""
         metadata = metadata if metadata is not None else {"CertificatePassword": password} if password else {}
-        content = content if content is not None else pfx(*hosts, day=day, serial=serial, password=password)
+        if content is None:
+            content = pfx(*hosts, day=day, lasts=lasts, serial=serial, password=password)
         etag = await self.outside.uploads.write(name, content, metadata)
         return Notice(name=name, etag=etag, at=self.storage.clock())
 
@@ -112,9 +115,11 @@ class Scene:
         assert await self.outside.uploads.delete(name)
         return Notice(name=name, at=self.storage.clock(), deletion=True)
 
-    async def accepted(self, name: str, *hosts: str, day: float = 0, serial: int = 0) -> UploadRecord:
+    async def accepted(
+        self, name: str, *hosts: str, day: float = 0, lasts: float = 90, serial: int = 0
+    ) -> UploadRecord:
         """Upload, and have it handled."""
-        await look_at(self.cloud, await self.upload(name, *hosts, day=day, serial=serial))
+        await look_at(self.cloud, await self.upload(name, *hosts, day=day, lasts=lasts, serial=serial))
         return await self.record(name)
 
     async def looked_at(self, notice: Notice | str, cloud: Cloud | None = None) -> UploadRecord:
@@ -128,6 +133,11 @@ class Scene:
         found = await self.outside.state.uploads.get(name)
         assert found is not None, name
         return found
+
+    async def told_of(self, name: str) -> UploadRecord:
+        """An upload as the status API tells of it."""
+        [record] = await with_reasons(self.outside.state, [await self.record(name)], self.storage.clock())
+        return record
 
     async def tags(self, name: str) -> dict[str, str]:
         return await self.outside.uploads.tags(name) or {}

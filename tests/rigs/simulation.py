@@ -7,7 +7,7 @@ step and are never heard of again, and every step of every process waits until i
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from unittest import mock
@@ -50,19 +50,31 @@ class Certificate:
         hosts: What it is for.
         day: Days from the start of the run that it is valid from.
         serial: Tells renewals apart.
+        ends_at: Minutes from the start of the run that it is valid until; None for months.
     """
 
     hosts: tuple[str, ...]
     day: float
     serial: int
+    ends_at: int | None = None
+
+    @property
+    def lasts(self) -> float:
+        """Days."""
+        return 90 if self.ends_at is None else self.ends_at / 1440 + 1 / 24 - self.day
 
     @property
     def content(self) -> bytes:
-        return pfx(*self.hosts, day=self.day, serial=self.serial)
+        return pfx(*self.hosts, day=self.day, lasts=self.lasts, serial=self.serial)
 
     @property
     def bundle_id(self) -> str:
-        return bundle_id(issued(*self.hosts, day=self.day, serial=self.serial).bundle(), self.content)
+        leaf = issued(*self.hosts, day=self.day, lasts=self.lasts, serial=self.serial)
+        return bundle_id(leaf.bundle(), self.content)
+
+    @property
+    def ends(self) -> datetime:
+        return issued(*self.hosts, day=self.day, lasts=self.lasts, serial=self.serial).certificate.not_valid_after_utc
 
 
 @dataclass(eq=False)

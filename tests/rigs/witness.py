@@ -11,6 +11,7 @@ from typing import TypeVar
 import aiohttp
 
 from instance_agent.installing.probe import ProbeError, served_fingerprint
+from local_azure.eventgrid.schemas import EventSchema, notification
 from local_azure.functions_host.eventgrid import WEBHOOK_PATH
 from local_azure.platform import LocalPlatform
 from local_azure.platform_settings import PlatformSettings
@@ -117,7 +118,14 @@ class Witness:
         data = {"api": "PutBlob", "sequencer": "0"} | ({"eTag": etag} if kind == BLOB_CREATED else {})
         return await self.deliver("on_blob_event", kind, subject, data)
 
-    async def deliver(self, function: str, kind: str, subject: str, data: Mapping[str, object]) -> int:
+    async def deliver(
+        self,
+        function: str,
+        kind: str,
+        subject: str,
+        data: Mapping[str, object],
+        schema: EventSchema = EventSchema.EVENT_GRID,
+    ) -> int:
         """Deliver an event to a function through the host's webhook, and return the answer's status."""
         event = {
             "id": str(uuid.uuid4()),
@@ -129,15 +137,16 @@ class Witness:
             "dataVersion": "",
             "metadataVersion": "1",
         }
+        request = notification(schema, event, deliveries=0)
+        return await self.post(function, request.body, request.headers)
+
+    async def post(self, function: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send a request to a function's Event Grid webhook, and return the answer's status."""
         query = {"functionName": function, "code": self.platform.keys.eventgrid_extension}
+        url = f"{self.platform.functions_url}{WEBHOOK_PATH}"
         async with (
             aiohttp.ClientSession() as session,
-            session.post(
-                f"{self.platform.functions_url}{WEBHOOK_PATH}",
-                params=query,
-                json=[event],
-                headers={"aeg-event-type": "Notification"},
-            ) as answer,
+            session.post(url, params=query, data=body, headers=headers) as answer,
         ):
             return answer.status
 

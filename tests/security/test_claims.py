@@ -42,7 +42,7 @@ class TestTheCap:
         assert refused.status is UploadStatus.REJECTED
         [violation] = refused.violations
         assert violation.code is VerdictCode.TOO_MANY_CLAIMS
-        assert f"200 uploads claim {HOST}:443 already" in violation.detail
+        assert f"200 uploads claimed {HOST}:443" in violation.detail
         assert some((await scene.row(HOST)).claim_of("mallory/more.pfx")).withdrawn_at is not None
         for number in range(MAX_CLAIMS - 1):
             await scene.looked_at(await scene.delete(f"mallory/{number:03}.pfx"))
@@ -68,6 +68,31 @@ class TestTheCap:
         assert not (await scene.row("z.example.com")).present
         assert (await sweep(scene.cloud)).problems == []
         assert not (await scene.row("z.example.com")).present
+
+    async def test_where_there_is_room_again_as_many_are_taken_as_there_is_room_for_and_no_other_is_looked_at(
+        self, scene: Scene
+    ) -> None:
+        await crowd(scene, MAX_CLAIMS)
+        for number in range(4):
+            scene.storage.clock.advance(1)
+            await scene.looked_at(await scene.upload(f"late {number}.pfx", HOST, day=-9))
+        assert (await sweep(scene.cloud)).looked_at == []
+        await scene.looked_at(await scene.delete("mallory/007.pfx"))
+        await scene.looked_at(await scene.delete("mallory/008.pfx"))
+        report = await sweep(scene.cloud)
+        assert sorted(report.looked_at) == ["late 0.pfx", "late 1.pfx"]
+        statuses = [(await scene.record(f"late {number}.pfx")).status for number in range(4)]
+        assert statuses == [UploadStatus.SUPERSEDED] * 2 + [UploadStatus.REJECTED] * 2
+        assert (await sweep(scene.cloud)).looked_at == []
+
+    async def test_what_expires_makes_room_for_what_was_refused(self, scene: Scene) -> None:
+        await scene.accepted("ending.pfx", HOST, day=-30, lasts=31)
+        await crowd(scene, MAX_CLAIMS - 1)
+        await scene.looked_at(await scene.upload("late.pfx", HOST, day=-9))
+        assert (await scene.record("late.pfx")).status is UploadStatus.REJECTED
+        scene.storage.clock.advance(86_400)
+        assert (await sweep(scene.cloud)).looked_at == ["late.pfx"]
+        assert (await scene.record("late.pfx")).status is UploadStatus.SUPERSEDED
 
 
 class TestTheWait:

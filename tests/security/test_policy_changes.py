@@ -125,3 +125,36 @@ async def test_while_a_policy_cannot_be_used_nothing_is_accepted_and_nothing_tak
     policy.text = "version = 1\n" + REST
     await sweep(cloud)
     assert (await scene.record("c.pfx")).status is UploadStatus.ACCEPTED
+
+
+async def test_a_reason_that_the_policy_would_not_give_any_more_is_given_as_it_is_now_once(scene: Scene) -> None:
+    bob = '[[uploads]]\nprefix = "bob/"\nhosts = ["*.bob.example"]\n'
+    cloud, policy = ruled(scene, "version = 1\n" + bob)
+    record = await scene.looked_at(await scene.upload("bob/a.pfx", HOST), cloud)
+    assert "may claim *.bob.example" in record.violations[0].detail
+    assert (await sweep(cloud)).looked_at == []
+    policy.text = "version = 1\n" + bob.replace("*.bob.example", "*.carol.example")
+    assert (await sweep(cloud)).looked_at == ["bob/a.pfx"]
+    assert "may claim *.carol.example" in (await scene.record("bob/a.pfx")).violations[0].detail
+    assert (await sweep(cloud)).looked_at == []
+
+
+async def test_what_was_refused_is_looked_at_when_there_is_no_policy_any_more(scene: Scene) -> None:
+    cloud, _ = ruled(scene, 'version = 1\n[[uploads]]\nprefix = "bob/"\nhosts = ["*"]\n')
+    refused = await scene.looked_at(await scene.upload("a.pfx", HOST), cloud)
+    assert refused.status is UploadStatus.REJECTED
+    assert (await sweep(scene.cloud)).looked_at == ["a.pfx"]
+    assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
+
+
+async def test_one_refused_unopened_whose_earlier_certificate_is_never_served_is_not_looked_at_for_ever(
+    scene: Scene,
+) -> None:
+    cloud, policy = ruled(scene, "version = 1\n" + REST)
+    await look_at(cloud, await scene.upload("a.pfx", HOST))
+    fingerprint = (await scene.record("a.pfx")).fingerprint_sha256
+    policy.text = f'version = 1\nnever = ["{fingerprint}"]\n[[uploads]]\nprefix = "bob/"\nhosts = ["*"]\n'
+    await look_at(cloud, await scene.upload("a.pfx", HOST, day=-3))
+    for _ in range(3):
+        report = await sweep(cloud)
+    assert (report.looked_at, report.problems) == ([], [])

@@ -26,6 +26,7 @@ from local_azure.proxy.refusals import (
     REFUSALS,
     SERVER_BUSY,
     TABLE_BEING_DELETED,
+    TAGS_CHANGED,
     TAGS_HIERARCHICAL,
     TAGS_NO_SUCH_PARAMETER,
     TAGS_NOT_ENABLED,
@@ -39,6 +40,7 @@ from shared.azure.account import Account
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
+    ConflictError,
     HeldError,
     MissingError,
     NotSetUpError,
@@ -111,6 +113,7 @@ SAID: list[Said] = [
     (TAGS_HIERARCHICAL, tag, UnsupportedError, "this storage account has no such feature"),
     (TAGS_OLD_ACCOUNT, tag, UnsupportedError, "this storage account has no such feature"),
     (TAGS_NOT_ENABLED, tag, UnsupportedError, "this storage account has no such feature"),
+    (TAGS_CHANGED, tag, ConflictError, "writing the tags of blob a.pfx: changed meanwhile"),
     (LEASED, scrub, HeldError, "writing the metadata of blob a.pfx: .*end the lease"),
     (LEASED, remove, HeldError, "deleting blob a.pfx: .*end the lease"),
     (LEASED, tag, HeldError, "writing the tags of blob a.pfx: .*end the lease"),

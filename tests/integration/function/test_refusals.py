@@ -20,6 +20,7 @@ from local_azure.proxy.refusals import (
     PERMISSION_MISMATCH,
     QUEUE_BEING_DELETED,
     SERVER_BUSY,
+    TAGS_CHANGED,
     TAGS_HIERARCHICAL,
     TAGS_NO_SUCH_PARAMETER,
     TAGS_NOT_ENABLED,
@@ -151,23 +152,32 @@ async def test_a_password_that_may_not_be_taken_out_is_said_to_be_there_and_is_t
 
 
 @pytest.mark.parametrize(
-    ("refusal", "why"),
+    ("refusal", "operation", "why"),
     [
-        (TAGS_NOT_PERMITTED, "refused (AuthorizationPermissionMismatch); "),
-        (LEASED, "the blob is under a lease (LeaseIdMissing); end the lease"),
+        (TAGS_NOT_PERMITTED, "Get Blob Tags", "refused (AuthorizationPermissionMismatch); "),
+        (TAGS_NOT_PERMITTED, "Set Blob Tags", "refused (AuthorizationPermissionMismatch); "),
+        (LEASED, "Set Blob Tags", "the blob is under a lease (LeaseIdMissing); end the lease"),
     ],
     ids=lambda each: getattr(each, "code", ""),
 )
 async def test_tags_that_may_not_be_written_are_said_to_be_missing_and_are_written_later(
-    person: Person, refusal: Refusal, why: str
+    person: Person, refusal: Refusal, operation: str, why: str
 ) -> None:
-    with person.faults.during(Rule(answer=refusal, operations=frozenset({"Set Blob Tags"}))):
+    verb = "reading" if operation == "Get Blob Tags" else "writing"
+    with person.faults.during(Rule(answer=refusal, operations=frozenset({operation}))):
         said = await person.uploads()
     assert said.startswith(
-        f"accepted 0/2 Its tags do not show this status: writing the tags of blob {person.name}: {why}"
+        f"accepted 0/2 Its tags do not show all of this status: {verb} the tags of blob {person.name}: {why}"
     ), said
     assert not await person.password_is_there()
     assert await person.waits() == DONE
+    assert await person.tag() == "accepted"
+
+
+async def test_tags_that_were_changed_meanwhile_are_read_and_written_again(person: Person) -> None:
+    with person.faults.during(Rule(answer=TAGS_CHANGED, times=2)) as fault:
+        assert await person.uploads() == DONE
+    assert fault.applied == 2
     assert await person.tag() == "accepted"
 
 
@@ -185,7 +195,7 @@ async def test_an_account_without_tags_does_without_and_says_so_once(
         assert await person.uploads() == DONE
     assert fault.applied == 1
     [line] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("tags: ")]
-    assert f"writing the tags of blob {person.name}: this storage account has no " in line
+    assert f"reading the tags of blob {person.name}: this storage account has no " in line
     assert f"({refusal.code}); what becomes of uploads is told by `certcast status` and by" in line
 
 
@@ -285,6 +295,7 @@ ONCE = {
     "Put Blob": BUNDLES,
     "Get Blob": UPLOADS,
     "Set Blob Metadata": UPLOADS,
+    "Get Blob Tags": UPLOADS,
     "Set Blob Tags": UPLOADS,
     "Put Message": "queue cert-agent-*",
 }

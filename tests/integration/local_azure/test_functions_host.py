@@ -144,6 +144,8 @@ async def test_the_handshake_is_answered_with_the_code() -> None:
     async with hosted(taking_events(Seen())) as host:
         body = [{"eventType": "x", "data": {"validationCode": "512d38b6"}}]
         assert await host.event("take", body, "SubscriptionValidation") == (200, '{"validationResponse": "512d38b6"}')
+        alone = {"type": "x", "data": json.dumps({"validationCode": "512d38b6"})}
+        assert await host.event("take", alone, "SubscriptionValidation") == (200, '{"validationResponse": "512d38b6"}')
 
 
 async def test_each_event_of_a_notification_is_one_invocation() -> None:
@@ -169,8 +171,14 @@ async def test_a_cloud_event_comes_alone_and_after_its_own_handshake() -> None:
 
     async with hosted(app) as host:
         path = f"{host.url}/runtime/webhooks/eventgrid?functionName=take&code={host.keys.eventgrid_extension}"
-        async with host.client.options(path, headers={"WebHook-Request-Origin": "eventgrid.azure.net"}) as answer:
-            assert (answer.status, answer.headers["Webhook-Allowed-Origin"]) == (200, "eventgrid.azure.net")
+        for asked, allowed in (
+            ({"WebHook-Request-Origin": "eventgrid.azure.net"}, "eventgrid.azure.net"),
+            ({"WebHook-Request-Origin": "eventgrid.azure.cn"}, "eventgrid.azure.cn"),
+            ({"WebHook-Request-Origin": "attacker.example"}, "eventgrid.azure.net"),
+            ({}, "eventgrid.azure.net"),
+        ):
+            async with host.client.options(path, headers=asked) as answer:
+                assert (answer.status, answer.headers["WebHook-Allowed-Origin"]) == (200, allowed)
         cloud = {
             "specversion": "1.0",
             "id": "7",
@@ -179,8 +187,24 @@ async def test_a_cloud_event_comes_alone_and_after_its_own_handshake() -> None:
             "time": "2026-01-01T00:00:00Z",
             "data": {},
         }
-        assert (await host.event("take", cloud))[0] == 202
-        assert (await seen.count(1))[0].id == "7"
+        for body, kind in ((cloud, "application/cloudevents+json"), ([cloud], "application/cloudevents-batch+json")):
+            assert (await host.event("take", body, **{"Content-Type": f"{kind}; charset=utf-8"}))[0] == 202
+        assert [one.id for one in await seen.count(2)] == ["7", "7"]
+
+
+@pytest.mark.parametrize("wanted", [str, bytes])
+async def test_a_function_that_wants_text_is_given_the_event_as_it_came(wanted: type) -> None:
+    app, seen = func.FunctionApp(), Seen()
+
+    async def take(event: Any) -> None:
+        seen.add(event)
+
+    take.__annotations__["event"] = wanted
+    app.event_grid_trigger(arg_name="event")(take)
+    odd = {"specversion": "1.0", "self": 1, "time": "tomorrow"}
+    async with hosted(app) as host:
+        assert (await host.event("take", [odd, event(2)]))[0] == 202
+        assert [json.loads(text) for text in await seen.count(2)] == [odd, event(2)]
 
 
 async def test_the_webhook_wants_its_key_and_the_header_beats_the_query() -> None:
@@ -218,7 +242,7 @@ async def test_another_kind_of_event_is_a_bad_request_and_what_cannot_be_read_a_
         unreadable: list[object] = [[1], "text", None]
         for body in unreadable:
             assert (await host.event("take", body))[0] == 500
-        codeless: list[object] = [[], [{"data": {}}], [{"data": None}], {}]
+        codeless: list[object] = [[], [{"data": {}}], [{"data": None}], {}, {"data": "x"}, {"data": "[]"}]
         for body in codeless:
             assert (await host.event("take", body, "SubscriptionValidation"))[0] == 500
 

@@ -152,6 +152,9 @@ async def test_a_vault_that_does_not_answer_removes_nothing(vault: VaultStub, cl
         ("Microsoft.KeyVault.KeyNewVersionCreated", {"VaultName": "shop", "ObjectName": "web"}),
         (CREATED, {"VaultName": "shop"}),
         (CREATED, {"VaultName": None, "ObjectName": "web"}),
+        (CREATED, {"VaultName": ["shop"], "ObjectName": "web"}),
+        (CREATED, {"VaultName": "shop", "ObjectName": "../web"}),
+        (CREATED, {"VaultName": "shop\ud800", "ObjectName": "web"}),
         (CREATED, {}),
     ],
 )

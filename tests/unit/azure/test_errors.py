@@ -104,7 +104,19 @@ class TestTags:
         with pytest.raises(UnsupportedError, match=code) as caught:
             await account.uploads.set_tags("a.pfx", {"a": "b"})
         assert not caught.value.retriable
-        assert await account.uploads.tags("a.pfx") is None
+        with pytest.raises(UnsupportedError, match=code):
+            await account.uploads.tags("a.pfx")
+
+    async def test_are_written_where_they_are_as_they_were_read(self, stubbed: tuple[Account, StorageStub]) -> None:
+        account, stub = stubbed
+        stub.will_answer(Answer(status=204))
+        await account.uploads.set_tags("a.pfx", {"certcast_status": "live"}, found={})
+        assert "x-ms-if-tags" not in stub.heads[-1]
+        await account.uploads.set_tags("a.pfx", {"certcast_status": "live"}, found={"cost center": "4711", "team": ""})
+        assert stub.heads[-1]["x-ms-if-tags"] == "\"cost center\"='4711' AND \"team\"=''"
+        stub.will_answer(Answer(status=412, code="ConditionNotMet"))
+        with pytest.raises(ConflictError, match=r"writing the tags of blob a\.pfx: changed meanwhile"):
+            await account.uploads.set_tags("a.pfx", {}, found={"team": "blue"})
 
     async def test_that_may_not_be_written_name_the_role(self, stubbed: tuple[Account, StorageStub]) -> None:
         account, stub = stubbed

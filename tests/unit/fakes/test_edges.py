@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.errors import CertcastError, QueueBeingDeletedError, UnsupportedError
+from shared.errors import CertcastError, ConflictError, QueueBeingDeletedError, UnsupportedError
 from tests.contracts.edges import BundlesContract, Edges, QueuesContract, TableContract, UploadsContract
 from tests.fakes.edges import FakeStorage
 
@@ -63,7 +63,17 @@ class TestFakeUploads(UploadsContract):
         await uploads.write("a.pfx", b"", {})
         with pytest.raises(UnsupportedError):
             await uploads.set_tags("a.pfx", {"a": "b"})
-        assert await uploads.tags("a.pfx") is None
+        with pytest.raises(UnsupportedError):
+            await uploads.tags("a.pfx")
+
+    async def test_tags_that_were_changed_since_are_left_as_they_are(self) -> None:
+        uploads = FakeStorage().cloud().uploads
+        await uploads.write("a.pfx", b"", {})
+        await uploads.set_tags("a.pfx", {"team": "blue"})
+        with pytest.raises(ConflictError):
+            await uploads.set_tags("a.pfx", {"certcast_status": "live"}, found={"team": "green"})
+        assert await uploads.set_tags("a.pfx", {"team": "red"}, found={"team": "blue"})
+        assert await uploads.tags("a.pfx") == {"team": "red"}
 
 
 class TestFakeBundles(BundlesContract):

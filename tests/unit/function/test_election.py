@@ -1,8 +1,9 @@
 """Claims and elections: who is served does not depend on the order in which anything arrived."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
-from itertools import permutations
+from datetime import datetime, timedelta
+from itertools import groupby, permutations
 
 import pytest
 from hypothesis import given
@@ -10,17 +11,20 @@ from hypothesis import strategies as st
 
 from shared.binding import ANY_ROLE, BindingKey, BindingState, Claim, DesiredBinding
 from shared.function.election import (
+    LEAD,
     MAX_CLAIMS,
     WITHDRAWN_KEEP,
     StaleRevisionError,
     TooManyClaimsError,
     elect,
+    elected_again,
     redeployed,
     with_claim,
     without_claim,
 )
 from tests.fakes.storage import START
 from tests.rigs import rows
+from tests.rigs.some import some
 
 KEY = BindingKey(role=ANY_ROLE, host="a.example.com", port=443)
 NOW = START
@@ -66,8 +70,8 @@ class TestElection:
         assert row.source == "late.pfx"
 
     def test_no_claim_is_elected_where_none_stands(self) -> None:
-        assert elect([]) is None
-        assert elect([replace(claim(), withdrawn_at=NOW)]) is None
+        assert elect([], NOW) is None
+        assert elect([replace(claim(), withdrawn_at=NOW)], NOW) is None
 
     @given(st.lists(CLAIMS, min_size=1, max_size=5, unique_by=lambda each: each.source))
     def test_the_order_of_arrival_makes_no_difference(self, claims: list[Claim]) -> None:
@@ -96,9 +100,136 @@ class TestElection:
                 continue
         assert row is not None
         standing = [each for each, gone in expected.values() if not gone]
-        winner = elect(standing)
+        winner = elect(standing, NOW)
         assert row.source == (winner.source if winner else "")
         assert {each.source for each in row.claims if each.withdrawn_at is None} == {each.source for each in standing}
+
+
+ENDINGS = st.builds(
+    lambda source, day, uploaded, minutes: replace(
+        claim(source, day=day, uploaded=uploaded), not_after=NOW + timedelta(minutes=minutes)
+    ),
+    st.sampled_from(["a.pfx", "b.pfx", "c.pfx", "d.pfx"]),
+    st.integers(-2, 0),
+    st.integers(0, 1),
+    st.sampled_from([-300, -1, 0, 5, 10, 11, 25, 40, 200_000]),
+)
+"""Claims of which some have ended, some end within minutes and some last."""
+SETS = st.lists(ENDINGS, min_size=1, max_size=5, unique_by=lambda each: each.source)
+TIMES = st.lists(st.integers(0, 300), min_size=1, max_size=6).map(
+    lambda minutes: [NOW + timedelta(minutes=each) for each in sorted(minutes)]
+)
+
+
+def elected(claims: Iterable[Claim], now: datetime) -> Claim:
+    return some(elect(claims, now))
+
+
+class TestTime:
+    """The winner depends on the set of claims and on the time, and on nothing else."""
+
+    @pytest.mark.parametrize(
+        ("left", "winner"),
+        [
+            (LEAD + timedelta(seconds=1), "new.pfx"),
+            (LEAD, "old.pfx"),
+            (timedelta(minutes=5), "old.pfx"),
+            (-timedelta(days=3), "old.pfx"),
+        ],
+    )
+    def test_what_ends_within_the_lead_time_loses_to_what_lasts(self, left: timedelta, winner: str) -> None:
+        new = replace(claim("new.pfx", day=0), not_after=NOW + left)
+        assert entered(new, claim("old.pfx", day=-60)).source == winner
+
+    def test_of_what_has_ended_or_will_in_minutes_the_one_that_ends_last_wins(self) -> None:
+        ends = {"a.pfx": -60, "b.pfx": 2, "c.pfx": 3, "d.pfx": 1}
+        claims = [replace(claim(name), not_after=NOW + timedelta(minutes=each)) for name, each in ends.items()]
+        assert elected(claims, NOW).source == "c.pfx"
+        assert elected(claims, NOW + timedelta(days=9)).source == "c.pfx", "it is served on, as there is nothing else"
+
+    @given(SETS, TIMES)
+    def test_no_expired_one_is_elected_where_another_is_valid_nor_one_about_to_be_where_another_lasts(
+        self, claims: list[Claim], times: list[datetime]
+    ) -> None:
+        for now in times:
+            winner = elected(claims, now)
+            assert winner.not_after >= now or all(each.not_after < now for each in claims)
+            assert winner.not_after > now + LEAD or all(each.not_after <= now + LEAD for each in claims)
+
+    @given(SETS, TIMES)
+    def test_the_order_of_arrival_makes_no_difference_at_any_time(
+        self, claims: list[Claim], times: list[datetime]
+    ) -> None:
+        for now in times:
+            assert len({elected(order, now).source for order in permutations(claims)}) == 1
+
+    @given(SETS, TIMES, st.randoms())
+    def test_nor_does_when_each_arrived_or_was_in_place(
+        self, claims: list[Claim], times: list[datetime], random: object
+    ) -> None:
+        arriving = list(claims)
+        random.shuffle(arriving)  # type: ignore[attr-defined]
+        row: DesiredBinding | None = None
+        for number, each in enumerate(arriving):
+            row = with_claim(row, KEY, each, now=times[min(number, len(times) - 1)])
+        last = max(times)
+        at_once: DesiredBinding | None = None
+        for each in claims:
+            at_once = with_claim(at_once, KEY, each, now=last)
+        assert served(elected_again(some(row), now=last)) == served(some(at_once))
+
+    @given(SETS, TIMES)
+    def test_time_that_passes_in_steps_leads_where_it_leads_in_one(
+        self, claims: list[Claim], times: list[datetime]
+    ) -> None:
+        begun = row = entered(*claims)
+        for now in times:
+            row = elected_again(row, now=now)
+        assert served(row) == served(elected_again(begun, now=max(times)))
+        assert row == elected_again(row, now=max(times)), "once more changes nothing"
+
+    @given(SETS, TIMES)
+    def test_what_lost_by_time_never_comes_back_while_the_set_is_the_same(
+        self, claims: list[Claim], times: list[datetime]
+    ) -> None:
+        winners = [elected(claims, now).source for now in times]
+        assert len([each for each, _ in groupby(winners)]) == len(set(winners))
+
+    @given(SETS, ENDINGS, TIMES)
+    def test_one_more_claim_wins_or_changes_nothing_and_withdrawing_a_loser_changes_nothing(
+        self, claims: list[Claim], more: Claim, times: list[datetime]
+    ) -> None:
+        more = replace(more, source="more.pfx")
+        for now in times:
+            before, after = elected(claims, now), elected([*claims, more], now)
+            assert after in {before, more}
+            losers = [each for each in [*claims, more] if each != after]
+            for loser in losers:
+                without = [each for each in [*claims, more] if each != loser]
+                assert elected([*without, replace(loser, withdrawn_at=now)], now) == after
+
+    @given(SETS, st.integers(-500, 500))
+    def test_when_it_is_makes_no_difference_if_all_dates_move_with_it(self, claims: list[Claim], days: int) -> None:
+        by = timedelta(days=days)
+        moved = [
+            replace(
+                each,
+                not_before=each.not_before + by,
+                not_after=each.not_after + by,
+                uploaded_at=each.uploaded_at + by,
+            )
+            for each in claims
+        ]
+        assert elected(moved, NOW + by).source == elected(claims, NOW).source
+
+    def test_electing_again_is_a_generation_of_its_own_only_where_another_wins(self) -> None:
+        ends = replace(claim("new.pfx", day=0), not_after=NOW + timedelta(days=5))
+        row = entered(ends, claim("old.pfx", day=-2))
+        assert elected_again(row, now=NOW + timedelta(days=4)) == row
+        again = elected_again(row, now=NOW + timedelta(days=5) - LEAD, traceparent="t")
+        assert (again.source, again.generation, again.traceparent) == ("old.pfx", row.generation + 1, "t")
+        alone = entered(ends)
+        assert elected_again(alone, now=NOW + timedelta(days=50)) == alone
 
 
 class TestRevisions:
@@ -204,6 +335,10 @@ class TestBounds:
         assert row.source == "new.pfx"
         assert len(row.claims) == MAX_CLAIMS
         assert all(row.claim_of(f"{number:04}.pfx") for number in range(3, MAX_CLAIMS))
+
+    def test_of_expired_ones_beyond_the_bound_those_are_forgotten_that_would_be_elected_last(self) -> None:
+        row = entered(*(claim(f"{number:04}.pfx", day=-300 - number) for number in range(MAX_CLAIMS + 5)))
+        assert (row.source, len(row.claims)) == ("0000.pfx", MAX_CLAIMS)
 
     def test_an_endless_number_of_withdrawals_is_bounded(self) -> None:
         row = entered(claim("kept.pfx"))

@@ -4,32 +4,44 @@ import asyncio
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NoReturn
 
 import pytest
 
-from shared.binding import BindingKey
+from shared.binding import BindingKey, DesiredBinding
 from shared.errors import UnavailableError
+from shared.function.election import with_claim
 from shared.function.expiry import ON_EXPIRY, WARN_DAYS, warn, warning_due
 from shared.function.sweep import sweep
 from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.tags import STATUS_TAG
 from tests.fakes.edges import FakeStorage
-from tests.fakes.processes import Failing, Mortal
+from tests.fakes.processes import Failing
 from tests.rigs.event_schemas import as_sent, check_event
+from tests.rigs.rows import claim
 from tests.rigs.scenes import PASSWORD, Scene, issued
 
 NAME = "a.pfx"
 DAY = timedelta(days=1)
 MOMENT = timedelta(seconds=1)
+KEY = BindingKey(role="*", host="a.test", port=443)
 VALID_FROM = -30
 ENDS = issued("a.test", day=VALID_FROM).certificate.not_valid_after_utc
 
-RECORD = UploadRecord(name=NAME, revision=1, status=UploadStatus.LIVE, not_after=ENDS)
+ROW = with_claim(None, KEY, claim(NAME, not_after=ENDS, bundle="served"), now=ENDS - 90 * DAY)
+RECORD = UploadRecord(
+    name=NAME,
+    revision=1,
+    status=UploadStatus.LIVE,
+    claims=(KEY,),
+    not_after=ENDS,
+    warned_of=ROW.fingerprint_sha256,
+)
 
 
 def due(before_end: timedelta, *, warned: int | None = None, status: UploadStatus = UploadStatus.LIVE) -> int | None:
-    return warning_due(replace(RECORD, warned_days=warned, status=status), ENDS - before_end)
+    return warning_due(replace(RECORD, warned_days=warned, status=status), ENDS - before_end, {KEY: ROW})
 
 
 class TestWhichWarningIsDue:
@@ -52,7 +64,7 @@ class TestWhichWarningIsDue:
 
     @pytest.mark.parametrize("status", list(UploadStatus))
     def test_only_what_is_served_or_should_be_is_warned_of(self, status: UploadStatus) -> None:
-        served = {"accepted", "live", "partially_live", "failed"}
+        served = {"accepted", "live", "partially_live", "failed", "rejected", "waiting_for_metadata", "scheduled"}
         assert (due(5 * DAY, status=status) is not None) == (status.value in served)
 
 
@@ -161,7 +173,11 @@ class TestExpired:
         assert "expired on" in json.loads(event.document)["reason"]
 
 
-SECOND = replace(RECORD, status=UploadStatus.REJECTED, claims=(BindingKey(role="*", host="a.test", port=443),))
+class Unread(dict[BindingKey, DesiredBinding]):
+    """Rows that are not to be asked for."""
+
+    def get(self, key: object, default: object = None) -> NoReturn:
+        raise AssertionError(key, default)
 
 
 class TestTheCertificateInPlace:
@@ -260,12 +276,9 @@ class TestTheCertificateInPlace:
         assert not await warn(scene.cloud, record)
         assert (await scene.record("a.pfx")).warned_days is None
 
-    async def test_its_rows_are_read_only_where_they_alone_tell_what_is_served(self, scene: Scene) -> None:
-        life = Mortal()
-        await warn(scene.seen_by(life), RECORD)
-        assert life.steps == {}
-        await warn(scene.seen_by(life), SECOND)
-        assert life.steps == {"bindings get": 1}
+    async def test_of_what_lasts_no_row_is_looked_at(self, scene: Scene) -> None:
+        later = replace(RECORD, not_after=scene.storage.clock() + 31 * DAY)
+        assert warning_due(later, scene.storage.clock(), Unread()) is None
 
 
 def rejected_metadata(host: str) -> dict[str, str]:

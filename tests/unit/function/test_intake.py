@@ -80,7 +80,7 @@ class TestAnUpload:
         tags = await scene.tags("a.pfx")
         assert (tags["certcast_status"], tags["certcast_live"]) == ("accepted", "0/0")
         assert tags["certcast_version"] == notice.etag
-        assert "no running instance is registered" in tags["certcast_reason"]
+        assert "no running instance was registered" in tags["certcast_reason"]
 
     async def test_is_counted_from_its_event_which_knows_the_time_better_than_the_blob(self, scene: Scene) -> None:
         record = await scene.accepted("a.pfx", "a.example.com")
@@ -262,12 +262,6 @@ class TestAScrubbedBlob:
         assert record.status is not UploadStatus.ACCEPTED
         assert record.bundle_id == ""
 
-    async def test_whose_bundle_is_gone_waits_for_its_password(self, scene: Scene) -> None:
-        record = await scene.accepted("a.pfx", "a.example.com")
-        del scene.storage.bundles[record.bundle_id]
-        await scene.edit("a.pfx", note="edited")
-        assert (await scene.looked_at("a.pfx")).status is UploadStatus.WAITING_FOR_METADATA
-
     async def test_is_taken_up_again_with_a_new_password_in_place_of_the_marker(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
         await scene.edit("a.pfx", certcast_bundle=None, CertificatePassword=PASSWORD)
@@ -444,11 +438,14 @@ class TestTwoUploadsForOneHost:
     async def test_the_older_certificate_is_superseded_and_its_uploader_told_why(self, scene: Scene) -> None:
         await scene.accepted("new.pfx", "a.example.com", day=-1)
         record = await scene.accepted("old.pfx", "a.example.com", day=-9)
-        assert (record.status, codes(record)) == (UploadStatus.SUPERSEDED, {VerdictCode.OLDER_THAN_LIVE})
-        assert "Delete new.pfx" in record.violations[0].detail
-        assert record.reason == "superseded by new.pfx"
+        assert (record.status, record.violations) == (UploadStatus.SUPERSEDED, ())
+        assert record.reason == "another upload is served for its hosts"
+        told = await scene.told_of("old.pfx")
+        assert (told.reason, codes(told)) == ("superseded by new.pfx", {VerdictCode.OLDER_THAN_LIVE})
+        assert "delete new.pfx" in told.violations[0].detail
         assert (await scene.row("a.example.com")).source == "new.pfx"
-        assert (await scene.tags("old.pfx"))["certcast_status"] == "superseded"
+        tags = await scene.tags("old.pfx")
+        assert (tags["certcast_status"], tags["certcast_reason"]) == ("superseded", record.reason)
 
     async def test_whichever_comes_first(self, scene: Scene) -> None:
         await scene.accepted("old.pfx", "a.example.com", day=-9)

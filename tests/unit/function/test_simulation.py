@@ -22,7 +22,11 @@ NAMES = st.sampled_from(["x.pfx", "y.pfx", "folder/z.pfx"])
 NUMBERS = st.integers(0, 7)
 SOME_HOSTS = st.sampled_from([HOSTS, HOSTS[:2], HOSTS[:1], HOSTS[1:], HOSTS[2:]])
 CERTIFICATES = st.builds(
-    Certificate, hosts=SOME_HOSTS, day=st.sampled_from([-20, -10, -5, -1, 0.05]), serial=st.integers(0, 1)
+    Certificate,
+    hosts=SOME_HOSTS,
+    day=st.sampled_from([-20, -10, -5, -1, 0.05]),
+    serial=st.integers(0, 1),
+    ends_at=st.sampled_from([None, None, None, None, 20, 30]),
 )
 METADATA = st.builds(
     lambda password, hosts, role: (

@@ -83,6 +83,48 @@ async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each(sc
     assert life.steps["bundle each"] == BLOB_PAGES
 
 
+ENDING = 300
+
+
+async def test_hundreds_that_end_at_once_cost_a_few_requests_each_and_few_messages(scene: Scene) -> None:
+    instances = [f"web-{number}" for number in range(20)]
+    await scene.join(*instances)
+    await scene.accepted("ending.pfx", "a.test", day=-1, lasts=60)
+    await scene.accepted("lasting.pfx", "a.test", day=-9, lasts=365)
+    await scene.everyone_obeys(*instances)
+    await many_that_end(scene)
+    scene.storage.clock.advance(timedelta(days=59).total_seconds() - 3600)
+    await scene.beat(*instances)
+    life = Mortal()
+    report = await sweep(scene.seen_by(life))
+    assert (len(report.handed_over), report.problems, report.left) == (ENDING + 1, [], 0)
+    assert life.steps["queue send"] == 2 * len(instances)
+    # Each row is read and written; each upload is read, written, told, and settled by its row and its reports.
+    assert life.steps.total() < ENDING * 25
+    for number in range(ENDING):
+        assert (await scene.row(f"c{number}.test")).source == f"l{number}.pfx"
+        assert (await scene.record(f"l{number}.pfx")).status is UploadStatus.ACCEPTED
+
+
+async def many_that_end(scene: Scene) -> None:
+    """Copies of both uploads at hosts of their own."""
+    storage = scene.storage
+    row, uploads, bindings = await scene.row("a.test"), storage.tables[UPLOADS_TABLE], storage.tables[BINDINGS_TABLE]
+    pair = {"ending.pfx": await scene.record("ending.pfx"), "lasting.pfx": await scene.record("lasting.pfx")}
+    for number in range(ENDING):
+        key = BindingKey(role="*", host=f"c{number}.test", port=443)
+        names = {"ending.pfx": f"e{number}.pfx", "lasting.pfx": f"l{number}.pfx"}
+        for name, record in pair.items():
+            copy = replace(record, name=names[name], hosts=(key.host,), claims=(key,), due=())
+            uploads[upload_key(copy.name)] = replace(uploads[upload_key(name)], columns=dict(to_entity(copy)))
+            storage.uploads[copy.name] = replace(storage.uploads[name])
+        claims = tuple(replace(claim, source=names[claim.source]) for claim in row.claims)
+        placed = replace(row, host=key.host, claims=claims, source=names[row.source])
+        bindings[binding_key(key)] = replace(bindings[binding_key(row.key)], columns=dict(to_entity(placed)))
+    for name, record in pair.items():
+        await scene.outside.state.uploads.update(name, lambda _, record=record: replace(record, due=()))  # type: ignore[misc]
+
+
 async def test_reports_pass_by_whole_once_an_hour_and_only_new_ones_in_between(scene: Scene) -> None:
     await live(scene)
     await scene.beat("web-0")

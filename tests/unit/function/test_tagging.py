@@ -1,6 +1,7 @@
 """What the service refuses about tags stands in the way of nothing, is said once, and is made good when it can be."""
 
 import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -11,12 +12,13 @@ from shared.function.in_process import MOST_BLOBS, BlobTrouble
 from shared.function.intake import look_at
 from shared.function.results import fold
 from shared.function.sweep import sweep
+from shared.function.tagging import WRITE_TRIES
 from shared.messages import RESULTS_QUEUE, InstallOutcome, InstallReport, decode, queue_of
 from shared.state.document import upload_document
 from shared.state.records import UploadStatus
-from shared.state.tags import status_tags
+from shared.state.tags import MAX_TAGS, merged, status_tags
 from tests.fakes.processes import Mortal, ProcessDiedError, StandingStill
-from tests.rigs.scenes import PASSWORD, Scene
+from tests.rigs.scenes import PASSWORD, Scene, pfx
 
 TAGS = "blob set_tags"
 REFUSED = RefusedForNowError("writing the tags of blob: refused (AuthorizationPermissionMismatch)")
@@ -220,3 +222,119 @@ async def test_tags_that_are_not_answered_are_asked_for_once_in_a_look_and_once_
     for sweeps in range(1, 4):
         await minute(scene)
         assert step.tried == 1 + sweeps
+
+
+TEAM = {"team": "blue", "cost center": "4711"}
+
+
+class TestTheUploadersOwnTags:
+    async def test_stay_whatever_becomes_of_the_upload(self, scene: Scene) -> None:
+        await scene.join("i0")
+        for name, content in (("a.pfx", pfx("a.example.com")), ("bad.pfx", b"no certificate")):
+            notice = await scene.upload(name, content=content)
+            await scene.outside.uploads.set_tags(name, TEAM)
+            await scene.handle(notice)
+            assert await scene.tags(name) == TEAM | status_tags(await scene.record(name))
+        await scene.everyone_obeys("i0")
+        assert await scene.tags("a.pfx") == TEAM | status_tags(await scene.record("a.pfx"))
+        assert (await scene.tags("a.pfx"))["certcast_status"] == "live"
+
+    async def test_added_later_stay_too_and_certcasts_stale_ones_go(self, scene: Scene) -> None:
+        await scene.join("i0")
+        await scene.accepted("a.pfx", "a.example.com")
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="no such site")
+        found = await scene.tags("a.pfx")
+        assert found["certcast_reason"]
+        await scene.outside.uploads.set_tags("a.pfx", found | TEAM | {"certcast_old": "of an earlier version"})
+        scene.storage.clock.advance(1)
+        await scene.proves("i0", "a.example.com")
+        assert await scene.tags("a.pfx") == TEAM | status_tags(await scene.record("a.pfx"))
+        assert "certcast_reason" not in await scene.tags("a.pfx")
+
+    @pytest.mark.parametrize(
+        ("own", "left_out"),
+        [
+            (6, []),
+            (7, ["certcast_live"]),
+            (8, ["certcast_reason", "certcast_live"]),
+            (9, ["certcast_version", "certcast_reason", "certcast_live"]),
+            (10, ["certcast_status", "certcast_version", "certcast_reason", "certcast_live"]),
+        ],
+    )
+    async def test_leave_room_for_the_most_needed_of_certcasts(
+        self, scene: Scene, own: int, left_out: list[str]
+    ) -> None:
+        theirs = {f"tag-{number}": "x" for number in range(own)}
+        notice = await scene.upload("bad.pfx", content=b"no certificate")
+        await scene.outside.uploads.set_tags("bad.pfx", theirs)
+        await scene.handle(notice)
+        record = await scene.record("bad.pfx")
+        ours = status_tags(record)
+        assert await scene.tags("bad.pfx") == theirs | {key: ours[key] for key in ours if key not in left_out}
+        assert record.tags_refused.startswith(f"there is no room for {', '.join(left_out)}," if left_out else "")
+        assert bool(record.tags_refused) is bool(left_out)
+        await minute(scene)
+        assert (await scene.record("bad.pfx")).tags_refused == record.tags_refused
+
+    async def test_that_were_taken_away_make_room_with_the_next_status(self, scene: Scene) -> None:
+        await scene.join("i0")
+        notice = await scene.upload("a.pfx", "a.example.com")
+        await scene.outside.uploads.set_tags("a.pfx", {f"tag-{number}": "x" for number in range(10)})
+        await scene.handle(notice)
+        assert (await scene.record("a.pfx")).tags_refused
+        await scene.outside.uploads.set_tags("a.pfx", TEAM)
+        await scene.everyone_obeys("i0")
+        record = await scene.record("a.pfx")
+        assert await scene.tags("a.pfx") == TEAM | status_tags(record)
+        assert record.tags_refused == ""
+
+    async def test_edited_between_reading_and_writing_stay_as_edited(self) -> None:
+        edits = iter([{"team": "green"}, {"team": "red", "note": "x"}])
+        scene = Scene(step=Editing(lambda: scene.outside, edits))
+        notice = await scene.upload("a.pfx", "a.example.com")
+        await scene.outside.uploads.set_tags("a.pfx", TEAM)
+        await scene.handle(notice)
+        record = await scene.record("a.pfx")
+        assert await scene.tags("a.pfx") == {"team": "red", "note": "x"} | status_tags(record)
+        assert record.tags_refused == ""
+
+    async def test_edited_again_and_again_are_left_to_the_sweep(self) -> None:
+        edits = iter([{"team": str(number)} for number in range(WRITE_TRIES)])
+        scene = Scene(step=Editing(lambda: scene.outside, edits))
+        notice = await scene.upload("a.pfx", "a.example.com")
+        await scene.outside.uploads.set_tags("a.pfx", TEAM)
+        await scene.handle(notice)
+        record = await scene.record("a.pfx")
+        assert (record.status, record.etag != "") == (UploadStatus.ACCEPTED, True)
+        assert "changed meanwhile" in record.tags_refused
+        await minute(scene)
+        record = await scene.record("a.pfx")
+        assert await scene.tags("a.pfx") == {"team": str(WRITE_TRIES - 1)} | status_tags(record)
+        assert record.tags_refused == ""
+
+
+class Editing:
+    """Steps of a process whose every write of tags meets with an edit of them that came just before.
+
+    Args:
+        outside: The account as the uploader has it.
+        edits: The tags that the uploader writes, one set before each write.
+    """
+
+    def __init__(self, outside: Callable[[], Cloud], edits: Iterator[dict[str, str]]) -> None:
+        self._outside = outside
+        self._edits = edits
+
+    async def __call__(self, what: str) -> None:
+        if what == TAGS and (edit := next(self._edits, None)) is not None:
+            await self._outside().uploads.set_tags("a.pfx", edit)
+
+
+def test_no_more_tags_are_written_than_a_blob_may_have() -> None:
+    ours = {"certcast_status": "live", "certcast_live": "1/1", "certcast_version": "0x1"}
+    for number in range(MAX_TAGS + 1):
+        theirs = {f"t{index}": "" for index in range(number)}
+        put = merged(theirs | {"certcast_reason": "old"}, ours)
+        assert len(put.tags) == min(MAX_TAGS, number + len(ours))
+        assert theirs.items() <= put.tags.items()
+        assert put.tags.keys() | set(put.left_out) == theirs.keys() | ours.keys()

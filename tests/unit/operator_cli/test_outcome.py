@@ -27,7 +27,11 @@ def storage() -> FakeStorage:
 @pytest.fixture(params=["tables", "tags"])
 def outcomes(storage: FakeStorage, request: pytest.FixtureRequest) -> Outcomes:
     cloud = storage.cloud()
-    return TableOutcomes(cloud.state, cloud.uploads) if request.param == "tables" else TagOutcomes(cloud.uploads)
+    return (
+        TableOutcomes(cloud.state, cloud.uploads, cloud.now)
+        if request.param == "tables"
+        else TagOutcomes(cloud.uploads)
+    )
 
 
 async def upload(storage: FakeStorage, *hosts: str, password: str = "secret") -> Sent:
@@ -111,7 +115,9 @@ async def test_tags_serve_where_the_tables_may_not_be_read(storage: FakeStorage)
 
     sent = await upload(storage, "www.example.com")
     await look(storage, sent)
-    outcomes = AnyOutcomes(Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables)))
+    outcomes = AnyOutcomes(
+        Storage(uploads=storage.cloud().uploads, state=storage.state(refuse_tables), now=storage.clock)
+    )
     assert some(await outcomes.outcome(sent)).document["hosts"] is None
 
 

@@ -32,7 +32,7 @@ async def removed_before() -> Scene:
 async def removal(
     scene: Scene, before: UploadRecord | None, *, timeout_s: float = 20
 ) -> tuple[UploadRecord | None, TimedOutError | None]:
-    storage = Storage(uploads=scene.outside.uploads, state=scene.outside.state)
+    storage = Storage(uploads=scene.outside.uploads, state=scene.outside.state, now=scene.storage.clock)
     return await unbound(storage, NAME, before, timeout_s, lambda *_: None)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from operator_cli.status import read_status
 from operator_cli.status_tables import ago, status_tables
+from operator_cli.storage import Storage
 from shared.binding import BindingKey
 from shared.errors import CertcastError
 from shared.messages import InstallOutcome
@@ -35,6 +36,11 @@ INSTANCE = registered("web-0", role="web", bindings=2, ready=True, last_seen=NOW
 
 def seen(record: InstanceRecord, written_at: datetime = NOW) -> Versioned[InstanceRecord]:
     return Versioned(value=record, etag="1", written_at=written_at)
+
+
+def opened(storage: FakeStorage) -> Storage:
+    cloud = storage.cloud()
+    return Storage(uploads=cloud.uploads, state=cloud.state, now=cloud.now)
 
 
 def drawn(document: Document) -> str:
@@ -126,7 +132,8 @@ def test_how_long_ago_is_told_in_one_unit(before: timedelta, text: str) -> None:
 
 
 async def test_a_named_upload_comes_with_what_each_instance_reported() -> None:
-    state = FakeStorage().state()
+    storage = opened(FakeStorage())
+    state = storage.tables
     record = dataclasses.replace(LIVE, claims=(BindingKey(role="*", host="www.example.com", port=443),))
     await state.uploads.update("shop.pfx", lambda _: record)
     for instance in ("web-1", "web-0"):
@@ -143,7 +150,7 @@ async def test_a_named_upload_comes_with_what_each_instance_reported() -> None:
             stages_ms={"apply": 2.5},
         )
         await state.installations.update(("www.example.com", 443, instance), lambda _, report=report: report)  # type: ignore[misc]
-    document = await read_status(state, "shop.pfx")
+    document = await read_status(storage, "shop.pfx")
     installations = document["uploads"][0]["installations"]
     assert [item["instance"] for item in installations] == ["web-0", "web-1"]
     assert installations[0]["stages_ms"] == {"apply": 2.5}
@@ -151,10 +158,11 @@ async def test_a_named_upload_comes_with_what_each_instance_reported() -> None:
 
 
 async def test_a_removed_upload_is_shown_when_named_and_an_unknown_one_is_an_error() -> None:
-    state = FakeStorage().state()
+    storage = opened(FakeStorage())
+    state = storage.tables
     removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=0)
     await state.uploads.update("shop.pfx", lambda _: removed)
-    assert (await read_status(state, None))["uploads"] == []
-    assert (await read_status(state, "shop.pfx"))["uploads"][0]["status"] == "removed"
+    assert (await read_status(storage, None))["uploads"] == []
+    assert (await read_status(storage, "shop.pfx"))["uploads"][0]["status"] == "removed"
     with pytest.raises(CertcastError, match=r"no upload 'other\.pfx' is known"):
-        await read_status(state, "other.pfx")
+        await read_status(storage, "other.pfx")

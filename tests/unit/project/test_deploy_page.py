@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from azure.identity._constants import EnvironmentVariables
 
+from local_azure.eventgrid.schemas import EventSchema
 from shared.azure.account import _CONTAINERS
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.function.deadlines import ANSWER_S, EVENT_S, LOOK_S, MESSAGE_S, SWEEP_ENDS_S
@@ -111,6 +112,13 @@ class TestTheEventSubscription:
         [function] = re.findall(r"\$\{app\.id\}/functions/(\w+)'", BICEP)
         assert TRIGGERS[function] == "event_grid_trigger"
         assert f"'/blobServices/default/containers/{UPLOADS_CONTAINER}/blobs/'" in BICEP
+
+    def test_may_be_in_each_schema_that_the_local_cloud_has(self) -> None:
+        [offered] = re.findall(r"@allowed\(\[([^\]]+)\]\)\nparam eventDeliverySchema string", BICEP)
+        assert set(re.findall(r"'(\w+)'", offered)) == set(EventSchema)
+        assert "\n    eventDeliverySchema: eventDeliverySchema\n" in BICEP
+        told = re.findall(r"\b(?:eventgrid|cloudevent)schema(?:v1_0)?\b", text_of(DEPLOY).lower())
+        assert set(told) == {schema.lower() for schema in EventSchema}
 
     def test_writes_dead_letters_with_the_topics_identity_into_a_container_that_is_made(self) -> None:
         [(_, container)] = re.findall(r"resource (deadLetters) 'containers' existing = \{\s+name: '(\w+)'", BICEP)

@@ -11,20 +11,22 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from shared.bundle import CertificateBundle
+from shared.bundle import CertificateBundle, PrivateKey
 from shared.bundle.link import Link
 from shared.upload import UploadMetadata
-from shared.validation.judge import ValidationPolicy, judge_bundle
+from shared.validation.judge import ValidationPolicy, judge_bundle, judge_pfx
 from shared.validation.trust import Trust
 from shared.verdict import NOTICES
 from tests.rigs.certificates import new_key
 from tests.rigs.deployment import ROOT
+from tests.rigs.handmade_certificate import der_bag
+from tests.rigs.handmade_pfx import key_bag, pfx, plain_safe
 
 DATA = ROOT.parent / "shared" / "data" / "limbo-server.json"
 LISTED = Path(__file__).with_name("limbo_disagreements.toml")
-KEY = new_key()
-"""In place of every leaf's: a chain is judged by the certificates alone."""
+STAND_IN = new_key()
 
 
 @dataclass(frozen=True)
@@ -42,21 +44,26 @@ def ours(case: dict[str, Any], *, browsers: bool) -> Word:
         case: Of x509-limbo.
         browsers: Whether its roots are trusted as the web's are, and not as somebody's own.
     """
+    ders = [ssl.PEM_cert_to_DER_cert(pem) for pem in (case["peer_certificate"], *case["untrusted_intermediates"])]
     try:
         roots = tuple(x509.load_pem_x509_certificate(pem.encode()) for pem in case["trusted_certs"])
-        leaf = x509.load_pem_x509_certificate(case["peer_certificate"].encode())
-        others = tuple(Link.read(ssl.PEM_cert_to_DER_cert(pem)) for pem in case["untrusted_intermediates"])
     except ValueError as problem:
         return Word(accepted=False, reasons=(str(problem),))
-    trust = Trust(roots=roots, name="x509-limbo", browsers=browsers)
+    policy = ValidationPolicy(trust=Trust(roots=roots, name="x509-limbo", browsers=browsers))
     peer = case["expected_peer_name"]
+    metadata = UploadMetadata(hosts=(peer["value"],) if peer else ())
     when = case["validation_time"]
-    judgement = judge_bundle(
-        CertificateBundle(leaf=leaf, chain=others, key=KEY),
-        UploadMetadata(hosts=(peer["value"],) if peer else ()),
-        policy=ValidationPolicy(trust=trust),
-        now=dt.datetime.fromisoformat(when) if when else dt.datetime.now(dt.UTC),
-    )
+    now = dt.datetime.fromisoformat(when) if when else dt.datetime.now(dt.UTC)
+    if case["peer_certificate_key"]:
+        key = serialization.load_pem_private_key(case["peer_certificate_key"].encode(), None)
+        assert isinstance(key, PrivateKey)
+        judgement = judge_pfx(
+            pfx(plain_safe(key_bag(key), *map(der_bag, ders))), metadata, [None], policy=policy, now=now
+        )
+    else:  # a chain is judged by its certificates alone
+        leaf, *others = map(Link.read, ders)
+        bundle = CertificateBundle(leaf=leaf.view, chain=tuple(others), key=STAND_IN)
+        judgement = judge_bundle(bundle, metadata, policy=policy, now=now)
     against = [violation for violation in judgement.violations if violation.code not in NOTICES]
     early = judgement.scheduled  # not served before its time, which x509-limbo calls a failure
     return Word(

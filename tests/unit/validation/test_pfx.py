@@ -145,36 +145,22 @@ def test_the_ordinary_limit_is_two_million_steps(issued: Issued) -> None:
 
 
 @pytest.mark.parametrize(
-    ("password", "said"), [("wrong", "the password given"), (None, "no password"), ("", "no password")]
+    ("password", "said"),
+    [
+        ("wrong", "with the password given: almost certainly the password is wrong"),
+        (None, "with no password: almost certainly it has a password"),
+        ("", "with no password: almost certainly it has a password"),
+    ],
 )
-def test_a_wrong_password_and_a_damaged_file_are_not_told_apart(
+def test_a_file_whose_mac_does_not_fit_has_almost_certainly_another_password(
     issued: Issued, password: str | None, said: str
 ) -> None:
     found = refusal(issued.pfx(), password)
     assert found.code is VerdictCode.UNREADABLE_BUNDLE
-    assert "password is wrong or the file is damaged" in found.detail
     assert said in found.detail
-    assert password is None or password == "" or password not in found.detail.replace("is wrong or", "")
     file = bytearray(issued.pfx())
     file[len(file) // 2] ^= 1
     assert refusal(bytes(file)) == refusal(issued.pfx(), "wrong")
-
-
-@pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        (b"", "ends in the middle"),
-        (b"not a certificate", "in the middle"),
-        (b"\x04\x02no", "type 0x04"),
-        (b"-----BEGIN CERTIFICATE-----\n", "openssl pkcs12 -export"),
-        (b"MIIJqQIBAzCCCW8GCSqGSIb3DQEHAaCCCWAE", "base64"),
-        (b"\x30\x80\x00\x00", "missing"),
-    ],
-)
-def test_what_is_no_pfx_is_unreadable_and_says_what_it_is(file: bytes, said: str) -> None:
-    found = refusal(file)
-    assert found.code is VerdictCode.UNREADABLE_BUNDLE
-    assert said in found.detail
 
 
 def test_a_pfx_cut_short_is_unreadable(issued: Issued) -> None:

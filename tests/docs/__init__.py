@@ -1,0 +1,1 @@
+"""What README.md and the pages in docs/ tell people to run, run."""

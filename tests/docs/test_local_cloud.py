@@ -1,0 +1,327 @@
+"""What the pages have people do to a running deployment, done to one local cloud: the README's, as it is written.
+
+Only the addresses are others: the README's local cloud is on the standard ports, a test's on free ones, and an account
+in Azure is this one. `az` is the stand-in of `az.py`.
+"""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.storage.blob import BlobClient
+
+from local_azure.state_folder import HOST_KEYS, LOGS
+from tests.docs.az import install
+from tests.docs.shown import lines_of, run_here
+from tests.rigs.certificates import authority
+from tests.rigs.command_line import clean_environment
+from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
+from tests.rigs.programs import needs
+
+COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
+
+START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
+UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
+AZ = run_here(README, "az storage blob upload ")
+PROGRAM = run_here(README, "import time")
+REMOVE = run_here(README, "certcast remove ")
+AZ_IN_AZURE = run_here(UPLOADING, "az storage blob upload ")
+AZ_WITH_A_REFERENCE = run_here(COMMANDS, "az storage blob upload ")
+CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
+UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
+DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
+SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
+STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
+KEY_IDS = run_here(DEPLOY, "az storage blob list ")
+
+[STATUS] = blocks(section(README, "## Your first upload"), "")
+EMULATOR = "UseDevelopmentStorage=true"
+STARTED_S, PATIENCE_S = 90, 40
+HOST, PASSWORD = "www.example.com", "secret"
+
+pytestmark = [
+    needs("openssl", "bash", "curl"),
+    pytest.mark.skipif(os.name == "nt", reason="the blocks are for a POSIX shell"),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clone:
+    """A folder in which `.venv` is this environment, with the README's local cloud running in it.
+
+    Attributes:
+        folder: The folder; blocks run in it.
+        connection_string: The storage account.
+        agent: Where its first agent serves.
+        environment: What blocks run with; their programs are found, but for those that README's `export` brings.
+    """
+
+    folder: Path
+    connection_string: str = field(repr=False)
+    agent: str
+    environment: dict[str, str] = field(repr=False)
+
+    def run(self, script: str, **environment: str) -> str:
+        """Run one block, or several, as one shell does; answers what it says on stdout."""
+        script = script.replace(EMULATOR, shlex.quote(self.connection_string)).replace("127.0.0.1:8443", self.agent)
+        ran = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def run_python(self, program: str) -> str:
+        """Run a program of a page in a file of its own."""
+        (self.folder / "program.py").write_text(program.replace(EMULATOR, self.connection_string), encoding="utf-8")
+        return self.run("python program.py", PATH=self.with_certcast)
+
+    @property
+    def with_certcast(self) -> str:
+        return os.pathsep.join([str(self.folder / ".venv" / "bin"), self.environment["PATH"]])
+
+    @property
+    def functions_url(self) -> str:
+        log = (self.folder / ".certcast" / LOGS / "functions.log").read_text(encoding="utf-8")
+        [url] = re.findall(r"Functions host is listening at (http://\S+)", log)
+        return str(url)
+
+    def blob(self, name: str) -> BlobClient:
+        return BlobClient.from_connection_string(self.connection_string, "certificates", name)
+
+    def metadata(self, name: str) -> dict[str, str]:
+        with self.blob(name) as blob:
+            return dict(blob.get_blob_properties().metadata)
+
+    def sweep(self) -> None:
+        """Have the Function sweep now."""
+        header = f"x-functions-key: {keys_of(self.folder)['master']}"
+        asked = f"curl --fail --silent --data '{{}}' --header @- {self.functions_url}/admin/functions/sweep"
+        self.run(f"{asked} <<<{shlex.quote(header)}")
+
+    def upload(self, name: str) -> dict[str, Any]:
+        """What `certcast status` says of an upload."""
+        [found] = json.loads(self.run(f"certcast status {name} --json", PATH=self.with_certcast))["uploads"]
+        assert isinstance(found, dict)
+        return found
+
+    def becomes(self, name: str, status: str, *, unlike: str = "") -> dict[str, Any]:
+        """Wait until a blob's tags tell of a status, and answer what `certcast status` says then.
+
+        Args:
+            name: The blob.
+            status: What is waited for.
+            unlike: The version that the tags are about so far.
+        """
+        until = time.monotonic() + PATIENCE_S
+        with self.blob(name) as blob:
+            while True:
+                tags = blob.get_blob_tags()
+                if tags.get("certcast_status") == status and tags["certcast_version"] != unlike:
+                    return self.upload(name)
+                assert time.monotonic() < until, tags
+                time.sleep(0.1)
+
+    def told_version(self, name: str) -> str:
+        """The version that the blob's tags are about."""
+        with self.blob(name) as blob:
+            return blob.get_blob_tags()["certcast_version"]
+
+
+def keys_of(folder: Path) -> dict[str, str]:
+    keys = json.loads((folder / ".certcast" / HOST_KEYS).read_text(encoding="utf-8"))
+    assert isinstance(keys, dict)
+    return keys
+
+
+def without_programs() -> dict[str, str]:
+    """An environment in which the programs are not found before the README's `export` says where they are."""
+    inherited = clean_environment()
+    own = str(Path(sys.executable).parent)
+    inherited["PATH"] = os.pathsep.join(folder for folder in inherited["PATH"].split(os.pathsep) if folder != own)
+    return inherited
+
+
+@contextmanager
+def cloud_of_the_readme(folder: Path) -> Iterator[str]:
+    """What `certcast up` prints when it is up; Ctrl-C, which a terminal sends to all of its processes, ends it."""
+    printed = folder / "up.txt"
+    with printed.open("wb") as output:
+        process = subprocess.Popen(
+            ["sh", "-ec", f"{START.rstrip()} --free-ports"],
+            cwd=folder,
+            env=without_programs(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + STARTED_S
+        while "logs are in" not in printed.read_text():
+            assert process.poll() is None, printed.read_text()
+            assert time.monotonic() < until, printed.read_text()
+            time.sleep(0.1)
+        yield printed.read_text()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(30)
+        assert "Traceback" not in printed.read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / ".venv").symlink_to(Path(sys.executable).parents[1])
+    programs = folder / "programs"
+    programs.mkdir()
+    with cloud_of_the_readme(folder) as printed:
+        [connection_string] = re.findall(r"^  (DefaultEndpointsProtocol=\S+)$", printed, re.MULTILINE)
+        [agent] = re.findall(r"^  agent-0 +https://(\S+)$", printed, re.MULTILINE)
+        stand_in = install(programs, account=connection_string, function_key=keys_of(folder)["function"])
+        environment = without_programs() | stand_in | {"CERTCAST_STORAGE": connection_string}
+        environment["PATH"] = os.pathsep.join([str(programs), environment["PATH"]])
+        yield Clone(folder=folder, connection_string=connection_string, agent=agent, environment=environment)
+
+
+def as_shape(table: str) -> list[str]:
+    """The lines of a table without widths and numbers."""
+    words = (re.sub(r"\d+", "N", " ".join(line.split())) for line in table.splitlines())
+    return [re.sub("─+", "─", line) for line in words if line]
+
+
+def test_the_first_upload_of_the_readme_works_as_it_is_written(clone: Clone) -> None:
+    said = clone.run(UPLOAD)
+    assert said.startswith("accepted: www.example.com:443\n")
+    assert re.search(r"^live: shop\.pfx on 3/3 in [\d.]+ s$", said, re.MULTILINE)
+    assert re.search(r"^subject=CN ?= ?www\.example\.com$", said, re.MULTILINE)
+    shown = as_shape(STATUS)
+    assert [line for line in as_shape(said) if line in shown] == shown
+
+    assert PROGRAM.count(EMULATOR) == 1
+    assert clone.run_python(PROGRAM).strip() == "live 3/3"
+
+    before = clone.told_version("shop.pfx")
+    clone.run(AZ)
+    clone.becomes("shop.pfx", "live", unlike=before)
+    assert clone.metadata("shop.pfx").keys() == {"HostHeader", "certcast_bundle"}
+
+    removed = clone.run(f"{UPLOAD.splitlines()[0]}\n{REMOVE}")
+    assert "removed, and served nowhere any more: shop.pfx" in removed
+
+
+@pytest.fixture
+def pfx(clone: Clone) -> Path:
+    """`shop.pfx`, as the pages name it, and its password in `password.txt`; nothing of that name is uploaded."""
+    with clone.blob("shop.pfx") as blob:
+        if blob.exists():
+            blob.delete_blob()
+    (clone.folder / "password.txt").write_text(f"{PASSWORD}\n", encoding="utf-8")
+    made = clone.folder / "shop.pfx"
+    made.write_bytes(authority().issue(HOST, "other.example.com").pfx(PASSWORD))
+    return made
+
+
+@pytest.mark.usefixtures("pfx")
+def test_an_upload_by_az_is_taken_up(clone: Clone) -> None:
+    clone.run(AZ_IN_AZURE)
+    assert clone.becomes("shop.pfx", "live")["live"] == 3
+
+
+@pytest.mark.usefixtures("pfx")
+def test_an_upload_by_az_with_a_reference_to_its_password_has_it_looked_up(clone: Clone) -> None:
+    clone.run(AZ_WITH_A_REFERENCE)
+    said = clone.becomes("shop.pfx", "rejected")
+    assert [violation["code"] for violation in said["violations"]] == ["password_secret_unavailable"]
+
+
+def test_changing_one_line_of_the_metadata_keeps_the_others_before_and_after_it_is_served(
+    clone: Clone, pfx: Path
+) -> None:
+    metadata = {"HostHeader": HOST, "portnumber": "https", "CertificatePassword": PASSWORD}
+    with clone.blob("shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), metadata=metadata)
+    said = clone.becomes("shop.pfx", "rejected")
+    assert [violation["code"] for violation in said["violations"]] == ["invalid_port"]
+
+    clone.run_python(CHANGE_METADATA)
+    assert clone.metadata("shop.pfx") == {"HostHeader": HOST, "PortNumber": "443", "CertificatePassword": PASSWORD}
+    clone.sweep()
+    assert clone.becomes("shop.pfx", "live")["hosts"] == [HOST]
+
+    marked = clone.metadata("shop.pfx")
+    assert marked.keys() == {"HostHeader", "PortNumber", "certcast_bundle"}
+    assert CHANGE_METADATA.count('{"PortNumber": "443"}') == 1
+    clone.run_python(CHANGE_METADATA.replace('{"PortNumber": "443"}', '{"HostHeader": "other.example.com"}'))
+    assert clone.metadata("shop.pfx") == marked | {"HostHeader": "other.example.com"}
+    before = clone.told_version("shop.pfx")
+    clone.sweep()
+    assert clone.becomes("shop.pfx", "live", unlike=before)["hosts"] == ["other.example.com"]
+
+
+@pytest.mark.usefixtures("pfx")
+def test_uploading_again_with_a_port_is_all_that_a_wrong_one_takes(clone: Clone) -> None:
+    assert "live: shop.pfx on 3/3 in " in clone.run(UPLOAD_WITH_A_PORT, PATH=clone.with_certcast)
+
+
+def here(clone: Clone, script: str) -> str:
+    """With this cloud's addresses in place of Azure's."""
+    there = {
+        "https://$APP.azurewebsites.net": clone.functions_url,
+        ' --account "$STORAGE"': "",
+        "INSTANCE:443": clone.agent,
+    }
+    for azure, local in there.items():
+        script = script.replace(azure, local)
+    return script
+
+
+def test_seeing_that_a_deployment_works(clone: Clone) -> None:
+    issued = authority().issue("test.example.com")
+    (clone.folder / "test.pfx").write_bytes(issued.pfx(None))
+    lines = lines_of(here(clone, SEE_THAT_IT_WORKS))
+    assert lines.pop(1) == "pip install '.[cli]'"
+    health, status, upload, handshake, remove = (clone.run(line, PATH=clone.with_certcast) for line in lines)
+    assert json.loads(health) == {"status": "ok"}
+    assert status.count(" ready ") == 3
+    assert "live: test.pfx on 3/3 in " in upload
+    assert issued.fingerprint.upper() in handshake.replace(":", "")
+    assert "removed, and served nowhere any more: test.pfx" in remove
+
+
+def test_asking_the_status_api_and_which_key_seals(clone: Clone, pfx: Path) -> None:
+    with clone.blob("shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("shop.pfx", "live")
+    named = "GROUP=g APP=a STORAGE=s\n"
+    asked = json.loads(clone.run(named + here(clone, STATUS_API)))
+    assert "shop.pfx" in {upload["name"] for upload in asked["uploads"]}
+    assert re.fullmatch(r'( *\d+ "KeyId": *"[^"]+"\n)+', clone.run(named + KEY_IDS))
+
+
+def test_trying_a_policy_on_what_is_there(clone: Clone) -> None:
+    [policy] = [block for block in blocks(text_of(POLICY), "toml") if "[[uploads]]" in block]
+    assert policy.count('"3F:7A:…"') == 1
+    written = policy.replace("3F:7A:…", "3F" * 32)
+    (clone.folder / "policy.toml").write_text(written, encoding="utf-8")
+    clone.run(f"{DOCTOR.rstrip()} --json", PATH=clone.with_certcast)
