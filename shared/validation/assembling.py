@@ -38,6 +38,7 @@ class OpenedPfx:
 
     Attributes:
         bundle: What is served, but for its chain: that is chosen from the others.
+        leaf: The leaf as it is in the file.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
         violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
@@ -45,6 +46,7 @@ class OpenedPfx:
     """
 
     bundle: CertificateBundle
+    leaf: Link
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
     violations: tuple[Violation, ...] = ()
@@ -90,7 +92,8 @@ def assemble(contents: Contents, max_checked_rsa_bits: int) -> OpenedPfx | Unope
     warnings = (*warnings, *(_left_out(one) for one in held if one.der in left_out))
     violations = tuple(leaf.violations)
     bundle = CertificateBundle(leaf=leaf.readable if violations else leaf.served, chain=(), key=key)
-    return OpenedPfx(bundle=bundle, others=tuple(others), warnings=warnings, violations=violations)
+    itself = Link(der=leaf.der, view=leaf.readable)
+    return OpenedPfx(bundle=bundle, leaf=itself, others=tuple(others), warnings=warnings, violations=violations)
 
 
 def _pair(

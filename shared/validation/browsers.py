@@ -35,6 +35,15 @@ def _may_sign(_policy: Policy, _certificate: x509.Certificate, usage: x509.KeyUs
         raise ValueError("keyUsage lacks keyCertSign")
 
 
+def _may_sign_as_authority(_policy: Policy, certificate: x509.Certificate, usage: x509.KeyUsage | None) -> None:
+    """Leave an authority's certificate to `leaf`, which says what it is."""
+    if usage is None or not usage.key_cert_sign:
+        return
+    kinds = [one.value for one in certificate.extensions if isinstance(one.value, x509.BasicConstraints)]
+    if not any(kind.ca for kind in kinds):
+        raise ValueError("keyUsage has keyCertSign, which is for authorities alone")
+
+
 def _authorities() -> ExtensionPolicy:
     """The library's, but keyUsage may be missing: browsers take that for any use."""
     policy = ExtensionPolicy.webpki_defaults_ca().may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign)
@@ -48,6 +57,7 @@ def _leaves() -> ExtensionPolicy:
         .require_present(x509.SubjectAlternativeName, Criticality.AGNOSTIC, None)
         .may_be_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
         .may_be_present(x509.ExtendedKeyUsage, Criticality.AGNOSTIC, None)
+        .may_be_present(x509.KeyUsage, Criticality.AGNOSTIC, _may_sign_as_authority)
         .may_be_present(x509.SubjectKeyIdentifier, Criticality.AGNOSTIC, None)
     )
     return _with_policies(policy)

@@ -91,7 +91,7 @@ class Choice:
             return fault(part, refusal)
         if self.browsers is None:
             return None
-        for depth, link in enumerate(part):
+        for depth, link in enumerate(part[1:], start=1):  # the leaf's are told elsewhere
             if flaws := flaws_of(link.der):
                 return malformed(part, depth, flaws)
         if any(link.view.public_bytes(Encoding.DER) != link.der for link in part):

@@ -15,13 +15,13 @@ from shared.phrasing import day, listed, shown
 from shared.validation.constraints import extension, outside
 from shared.validation.leaf import usage_names
 from shared.validation.malformed import faults as flaws_of
+from shared.validation.openssl import UNREADABLE, Refusal
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from shared.bundle.link import Link
-    from shared.validation.openssl import Refusal
 
 # Those of x509_vfy.h that pyOpenSSL has no name for.
 _EXPLICIT_PARAMETERS = 94
@@ -84,8 +84,10 @@ def fault(path: Sequence[Link], refusal: Refusal) -> Fault:
         path: From the leaf on; its last certificate was taken for trusted.
         refusal: What OpenSSL said of it.
     """
-    tell = _TOLD.get(refusal.code)
     depth = min(refusal.depth, len(path) - 1)
+    if refusal.code == UNREADABLE:
+        return malformed(path, depth, flaws_of(path[depth].der))
+    tell = _TOLD.get(refusal.code)
     if tell is not None:
         return tell(path, depth)
     return Fault(
@@ -120,6 +122,10 @@ _WEB = {
     "name constraint": ("has name constraints that do not permit these names to browsers", 0),
     "basicConstraints": ("has basicConstraints that browsers do not take for an authority's", 0),
     "keyCertSign": ("has a keyUsage without keyCertSign, and so may not sign certificates", 0),
+    "signature does not match": (
+        "is followed by another certificate of the same authority, and browsers' ways differ",
+        0,
+    ),
     "EKU": ("may not issue server certificates", 0),
 }
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
+    from shared.bundle.link import Link
 
 WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _TLS_FEATURE = bytes.fromhex("2b06010505070118")
@@ -40,6 +41,12 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
     """Keys that browsers refuse or servers cannot use (CA/Browser Forum Baseline Requirements section 6.1.5)."""
     key = Outline.read(bundle.leaf.public_bytes(Encoding.DER)).key
     return [] if key == NO_KEY else weak_key(bundle.subject, key)
+
+
+def hides_chain(leaf: Link) -> bool:
+    """Whether its key is one for which no chain verifies, whatever else is wrong with it."""
+    against = unfit(Outline.read(leaf.der).key)
+    return against is not None and against.hides_chain
 
 
 def weak_key(subject: str, key: bytes) -> list[Violation]:

@@ -99,22 +99,23 @@ class Trust:
             ) from problem
         return cls(roots=tuple(roots), name=setting, browsers=setting == PUBLIC)
 
-    def choose(self, leaf: x509.Certificate, others: Sequence[Link], *, host: str | None, now: datetime) -> Chosen:
+    def choose(self, leaf: Link, others: Sequence[Link], *, host: str | None, now: datetime) -> Chosen:
         """Choose the path to serve a leaf with: a good one, wherever there is one.
 
         Args:
-            leaf: What is served.
+            leaf: What is served, or would be.
             others: Every other certificate of its file, in any order, strangers among them.
             host: A name the leaf covers, or None when it has none. One is enough: the path does not depend on it, as
                 all the leaf's names are held against the authorities' constraints.
             now: A leaf that is not valid now is verified as of the nearest moment that it is, and once it has expired
                 no date counts: its dates are another verdict's.
         """
-        moment = min(max(now, leaf.not_valid_before_utc), leaf.not_valid_after_utc)
-        search = Search.among(Link.of(leaf), others, self._links)
+        ends = leaf.view.not_valid_after_utc
+        moment = min(max(now, leaf.view.not_valid_before_utc), ends)
+        search = Search.among(leaf, others, self._links)
         choice = Choice(
             search,
-            Verifier(moment if now < leaf.not_valid_after_utc else None),
+            Verifier(moment if now < ends else None),
             Browsers(name=host.replace("*", "a"), moment=moment) if self.browsers and host is not None else None,
             anything=self.roots is None,
         )

@@ -201,6 +201,18 @@ def _identifiers() -> Iterator[tuple[str, Chain]]:
         yield f"leaf: {name}", Chain(leaf=leaf(identified, more), others=(identified,), trusted=(good,))
 
 
+def _easy_rsa() -> Iterator[tuple[str, Chain]]:
+    """A private authority as EasyRSA made it until 2026."""
+    own = (PLAIN_CA, extension("2.5.29.15", b"\x03\x02\x01\x06"), extension(KEY_IDENTIFIER, octets(b"of the root")))
+    name = named("Easy-RSA CA")
+    by_key = tlv(0x80, b"of the root")
+    identified = extension(AUTHORITY_KEY, sequence(by_key, tlv(0xA1, tlv(0xA4, name)), tlv(0x82, b"\x12\x67")))
+    top = certificate(*own, identified, subject=name, validity=dates(end_days=3000))
+    yield "EasyRSA, from the root", Chain(leaf=leaf(top, identified), others=(), trusted=(top,))
+    between = ca(top, identified, own=own[:2])
+    yield "EasyRSA, from an intermediate", chain(between, between, trusted=(top,))
+
+
 def _spellings() -> Iterator[tuple[str, Chain]]:
     good = root("Root CA")
     for name, spelled in {
@@ -310,5 +322,16 @@ def _keys() -> Iterator[tuple[str, Chain]]:
 
 def family() -> dict[str, Chain]:
     """Every chain, by what it is like."""
-    kinds = (_authorities, _critical, _dates, _versions, _leaves, _identifiers, _spellings, _gaps, _malformed)
+    kinds = (
+        _authorities,
+        _critical,
+        _dates,
+        _versions,
+        _leaves,
+        _identifiers,
+        _easy_rsa,
+        _spellings,
+        _gaps,
+        _malformed,
+    )
     return {name: made for kind in (*kinds, _twins, _keys) for name, made in kind()}

@@ -26,5 +26,5 @@ def load_pfx(
 
 def with_chain(opened: OpenedPfx) -> CertificateBundle:
     """The bundle with the chain it is served with where any root is trusted."""
-    chosen = ANY.choose(opened.bundle.leaf, opened.others, host=None, now=dt.datetime.now(dt.UTC))
+    chosen = ANY.choose(opened.leaf, opened.others, host=None, now=dt.datetime.now(dt.UTC))
     return replace(opened.bundle, chain=chosen.chain)

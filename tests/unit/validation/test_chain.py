@@ -29,7 +29,7 @@ def served(
     """The chain a leaf is served with; without roots where any is trusted."""
     trust = Trust(roots=roots or None, name="test roots" if roots else "off")
     links = [Link.of(other) for other in others]
-    chosen = trust.choose(issued.certificate, links, host="www.example.com", now=NOW)
+    chosen = trust.choose(Link.of(issued.certificate), links, host="www.example.com", now=NOW)
     assert not roots or chosen.objections == ()
     return [link.view for link in chosen.chain]
 
@@ -181,8 +181,7 @@ def test_a_good_path_is_served_where_any_root_is_trusted_too(rule: str) -> None:
     below = leaf(good)
     trust = Trust(roots=None, name="off")
     for others in ((bad, good), (good, bad), (bad, two, good)):
-        certificate = x509.load_der_x509_certificate(below.der)
-        chosen = trust.choose(certificate, _links(below, *others)[1], host="www.example.com", now=NOW)
+        chosen = trust.choose(Link.read(below.der), _links(below, *others)[1], host="www.example.com", now=NOW)
         assert [link.der for link in chosen.chain] == [good.der]
 
 
@@ -232,5 +231,5 @@ def test_many_twins_on_every_level_cost_little(*, trusted: bool) -> None:
     others = [Link.read(made.der) for twins in levels for made in twins]
     trust = Trust(roots=(x509.load_der_x509_certificate(root.der),) if trusted else None, name="off")
     begun = time.process_time()
-    trust.choose(x509.load_der_x509_certificate(below.der), others, host="www.example.com", now=NOW)
+    trust.choose(Link.read(below.der), others, host="www.example.com", now=NOW)
     assert time.process_time() - begun < 5

@@ -31,7 +31,7 @@ def objection(
     now: dt.datetime = NOW,
 ) -> Violation | None:
     others = tuple(map(Link.of, (*issued.chain, *([root] if root else []))))
-    found = (trust or trusting(issued.root)).choose(issued.certificate, others, host=host, now=now).objections
+    found = (trust or trusting(issued.root)).choose(Link.of(issued.certificate), others, host=host, now=now).objections
     return next(iter(found), None)
 
 
@@ -215,7 +215,7 @@ def test_keys_of_authorities_that_browsers_refuse_are_refused_where_their_roots_
 def test_a_short_key_of_an_authority_of_one_s_own_is_warned_of() -> None:
     issued = authority().intermediate("Short", key="rsa1024").issue("www.example.com")
     chosen = trusting(issued.root).choose(
-        issued.certificate, [Link.of(one) for one in issued.chain], host="www.example.com", now=NOW
+        Link.of(issued.certificate), [Link.of(one) for one in issued.chain], host="www.example.com", now=NOW
     )
     [caution] = chosen.warnings
     assert caution.code is WarningCode.WEAK_AUTHORITY
