@@ -209,6 +209,7 @@ WITHIN_SENTENCES = {
     "openssl x509 -in cert.pem -noout -dates": r"notBefore=.*\nnotAfter=.*\n",
     "openssl x509 -in cert.pem -noout -subject -nameopt RFC2253": rf"subject=CN={re.escape(HOST)}\n",
     "openssl verify -untrusted intermediates.pem cert.pem": r"cert\.pem: OK\n",
+    "openssl ec -in key.pem -param_enc named_curve -out named.pem": r"",
 }
 
 
