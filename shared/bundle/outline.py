@@ -38,12 +38,14 @@ def elements(data: bytes) -> list[Element]:
 
 
 def inside(data: bytes) -> list[Element]:
-    """The values within the one DER value that the data is.
+    """The values within the one SEQUENCE that the data is.
 
     Raises:
-        ValueError: It is not one, or they are none.
+        ValueError: It is not one, or they are no DER values.
     """
     [whole] = elements(data)
+    if whole.tag != SEQUENCE:
+        raise ValueError("no sequence")
     return elements(whole.content)
 
 

@@ -50,6 +50,7 @@ _GENERAL_NAMES = {0xA0, 0x81, 0x82, 0xA3, 0xA4, 0xA5, 0x86, _IP_ADDRESS, 0x88}
 _STRINGS = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String", 0x1C: "UniversalString", 0x1E: "BMPString"}
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*\Z")
 _POLICIES = bytes.fromhex("551d20")
+_NO_VALUE = "its value is not what RFC 5280 section 4.2 has"
 # Extensions whose values Chrome or OpenSSL reads in every certificate.
 _READ = {
     BASIC_CONSTRAINTS: "basicConstraints",
@@ -158,7 +159,11 @@ def _extensions(outline: Outline) -> Iterator[str]:
             elif flag.content != _TRUE:
                 yield f"{named}: critical is {_hex(flag)}, and DER writes TRUE as FF (X.690 section 11.1)"
         if kind.content in _READ:
-            yield from (f"{named}: {fault}" for fault in _value(kind.content, value.content, extension))
+            try:
+                found = list(_value(kind.content, value.content, extension))
+            except ValueError:
+                found = [_NO_VALUE]
+            yield from (f"{named}: {fault}" for fault in found)
 
 
 def _hex(flag: Element) -> str:
@@ -176,7 +181,7 @@ def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
     elif kind == ALTERNATIVE_NAMES:
         yield from _alternative_names(value)
     if legible(extension) is None:
-        yield "its value is not what RFC 5280 section 4.2 has"
+        yield _NO_VALUE
 
 
 def _constraints(value: bytes) -> Iterator[str]:
