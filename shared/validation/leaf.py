@@ -130,8 +130,8 @@ def malformed(subject: str | None, found: list[str]) -> Violation:
     """
     named = f"The certificate '{shown(subject)}'" if subject is not None else "A certificate in the file"
     detail = (
-        f"{named} breaks the rules of its encoding, so that not every client can read it: {listed(found, '; ')}. Have it "
-        "issued again, by an authority or with a tool that writes this as it must be."
+        f"{named} breaks the rules of its encoding, so that not every client can read it: {listed(found, '; ')}. Have "
+        "it issued again, by an authority or with a tool that writes this as it must be."
     )
     return Violation(code=VerdictCode.MALFORMED_CERTIFICATE, detail=detail)
 
