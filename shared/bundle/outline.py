@@ -37,6 +37,18 @@ def elements(data: bytes) -> list[Element]:
     return found
 
 
+def inside(data: bytes) -> list[Element]:
+    """The values within the one SEQUENCE that the data is.
+
+    Raises:
+        ValueError: It is not one, or they are no DER values.
+    """
+    [whole] = elements(data)
+    if whole.tag != SEQUENCE:
+        raise ValueError("no sequence")
+    return elements(whole.content)
+
+
 def leading(data: bytes) -> bytes:
     """The DER value at the start of the data, without what follows.
 
@@ -120,6 +132,6 @@ class Outline:
         found = []
         for extension in self.extensions:
             with suppress(ValueError):
-                kind, *_critical, value = elements(elements(extension)[0].content)
+                kind, *_critical, value = inside(extension)
                 found += [value.content] if kind.content == identifier else []
         return found

@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared.bundle.outline import Outline, elements
+from shared.bundle.outline import Outline, inside
 from shared.bundle.view import NO_KEY
 from shared.phrasing import day, listed, shown
 from shared.validation.malformed import faults
@@ -18,11 +18,13 @@ from shared.validation.public_keys import unfit
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
+    from shared.bundle.link import Link
 
-_WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
+WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _TLS_FEATURE = bytes.fromhex("2b06010505070118")
 _STATUS_REQUESTS = {b"\x05", b"\x11"}
 _USAGES = {
@@ -31,6 +33,7 @@ _USAGES = {
     ExtendedKeyUsageOID.EMAIL_PROTECTION: "emailProtection",
     ExtendedKeyUsageOID.TIME_STAMPING: "timeStamping",
     ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
 
@@ -38,6 +41,12 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
     """Keys that browsers refuse or servers cannot use (CA/Browser Forum Baseline Requirements section 6.1.5)."""
     key = Outline.read(bundle.leaf.public_bytes(Encoding.DER)).key
     return [] if key == NO_KEY else weak_key(bundle.subject, key)
+
+
+def hides_chain(leaf: Link) -> bool:
+    """Whether its key is one for which no chain verifies, whatever else is wrong with it."""
+    against = unfit(Outline.read(leaf.der).key)
+    return against is not None and against.hides_chain
 
 
 def weak_key(subject: str, key: bytes) -> list[Violation]:
@@ -60,7 +69,7 @@ def signatures(bundle: CertificateBundle) -> list[Violation]:
     for certificate in (bundle.view, *(link.view for link in bundle.chain)):
         try:
             algorithm = certificate.signature_hash_algorithm
-            weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
+            weak = WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
         except (UnsupportedAlgorithm, ValueError):
             weak = f"an algorithm that is not known ({certificate.signature_algorithm_oid.dotted_string})"
         if weak is not None:
@@ -84,6 +93,11 @@ def dates(bundle: CertificateBundle, now: datetime) -> list[Violation]:
     return []
 
 
+def usage_names(usages: Iterable[x509.ObjectIdentifier]) -> str:
+    """Uses of an extendedKeyUsage, by their names where they have one."""
+    return listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
+
+
 def purpose(bundle: CertificateBundle) -> list[Violation]:
     """Whether its extensions allow a TLS server to use it (RFC 5280 section 4.2.1; RFC 8446 section 4.4.2.2)."""
     objections = []
@@ -95,8 +109,7 @@ def purpose(bundle: CertificateBundle) -> list[Violation]:
                 ExtendedKeyUsageOID.SERVER_AUTH,
                 ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
             } & set(usages):
-                names = listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
-                objections.append(f"its extendedKeyUsage allows {names} and not serverAuth")
+                objections.append(f"its extendedKeyUsage allows {usage_names(usages)} and not serverAuth")
             case x509.KeyUsage(digital_signature=False):
                 objections.append("its keyUsage lacks digitalSignature, without which it cannot sign a TLS handshake")
     if not objections:
@@ -117,7 +130,7 @@ def malformed(subject: str | None, found: list[str]) -> Violation:
     """
     named = f"The certificate '{shown(subject)}'" if subject is not None else "A certificate in the file"
     detail = (
-        f"{named} breaks the rules of its encoding, so that browsers or servers refuse it: {listed(found, '; ')}. Have "
+        f"{named} breaks the rules of its encoding, so that not every client can read it: {listed(found, '; ')}. Have "
         "it issued again, by an authority or with a tool that writes this as it must be."
     )
     return Violation(code=VerdictCode.MALFORMED_CERTIFICATE, detail=detail)
@@ -144,7 +157,7 @@ def _must_staple(bundle: CertificateBundle) -> list[Caution]:
     features: set[bytes] = set()
     with suppress(ValueError):
         for value in Outline.read(bundle.leaf.public_bytes(Encoding.DER)).values(_TLS_FEATURE):
-            features.update(feature.content for sequence in elements(value) for feature in elements(sequence.content))
+            features.update(feature.content for feature in inside(value))
     if features.isdisjoint(_STATUS_REQUESTS):
         return []
     detail = (

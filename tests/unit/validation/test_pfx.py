@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
-from shared.validation.assembling import OpenedPfx
-from shared.validation.pfx import open_pfx
 from shared.verdict import VerdictCode, Violation
 from tests.rigs.certificates import Issued, KeyKind, authority, new_key, self_signed
 from tests.rigs.handmade_pfx import (
@@ -91,10 +89,9 @@ def test_root_strangers_and_duplicates_are_left_out_and_the_rest_is_put_in_order
     issued = root.intermediate("upper").intermediate("lower").issue("www.example.com")
     lower, upper = issued.chain
     others = [root.root, authority("stranger").root, upper, lower, upper, root.issue("other.example.com").certificate]
-    opened = open_pfx(issued.pfx(others=others), [b"secret"])
-    assert isinstance(opened, OpenedPfx)
-    assert opened.bundle.chain == (Link.of(lower), Link.of(upper))
-    assert opened.root == root.root
+    opened = load(issued.pfx(others=others))
+    assert isinstance(opened, CertificateBundle)
+    assert opened.chain == (Link.of(lower), Link.of(upper))
 
 
 def test_the_leaf_need_not_come_first(issued: Issued) -> None:
@@ -104,14 +101,7 @@ def test_the_leaf_need_not_come_first(issued: Issued) -> None:
 
 def test_a_self_signed_certificate_opens() -> None:
     issued = self_signed("www.example.com")
-    opened = open_pfx(issued.pfx(), [b"secret"])
-    assert opened == OpenedPfx(bundle=issued.bundle(), root=issued.certificate)
-
-
-def test_a_trusted_root_need_not_be_in_the_file(issued: Issued) -> None:
-    opened = open_pfx(issued.pfx(), [b"secret"], roots=[issued.root])
-    assert isinstance(opened, OpenedPfx)
-    assert opened.root == issued.root
+    assert load(issued.pfx()) == issued.bundle()
 
 
 def test_a_stray_key_beside_the_one_that_fits_does_not_matter(issued: Issued) -> None:
@@ -268,21 +258,22 @@ def broken(certificate: x509.Certificate, old: bytes, new: bytes) -> bytes:
     return bag(CERTIFICATE_BAG, sequence(oid(X509_CERTIFICATE), explicit(octets(der.replace(old, new)))))
 
 
-def test_a_broken_certificate_is_as_good_as_none(issued: Issued) -> None:
+def test_a_broken_certificate_is_told_as_such(issued: Issued) -> None:
     # The subjectAltName's OID, twice over: a duplicate extension. And a common name that is not UTF-8.
     for old, new in (
         (bytes.fromhex("0603551d25"), bytes.fromhex("0603551d11")),
         (b"www.example.com", b"www.ex\xffmple.com"),
     ):
         bags = [key_bag(issued.key), broken(issued.certificate, old, new)]
-        assert "none of the certificates" in refusal(pfx(plain_safe(*bags))).detail
-        with_chain = pfx(plain_safe(*bags, certificate_bag(issued.root)))
-        assert refusal(with_chain).code is VerdictCode.KEY_MISMATCH
+        for file in (pfx(plain_safe(*bags)), pfx(plain_safe(*bags, certificate_bag(issued.root)))):
+            assert refusal(file).code is VerdictCode.MALFORMED_CERTIFICATE
 
 
-def test_a_certificate_whose_key_is_of_an_unknown_kind_belongs_to_no_key(issued: Issued) -> None:
+def test_a_certificate_whose_key_is_of_an_unknown_kind_is_told_by_that(issued: Issued) -> None:
     strange = broken(issued.certificate, bytes.fromhex("06072a8648ce3d0201"), bytes.fromhex("06072a8648ce3d0263"))
-    assert refusal(pfx(plain_safe(key_bag(issued.key), strange))).code is VerdictCode.KEY_MISMATCH
+    found = refusal(pfx(plain_safe(key_bag(issued.key), strange)))
+    assert found.code is VerdictCode.WEAK_KEY
+    assert "a key of the kind 1.2.840.10045.2.99" in found.detail
 
 
 # Whatever the bytes are
