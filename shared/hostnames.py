@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
+from email.errors import MessageError
+from email.header import decode_header, make_header
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import idna
 
 from shared.phrasing import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 # Letters, digits and inner hyphens, at most 63 of them: RFC 1035 section 2.3.1 as relaxed by RFC 1123 section 2.1.
 # Underscores are therefore refused: no public CA may issue for them, and several TLS clients refuse them.
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _MAX_LENGTH = 253
 """RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text."""
+_MAX_ENCODED = 4 * _MAX_LENGTH
 _LABELS_UNDER_WILDCARD = 2
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _PORT = re.compile(r"(.+):\d{1,5}\Z")
@@ -39,6 +44,12 @@ def normalise_host(text: str) -> str:
         ValueError: It is no host name that a TLS client can ask for; the text is a sentence that says why.
     """
     host = text.strip()
+    if meant := _decoded(host):
+        raise ValueError(f"'{shown(host)}' is a host name in another encoding: write {meant}")
+    return _normal(host)
+
+
+def _normal(host: str) -> str:
     _refuse_what_is_no_host(host)
     wildcard = host.startswith("*.")
     name = _ascii(host.removeprefix("*."), host).removesuffix(".")
@@ -100,6 +111,67 @@ def _ascii(name: str, host: str) -> str:
         return idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
     except UnicodeError as problem:
         raise ValueError(f"'{shown(host)}' is not a valid international host name: {shown(str(problem))}") from None
+
+
+def _decoded(host: str) -> str | None:
+    """The A-labels meant by percent-encoded text, by a word of RFC 2047, or by UTF-8 taken for Latin-1."""
+    readings: list[Callable[[], str]] = []
+    if len(host) > _MAX_ENCODED:
+        return None
+    if "%" in host:
+        readings.append(lambda: unquote(host, errors="strict"))
+    if host.startswith("=?"):
+        readings.append(lambda: str(make_header(decode_header(host))))
+    if not host.isascii():
+        readings.append(lambda: host.encode("cp1252").decode("utf-8"))
+        readings.append(lambda: host.encode("latin-1").decode("utf-8"))
+    for reading in readings:
+        with suppress(ValueError, LookupError, MessageError):
+            return _normal(reading())
+    return None
+
+
+def unmatched(name: str) -> str | None:
+    """Why no client takes a certificate's name for the host that it asks for; None for a name that is a host.
+
+    Certificate names are compared as they are (RFC 9525 section 6.3): what is put right where a person writes it, such
+    as a dot at the end or letters that are no ASCII, stays wrong here.
+
+    Args:
+        name: A dNSName, in lower case.
+
+    Returns:
+        A clause that follows the name: "with a trailing dot, which no client matches".
+    """
+    for is_so, clause in _FLAWS:
+        if is_so(name):
+            return clause
+    try:
+        normalise_host(name)
+    except ValueError:
+        return "which is no host name that clients ask for"
+    if all(_is_international(label) for label in name.split(".") if label.startswith("xn--")):
+        return None
+    return "with a label xn-- that stands for no letters, which no browser asks for"
+
+
+def _is_international(label: str) -> bool:
+    """Whether a label is the A-label of letters: Punycode (RFC 3492) of more than ASCII."""
+    try:
+        letters = label.removeprefix("xn--").encode("ascii").decode("punycode")
+    except (UnicodeError, ValueError, OverflowError):
+        return False
+    return not letters.isascii()
+
+
+_FLAWS: tuple[tuple[Callable[[str], bool], str], ...] = (
+    (lambda name: not name, "which is empty"),
+    (lambda name: not name.isascii(), "with letters that are no ASCII, which no client matches"),
+    (lambda name: not name.isprintable(), "with a control character, which no client matches"),
+    (lambda name: " " in name, "with a space, which no client matches"),
+    (lambda name: name.endswith("."), "with a trailing dot, which no client matches"),
+    (_is_address, "which is an IP address, and clients look for one elsewhere"),
+)
 
 
 def covers(pattern: str, host: str) -> bool:

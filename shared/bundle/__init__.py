@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from shared.bundle.link import Link
+from shared.bundle.view import dns_names_of, parsed, view_of
 from shared.errors import BrokenBundleError
 
 if TYPE_CHECKING:
@@ -77,14 +78,19 @@ class CertificateBundle:
         return self.leaf.not_valid_after_utc
 
     @property
+    def view(self) -> x509.Certificate:
+        """The leaf as far as the library can read it (`view_of`), while `leaf` itself may raise when asked."""
+        return view_of(self.leaf.public_bytes(serialization.Encoding.DER))
+
+    @property
     def subject(self) -> str:
         """The leaf's subject as an RFC 4514 string."""
-        return self.leaf.subject.rfc4514_string()
+        return self.view.subject.rfc4514_string()
 
     @property
     def issuer(self) -> str:
         """The leaf's issuer as an RFC 4514 string."""
-        return self.leaf.issuer.rfc4514_string()
+        return self.view.issuer.rfc4514_string()
 
     @property
     def chain_subjects(self) -> tuple[str, ...]:
@@ -93,12 +99,8 @@ class CertificateBundle:
 
     @property
     def dns_names(self) -> tuple[str, ...]:
-        """The leaf's subjectAltName dNSNames, lower case, in the certificate's order; empty without the extension."""
-        try:
-            names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
-            return ()
-        return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+        """The leaf's subjectAltName dNSNames as `dns_names_of` has them; empty without the extension."""
+        return dns_names_of(self.leaf.public_bytes(serialization.Encoding.DER))
 
     def key_pem(self) -> bytes:
         """The private key as unencrypted PKCS#8 PEM."""
@@ -126,13 +128,13 @@ class CertificateBundle:
             # Without OpenSSL's tests of primes, which take seconds: a product that is the leaf's modulus has no others.
             key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
             der, *above = [ssl.PEM_cert_to_DER_cert(block.decode()) for block in _CERTIFICATE.findall(pem)]
-            leaf, chain = x509.load_der_x509_certificate(der), tuple(map(Link.read, above))
-            matches = leaf.public_key() == key.public_key() and _is_whole(key)
+            leaf, chain = parsed(der), tuple(map(Link.read, above))
+            matches = leaf is not None and leaf.public_key() == key.public_key() and _is_whole(key)
         except Exception:  # noqa: BLE001 - cryptography raises several kinds that have nothing in common
             raise BrokenBundleError(
                 "a sealed bundle is damaged: it is not a PEM key followed by certificates"
             ) from None
-        if not matches or not isinstance(key, PrivateKey):
+        if leaf is None or not matches or not isinstance(key, PrivateKey):
             raise BrokenBundleError("a sealed bundle is damaged: its key does not belong to its certificate")
         return cls(leaf=leaf, chain=chain, key=key)
 

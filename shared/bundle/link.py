@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from shared.bundle.outline import Outline, stand_in
+from shared.bundle.view import parsed, view_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +16,7 @@ class Link:
 
     Attributes:
         der: What is served.
-        view: What the library reads of it. That is the certificate itself; or, where it cannot be parsed, a `stand_in`
-            without extensions: it can tell of the certificate, and is never trusted in its place.
+        view: What the library can read of it, as `view_of` says.
     """
 
     der: bytes = field(repr=False)
@@ -26,27 +25,21 @@ class Link:
     @classmethod
     def of(cls, certificate: x509.Certificate) -> Link:
         """One that the library has parsed."""
-        return cls(der=certificate.public_bytes(serialization.Encoding.DER), view=certificate)
+        return cls.read(certificate.public_bytes(serialization.Encoding.DER))
 
     @classmethod
     def read(cls, der: bytes) -> Link:
         """Read an untrusted one.
 
         Raises:
-            ValueError: Not even its names can be read; the text is a clause that says why.
+            ValueError: Not even its names can be read.
         """
-        try:
-            view = x509.load_der_x509_certificate(der)
-        except Exception:  # noqa: BLE001 - cryptography raises several kinds that have nothing in common
-            view = stand_in(Outline.read(der))
-        for name in (view.subject, view.issuer):
-            name.rfc4514_string()
-        return cls(der=der, view=view)
+        return cls(der=der, view=view_of(der))
 
     @property
     def certificate(self) -> x509.Certificate | None:
-        """The certificate as the library parses it; None where it cannot."""
-        return self.view if self.view.public_bytes(serialization.Encoding.DER) == self.der else None
+        """The certificate as the library parses it, some of whose parts it may not read; None where it cannot."""
+        return parsed(self.der)
 
     @property
     def subject(self) -> str:

@@ -1,27 +1,16 @@
-"""A certificate's outermost parts, for those that the library cannot parse, and a stand-in to read in their place."""
+"""A certificate's outermost parts, also of one that the library cannot parse."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from cryptography import x509
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_SEQUENCE = 0x30
+SEQUENCE = 0x30
 _VERSION = 0xA0
 _EXTENSIONS = 0xA3
 _SHORT_LENGTH = 0x7F
 _MAX_ELEMENTS = 10_000
-# Parts of a stand-in: version and serial number, ecdsa-with-SHA256, no signature, 1970 to 9999, a key of no known kind.
-_V3 = bytes.fromhex("a003020102 020101")
-_ALGORITHM = bytes.fromhex("300a 06082a8648ce3d040302")
-_EMPTY = bytes.fromhex("030100")
-_ALL_TIME = b"\x30\x20\x17\x0d700101000000Z\x18\x0f99991231235959Z"
-_NO_KEY = bytes.fromhex("3008 3003 06012a 030100")
 
 
 class Element(NamedTuple):
@@ -41,16 +30,31 @@ def elements(data: bytes) -> list[Element]:
     found: list[Element] = []
     at = 0
     while at < len(data):
-        start, length = at + 2, int.from_bytes(data[at + 1 : at + 2])
-        if length > _SHORT_LENGTH:
-            octets = data[start : start + length - _SHORT_LENGTH - 1]
-            start += len(octets)
-            length = int.from_bytes(octets) if octets else len(data)  # BER's indefinite form has none
-        if start + length > len(data) or len(found) == _MAX_ELEMENTS:
-            raise ValueError("not a run of DER values")
-        found.append(Element(data[at], data[start : start + length], data[at : start + length]))
-        at = start + length
+        if len(found) == _MAX_ELEMENTS:
+            raise ValueError("more DER values than any certificate has")
+        found.append(_element_at(data, at))
+        at += len(found[-1].whole)
     return found
+
+
+def leading(data: bytes) -> bytes:
+    """The DER value at the start of the data, without what follows.
+
+    Raises:
+        ValueError: There is none.
+    """
+    return _element_at(data, 0).whole
+
+
+def _element_at(data: bytes, at: int) -> Element:
+    start, length = at + 2, int.from_bytes(data[at + 1 : at + 2])
+    if length > _SHORT_LENGTH:
+        octets = data[start : start + length - _SHORT_LENGTH - 1]
+        start += len(octets)
+        length = int.from_bytes(octets) if octets else len(data)  # BER's indefinite form has none
+    if start + length > len(data):
+        raise ValueError("not a run of DER values")
+    return Element(data[at], data[start : start + length], data[at : start + length])
 
 
 def element(tag: int, *parts: bytes) -> bytes:
@@ -66,10 +70,12 @@ class Outline:
     """A certificate taken apart (RFC 5280 section 4.1) without a look into its parts, which may break any rule.
 
     Attributes:
-        issuer, validity, subject, key: These fields, as DER; `key` is the subjectPublicKeyInfo.
+        algorithm, issuer, validity, subject, key: These fields, as DER: the signature's algorithm as it is signed, and
+            the subjectPublicKeyInfo.
         extensions: Each by itself, as DER.
     """
 
+    algorithm: bytes
     issuer: bytes
     validity: bytes
     subject: bytes
@@ -86,8 +92,8 @@ class Outline:
         [certificate] = elements(der)
         signed, _algorithm, _signature = elements(certificate.content)
         fields = [one for one in elements(signed.content) if one.tag != _VERSION]
-        _serial, _signed_with, issuer, validity, subject, key, *others = fields
-        if {one.tag for one in (certificate, signed, issuer, validity, subject, key)} != {_SEQUENCE}:
+        _serial, algorithm, issuer, validity, subject, key, *others = fields
+        if {one.tag for one in (certificate, signed, algorithm, issuer, validity, subject, key)} != {SEQUENCE}:
             raise ValueError("not a certificate")
         extensions = [
             extension.whole
@@ -97,6 +103,7 @@ class Outline:
             for extension in elements(sequence.content)
         ]
         return cls(
+            algorithm=algorithm.whole,
             issuer=issuer.whole,
             validity=validity.whole,
             subject=subject.whole,
@@ -104,25 +111,15 @@ class Outline:
             extensions=tuple(extensions),
         )
 
+    def values(self, identifier: bytes) -> list[bytes]:
+        """What the extensions with an identifier hold: one, where the certificate is sound.
 
-def stand_in(outline: Outline, extensions: Sequence[bytes] = ()) -> x509.Certificate:
-    """A certificate of the same names, dates and key, to be read in place of one that the library cannot parse.
-
-    Its signature is empty. Dates that cannot be read are all time, and a key that cannot is of no known kind.
-
-    Args:
-        outline: Of the other.
-        extensions: What it has of them.
-
-    Raises:
-        ValueError: The names or these extensions cannot be read either.
-    """
-    more = element(_EXTENSIONS, element(_SEQUENCE, *extensions)) if extensions else b""
-    for validity in (outline.validity, _ALL_TIME):
-        for key in (outline.key, _NO_KEY):
-            signed = element(_SEQUENCE, _V3, _ALGORITHM, outline.issuer, validity, outline.subject, key, more)
-            with suppress(Exception):  # cryptography raises several kinds that have nothing in common
-                found = x509.load_der_x509_certificate(element(_SEQUENCE, signed, _ALGORITHM, _EMPTY))
-                list(found.extensions)
-                return found
-    raise ValueError("not a certificate")
+        Args:
+            identifier: The content of the object identifier, as DER.
+        """
+        found = []
+        for extension in self.extensions:
+            with suppress(ValueError):
+                kind, *_critical, value = elements(elements(extension)[0].content)
+                found += [value.content] if kind.content == identifier else []
+        return found

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -16,11 +14,13 @@ from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
 from shared.pkcs12.keys import load_private_key
 from shared.validation.chain import best_path
+from shared.validation.held import Held
+from shared.validation.malformed import faults, is_served
 from shared.validation.pairing import LoadedKeys, damaged
-from shared.verdict import Caution, VerdictCode, Violation
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from shared.bundle import PrivateKey
     from shared.pkcs12.opening import Contents
@@ -43,12 +43,15 @@ class OpenedPfx:
         root: The root the chain ends in, where the file had it or it is a trusted one.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
+        violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
+            what else is wrong with it; it is not for serving.
     """
 
     bundle: CertificateBundle
     root: x509.Certificate | None
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
+    violations: tuple[Violation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,47 +84,68 @@ def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_
     """
     if against := _missing(contents) or _oversized(contents):
         return Unopened(violations=tuple(against))
-    certificates = [sound for der in dict.fromkeys(contents.certificates) if (sound := _sound(der)) is not None]
-    found = _pair(contents, certificates, max_checked_rsa_bits)
+    held = [Held.of(der) for der in contents.certificates]
+    found = _pair(contents, list(dict.fromkeys(held)), max_checked_rsa_bits)
     if isinstance(found, list):
         return Unopened(violations=tuple(found))
     leaf, key, warnings = found
-    others = tuple(link for link in _links(contents.certificates) if link.view != leaf)
-    path = best_path(leaf, [link.view for link in others], roots)
+    links = [Link(der=one.der, view=one.view) for one in dict.fromkeys(held) if one.view is not None and one != leaf]
+    others = tuple(link for link in links if is_served(link.der))
+    left_out = [one for one in dict.fromkeys(held) if one != leaf and (one.view is None or not is_served(one.der))]
+    warnings = (*warnings, *map(_left_out, left_out))
+    if leaf.violations:
+        stand_in = CertificateBundle(leaf=leaf.readable, chain=(), key=key)
+        return OpenedPfx(
+            bundle=stand_in, root=None, others=others, warnings=warnings, violations=tuple(leaf.violations)
+        )
+    path = best_path(leaf.served, [link.view for link in others], roots)
     of = {link.view: link for link in others}
-    bundle = CertificateBundle(
-        leaf=leaf, chain=tuple(of.get(view) or Link.of(view) for view in path.intermediates), key=key
-    )
+    chain = tuple(of.get(view) or Link.of(view) for view in path.intermediates)
+    bundle = CertificateBundle(leaf=leaf.served, chain=chain, key=key)
     if against := _too_long(bundle):
         return Unopened(violations=tuple(against))
-    return OpenedPfx(bundle=bundle, root=path.root, others=others, warnings=tuple(warnings))
-
-
-def _links(certificates: Sequence[bytes]) -> Iterator[Link]:
-    for der in dict.fromkeys(certificates):
-        with suppress(ValueError):
-            yield Link.read(der)
+    return OpenedPfx(bundle=bundle, root=path.root, others=others, warnings=warnings)
 
 
 def _pair(
-    contents: Contents, certificates: Sequence[x509.Certificate], max_checked_rsa_bits: int
-) -> tuple[x509.Certificate, PrivateKey, Sequence[Caution]] | list[Violation]:
+    contents: Contents, held: Sequence[Held], max_checked_rsa_bits: int
+) -> tuple[Held, PrivateKey, tuple[Caution, ...]] | list[Violation]:
     """The one certificate whose key is there, that key, and what is to be told of others; or why there is none."""
-    if not certificates:
-        return [damaged("none of the certificates in it can be read")]
     keys = LoadedKeys.of(contents)
-    owned = [(leaf, der) for leaf in certificates for der, key in keys.usable.items() if _belongs(key, leaf)]
+    owned = [(leaf, der) for leaf in held for der, key in keys.usable.items() if leaf.has(key)]
     leaves = list(dict.fromkeys(leaf for leaf, _ in owned))
-    if len(leaves) != 1:
-        return [_ambiguous(leaves)] if leaves else keys.objections(_mismatch(certificates))
+    if len(leaves) > 1:
+        return [_ambiguous(leaves)]
+    if not leaves:
+        return _unpaired(held, keys)
     leaf, der = owned[0]
     unchecked = keys.usable[der]
     if isinstance(unchecked, rsa.RSAPrivateKey) and unchecked.key_size > max_checked_rsa_bits:
         raise SlowKeyError(unchecked.key_size)
     try:
-        return leaf, load_private_key(der), keys.ignored(der)
+        return leaf, load_private_key(der), tuple(keys.ignored(der))
     except ValueError as problem:
         return [damaged(f"a private key in it {problem}")]
+
+
+def _unpaired(held: Sequence[Held], keys: LoadedKeys) -> tuple[Held, PrivateKey, tuple[Caution, ...]] | list[Violation]:
+    """Why no certificate has its key here: that of a leaf may be one that cannot be read, and be there all the same."""
+    unread = [one for one in held if not one.has_readable_key and not one.is_authority]
+    if not unread:
+        return keys.objections(_mismatch(held))
+    if len(unread) == 1 and unread[0].view is not None and keys.usable:
+        return unread[0], next(iter(keys.usable.values())), ()
+    others = [against for against in keys.objections(_mismatch(held)) if against.code is not VerdictCode.KEY_MISMATCH]
+    return [*(against for one in unread for against in one.violations), *others]
+
+
+def _left_out(one: Held) -> Caution:
+    named = f"The certificate '{shown(one.subject)}'" if one.subject is not None else "A certificate in the file"
+    detail = (
+        f"{named} is left out of the chain, as TLS servers cannot read it: {listed(faults(one.der), '; ')}. If it is "
+        "an intermediate, ask its authority for another one."
+    )
+    return Caution(code=WarningCode.MALFORMED_INTERMEDIATE, detail=detail)
 
 
 def _missing(contents: Contents) -> list[Violation]:
@@ -157,30 +181,8 @@ def _too_long(bundle: CertificateBundle) -> list[Violation]:
     return [Violation(code=VerdictCode.TOO_LARGE, detail=detail)]
 
 
-_BROKEN_EXTENSIONS = (x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
-
-
-def _sound(der: bytes) -> x509.Certificate | None:
-    """The certificate, if all that is asked of it later can be read; None for one that is broken inside."""
-    try:
-        certificate = x509.load_der_x509_certificate(der)
-        for name in (certificate.subject, certificate.issuer):
-            name.rfc4514_string()
-        list(certificate.extensions)
-    except (ValueError, TypeError, UnsupportedAlgorithm, *_BROKEN_EXTENSIONS):
-        return None
-    return certificate
-
-
-def _belongs(key: PrivateKey, certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.public_key() == key.public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-
-
-def _mismatch(certificates: Sequence[x509.Certificate]) -> Violation:
-    subjects = listed([f"'{shown(certificate.subject.rfc4514_string())}'" for certificate in certificates])
+def _mismatch(held: Sequence[Held]) -> Violation:
+    subjects = listed([f"'{shown(one.subject)}'" for one in held if one.subject is not None])
     detail = (
         f"The private key belongs to none of the certificates in the file ({subjects}): export the certificate again "
         "from where its key was made."
@@ -188,9 +190,7 @@ def _mismatch(certificates: Sequence[x509.Certificate]) -> Violation:
     return Violation(code=VerdictCode.KEY_MISMATCH, detail=detail)
 
 
-def _ambiguous(leaves: Sequence[x509.Certificate]) -> Violation:
-    found = listed(
-        [f"'{shown(leaf.subject.rfc4514_string())}' until {day(leaf.not_valid_after_utc)}" for leaf in leaves]
-    )
+def _ambiguous(leaves: Sequence[Held]) -> Violation:
+    found = listed([f"'{shown(str(leaf.subject))}' until {day(leaf.readable.not_valid_after_utc)}" for leaf in leaves])
     detail = f"The file has {len(leaves)} certificates with their keys ({found}): export the one to be served alone."
     return Violation(code=VerdictCode.AMBIGUOUS_LEAF, detail=detail)

@@ -11,7 +11,8 @@ from shared.phrasing import listed, logger, shown
 from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
 from shared.validation.assembling import OpenedPfx, Unopened
-from shared.validation.leaf import LeafNames, dates, key_strength, purpose, signatures
+from shared.validation.leaf import cautions, dates, key_strength, purpose, signatures
+from shared.validation.leaf_names import LeafNames
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
 from shared.validation.subjects import mismatches
 from shared.validation.trust import Trust
@@ -28,7 +29,7 @@ log = logger(__name__)
 MAX_HOSTS = 250
 
 # What makes a chain unverifiable by itself, so that the verifier's word on it would only say the same again.
-_HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE})
+_HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE, VerdictCode.MALFORMED_CERTIFICATE})
 # The order in which the verdicts are declared, but first comes the one that explains others.
 _RANK = {code: rank for rank, code in enumerate(VerdictCode)} | {VerdictCode.PASSWORD_SECRET_UNAVAILABLE: -1}
 
@@ -159,6 +160,7 @@ def _judge(
     violations = [
         *earlier,
         *_port(metadata, policy, earlier),
+        *opened.violations,
         *key_strength(bundle),
         *signatures(bundle),
         *dates(bundle, now),
@@ -169,7 +171,8 @@ def _judge(
     if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
         objection = policy.trust.objection(bundle, host=next(iter(names.usable), None), root=opened.root, now=now)
         violations += [objection] if objection else []
-    return _judgement(metadata, hosts, violations, bundle, (*warnings, *opened.warnings))
+    told = (*warnings, *opened.warnings, *cautions(bundle), *names.cautions(all_served=not metadata.hosts))
+    return _judgement(metadata, hosts, violations, None if opened.violations else bundle, told)
 
 
 def _judgement(
@@ -261,7 +264,7 @@ def _subject(bundle: CertificateBundle, metadata: UploadMetadata) -> list[Violat
         return []
     expected = shown(metadata.subject)
     try:
-        lacking = mismatches(metadata.subject, bundle.leaf.subject)
+        lacking = mismatches(metadata.subject, bundle.view.subject)
     except ValueError as problem:
         detail = (
             f"CertificateSubject '{expected}' cannot be compared: {problem}. Write it like CN=www.example.com,O=Shop."

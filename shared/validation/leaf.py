@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from service_identity.hazmat import DNS_ID, DNSPattern
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared.hostnames import covering, normalise_host
+from shared.bundle.outline import Outline, elements
+from shared.bundle.view import NO_KEY
 from shared.phrasing import day, listed, shown
-from shared.verdict import VerdictCode, Violation
+from shared.validation.malformed import faults
+from shared.validation.public_keys import unfit
+from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
 
-_MIN_RSA_BITS = 2048
-_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
+_TLS_FEATURE = bytes.fromhex("2b06010505070118")
+_STATUS_REQUESTS = {b"\x05", b"\x11"}
 _USAGES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.CODE_SIGNING: "codeSigning",
@@ -33,33 +35,33 @@ _USAGES = {
 
 
 def key_strength(bundle: CertificateBundle) -> list[Violation]:
-    """Keys that browsers refuse (CA/Browser Forum Baseline Requirements section 6.1.5)."""
-    match bundle.key:
-        case rsa.RSAPrivateKey(key_size=bits):
-            found = f"an RSA key of {bits} bits" if bits < _MIN_RSA_BITS else None
-        case ec.EllipticCurvePrivateKey(curve=curve):
-            found = None if isinstance(curve, _CURVES) else f"an EC key on the curve {curve.name}"
-        case dsa.DSAPrivateKey():
-            found = "a DSA key"
-        case _:
-            found = "an EdDSA key"
-    if found is None:
+    """Keys that browsers refuse or servers cannot use (CA/Browser Forum Baseline Requirements section 6.1.5)."""
+    key = Outline.read(bundle.leaf.public_bytes(Encoding.DER)).key
+    return [] if key == NO_KEY else weak_key(bundle.subject, key)
+
+
+def weak_key(subject: str, key: bytes) -> list[Violation]:
+    """What there is against a public key.
+
+    Args:
+        subject: The certificate's, as text.
+        key: Its subjectPublicKeyInfo, DER.
+    """
+    against = unfit(key)
+    if against is None:
         return []
-    detail = (
-        f"'{shown(bundle.subject)}' has {found}, which browsers refuse: use RSA with 2048 bits or more, or EC on "
-        "P-256, P-384 or P-521."
-    )
+    detail = f"'{shown(subject)}' has {against.found}, which {against.refused}: {against.cure}."
     return [Violation(code=VerdictCode.WEAK_KEY, detail=detail)]
 
 
 def signatures(bundle: CertificateBundle) -> list[Violation]:
     """Signatures that can be forged, of the leaf and its intermediates; a root's is never checked."""
     found = []
-    for certificate in (bundle.leaf, *(link.view for link in bundle.chain)):
+    for certificate in (bundle.view, *(link.view for link in bundle.chain)):
         try:
             algorithm = certificate.signature_hash_algorithm
             weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
-        except UnsupportedAlgorithm:
+        except (UnsupportedAlgorithm, ValueError):
             weak = f"an algorithm that is not known ({certificate.signature_algorithm_oid.dotted_string})"
         if weak is not None:
             found.append(f"'{shown(certificate.subject.rfc4514_string())}' is signed with {weak}")
@@ -85,7 +87,7 @@ def dates(bundle: CertificateBundle, now: datetime) -> list[Violation]:
 def purpose(bundle: CertificateBundle) -> list[Violation]:
     """Whether its extensions allow a TLS server to use it (RFC 5280 section 4.2.1; RFC 8446 section 4.4.2.2)."""
     objections = []
-    for extension in bundle.leaf.extensions:
+    for extension in bundle.view.extensions:
         match extension.value:
             case x509.BasicConstraints(ca=True):
                 objections.append("its basicConstraints say CA:TRUE, which makes it an authority's")
@@ -106,46 +108,48 @@ def purpose(bundle: CertificateBundle) -> list[Violation]:
     return [Violation(code=VerdictCode.NOT_A_SERVER_CERTIFICATE, detail=detail)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeafNames:
-    """The host names a certificate speaks for: its dNSNames and never its common name (RFC 9525 section 2).
+def malformed(subject: str | None, found: list[str]) -> Violation:
+    """Say of a leaf what breaks the rules of its encoding.
 
-    Attributes:
-        usable: Normalised and distinct, in the certificate's order; entries that are no host names are left out.
-        said: A clause that tells a person what names there are.
+    Args:
+        subject: As text; None where it cannot be read.
+        found: The faults.
     """
+    named = f"The certificate '{shown(subject)}'" if subject is not None else "A certificate in the file"
+    detail = (
+        f"{named} breaks the rules of its encoding, so that browsers or servers refuse it: {listed(found, '; ')}. Have "
+        "it issued again, by an authority or with a tool that writes this as it must be."
+    )
+    return Violation(code=VerdictCode.MALFORMED_CERTIFICATE, detail=detail)
 
-    usable: tuple[str, ...]
-    said: str
 
-    @classmethod
-    def of(cls, bundle: CertificateBundle) -> LeafNames:
-        """Read them from a bundle's leaf."""
-        usable: dict[str, None] = {}
-        unusable: list[str] = []
-        for name in bundle.dns_names:
-            try:
-                usable[normalise_host(name)] = None
-            except ValueError:
-                unusable.append(shown(name))
-        if usable:
-            said = f"its names are {listed(list(usable))}"
-        elif unusable:
-            said = f"none of its names can be asked for by a browser ({listed(unusable)})"
-        else:
-            common = [
-                shown(str(name.value)) for name in bundle.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-            ]
-            ignored = f" (browsers ignore its common name '{listed(common)}')" if common else ""
-            said = f"the certificate has no subjectAltName with a host name{ignored}"
-        return cls(usable=tuple(usable), said=said)
+def cautions(bundle: CertificateBundle) -> list[Caution]:
+    """What its uploader should know of the leaf and its chain although they are served."""
+    return [
+        *(_malformed_intermediate(link.subject, found) for link in bundle.chain if (found := faults(link.der))),
+        *_must_staple(bundle),
+    ]
 
-    def cover(self, host: str) -> bool:
-        """Whether the certificate answers for a normalised host; a wildcard host needs the very same name."""
-        name = covering(host, self.usable)
-        if name is None or name == host:
-            return name is not None
-        label, _, parent = host.partition(".")
-        # The library lets no wildcard stand for an A-label. Browsers and RFC 9525 do: only parts of one are barred.
-        asked = f"a.{parent}" if label.startswith("xn--") else host
-        return DNS_ID(asked).verify(DNSPattern.from_bytes(name.encode()))
+
+def _malformed_intermediate(subject: str, found: list[str]) -> Caution:
+    detail = (
+        f"The intermediate '{shown(subject)}' is served as it is, but breaks the rules of its encoding, so that strict "
+        f"clients, browsers among them, refuse it: {listed(found, '; ')}. Ask its authority for another one."
+    )
+    return Caution(code=WarningCode.MALFORMED_INTERMEDIATE, detail=detail)
+
+
+def _must_staple(bundle: CertificateBundle) -> list[Caution]:
+    """The TLS features status_request and status_request_v2 (RFC 7633 section 4.2.3.1; RFC 6066, RFC 6961)."""
+    features: set[bytes] = set()
+    with suppress(ValueError):
+        for value in Outline.read(bundle.leaf.public_bytes(Encoding.DER)).values(_TLS_FEATURE):
+            features.update(feature.content for sequence in elements(value) for feature in elements(sequence.content))
+    if features.isdisjoint(_STATUS_REQUESTS):
+        return []
+    detail = (
+        f"'{shown(bundle.subject)}' demands a stapled OCSP answer (must-staple, RFC 7633), and certcast sets up no "
+        "stapling: clients that insist, such as Firefox, refuse it where the server does not staple by its own "
+        "settings. See that each server does, or have it issued without the TLS feature."
+    )
+    return [Caution(code=WarningCode.MUST_STAPLE, detail=detail)]
