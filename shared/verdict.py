@@ -57,6 +57,7 @@ class WarningCode(StrEnum):
     MALFORMED_INTERMEDIATE = "malformed_intermediate"
     UNUSABLE_NAME = "unusable_name"
     MUST_STAPLE = "must_staple"
+    WEAK_AUTHORITY = "weak_authority"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

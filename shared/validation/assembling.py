@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -13,7 +12,6 @@ from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.phrasing import day, listed, shown
 from shared.pkcs12.keys import load_private_key
-from shared.validation.chain import best_path
 from shared.validation.held import Held
 from shared.validation.malformed import faults, is_served
 from shared.validation.pairing import LoadedKeys, damaged
@@ -39,8 +37,8 @@ class OpenedPfx:
     """A bundle and what only its file told.
 
     Attributes:
-        bundle: What is served.
-        root: The root the chain ends in, where the file had it or it is a trusted one.
+        bundle: What is served, but for its chain: that is chosen from the others.
+        leaf: The leaf as it is in the file.
         others: Every certificate of the file but the leaf whose names can be read, in its order.
         warnings: What its uploader should know.
         violations: What is malformed in the leaf. In its bundle a stand-in takes its place then, so that it can be told
@@ -48,7 +46,7 @@ class OpenedPfx:
     """
 
     bundle: CertificateBundle
-    root: x509.Certificate | None
+    leaf: Link
     others: tuple[Link, ...] = ()
     warnings: tuple[Caution, ...] = ()
     violations: tuple[Violation, ...] = ()
@@ -71,12 +69,11 @@ class SlowKeyError(Exception):
     """A private RSA key has more bits than are checked; the text is their number."""
 
 
-def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_rsa_bits: int) -> OpenedPfx | Unopened:
+def assemble(contents: Contents, max_checked_rsa_bits: int) -> OpenedPfx | Unopened:
     """Load the parts of an opened file and put them together.
 
     Args:
         contents: Keys and certificates, untrusted.
-        roots: Trusted roots, which decide between cross-signed alternatives.
         max_checked_rsa_bits: A private RSA key with more is not checked.
 
     Raises:
@@ -93,18 +90,10 @@ def assemble(contents: Contents, roots: Sequence[x509.Certificate], max_checked_
     others = tuple(link for link in links if is_served(link.der))
     left_out = [one for one in dict.fromkeys(held) if one != leaf and (one.view is None or not is_served(one.der))]
     warnings = (*warnings, *map(_left_out, left_out))
-    if leaf.violations:
-        stand_in = CertificateBundle(leaf=leaf.readable, chain=(), key=key)
-        return OpenedPfx(
-            bundle=stand_in, root=None, others=others, warnings=warnings, violations=tuple(leaf.violations)
-        )
-    path = best_path(leaf.served, [link.view for link in others], roots)
-    of = {link.view: link for link in others}
-    chain = tuple(of.get(view) or Link.of(view) for view in path.intermediates)
-    bundle = CertificateBundle(leaf=leaf.served, chain=chain, key=key)
-    if against := _too_long(bundle):
-        return Unopened(violations=tuple(against))
-    return OpenedPfx(bundle=bundle, root=path.root, others=others, warnings=warnings)
+    malformed = tuple(leaf.violations)
+    bundle = CertificateBundle(leaf=leaf.readable if malformed else leaf.served, chain=(), key=key)
+    itself = Link(der=leaf.der, view=leaf.readable)
+    return OpenedPfx(bundle=bundle, leaf=itself, others=others, warnings=warnings, violations=malformed)
 
 
 def _pair(
@@ -170,7 +159,8 @@ def _oversized(contents: Contents) -> list[Violation]:
     return [Violation(code=VerdictCode.TOO_LARGE, detail=detail)]
 
 
-def _too_long(bundle: CertificateBundle) -> list[Violation]:
+def too_long(bundle: CertificateBundle) -> list[Violation]:
+    """Whether clients would refuse a bundle for its length."""
     length = sum(map(len, (bundle.leaf.public_bytes(Encoding.DER), *(link.der for link in bundle.chain))))
     if length <= MAX_CERTIFICATE_BYTES:
         return []

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.hostnames import normalise_host
 from shared.phrasing import listed, logger, shown
 from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
-from shared.validation.assembling import OpenedPfx, Unopened
+from shared.validation.assembling import OpenedPfx, Unopened, too_long
 from shared.validation.leaf import cautions, dates, key_strength, purpose, signatures
 from shared.validation.leaf_names import LeafNames
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
@@ -29,7 +30,7 @@ log = logger(__name__)
 MAX_HOSTS = 250
 
 # What makes a chain unverifiable by itself, so that the verifier's word on it would only say the same again.
-_HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE, VerdictCode.MALFORMED_CERTIFICATE})
+_HIDES_CHAIN = frozenset({VerdictCode.WEAK_SIGNATURE})
 # The order in which the verdicts are declared, but first comes the one that explains others.
 _RANK = {code: rank for rank, code in enumerate(VerdictCode)} | {VerdictCode.PASSWORD_SECRET_UNAVAILABLE: -1}
 
@@ -107,7 +108,6 @@ def judge_pfx(
             max_bytes=policy.max_pfx_bytes,
             max_kdf_iterations=policy.max_kdf_iterations,
             max_checked_rsa_bits=policy.max_checked_rsa_bits,
-            roots=policy.trust.roots or (),
         )
         if isinstance(opened, OpenedPfx):
             return _judge(opened, metadata, policy, now, earlier=earlier, warnings=warnings)
@@ -142,7 +142,14 @@ def judge_bundle(
     warnings: Sequence[Caution] = (),
 ) -> Judgement:
     """Judge a bundle that was opened before, by the same rules as `judge_pfx`."""
-    return _judge(OpenedPfx(bundle=bundle, root=None), metadata, policy, now, earlier=earlier, warnings=warnings)
+    return _judge(
+        OpenedPfx(bundle=bundle, leaf=Link.of(bundle.leaf), others=bundle.chain),
+        metadata,
+        policy,
+        now,
+        earlier=earlier,
+        warnings=warnings,
+    )
 
 
 def _judge(
@@ -154,9 +161,10 @@ def _judge(
     earlier: Sequence[Violation],
     warnings: Sequence[Caution],
 ) -> Judgement:
-    bundle = opened.bundle
-    names = LeafNames.of(bundle)
+    names = LeafNames.of(opened.bundle)
     hosts, found = _hosts(names, metadata, policy)
+    chosen = policy.trust.choose(opened.leaf, opened.others, host=next(iter(names.usable), None), now=now)
+    bundle = replace(opened.bundle, chain=chosen.chain)
     violations = [
         *earlier,
         *_port(metadata, policy, earlier),
@@ -167,11 +175,13 @@ def _judge(
         *purpose(bundle),
         *found,
         *_subject(bundle, metadata),
+        *too_long(bundle),
     ]
     if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
-        objection = policy.trust.objection(bundle, host=next(iter(names.usable), None), root=opened.root, now=now)
-        violations += [objection] if objection else []
-    told = (*warnings, *opened.warnings, *cautions(bundle), *names.cautions(all_served=not metadata.hosts))
+        malformed = {violation.code for violation in opened.violations}
+        violations += [violation for violation in chosen.objections if violation.code not in malformed]
+    told = (*warnings, *opened.warnings, *chosen.warnings, *cautions(bundle))
+    told = (*told, *names.cautions(all_served=not metadata.hosts))
     return _judgement(metadata, hosts, violations, None if opened.violations else bundle, told)
 
 

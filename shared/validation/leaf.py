@@ -18,11 +18,12 @@ from shared.validation.public_keys import unfit
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
 
-_WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
+WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _TLS_FEATURE = bytes.fromhex("2b06010505070118")
 _STATUS_REQUESTS = {b"\x05", b"\x11"}
 _USAGES = {
@@ -31,6 +32,7 @@ _USAGES = {
     ExtendedKeyUsageOID.EMAIL_PROTECTION: "emailProtection",
     ExtendedKeyUsageOID.TIME_STAMPING: "timeStamping",
     ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE: "anyExtendedKeyUsage",
 }
 
 
@@ -60,7 +62,7 @@ def signatures(bundle: CertificateBundle) -> list[Violation]:
     for certificate in (bundle.view, *(link.view for link in bundle.chain)):
         try:
             algorithm = certificate.signature_hash_algorithm
-            weak = _WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
+            weak = WEAK_HASHES.get(algorithm.name) if algorithm is not None else None
         except (UnsupportedAlgorithm, ValueError):
             weak = f"an algorithm that is not known ({certificate.signature_algorithm_oid.dotted_string})"
         if weak is not None:
@@ -84,6 +86,11 @@ def dates(bundle: CertificateBundle, now: datetime) -> list[Violation]:
     return []
 
 
+def usage_names(usages: Iterable[x509.ObjectIdentifier]) -> str:
+    """Uses of an extendedKeyUsage, by their names where they have one."""
+    return listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
+
+
 def purpose(bundle: CertificateBundle) -> list[Violation]:
     """Whether its extensions allow a TLS server to use it (RFC 5280 section 4.2.1; RFC 8446 section 4.4.2.2)."""
     objections = []
@@ -95,8 +102,7 @@ def purpose(bundle: CertificateBundle) -> list[Violation]:
                 ExtendedKeyUsageOID.SERVER_AUTH,
                 ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
             } & set(usages):
-                names = listed([_USAGES.get(usage, usage.dotted_string) for usage in usages])
-                objections.append(f"its extendedKeyUsage allows {names} and not serverAuth")
+                objections.append(f"its extendedKeyUsage allows {usage_names(usages)} and not serverAuth")
             case x509.KeyUsage(digital_signature=False):
                 objections.append("its keyUsage lacks digitalSignature, without which it cannot sign a TLS handshake")
     if not objections:

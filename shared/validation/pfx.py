@@ -1,4 +1,4 @@
-"""Opening an uploaded PFX: its leaf, key and ordered chain, or every reason why there is none."""
+"""Opening an uploaded PFX: its leaf, key and other certificates, or every reason why there is none."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cryptography import x509
 
 MAX_PFX_BYTES = 1_048_576
 MAX_KDF_ITERATIONS = 2_000_000
@@ -51,9 +49,8 @@ def open_pfx(
     max_bytes: int = MAX_PFX_BYTES,
     max_kdf_iterations: int = MAX_KDF_ITERATIONS,
     max_checked_rsa_bits: int = MAX_RSA_BITS,
-    roots: Sequence[x509.Certificate] = (),
 ) -> OpenedPfx | Unopened:
-    """Open an uploaded PFX, find its leaf and put its chain in order. Whatever the bytes are, nothing is raised.
+    """Open an uploaded PFX and find its leaf and key. Whatever the bytes are, nothing is raised.
 
     Args:
         content: The file, untrusted.
@@ -61,10 +58,9 @@ def open_pfx(
         max_bytes: Larger files are not looked at.
         max_kdf_iterations: Key derivation allowed in total, over all layers and passwords, in steps.
         max_checked_rsa_bits: A private RSA key with more is not checked, and the file too expensive.
-        roots: Trusted roots, which decide between cross-signed alternatives.
 
     Returns:
-        The bundle and its root, or every reason why there is none.
+        The bundle without a chain and what that is chosen from, or every reason why there is none.
     """
     if len(content) > max_bytes:
         detail = f"The file has {len(content)} bytes and {max_bytes} are the most that are read: upload the PFX alone."
@@ -73,7 +69,7 @@ def open_pfx(
     try:
         contents = open_file(_parsed(content, warnings), passwords, max_cost=max_kdf_iterations)
         warnings += _spelled(contents)
-        opened = assemble(contents, roots, max_checked_rsa_bits)
+        opened = assemble(contents, max_checked_rsa_bits)
         return replace(opened, warnings=(*warnings, *opened.warnings))
     except SlowKeyError as problem:
         detail = (

@@ -84,12 +84,17 @@ def test_a_certificate_for_private_use_is_accepted_without_its_chain_where_any_c
     [
         *({"key": kind} for kind in ("ec", "p384", "p521", "rsa")),
         {"usages": None},
-        {"usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]},
         {"key_usage": key_usage("digital_signature", "key_encipherment")},
     ],
 )
 def test_keys_and_uses_that_browsers_accept_are_accepted(details: dict[str, Any]) -> None:
     assert judged(CA.issue("www.example.com", **details)).accepted
+
+
+def test_any_use_is_a_server_s_to_browsers_and_not_to_openssl() -> None:
+    issued = CA.issue("www.example.com", usages=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
+    assert judged(issued, ANY_CHAIN).accepted
+    assert "no server certificate to OpenSSL" in only(judged(issued), VerdictCode.NOT_A_SERVER_CERTIFICATE)
 
 
 def test_an_old_signature_of_a_root_does_not_matter() -> None:

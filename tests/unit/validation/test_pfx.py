@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
-from shared.validation.assembling import OpenedPfx
-from shared.validation.pfx import open_pfx
 from shared.verdict import VerdictCode, Violation
 from tests.rigs.certificates import Issued, KeyKind, authority, new_key, self_signed
 from tests.rigs.handmade_pfx import (
@@ -91,10 +89,9 @@ def test_root_strangers_and_duplicates_are_left_out_and_the_rest_is_put_in_order
     issued = root.intermediate("upper").intermediate("lower").issue("www.example.com")
     lower, upper = issued.chain
     others = [root.root, authority("stranger").root, upper, lower, upper, root.issue("other.example.com").certificate]
-    opened = open_pfx(issued.pfx(others=others), [b"secret"])
-    assert isinstance(opened, OpenedPfx)
-    assert opened.bundle.chain == (Link.of(lower), Link.of(upper))
-    assert opened.root == root.root
+    opened = load(issued.pfx(others=others))
+    assert isinstance(opened, CertificateBundle)
+    assert opened.chain == (Link.of(lower), Link.of(upper))
 
 
 def test_the_leaf_need_not_come_first(issued: Issued) -> None:
@@ -104,14 +101,7 @@ def test_the_leaf_need_not_come_first(issued: Issued) -> None:
 
 def test_a_self_signed_certificate_opens() -> None:
     issued = self_signed("www.example.com")
-    opened = open_pfx(issued.pfx(), [b"secret"])
-    assert opened == OpenedPfx(bundle=issued.bundle(), root=issued.certificate)
-
-
-def test_a_trusted_root_need_not_be_in_the_file(issued: Issued) -> None:
-    opened = open_pfx(issued.pfx(), [b"secret"], roots=[issued.root])
-    assert isinstance(opened, OpenedPfx)
-    assert opened.root == issued.root
+    assert load(issued.pfx()) == issued.bundle()
 
 
 def test_a_stray_key_beside_the_one_that_fits_does_not_matter(issued: Issued) -> None:

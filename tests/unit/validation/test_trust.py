@@ -7,17 +7,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from shared.bundle.link import Link
 from shared.errors import ConfigurationError
 from shared.validation.trust import Trust
-from shared.verdict import VerdictCode, Violation
+from shared.verdict import VerdictCode, Violation, WarningCode
 from tests.rigs.certificates import Authority, Issued, authority, key_usage, new_key, self_signed
 
 NOW = dt.datetime.now(dt.UTC).replace(microsecond=0)
 DAY = dt.timedelta(days=1)
+MAIL = ExtendedKeyUsageOID.EMAIL_PROTECTION
 
 
-def trusting(*roots: x509.Certificate) -> Trust:
-    return Trust(roots=roots, name="test roots")
+def trusting(*roots: x509.Certificate, browsers: bool = False) -> Trust:
+    return Trust(roots=roots, name="test roots", browsers=browsers)
 
 
 def objection(
@@ -28,7 +30,9 @@ def objection(
     root: x509.Certificate | None = None,
     now: dt.datetime = NOW,
 ) -> Violation | None:
-    return (trust or trusting(issued.root)).objection(issued.bundle(), host=host, root=root, now=now)
+    others = tuple(map(Link.of, (*issued.chain, *([root] if root else []))))
+    found = (trust or trusting(issued.root)).choose(Link.of(issued.certificate), others, host=host, now=now).objections
+    return next(iter(found), None)
 
 
 def refused(found: Violation | None) -> str:
@@ -76,7 +80,7 @@ def test_a_setting_that_yields_no_roots_says_what_to_write(tmp_path: Path) -> No
 
 
 def test_no_roots_at_all_are_a_mistake_and_not_trust_in_all() -> None:
-    with pytest.raises(ValueError, match="store"):
+    with pytest.raises(ValueError, match="no roots"):
         Trust(roots=(), name="none")
 
 
@@ -152,34 +156,76 @@ def deep(root: Authority) -> Authority:
     return root
 
 
+CORP = x509.NameConstraints([x509.DNSName("corp.example.net")], None)
+
+
 @pytest.mark.parametrize(
     ("below", "said"),
     [
-        (lambda root: root.intermediate(path_length=0).intermediate("too deep"), "issued another although it may not"),
-        (not_an_authority, "no authority's"),
         (
-            lambda root: root.intermediate(extensions=[x509.NameConstraints([x509.DNSName("example.org")], None)]),
-            "not allowed to issue for these names",
+            lambda root: root.intermediate("Upper", path_length=0).intermediate("Lower"),
+            "its intermediate 'CN=Upper' allows 0 authorities below it (its path length), and there are 1 in the chain",
         ),
         (
-            lambda root: root.intermediate(extensions=[x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])]),
-            "may not issue server certificates",
+            not_an_authority,
+            "'CN=not.an.authority.example' has basicConstraints with CA:FALSE, and so is no authority's, but issued",
         ),
-        (lambda root: root.intermediate(key="rsa1024"), "less than 2048 bits"),
-        (lambda root: root.intermediate(key="ed25519"), "kind of key that browsers refuse"),
-        (deep, "longer than any browser follows"),
-        (lambda root: root.intermediate(usage=key_usage("digital_signature")), "may not sign certificates"),
+        (
+            lambda root: root.intermediate("Corp", extensions=[CORP]),
+            "its name constraints permit only 'corp.example.net', and 'CN=www.example.com' has 'www.example.com'",
+        ),
+        (
+            lambda root: root.intermediate("Mail", extensions=[x509.ExtendedKeyUsage([MAIL])]),
+            "its intermediate 'CN=Mail' may not issue server certificates: its extendedKeyUsage allows emailProtection",
+        ),
+        (
+            lambda root: root.intermediate("Idle", usage=key_usage("digital_signature")),
+            "its intermediate 'CN=Idle' has a keyUsage without keyCertSign, and so may not sign certificates",
+        ),
+        (deep, "has more than 8 intermediates, which is longer than any browser follows"),
     ],
 )
-def test_a_chain_that_browsers_refuse_is_untrusted_in_plain_words(below: object, said: str) -> None:
+def test_a_chain_that_clients_refuse_is_untrusted_and_the_cure_is_for_that(below: object, said: str) -> None:
     root = authority()
     assert callable(below)
-    assert said in refused(objection(below(root).issue("www.example.com")))
+    issued = below(root).issue("www.example.com")
+    detail = refused(objection(issued))
+    assert said in detail
+    assert "publishes now" not in detail
+    assert detail.endswith(".")
 
 
-def test_a_reason_that_is_not_known_is_told_in_the_verifier_s_words() -> None:
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        (lambda root: root.intermediate("Short", key="rsa1024"), "'CN=Short' has an RSA key of less than 2048 bits"),
+        (lambda root: root.intermediate("Odd", key="ed25519"), "'CN=Odd' has a kind of key that browsers refuse"),
+    ],
+)
+def test_keys_of_authorities_that_browsers_refuse_are_refused_where_their_roots_are_trusted(
+    below: object, said: str
+) -> None:
+    root = authority()
+    assert callable(below)
+    issued = below(root).issue("www.example.com")
+    assert said in refused(objection(issued, trusting(root.root, browsers=True)))
+    assert objection(issued) is None
+
+
+def test_a_short_key_of_an_authority_of_one_s_own_is_warned_of() -> None:
+    issued = authority().intermediate("Short", key="rsa1024").issue("www.example.com")
+    chosen = trusting(issued.root).choose(
+        Link.of(issued.certificate), [Link.of(one) for one in issued.chain], host="www.example.com", now=NOW
+    )
+    [caution] = chosen.warnings
+    assert caution.code is WarningCode.WEAK_AUTHORITY
+    assert "'CN=Short' has an RSA key of 1024 bits" in caution.detail
+
+
+def test_a_browser_s_reason_that_is_not_known_is_told_in_the_verifier_s_words() -> None:
     issued = authority().issue("www.example.com")
-    assert "leaf certificate has no matching subjectAltName" in refused(objection(issued, host="other.example.com"))
+    detail = refused(objection(issued, trusting(issued.root, browsers=True), host="other.example.com"))
+    assert "browsers refuse 'CN=www.example.com' (leaf certificate has no matching subjectAltName)" in detail
 
 
 # Dates
@@ -189,12 +235,15 @@ def test_an_expired_intermediate_is_named_with_its_dates() -> None:
     ca = authority().intermediate("Lapsed CA", not_before=NOW - 30 * DAY, not_after=NOW - DAY)
     detail = refused(objection(ca.issue("www.example.com")))
     assert "'CN=Lapsed CA' is valid only from" in detail
+    assert "Export the certificate again with the intermediates that its authority publishes now" in detail
     assert (NOW - DAY).strftime("%Y-%m-%dT%H:%M:%SZ") in detail
 
 
 def test_an_expired_root_makes_a_chain_untrusted() -> None:
     root = authority(not_before=NOW - 30 * DAY, not_after=NOW - DAY)
-    assert "its root is not valid" in refused(objection(root.issue("www.example.com")))
+    detail = refused(objection(root.issue("www.example.com")))
+    assert "its root 'CN=certcast test CA' is valid only from" in detail
+    assert "publishes now" not in detail
 
 
 def test_the_date_of_an_expired_leaf_is_not_held_against_its_chain() -> None:
