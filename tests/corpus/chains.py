@@ -5,14 +5,28 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from shared.bundle import PrivateKey
 from tests.corpus.row import Row
 from tests.corpus.workshop import HOST, Workshop
-from tests.rigs.certificates import Issued, authority, key_usage, self_signed
-from tests.rigs.handmade_pfx import certificate_bag, key_bag, pfx, plain_safe
+from tests.rigs.certificates import Authority, Issued, authority, key_usage, self_signed
+from tests.rigs.handmade_certificate import (
+    AUTHORITYS,
+    BASIC_CONSTRAINTS,
+    CA_ONLY,
+    CRL_POINTS,
+    KEY_USAGE,
+    SERVERS,
+    TRUE,
+    certificate,
+    extension,
+)
+from tests.rigs.handmade_pfx import certificate_bag, explicit, key_bag, oid, pfx, plain_safe, sequence, tlv
 
 _DAY = dt.timedelta(days=1)
 
@@ -81,6 +95,8 @@ _PURPOSES = (
     _row(
         "anyExtendedKeyUsage",
         _leaf(lambda w: w.intermediate.issue(HOST, usages=[ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])),
+        "not_a_server_certificate",
+        says=("is no server certificate to OpenSSL",),
     ),
     _row("no extendedKeyUsage", _leaf(lambda w: w.intermediate.issue(HOST, usages=None))),
     _row(
@@ -216,4 +232,66 @@ def _with_root(issued: Issued) -> bytes:
     return file_of(issued, [*issued.chain, issued.root])
 
 
-ROWS = (*_DATES, *_PURPOSES, *_NAMES, *_CHAINS)
+def _twins(first: bool, change: Callable[[Workshop, PrivateKey], Authority], workshop: Workshop) -> bytes:  # noqa: FBT001
+    """The good intermediate and another certificate for its key, in one order or the other."""
+    twin, good = change(workshop, workshop.intermediate.key).certificate, workshop.intermediate.certificate
+    return file_of(workshop.issued, [twin, good] if first else [good, twin])
+
+
+def _again(workshop: Workshop, key: PrivateKey, by: Authority | None = None, **options: Any) -> Authority:
+    return (by or workshop.root).intermediate("Corpus issuing CA", key=key, **options)
+
+
+_NARROW = x509.NameConstraints([x509.DNSName("corp.example.net")], None)
+_MAIL = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION])
+_TWINS: dict[str, Callable[[Workshop, PrivateKey], Authority]] = {
+    "has expired": lambda w, key: _again(w, key, not_before=_now() - 90 * _DAY, not_after=_now() - _DAY),
+    "is not yet valid": lambda w, key: _again(w, key, not_before=_now() + 30 * _DAY),
+    "is constrained to other names": lambda w, key: _again(w, key, extensions=[_NARROW]),
+    "is for e-mail": lambda w, key: _again(w, key, extensions=[_MAIL]),
+    "may not sign": lambda w, key: _again(w, key, usage=key_usage("digital_signature")),
+    "is by a stranger": lambda w, key: _again(w, key, authority("Stranger")),
+    "is good, too": _again,
+}
+_POLICIES = sequence(sequence(oid("1.3.6.1.4.1.4146.11.1.3")))
+_POINTS = sequence(sequence(explicit(explicit(tlv(0x86, b"http://example.com/crl")))))
+
+
+def _handmade(*extensions: bytes, old: bool = False) -> Callable[[Workshop], bytes]:
+    """A leaf with these besides, by the root or the old one."""
+    return lambda w: certificate(*SERVERS, *extensions, by=w.old_root if old else w.above()).pfx()
+
+
+def _below(*extensions: bytes, old: bool = False) -> Callable[[Workshop], bytes]:
+    """A leaf below an intermediate of these."""
+
+    def make(workshop: Workshop) -> bytes:
+        by = workshop.old_root if old else workshop.above()
+        above = certificate(*extensions, by=by, subject="Handmade CA")
+        return certificate(*SERVERS, by=above).pfx(above)
+
+    return make
+
+
+_NOT_CRITICAL = (extension(BASIC_CONSTRAINTS, sequence(TRUE)), extension(KEY_USAGE, b"\x03\x02\x01\x06"))
+_PRIVATE = (
+    _row("by a root with nothing critical", _handmade(old=True)),
+    _row("root and intermediate with nothing critical", _below(*_NOT_CRITICAL, old=True)),
+    _row("an intermediate with nothing critical", _below(*_NOT_CRITICAL)),
+    _row("an intermediate without keyUsage", _below(CA_ONLY)),
+    _row("critical policies", _handmade(extension("2.5.29.32", _POLICIES, TRUE))),
+    _row("critical policies of the intermediate", _below(*AUTHORITYS, extension("2.5.29.32", _POLICIES, TRUE))),
+    _row("critical distribution points", _handmade(extension(CRL_POINTS, _POINTS, TRUE))),
+    _row("critical distribution points of the intermediate", _below(*AUTHORITYS, extension(CRL_POINTS, _POINTS, TRUE))),
+    _row("a critical extension of no known kind", _handmade(extension("1.2.3.4", b"x", TRUE)), "untrusted_chain"),
+)
+_PATHS = tuple(
+    _row(
+        f"beside its intermediate, {'before' if first else 'after'} it: a twin that {what}",
+        partial(_twins, first, change),
+    )
+    for what, change in _TWINS.items()
+    for first in (True, False)
+)
+
+ROWS = (*_DATES, *_PURPOSES, *_NAMES, *_CHAINS, *_PRIVATE, *_PATHS)

@@ -22,7 +22,7 @@ class Row:
         openssl: Whether `openssl pkcs12 -legacy` opens it with the password; None where that is not asked.
         library: Whether `cryptography` is to find the same leaf in it, where it is accepted.
         hosts: What HostHeader names; none leaves it to the certificate.
-        trusts: Whether the corpus's authority is trusted alone; otherwise any chain is.
+        trusts: Whether the corpus's authorities are trusted alone; otherwise any chain is.
         group: What the table calls it together with others of its verdict; its name where empty.
     """
 

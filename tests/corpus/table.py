@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.corpus import bags, chains, ciphers, guises, passwords, stores
+from tests.corpus import bags, certificates, chains, ciphers, guises, passwords, stores
 from tests.corpus.row import Row
 from tests.rigs.deployment import ROOT
 
@@ -18,6 +18,7 @@ FAMILIES: dict[str, Sequence[Row]] = {
     "Files of other programs": stores.ROWS,
     "What is no PFX, or no longer one": guises.ROWS,
     "Dates, purposes, names and chains": chains.ROWS,
+    "Certificates that break rules": certificates.ROWS,
 }
 _OPENS = {True: "opens", False: "does not open", None: "not asked"}
 

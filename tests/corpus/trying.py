@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -27,7 +28,8 @@ def faults(rows: Sequence[Row], folder: Path) -> list[str]:
 
 def judged(row: Row, workshop: Workshop, content: bytes) -> Judgement:
     """Our word on an input."""
-    trust = Trust(roots=(workshop.root.certificate,), name="corpus.pem") if row.trusts else _ANY
+    roots = (workshop.root.certificate, x509.load_der_x509_certificate(workshop.old_root.der))
+    trust = Trust(roots=roots, name="corpus.pem") if row.trusts else _ANY
     passwords = [None, b""] if row.password is None else [row.password.encode()]
     policy = ValidationPolicy(trust=trust)
     return judge_pfx(content, UploadMetadata(hosts=row.hosts), passwords, policy=policy, now=datetime.now(UTC))

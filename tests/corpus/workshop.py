@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.rigs.certificates import Authority, Issued, authority
-from tests.rigs.handmade_pfx import certificate_bag, key_bag, pfx, plain_safe
+from tests.rigs.handmade_certificate import BASIC_CONSTRAINTS, KEY_USAGE, TRUE, Made, certificate, extension
+from tests.rigs.handmade_pfx import certificate_bag, key_bag, pfx, plain_safe, sequence
 
 HOST = "www.example.com"
 SECRET = "secret"
@@ -46,6 +48,20 @@ class Workshop:
     def root(self) -> Authority:
         """The authority that `Row.trusts` means."""
         return authority("Corpus root")
+
+    @cached_property
+    def old_root(self) -> Made:
+        """Another that it means: of a private authority as EasyRSA made them, nothing in it critical."""
+        return certificate(
+            extension(BASIC_CONSTRAINTS, sequence(TRUE)), extension(KEY_USAGE, b"\x03\x02\x01\x06"), subject="Old root"
+        )
+
+    def above(self) -> Made:
+        """The authority as one that signs what no library writes."""
+        root = self.root
+        assert isinstance(root.key, ec.EllipticCurvePrivateKey)
+        der = root.certificate.public_bytes(serialization.Encoding.DER)
+        return Made(der=der, name=root.certificate.subject.public_bytes(), private=b"", key=root.key)
 
     @cached_property
     def intermediate(self) -> Authority:
