@@ -141,7 +141,7 @@ def unmatched(name: str) -> str | None:
         name: A dNSName, in lower case.
 
     Returns:
-        A clause that follows the name: "with a trailing dot, which no client matches".
+        What follows the name: " with a trailing dot, which no client matches".
     """
     for is_so, clause in _FLAWS:
         if is_so(name):
@@ -149,10 +149,10 @@ def unmatched(name: str) -> str | None:
     try:
         normalise_host(name)
     except ValueError:
-        return "which is no host name that clients ask for"
+        return ", which is no host name that clients ask for"
     if all(_is_international(label) for label in name.split(".") if label.startswith("xn--")):
         return None
-    return "with a label xn-- that stands for no letters, which no browser asks for"
+    return " with a label xn-- that stands for no letters, which no browser asks for"
 
 
 def _is_international(label: str) -> bool:
@@ -165,12 +165,12 @@ def _is_international(label: str) -> bool:
 
 
 _FLAWS: tuple[tuple[Callable[[str], bool], str], ...] = (
-    (lambda name: not name, "which is empty"),
-    (lambda name: not name.isascii(), "with letters that are no ASCII, which no client matches"),
-    (lambda name: not name.isprintable(), "with a control character, which no client matches"),
-    (lambda name: " " in name, "with a space, which no client matches"),
-    (lambda name: name.endswith("."), "with a trailing dot, which no client matches"),
-    (_is_address, "which is an IP address, and clients look for one elsewhere"),
+    (lambda name: not name, ", which is empty"),
+    (lambda name: not name.isascii(), " with letters that are no ASCII, which no client matches"),
+    (lambda name: not name.isprintable(), " with a control character, which no client matches"),
+    (lambda name: " " in name, " with a space, which no client matches"),
+    (lambda name: name.endswith("."), " with a trailing dot, which no client matches"),
+    (_is_address, ", which is an IP address, and clients look for one elsewhere"),
 )
 
 

@@ -37,6 +37,16 @@ def elements(data: bytes) -> list[Element]:
     return found
 
 
+def inside(data: bytes) -> list[Element]:
+    """The values within the one DER value that the data is.
+
+    Raises:
+        ValueError: It is not one, or they are none.
+    """
+    [whole] = elements(data)
+    return elements(whole.content)
+
+
 def leading(data: bytes) -> bytes:
     """The DER value at the start of the data, without what follows.
 
@@ -120,6 +130,6 @@ class Outline:
         found = []
         for extension in self.extensions:
             with suppress(ValueError):
-                kind, *_critical, value = elements(elements(extension)[0].content)
+                kind, *_critical, value = inside(extension)
                 found += [value.content] if kind.content == identifier else []
         return found

@@ -9,7 +9,7 @@ from itertools import product
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 
-from shared.bundle.outline import SEQUENCE, Element, Outline, element, elements
+from shared.bundle.outline import SEQUENCE, Element, Outline, element, elements, inside
 
 MAX_EXTENSIONS = 100
 _EXTENSIONS = 0xA3
@@ -63,7 +63,7 @@ def view_of(der: bytes) -> x509.Certificate:
     extensions: dict[bytes, bytes] = {}
     for extension in outline.extensions[:MAX_EXTENSIONS]:
         if plain := legible(extension):
-            extensions.setdefault(elements(elements(plain)[0].content)[0].content, plain)
+            extensions.setdefault(inside(plain)[0].content, plain)
     tries = product((outline.algorithm, _ALGORITHM), (outline.validity, _ALL_TIME), (outline.key, NO_KEY))
     for algorithm, validity, key in tries:
         with suppress(Exception):
@@ -110,9 +110,8 @@ def plain_name(name: bytes, types: frozenset[int] = frozenset(TEXT)) -> bytes:
     Raises:
         ValueError: It is no name.
     """
-    [names] = elements(name)
     relative = []
-    for one in elements(names.content):
+    for one in inside(name):
         attributes = []
         for attribute in elements(one.content):
             kind, value = elements(attribute.content)
@@ -131,8 +130,7 @@ def _decoded(text: bytes, kind: int) -> str:
 
 
 def _plain_extension(extension: bytes) -> bytes:
-    [whole] = elements(extension)
-    kind, *critical, value = elements(whole.content)
+    kind, *critical, value = inside(extension)
     flag = _TRUE if any(any(one.content) for one in critical) else b""
     content = value.content
     if kind.content == BASIC_CONSTRAINTS:
@@ -148,8 +146,7 @@ def _plain_constraints(content: bytes) -> bytes:
 
     Firefox's, Chrome's and OpenSSL's readers take the first and the last (pkixcheck.cpp, parse_certificate.cc).
     """
-    [sequence] = elements(content)
-    parts = elements(sequence.content)
+    parts = inside(content)
     allowed = any(part.tag == _BOOLEAN and any(part.content) for part in parts)
     return element(SEQUENCE, _TRUE, *(part.whole for part in parts if part.tag != _BOOLEAN)) if allowed else _NO_PARTS
 
@@ -160,8 +157,7 @@ def names_of(alternative_names: bytes) -> list[Element]:
     Raises:
         ValueError: It is malformed.
     """
-    [sequence] = elements(alternative_names)
-    return elements(sequence.content)
+    return inside(alternative_names)
 
 
 def dns_names_of(der: bytes) -> tuple[str, ...]:

@@ -81,19 +81,19 @@ def assemble(contents: Contents, max_checked_rsa_bits: int) -> OpenedPfx | Unope
     """
     if against := _missing(contents) or _oversized(contents):
         return Unopened(violations=tuple(against))
-    held = [Held.of(der) for der in contents.certificates]
-    found = _pair(contents, list(dict.fromkeys(held)), max_checked_rsa_bits)
+    held = list(dict.fromkeys(Held.of(der) for der in contents.certificates))
+    found = _pair(contents, held, max_checked_rsa_bits)
     if isinstance(found, list):
         return Unopened(violations=tuple(found))
     leaf, key, warnings = found
-    links = [Link(der=one.der, view=one.view) for one in dict.fromkeys(held) if one.view is not None and one != leaf]
-    others = tuple(link for link in links if is_served(link.der))
-    left_out = [one for one in dict.fromkeys(held) if one != leaf and (one.view is None or not is_served(one.der))]
-    warnings = (*warnings, *map(_left_out, left_out))
-    malformed = tuple(leaf.violations)
-    bundle = CertificateBundle(leaf=leaf.readable if malformed else leaf.served, chain=(), key=key)
+    held.remove(leaf)
+    others = [Link(der=one.der, view=one.view) for one in held if one.view is not None and is_served(one.der)]
+    left_out = {one.der for one in held} - {link.der for link in others}
+    warnings = (*warnings, *(_left_out(one) for one in held if one.der in left_out))
+    violations = tuple(leaf.violations)
+    bundle = CertificateBundle(leaf=leaf.readable if violations else leaf.served, chain=(), key=key)
     itself = Link(der=leaf.der, view=leaf.readable)
-    return OpenedPfx(bundle=bundle, leaf=itself, others=others, warnings=warnings, violations=malformed)
+    return OpenedPfx(bundle=bundle, leaf=itself, others=tuple(others), warnings=warnings, violations=violations)
 
 
 def _pair(

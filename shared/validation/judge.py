@@ -12,7 +12,7 @@ from shared.phrasing import listed, logger, shown
 from shared.pkcs12.keys import MAX_RSA_BITS
 from shared.upload import DEFAULT_PORT, USUAL_PORTS, PortRanges
 from shared.validation.assembling import OpenedPfx, Unopened, too_long
-from shared.validation.leaf import cautions, dates, key_strength, purpose, signatures
+from shared.validation.leaf import cautions, dates, hides_chain, key_strength, purpose, signatures
 from shared.validation.leaf_names import LeafNames
 from shared.validation.pfx import MAX_KDF_ITERATIONS, MAX_PFX_BYTES, open_pfx
 from shared.validation.subjects import mismatches
@@ -177,7 +177,8 @@ def _judge(
         *_subject(bundle, metadata),
         *too_long(bundle),
     ]
-    if _HIDES_CHAIN.isdisjoint(violation.code for violation in violations):
+    codes = {violation.code for violation in violations}
+    if _HIDES_CHAIN.isdisjoint(codes) and not hides_chain(opened.leaf):
         malformed = {violation.code for violation in opened.violations}
         violations += [violation for violation in chosen.objections if violation.code not in malformed]
     told = (*warnings, *opened.warnings, *chosen.warnings, *cautions(bundle))

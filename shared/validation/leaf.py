@@ -10,7 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from shared.bundle.outline import Outline, elements
+from shared.bundle.outline import Outline, inside
 from shared.bundle.view import NO_KEY
 from shared.phrasing import day, listed, shown
 from shared.validation.malformed import faults
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.bundle import CertificateBundle
+    from shared.bundle.link import Link
 
 WEAK_HASHES = {"md5": "MD5", "sha1": "SHA-1"}
 _TLS_FEATURE = bytes.fromhex("2b06010505070118")
@@ -40,6 +41,12 @@ def key_strength(bundle: CertificateBundle) -> list[Violation]:
     """Keys that browsers refuse or servers cannot use (CA/Browser Forum Baseline Requirements section 6.1.5)."""
     key = Outline.read(bundle.leaf.public_bytes(Encoding.DER)).key
     return [] if key == NO_KEY else weak_key(bundle.subject, key)
+
+
+def hides_chain(leaf: Link) -> bool:
+    """Whether its key is one for which no chain verifies, whatever else is wrong with it."""
+    against = unfit(Outline.read(leaf.der).key)
+    return against is not None and against.hides_chain
 
 
 def weak_key(subject: str, key: bytes) -> list[Violation]:
@@ -150,7 +157,7 @@ def _must_staple(bundle: CertificateBundle) -> list[Caution]:
     features: set[bytes] = set()
     with suppress(ValueError):
         for value in Outline.read(bundle.leaf.public_bytes(Encoding.DER)).values(_TLS_FEATURE):
-            features.update(feature.content for sequence in elements(value) for feature in elements(sequence.content))
+            features.update(feature.content for feature in inside(value))
     if features.isdisjoint(_STATUS_REQUESTS):
         return []
     detail = (

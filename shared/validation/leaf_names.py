@@ -49,7 +49,7 @@ class LeafNames:
         return cls(
             written=written,
             usable=tuple(name for name, reason in reasons.items() if reason is None),
-            unusable=tuple(f"'{shown(name)}' {reason}" for name, reason in reasons.items() if reason is not None),
+            unusable=tuple(f"'{shown(name)}'{reason}" for name, reason in reasons.items() if reason is not None),
             common=f"'{listed(common)}'" if common else "",
             refused=(*(_international(name) for name in written if not name.isascii()), *_other_texts(bundle)),
         )

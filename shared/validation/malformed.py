@@ -10,13 +10,13 @@ is negative or long, TeletexString in Latin-1, extensions that neither reads.
 from __future__ import annotations
 
 import re
-import ssl
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL.crypto import FILETYPE_ASN1, Error, load_certificate
 
-from shared.bundle.outline import SEQUENCE, Outline, elements
+from shared.bundle.outline import SEQUENCE, Outline, elements, inside
 from shared.bundle.view import (
     ALTERNATIVE_NAMES,
     BASIC_CONSTRAINTS,
@@ -41,7 +41,7 @@ _TELETEX = 0x14
 _OID = 0x06
 _VERSION = 0xA0
 _FALSE, _TRUE = b"\x00", b"\xff"
-_VERSION_1, _VERSION_3 = b"\x00", b"\x02"
+_VERSION_1, _VERSION_3 = b"\x02\x01\x00", b"\x02\x01\x02"
 _FIELD = re.compile(r'"TbsCertificate::(\w+)"')
 _TIMES = {0x17: re.compile(rb"\d{12}Z\Z"), 0x18: re.compile(rb"\d{14}Z\Z")}
 _IP_ADDRESS = 0x87
@@ -96,7 +96,7 @@ def faults(der: bytes) -> list[str]:
 def _envelope(certificate: Element, outline: Outline) -> Iterator[str]:
     signed, algorithm, signature = elements(certificate.content)
     fields = elements(signed.content)
-    version = elements(fields[0].content)[0].content if fields[0].tag == _VERSION else None
+    version = fields[0].content if fields[0].tag == _VERSION else None
     if version == _VERSION_1:
         yield "version: 1 is written out, which DER leaves out (X.690 section 11.5)"
     elif outline.extensions and version != _VERSION_3:
@@ -104,7 +104,7 @@ def _envelope(certificate: Element, outline: Outline) -> Iterator[str]:
     if algorithm.whole != outline.algorithm:
         yield "signatureAlgorithm: it is not the one inside what is signed (RFC 5280 section 4.1.1.2)"
     for one in dict.fromkeys((algorithm.whole, outline.algorithm)):
-        kind, *parameters = elements(elements(one)[0].content)
+        kind, *parameters = inside(one)
         if parameters and kind.content in _WITHOUT_PARAMETERS:
             yield (
                 "signatureAlgorithm: it has parameters, which this one must not have (RFC 5758 section 3.2, RFC 8410 "
@@ -112,7 +112,7 @@ def _envelope(certificate: Element, outline: Outline) -> Iterator[str]:
             )
     if signature.content[:1] != b"\0":
         yield "signatureValue: it is no whole number of octets"
-    for field, time in zip(("notBefore", "notAfter"), elements(elements(outline.validity)[0].content), strict=False):
+    for field, time in zip(("notBefore", "notAfter"), inside(outline.validity), strict=False):
         if time.tag not in _TIMES or not _TIMES[time.tag].match(time.content):
             yield (
                 f"{field}: '{shown(_text(time))}' is no time as RFC 5280 section 4.1.2.5 has it, to the second and in "
@@ -122,8 +122,7 @@ def _envelope(certificate: Element, outline: Outline) -> Iterator[str]:
 
 def _name(field: str, name: bytes) -> Iterator[str]:
     """Objections to a name; TeletexString is let pass, as RFC 5280 section 8 and browsers compare it octet by octet."""
-    [names] = elements(name)
-    for one in elements(names.content):
+    for one in inside(name):
         attributes = elements(one.content)
         if not attributes:
             yield f"{field}: a relative distinguished name in it is empty (RFC 5280 section 4.1.2.4)"
@@ -148,7 +147,7 @@ def _text(value: Element) -> str:
 def _extensions(outline: Outline) -> Iterator[str]:
     seen: set[bytes] = set()
     for extension in outline.extensions[:MAX_EXTENSIONS]:
-        kind, *critical, value = elements(elements(extension)[0].content)
+        kind, *critical, value = inside(extension)
         named = f"extension {_READ.get(kind.content) or read(kind.whole).oid()}"
         if kind.content in seen:
             yield f"{named}: it is there twice (RFC 5280 section 4.2)"
@@ -181,7 +180,7 @@ def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
 
 
 def _constraints(value: bytes) -> Iterator[str]:
-    for flag in elements(elements(value)[0].content):
+    for flag in inside(value):
         if flag.tag == _BOOLEAN and flag.content not in {_FALSE, _TRUE}:
             yield f"cA is {_hex(flag)}, and DER writes TRUE as FF and leaves FALSE out (X.690 section 11)"
 
@@ -196,8 +195,7 @@ def _alternative_names(value: bytes) -> Iterator[str]:
 
 def _are_policies(value: bytes) -> bool:
     """Whether there are policies in it, whatever their qualifiers say: of these, Chrome reads the identifiers alone."""
-    [sequence] = elements(value)
-    policies = elements(sequence.content)
+    policies = inside(value)
     return bool(policies) and all(
         policy.tag == SEQUENCE and (parts := elements(policy.content)) and parts[0].tag == _OID for policy in policies
     )
@@ -221,8 +219,8 @@ def is_served(der: bytes) -> bool:
     try:
         if view_of(der).public_bytes(Encoding.DER) == der:
             return True  # the library, which has read all of it, is the stricter one
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=der)
-    except (ssl.SSLError, ValueError):
+        load_certificate(FILETYPE_ASN1, der)
+    except (Error, ValueError):
         return False
     return True
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.bundle.outline import SEQUENCE, Element, elements
+from shared.bundle.outline import SEQUENCE, Element, elements, inside
 from shared.pkcs12.asn1 import read
 
 MIN_RSA_BITS = 2048
@@ -39,15 +39,23 @@ _OTHERS = {
     "2.16.840.1.101.3.4.3.18": "an ML-DSA key",
     "2.16.840.1.101.3.4.3.19": "an ML-DSA key",
 }
+# Those of them that OpenSSL reads without a further provider.
+_VERIFIED = {"1.2.840.10040.4.1", *(f"1.3.101.{last}" for last in range(110, 114))}
 GOOD_KEYS = "use RSA with 2048 bits or more, or EC on P-256, P-384 or P-521"
 
 
 class Unfit(NamedTuple):
-    """Why a key is of no use: what it is, who refuses it, and what to do about it; three clauses."""
+    """Why a key is of no use.
+
+    Attributes:
+        found, refused, cure: Clauses: what it is, by whom it is refused, and what to do.
+        hides_chain: Whether OpenSSL says nothing else of a chain where its leaf has such a key.
+    """
 
     found: str
     refused: str = "browsers refuse"
     cure: str = GOOD_KEYS
+    hides_chain: bool = False
 
 
 def unfit(key: bytes) -> Unfit | None:
@@ -59,7 +67,7 @@ def unfit(key: bytes) -> Unfit | None:
         key: A subjectPublicKeyInfo (RFC 5280 section 4.1.2.7), DER, untrusted.
     """
     try:
-        algorithm, bits = elements(elements(key)[0].content)
+        algorithm, bits = inside(key)
         kind, *parameters = elements(algorithm.content)
         name = read(kind.whole).oid()
         if name == _RSA:
@@ -67,18 +75,18 @@ def unfit(key: bytes) -> Unfit | None:
         if name == _EC:
             return _ec(parameters)
     except ValueError:
-        return Unfit("a key that cannot be read", "no client can use")
+        return Unfit("a key that cannot be read", "no client can use", hides_chain=True)
     if name == _PSS:
         return Unfit(
             "an RSA key for PSS alone (id-RSASSA-PSS)",
             "browsers refuse and HAProxy and nginx cannot serve",
             "have it issued again for an ordinary RSA key (rsaEncryption), with which TLS 1.3 uses PSS all the same",
         )
-    return Unfit(_OTHERS.get(name, f"a key of the kind {name}"))
+    return Unfit(_OTHERS.get(name, f"a key of the kind {name}"), hides_chain=name not in _VERIFIED)
 
 
 def _rsa(key: bytes) -> Unfit | None:
-    modulus, exponent = elements(elements(key)[0].content)
+    modulus, exponent = inside(key)
     bits = int.from_bytes(modulus.content).bit_length()
     if bits < MIN_RSA_BITS:
         return Unfit(f"an RSA key of {bits} bits")
@@ -106,7 +114,10 @@ def _ec(parameters: list[Element]) -> Unfit | None:
         case _:
             found = "an EC key with parameters that name no curve"
     return Unfit(
-        found, "OpenSSL and browsers refuse (RFC 5480 section 2.1.1)", f"{named} and have it issued again for that one"
+        found,
+        "OpenSSL and browsers refuse (RFC 5480 section 2.1.1)",
+        f"{named} and have it issued again for that one",
+        hides_chain=True,
     )
 
 

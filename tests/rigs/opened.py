@@ -21,7 +21,7 @@ def load_pfx(
     max_kdf_iterations: int = MAX_KDF_ITERATIONS,
 ) -> CertificateBundle | tuple[Violation, ...]:
     opened = open_pfx(content, passwords, max_bytes=max_bytes, max_kdf_iterations=max_kdf_iterations)
-    return with_chain(opened) if isinstance(opened, OpenedPfx) else opened.violations
+    return with_chain(opened) if isinstance(opened, OpenedPfx) and not opened.violations else opened.violations
 
 
 def with_chain(opened: OpenedPfx) -> CertificateBundle:

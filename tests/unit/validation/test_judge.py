@@ -242,7 +242,7 @@ def test_a_certificate_of_tomorrow_that_is_refused_is_not_scheduled() -> None:
         (
             CA.issue("under_score.example.com"),
             "",
-            "none of its names can be asked for by a browser (under_score.example.com)",
+            "the certificate has 'under_score.example.com', which is no host name that clients ask for.",
         ),
     ],
     ids=["a few are named", "a common name", "a common name as host", "no name at all", "unusable names"],

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ssl
+from dataclasses import replace
 
 import pytest
 
@@ -142,25 +143,20 @@ def test_a_malformed_leaf_is_told_as_such_with_its_field_and_never_as_a_stranger
 
 
 BER = certificate(*SERVERS)
-BER_DER = indefinite(0x30, elements(BER.der)[0].content)
 
 
 @pytest.mark.parametrize(
-    ("der", "said"),
+    ("made", "said"),
     [
-        (BER_DER, "written in BER, with lengths left open"),
-        (b"no certificate", "it is not written in DER"),
-        (leaf(*SERVERS, sequence()).der, "it is not written in DER"),
-        (leaf(subject=sequence(tlv(0x31, b"CA"))).der, "it is not written in DER"),
+        (replace(BER, der=indefinite(0x30, elements(BER.der)[0].content)), "written in BER, with lengths left open"),
+        (replace(BER, der=b"no certificate"), "it is not written in DER"),
+        (leaf(*SERVERS, sequence()), "it is not written in DER"),
+        (leaf(subject=sequence(tlv(0x31, b"CA"))), "it is not written in DER"),
     ],
 )
-def test_one_that_cannot_even_be_named_is_told_as_such(der: bytes, said: str) -> None:
-    made = Made(der=der, name=b"", private=BER.private, key=BER.key)
+def test_one_that_can_hardly_be_read_at_all_is_told_as_such(made: Made, said: str) -> None:
     judgement = judged(made.pfx(), HOST)
     assert codes(judgement) == ["malformed_certificate"]
-    assert (
-        "A certificate in the file breaks" in judgement.violations[0].detail or "'CN=" in judgement.violations[0].detail
-    )
     assert said in judgement.violations[0].detail
 
 
@@ -185,7 +181,7 @@ def test_every_other_reason_is_told_too_as_far_as_it_can_be_read() -> None:
 def test_a_mismatch_is_still_one_where_a_malformed_certificate_shows_its_key() -> None:
     made = leaf(*SERVERS, CRITICAL_FALSE)
     other = certificate(*SERVERS)
-    file = Made(der=made.der, name=b"", private=other.private, key=other.key).pfx(ROOT)
+    file = replace(made, private=other.private).pfx(ROOT)
     assert codes(judged(file)) == ["key_mismatch"]
 
 
