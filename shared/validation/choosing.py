@@ -13,13 +13,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from shared.bundle.link import Link
 from shared.phrasing import shown
 from shared.validation.assembling import MAX_CERTIFICATE_BYTES
-from shared.validation.browsers import NOT_VALID, Browsers
+from shared.validation.browsers import NOT_VALID, Browsers, unlike_the_web
 from shared.validation.chain import Path, Search, issued
-from shared.validation.faults import TOO_LONG, TOO_MANY, Fault, fault, malformed, unlike_the_web
+from shared.validation.faults import TOO_LONG, TOO_MANY, Fault, malformed
 from shared.validation.leaf import WEAK_HASHES
 from shared.validation.malformed import faults as flaws_of
 from shared.validation.openssl import Verifier
 from shared.validation.public_keys import MIN_RSA_BITS
+from shared.validation.refusals import fault
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Choice:
         One that outlives the leaf is preferred, then the longest: a cross-signed certificate is in a file for clients
         that lack the newer root (RFC 4158 section 3.5).
         """
-        found = [path for path in islice(self.search.paths(self._sound), _MAX_PATHS) if path.trusted or self.anything]
-        return max(found, key=self._rank, default=None)
+        found = (path for path in self.search.paths(self._sound) if path.trusted or self.anything)
+        return max(islice(found, _MAX_PATHS), key=self._rank, default=None)
 
     def likeliest(self) -> Path:
         """The path that was most likely meant, by who signed whom alone."""

@@ -23,6 +23,7 @@ from tests.rigs.chains import (
     chain,
     constraints,
     directory,
+    explicit_curve,
     key_usage,
     leaf,
     mailbox,
@@ -318,6 +319,9 @@ def _keys() -> Iterator[tuple[str, Chain]]:
     for kind in ("p384", "p521", "secp256k1"):
         middle = ca(good, key=new_key(kind))
         yield f"intermediate: {kind}", chain(middle, middle, trusted=(good,))
+    key = new_key()
+    odd = ca(good, key=key, spki=explicit_curve(key))
+    yield "intermediate: a curve written out", chain(odd, odd, trusted=(good,))
 
 
 def family() -> dict[str, Chain]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+import subprocess
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from shared.bundle import CertificateBundle
+from shared.bundle import CertificateBundle, PrivateKey
 from shared.bundle.link import Link
 from tests.rigs.handmade_certificate import (
     AUTHORITYS,
@@ -110,6 +112,15 @@ def key_usage(bits: bytes) -> bytes:
 
 def path_length(length: int) -> bytes:
     return extension(BASIC_CONSTRAINTS, sequence(TRUE, integer(length)), TRUE)
+
+
+def explicit_curve(key: PrivateKey) -> bytes:
+    """An EC key's subjectPublicKeyInfo with its curve written out in place of its name."""
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    )
+    command = ["openssl", "ec", "-param_enc", "explicit", "-pubout", "-outform", "DER"]
+    return subprocess.run(command, input=private, capture_output=True, check=True).stdout
 
 
 def named_authority(name: bytes, serial: bytes = b"\x12\x67") -> bytes:
