@@ -243,7 +243,7 @@ ROWS = (
             says=("in the file is ignored: it", said),
             openssl=None,
             library=False,
-            group=f"beside the key, before or after it: {name}",
+            group="beside the key, before or after it: " + ", ".join(_STRANGERS),
         )
         for name, (extra, said) in _STRANGERS.items()
         for first in (True, False)

@@ -61,6 +61,11 @@ def _deep(workshop: Workshop) -> tuple[Issued, tuple[x509.Certificate, ...]]:
     return issued, issued.chain
 
 
+def _upside_down(workshop: Workshop) -> bytes:
+    issued, chain = _deep(workshop)
+    return file_of(issued, chain[::-1])
+
+
 def _old_intermediate(workshop: Workshop) -> Issued:
     return workshop.root.intermediate("Old CA", not_before=_now() - 90 * _DAY, not_after=_now() - _DAY).issue(HOST)
 
@@ -180,7 +185,7 @@ _CHAINS = (
     _row("its root alone", lambda w: file_of(w.issued, [w.root.certificate]), "incomplete_chain"),
     _row("a stranger beside", lambda w: file_of(w.issued, [authority("Stranger").certificate, *w.issued.chain])),
     _row("two intermediates", lambda w: file_of(*_deep(w))),
-    _row("two intermediates, upside down", lambda w: file_of(_deep(w)[0], _deep(w)[1]), "incomplete_chain"),
+    _row("two intermediates, upside down", _upside_down),
     _row("self-signed", lambda _: file_of(self_signed(HOST)), "untrusted_chain"),
     _row(
         "another root", lambda _: file_of(authority("Other").intermediate("Other CA").issue(HOST)), "incomplete_chain"
@@ -287,7 +292,7 @@ _PRIVATE = (
 )
 _PATHS = tuple(
     _row(
-        f"beside its intermediate, {'before' if first else 'after'} it: a twin that {what}",
+        f"a twin of its intermediate, {'before' if first else 'behind'} it: it {what}",
         partial(_twins, first, change),
     )
     for what, change in _TWINS.items()

@@ -169,6 +169,7 @@ def _mixed(workshop: Workshop) -> bytes:
 
 UNREADABLE = ("unreadable_bundle",)
 EXPENSIVE = ("kdf_too_expensive",)
+UNREAD_CIPHERS = "all, or the key alone, by " + ", ".join(UNREAD)
 PAIRS = "the key by one and the certificates by another of " + ", ".join(READ[:-1]) + " and not at all"
 
 ROWS = (
@@ -178,11 +179,23 @@ ROWS = (
         for other in READ
     ),
     *(
-        Row(name=f"all by {name}", make=partial(_by_both, name), verdicts=UNREADABLE, says=(said, CONVERT))
+        Row(
+            name=f"all by {name}",
+            make=partial(_by_both, name),
+            verdicts=UNREADABLE,
+            says=(said, CONVERT),
+            group=UNREAD_CIPHERS,
+        )
         for name, said in UNREAD.items()
     ),
     *(
-        Row(name=f"key alone by {name}", make=partial(_by_two, name, "NONE"), verdicts=UNREADABLE, says=(said, CONVERT))
+        Row(
+            name=f"key alone by {name}",
+            make=partial(_by_two, name, "NONE"),
+            verdicts=UNREADABLE,
+            says=(said, CONVERT),
+            group=UNREAD_CIPHERS,
+        )
         for name, said in UNREAD.items()
     ),
     *(
@@ -195,9 +208,15 @@ ROWS = (
         )
         for name, oid in UNREAD_OTHERS.items()
     ),
-    *(Row(name=f"MAC {name}", make=partial(_mac, name)) for name in READ_MACS),
+    *(Row(name=f"MAC {name}", make=partial(_mac, name), group="MAC " + ", ".join(READ_MACS)) for name in READ_MACS),
     *(
-        Row(name=f"MAC {name}", make=partial(_mac, name), verdicts=UNREADABLE, says=(said, CONVERT))
+        Row(
+            name=f"MAC {name}",
+            make=partial(_mac, name),
+            verdicts=UNREADABLE,
+            says=(said, CONVERT),
+            group="MAC " + ", ".join(UNREAD_MACS),
+        )
         for name, said in UNREAD_MACS.items()
     ),
     Row(name="no MAC", make=lambda workshop: workshop.export("-nomac")),
@@ -220,7 +239,11 @@ ROWS = (
         for size in (1, 8, 19, 65)
     ),
     *(
-        Row(name=f"PBKDF2 with HMAC of {digest}", make=partial(_pbkdf2, digest, named))
+        Row(
+            name=f"PBKDF2 with HMAC of {digest}",
+            make=partial(_pbkdf2, digest, named),
+            group="PBKDF2 with HMAC of " + ", ".join(READ_HMACS),
+        )
         for digest, named in READ_HMACS.items()
     ),
     *(
@@ -242,6 +265,7 @@ ROWS = (
             verdicts=EXPENSIVE,
             says=("openssl pkcs12 -export -iter 10000",),
             openssl=None,
+            group="5,000,000 iterations or more for MAC, key, certificates, or the key inside the certificates' layer",
         )
         for where in ("MAC", "key", "certificates", "key inside the certificates' layer")
         for count in (5_000_000, 2**31 - 1, 2**62)
@@ -250,6 +274,7 @@ ROWS = (
         Row(
             name=f"{count:,} iterations throughout",
             make=lambda workshop, count=count: workshop.export("-iter", str(count), quick=()),  # type: ignore[misc]
+            group="2 to 100,000 iterations throughout",
         )
         for count in (2, 1000, 2048, 10_000, 100_000)
     ),

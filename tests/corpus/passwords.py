@@ -26,6 +26,7 @@ RIGHT = {
     "200 letters": "long" * 50,
 }
 SCHEMES: dict[str, tuple[str, ...]] = {"AES": (), "RC2 and 3DES": ("-legacy",), "AES without MAC": ("-nomac",)}
+ALL = " or ".join(SCHEMES)
 GRUEN = "grün"
 OPENSSL_1_0 = "as OpenSSL before 1.1 did"
 
@@ -94,13 +95,18 @@ ROWS = (
             make=partial(_written, password, options),
             password=password,
             openssl=True,
-            group=f"given as it was, {scheme}: " + ", ".join(RIGHT),
+            group=f"given as it was, in {ALL}: " + ", ".join(RIGHT),
         )
         for scheme, options in SCHEMES.items()
         for what, password in RIGHT.items()
     ),
     *(
-        Row(name=f"empty, given as {given}, {scheme}", make=partial(_written, "", options), password=password)
+        Row(
+            name=f"empty, given as {given}, {scheme}",
+            make=partial(_written, "", options),
+            password=password,
+            group="empty, given as empty or as none",
+        )
         for scheme, options in SCHEMES.items()
         for given, password in (("empty", ""), ("none", None))
     ),
@@ -113,6 +119,7 @@ ROWS = (
             says=(said,),
             openssl=opens,
             library=False,
+            group=what,
         )
         for what, written, given, said, words in _SPELLINGS
         for (scheme, options), opens in zip(list(SCHEMES.items())[:2], words, strict=True)
@@ -139,6 +146,7 @@ ROWS = (
             verdicts=UNREADABLE,
             says=(said, "Give it so"),
             openssl=None,
+            group="given with " + ", with ".join(what for what, _, _ in _NAMED),
         )
         for what, given, said in _NAMED
         for scheme, options in SCHEMES.items()
@@ -152,6 +160,7 @@ ROWS = (
             verdicts=UNREADABLE,
             says=("with a carriage return after it. Export the file again",),
             openssl=False,
+            group="written with a carriage return after it",
         )
         for scheme, options in SCHEMES.items()
     ),
@@ -162,6 +171,7 @@ ROWS = (
             verdicts=UNREADABLE,
             says=("but it does without any password. Leave CertificatePassword out",),
             openssl=False,
+            group="given though the file has none",
         )
         for scheme, options in SCHEMES.items()
     ),
@@ -173,6 +183,7 @@ ROWS = (
             verdicts=UNREADABLE,
             says=(said,),
             openssl=False,
+            group=what,
         )
         for what, given, said in (
             ("a wrong one", "mistaken", "almost certainly the password is wrong"),

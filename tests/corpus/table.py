@@ -33,10 +33,18 @@ def table() -> str:
         for row in rows:
             outcomes.setdefault((row.openssl, row.verdicts, row.warnings), []).append(row)
         for (openssl, verdicts, warnings), alike in outcomes.items():
-            names = "; ".join(dict.fromkeys(_escaped(row.group or row.name) for row in alike))
-            cells = (names, str(len(alike)), _OPENS[openssl], _codes(verdicts) or "accepted", _codes(warnings))
+            cells = (_names(alike), str(len(alike)), _OPENS[openssl], _codes(verdicts) or "accepted", _codes(warnings))
             parts.append("| " + " | ".join(cells) + " |")
     return "\n".join(parts)
+
+
+def _names(rows: Sequence[Row]) -> str:
+    """The inputs' names; of several that begin alike, up to a colon, the beginning once."""
+    begun: dict[str, dict[str, None]] = {}
+    for row in rows:
+        start, colon, rest = (row.group or row.name).partition(": ")
+        begun.setdefault(start + colon, {})[rest] = None
+    return "; ".join(_escaped(start + ", ".join(rests)) for start, rests in begun.items())
 
 
 def _codes(codes: tuple[str, ...]) -> str:
