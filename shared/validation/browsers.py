@@ -117,10 +117,7 @@ _WEB = {
     "name constraint": ("has name constraints that do not permit these names to browsers", 0),
     "basicConstraints": ("has basicConstraints that browsers do not take for an authority's", 0),
     "keyCertSign": ("has a keyUsage without keyCertSign, and so may not sign certificates", 0),
-    "signature does not match": (
-        "is followed by another certificate of the same authority, and browsers' ways differ",
-        0,
-    ),
+    "signature does not match": ("is one of two in a row of one authority, along which browsers find no way", 0),
     "no interior errors": ("has its name spelled otherwise than where it is named as an issuer", 0),
     "EKU": ("may not issue server certificates", 0),
 }
@@ -143,9 +140,7 @@ def unlike_the_web(path: Sequence[Link], said: str) -> Fault:
             return Fault(says=f"{called(path, depth - below)} {meaning}", cure=cure)
     identifier = _EXTENSION.match(bare)
     if identifier is not None and "criticality" in bare:
-        flaw = (
-            f"has an extension ({identifier[1]}) that is critical, or not, against the rules of the web's authorities"
-        )
+        flaw = f"has its extension {identifier[1]} critical, or not so, against the rules of the web's authorities"
         return Fault(says=f"{called(path, depth)} {flaw}", cure=cure)
     if identifier is not None and "unaccounted" in bare:
         flaw = f"has a critical extension that browsers do not know ({identifier[1]})"

@@ -33,6 +33,7 @@ class MemoryStores:
         self.intermediates: dict[str, x509.Certificate] = {}
         self.unusable: set[str] = set()
         self.refused: dict[str, int] = {}
+        self.takes_malformed = True
         self.passwords: list[str] = []
         self.imports: list[str] = []
         self.deleted_keys: list[str] = []
@@ -120,9 +121,11 @@ class MemoryStores:
 
     def add_intermediates(self, certificates: Sequence[bytes]) -> None:
         for der in certificates:
-            certificate = x509.load_der_x509_certificate(der)
-            assert certificate.issuer != certificate.subject, "a root is never imported"
-            self.intermediates.setdefault(certificate.fingerprint(hashes.SHA256()).hex(), certificate)
+            link = Link.read(der)
+            assert not link.is_self_issued, "a root is never imported"
+            if link.certificate is None and not self.takes_malformed:
+                raise GatewayError("ASN1 bad tag value met.", code=0x8009310B)
+            self.intermediates.setdefault(link.view.fingerprint(hashes.SHA256()).hex(), link.view)
 
     def remove(self, certificate: StoredCertificate) -> None:
         if self.entries.pop((certificate.store, certificate.thumbprint)).key is not None:

@@ -18,11 +18,13 @@ from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.shadow import SslRecord
 from instance_agent.targets.parts.locking import locked
 from shared.bundle import CertificateBundle
+from shared.bundle.link import Link
 from shared.errors import ConfigurationError
 from tests.fakes.iis.central import PASSWORD, open_pfx
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import WEB, Machine
 from tests.rigs.certificates import authority
+from tests.rigs.handmade_certificate import AUTHORITYS, CRITICAL_FALSE, certificate
 
 SHOP = "shop.example.com"
 BLOG = "blog.example.com"
@@ -111,6 +113,16 @@ class TestFiles:
         found = open_pfx(tmp_path / "_.example.com.pfx")
         assert found.leaf == issued.certificate
         assert found.chain == issued.bundle().chain
+
+    async def test_a_malformed_intermediate_is_left_out_of_the_file_and_that_is_told(
+        self, target: IisCcsTarget, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        change = install(SHOP)
+        above = Link.read(certificate(*AUTHORITYS, CRITICAL_FALSE, subject="odd", issuer="above").der)
+        await target.apply([replace(change, bundle=replace(change.bundle, chain=(above, *change.bundle.chain)))])
+        found = open_pfx(tmp_path / f"{SHOP}.pfx")
+        assert (found.leaf, found.chain) == (change.bundle.leaf, change.bundle.chain)
+        assert "the intermediate CN=odd of" in caplog.text
 
     async def test_no_file_can_be_read_by_others(self, target: IisCcsTarget, tmp_path: Path) -> None:
         await target.apply([install(SHOP)])

@@ -18,6 +18,7 @@ from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import Machine
 from tests.rigs.certificates import authority, self_signed
+from tests.rigs.handmade_certificate import AUTHORITYS, CRITICAL_FALSE, certificate
 
 SHOP = "shop.example.com"
 
@@ -68,6 +69,22 @@ class TestImport:
         found = {it.subject.rfc4514_string() for it in machine.stores.intermediates.values()}
         assert found == {"CN=first", "CN=second"}
         assert machine.stores.thumbprints() == {issued.thumbprint}
+
+    @pytest.mark.parametrize("taken", [True, False])
+    async def test_a_malformed_intermediate_is_offered_to_the_store_and_holds_up_nothing(
+        self, machine: Machine, caplog: pytest.LogCaptureFixture, *, taken: bool
+    ) -> None:
+        machine.stores.takes_malformed = taken
+        change = install(SHOP)
+        above = Link.read(certificate(*AUTHORITYS, CRITICAL_FALSE, subject="odd", issuer="above").der)
+        bundle = replace(change.bundle, chain=(above, *change.bundle.chain))
+        await machine.target().apply([replace(change, bundle=bundle), install("blog.example.com")])
+        assert machine.served(f"{SHOP}:443") == change.bundle.thumbprint_sha1
+        assert machine.iis.commits == 1
+        found = {it.subject.rfc4514_string() for it in machine.stores.intermediates.values()}
+        assert ("CN=odd" in found) is taken
+        assert len(found) >= 1
+        assert ("the intermediate CN=odd breaks the rules of its encoding" in caplog.text) is not taken
 
     async def test_a_self_signed_certificate_is_a_leaf_all_the_same(self, machine: Machine) -> None:
         issued = self_signed(SHOP)
