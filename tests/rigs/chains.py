@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -24,7 +23,7 @@ from tests.rigs.handmade_certificate import (
     extension,
     named,
 )
-from tests.rigs.handmade_pfx import integer, oid, sequence, tlv
+from tests.rigs.handmade_pfx import integer, octets, oid, sequence, tlv
 
 AUTHORITY_KEY = "2.5.29.35"
 POLICIES = "2.5.29.32"
@@ -36,6 +35,14 @@ UNKNOWN = "1.3.6.1.4.1.55738.666.1"
 
 SERVER, CLIENT, MAIL, ANY = ("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.4", "2.5.29.37.0")
 GATED = "1.3.6.1.4.1.311.10.3.3"
+
+
+_B = bytes.fromhex("5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b")
+_BASE = bytes.fromhex(
+    "046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296"
+    "4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5"
+)
+_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,12 +122,18 @@ def path_length(length: int) -> bytes:
 
 
 def explicit_curve(key: PrivateKey) -> bytes:
-    """An EC key's subjectPublicKeyInfo with its curve written out in place of its name."""
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    """A key's subjectPublicKeyInfo with P-256 written out in place of its name (SEC 1 C.2, SEC 2 2.4.2)."""
+    point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    prime = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    parameters = sequence(
+        integer(1),
+        sequence(oid("1.2.840.10045.1.1"), integer(prime)),
+        sequence(octets((prime - 3).to_bytes(32)), octets(_B)),
+        octets(_BASE),
+        integer(_ORDER),
+        integer(1),
     )
-    command = ["openssl", "ec", "-param_enc", "explicit", "-pubout", "-outform", "DER"]
-    return subprocess.run(command, input=private, capture_output=True, check=True).stdout
+    return sequence(sequence(oid("1.2.840.10045.2.1"), parameters), tlv(0x03, b"\0", point))
 
 
 def named_authority(name: bytes, serial: bytes = b"\x12\x67") -> bytes:

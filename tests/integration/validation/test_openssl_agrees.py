@@ -13,7 +13,9 @@ from shared.validation.trust import Trust
 from shared.verdict import VerdictCode
 from tests.rigs.chain_family import family
 from tests.rigs.chains import Chain, pem
+from tests.rigs.programs import needs
 
+pytestmark = needs("openssl")
 FAMILY = family()
 ABOUT_CHAINS = {
     VerdictCode.UNTRUSTED_CHAIN,
