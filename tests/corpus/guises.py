@@ -397,6 +397,7 @@ def _windows(content: bytes) -> str:
 
 AS_TEXT = "almost certainly handled as text: "
 _BROKEN_FILES = (
+    _is("base64 of zeros", base64.encodebytes(bytes(900)), "base64 text, and inside: all of its 900 octets are zero"),
     _broken(
         "line feeds became CR LF",
         lambda content: content.replace(b"\n", b"\r\n"),
