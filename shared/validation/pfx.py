@@ -14,7 +14,7 @@ from shared.pkcs12.passwords import oddities
 from shared.pkcs12.pbe import WrongPasswordError
 from shared.validation.assembling import OpenedPfx, SlowKeyError, Unopened, assemble
 from shared.validation.pairing import damaged
-from shared.validation.recognising import pfx_in_text, recognise
+from shared.validation.recognising import Guise, pfx_in_text, recognise
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ _CONVERT = (
     "all.pem then, which holds the bare key)"
 )
 _EXPORT_WITH_AES = "Export it again with AES and HMAC-SHA-256, as OpenSSL, Windows and Java do today."
+
+
+class _NoPfxError(Asn1Error):
+    """The file is something else."""
+
+    def __init__(self, guise: Guise) -> None:
+        super().__init__(guise.what)
+        self.guise = guise
 
 
 def open_pfx(
@@ -73,7 +81,7 @@ def open_pfx(
     except WrongPasswordError as problem:
         against = _unopened(passwords, problem)
     except Asn1Error as problem:
-        against = _unreadable(content, problem)
+        against = _unreadable(problem)
     return Unopened(violations=(against,), warnings=tuple(warnings))
 
 
@@ -90,20 +98,30 @@ def _parsed(content: bytes, warnings: list[Caution]) -> Pkcs12:
     """The file, or the one that it holds as text; that is told.
 
     Raises:
-        Asn1Error: It is no PKCS#12 file.
+        Asn1Error: It is none, or by an algorithm that is not read; `_NoPfxError` where something else is told of it.
     """
     try:
-        return Pkcs12.parse(content)
-    except Asn1Error:
+        return _read(content, content)
+    except _NoPfxError:
         inner = pfx_in_text(content)
         if inner is None:
             raise
+    file = _read(inner, content)
     detail = (
         "The file is base64 text of a PFX, and was taken for that: upload the PFX itself, which "
-        "`openssl base64 -d -A -in FILE -out cert.pfx` makes of the text alone."
+        "`base64 -d -i FILE > cert.pfx` makes of the text alone."
     )
     warnings.append(Caution(code=WarningCode.BASE64_TEXT, detail=detail))
-    return Pkcs12.parse(inner)
+    return file
+
+
+def _read(content: bytes, uploaded: bytes) -> Pkcs12:
+    try:
+        return Pkcs12.parse(content)
+    except (UnsupportedError, PublicKeyProtectedError):
+        raise
+    except Asn1Error as problem:
+        raise _NoPfxError(recognise(uploaded, problem)) from None
 
 
 def _spelled(contents: Contents) -> list[Caution]:
@@ -145,11 +163,14 @@ def _unopened(passwords: Sequence[bytes | None], problem: WrongPasswordError) ->
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
 
-def _unreadable(content: bytes, problem: Asn1Error) -> Violation:
-    if isinstance(problem, UnsupportedError):
-        cure = f"OpenSSL makes another of it: {_CONVERT}." if problem.convertible else _EXPORT_WITH_AES
-        return damaged(str(problem), cure)
-    if isinstance(problem, PublicKeyProtectedError):
-        return damaged(str(problem), "Export it again, protected by a password.")
-    guise = recognise(content, problem)
-    return damaged(guise.what, guise.cure)
+def _unreadable(problem: Asn1Error) -> Violation:
+    match problem:
+        case UnsupportedError():
+            cure = f"OpenSSL makes another of it: {_CONVERT}." if problem.convertible else _EXPORT_WITH_AES
+            return damaged(str(problem), cure)
+        case PublicKeyProtectedError():
+            return damaged(str(problem), "Export it again, protected by a password.")
+        case _NoPfxError():
+            return damaged(problem.guise.what, problem.guise.cure)
+        case _:
+            return damaged(str(problem))

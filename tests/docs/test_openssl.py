@@ -34,7 +34,7 @@ TAKE_APART = run_here(VERDICTS, "openssl pkcs12 -in shop.pfx -nodes -out all.pem
 FIND_THE_PAIR = run_here(VERDICTS, "openssl x509 -in cert.pem -noout -pubkey ")
 NEW_KEY = run_here(VERDICTS, "openssl req -new ")
 SELF_SIGNED = run_here(VERDICTS, "openssl req -x509 ")
-DECODE = run_here(VERDICTS, "openssl base64 -d ")
+DECODE = run_here(VERDICTS, "base64 -d ")
 COVERS = run_here(VERDICTS, "openssl x509 -in cert.pem -noout -ext ")
 VERIFY = run_here(VERDICTS, "openssl verify ")
 

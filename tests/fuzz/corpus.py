@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
+import json
 import os
 from collections.abc import Iterator
 from functools import cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from shared.bundle import PrivateKey
@@ -42,7 +45,7 @@ def files() -> Iterator[bytes]:
         yield _plain(issued)
     yield from _layers(below().issue(HOST, f"*.{HOST}", subject=_SUBJECT))
     yield from _oddities(below().issue(HOST))
-    yield from (b"", b"-----BEGIN CERTIFICATE-----\n", b"MIIC", bytes(32))
+    yield from _guises(below().issue(HOST))
 
 
 def _plain(issued: Issued) -> bytes:
@@ -137,6 +140,19 @@ def _oddities(issued: Issued) -> Iterator[bytes]:
     yield handmade.pfx(handmade.indefinite(0x30, handmade.oid(handmade.DATA), handmade.indefinite(0xA0, pieces)))
     for size in (0, 31, 33):
         yield handmade.pfx(handmade.plain_safe(_short_key(size), _certificate_of("ed25519")))
+
+
+def _guises(issued: Issued) -> Iterator[bytes]:
+    """Files that are no PFX, or text of one."""
+    good = issued.pfx(PASSWORD, iterations=1)
+    text = base64.b64encode(good)
+    pem = issued.bundle().to_pem()
+    der = issued.certificate.public_bytes(Encoding.DER)
+    yield from (b"", bytes(32), b"<!DOCTYPE html>", b"\xfe\xed\xfe\xed" + bytes(20), der, handmade.pkcs8(issued.key))
+    yield from (text, b'"' + text + b'"', text.decode().encode("utf-16"), json.dumps({"value": text.decode()}).encode())
+    yield from (b"data:;base64," + text, base64.b64encode(text), text.replace(b"+", b"%2B"), base64.b64encode(der))
+    yield from (pem, b"\xef\xbb\xbf" + pem, pem.decode().encode("utf-16"), pem.replace(b"\n", b"\\n"))
+    yield from (good[:500], good.replace(b"\n", b"\r\n"), b"\n" + good, good.decode("latin-1").encode("utf-16"))
 
 
 def _short_key(size: int) -> bytes:

@@ -28,6 +28,13 @@ PBMAC1 = "1.2.840.113549.1.5.14"
 SCRYPT = "1.3.6.1.4.1.11591.4.11"
 HMAC_SHA256 = "1.2.840.113549.2.9"
 SHA256 = "2.16.840.1.101.3.4.2.1"
+_HMACS = {
+    "sha1": "1.2.840.113549.2.7",
+    "sha224": "1.2.840.113549.2.8",
+    "sha256": HMAC_SHA256,
+    "sha384": "1.2.840.113549.2.10",
+    "sha512": "1.2.840.113549.2.11",
+}
 AES256_CBC = "2.16.840.1.101.3.4.1.42"
 PBE_3DES = "1.2.840.113549.1.12.1.3"
 
@@ -102,6 +109,7 @@ def encrypted(
     claimed: int | None = None,
     scrypt: tuple[int, int, int] | None = None,
     default_hash: bool = False,
+    digest: str = "sha256",
 ) -> tuple[bytes, bytes]:
     """Encrypt as PBES2 with AES-256 does.
 
@@ -111,7 +119,8 @@ def encrypted(
         iterations: Of PBKDF2.
         claimed: The count to write into the file in place of the true one.
         scrypt: N, r and p where the key comes from scrypt instead.
-        default_hash: Whether to name no hash, which means SHA-1, instead of SHA-256.
+        default_hash: Whether to name no hash, which means SHA-1.
+        digest: The hash for PBKDF2 otherwise.
 
     Returns:
         The AlgorithmIdentifier and the ciphertext.
@@ -123,8 +132,8 @@ def encrypted(
         key = hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, dklen=32) if affordable else bytes(32)
         derivation = sequence(oid(SCRYPT), sequence(octets(salt), integer(n), integer(r), integer(p)))
     else:
-        key = hashlib.pbkdf2_hmac("sha1" if default_hash else "sha256", password.encode(), salt, iterations, 32)
-        prf = b"" if default_hash else sequence(oid(HMAC_SHA256), tlv(0x05))
+        key = hashlib.pbkdf2_hmac("sha1" if default_hash else digest, password.encode(), salt, iterations, 32)
+        prf = b"" if default_hash else sequence(oid(_HMACS[digest]), tlv(0x05))
         count = integer(iterations if claimed is None else claimed)
         derivation = sequence(oid(PBKDF2), sequence(octets(salt), count, prf))
     padder = PKCS7(128).padder()

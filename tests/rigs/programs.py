@@ -13,6 +13,7 @@ _PACKAGES = {
     "caddy": "caddy",
     "faketime": "faketime",
     "haproxy": "haproxy",
+    "keytool": "default-jre-headless",
     "mcs": "mono-mcs",
     "mono": "mono-runtime",
     "nginx": "nginx",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.validation.recognising.damage import damage_of
+from shared.validation.recognising.damage import behind, damage_of
 from shared.validation.recognising.der import der_of
 from shared.validation.recognising.guise import Guise
 from shared.validation.recognising.magic import binary_of, text_format_of
 from shared.validation.recognising.pem import pem_of
-from shared.validation.recognising.texts import decoded_of, pfx_in_text, text_of
+from shared.validation.recognising.texts import decoded_of, is_json, pfx_in_text, text_of
 
 if TYPE_CHECKING:
     from shared.pkcs12.asn1 import Asn1Error
@@ -33,12 +33,12 @@ def recognise(content: bytes, problem: Asn1Error) -> Guise:
 
 
 def _known(content: bytes, layers: int) -> Guise | None:
-    found = damage_of(content) or binary_of(content) or der_of(content)
+    found = damage_of(content) or binary_of(content) or der_of(content) or behind(content)
     text = text_of(content) if found is None and layers else None
     if text is None:
         return found
     found = (
-        pem_of(text.value)
+        (_encoded(text.value, layers) if is_json(text.value) else pem_of(text.value))
         or _encoded(text.value, layers)
         or text_format_of(text.value)
         or Guise(what="it is text, and neither PEM nor base64 of a PFX")

@@ -39,14 +39,14 @@ def damage_of(content: bytes) -> Guise | None:
         filling = "zero" if content[0] == 0 else "the same"
         cure = "Upload it again: the transfer, or the copy that was made before, failed."
         return Guise(what=f"all of its {len(content)} octets are {filling}", cure=cure)
-    return _converted(content) or _cut_short(content) or _behind(content)
+    return _converted(content) or _cut_short(content)
 
 
 def _converted(content: bytes) -> Guise | None:
     if not _is_sequence(content):
         return None
     for name, restored in _restored(content):
-        if _parses(restored):
+        if restored != content and _parses(restored):
             return Guise(what=f"it is a PFX that was almost certainly handled as text: {name}", cure=UPLOAD_AS_IT_IS)
     if content.count(_REPLACEMENT) >= _SURELY_TEXT:
         lost = "what is no UTF-8 in it was replaced (by EF BF BD) and is lost"
@@ -101,11 +101,13 @@ def _cut_short(content: bytes) -> Guise | None:
     return Guise(what=what, cure="Upload it again, whole.")
 
 
-def _behind(content: bytes) -> Guise | None:
+def behind(content: bytes) -> Guise | None:
+    """A PFX that something else stands before."""
     found = _START.search(content, 1, _SEARCHED_BYTES)
     if found is None or not _parses(content[found.start() :]):
         return None
-    what = f"a PFX is in it, but behind {found.start()} octets of something else (headers of a web page's answer, say)"
+    octets = "an octet" if found.start() == 1 else f"{found.start()} octets"
+    what = f"a PFX is in it, but behind {octets} of something else, such as headers"
     return Guise(what=what, cure="Save the PFX alone, and upload it as it is.")
 
 

@@ -40,7 +40,8 @@ class Guise:
             what: What it is inside of, as a clause.
             step: What makes a file named `decoded` of it, as a sentence.
         """
-        wrapped = f"{what}, and inside is {self.what.removeprefix('it is ')}"
+        named = self.what.removeprefix("it is ")
+        wrapped = f"{what}, and inside{':' if named == self.what else ' is'} {named}"
         if "FILE" not in self.cure:
             return Guise(what=wrapped, cure=self.cure)
         return Guise(what=wrapped, cure=f"{step} Then: {self.cure.replace('FILE', 'decoded')}")

@@ -100,16 +100,21 @@ def pfx_in_text(content: bytes) -> bytes | None:
     return None
 
 
+def is_json(text: str) -> bool:
+    """Whether a text begins as JSON does."""
+    return text[:1] in {"{", '"', "["}
+
+
 def decoded_of(text: str) -> Inner | None:
     """What is encoded in a text, if it is nothing but that."""
-    if text[:1] in {"{", '"', "["} and (value := _json_value(text)) is not None:
+    if is_json(text) and (value := _json_value(text)) is not None:
         octets = _from_base64(value)
         cure = "Save its value alone in a file named `decoded`."
         return Inner(content=value.encode() if octets is None else octets, way="JSON text", cure=cure)
     octets = _from_base64(text)
     if octets is None:
         return None
-    return Inner(content=octets, way="base64 text", cure="Decode it: `openssl base64 -d -A -in FILE -out decoded`.")
+    return Inner(content=octets, way="base64 text", cure="Decode it: `base64 -d -i FILE > decoded`.")
 
 
 def _json_value(text: str) -> str | None:
@@ -128,6 +133,8 @@ def _from_base64(text: str) -> bytes | None:
     text = quoted[2] if quoted else text
     armoured = _ARMOUR.match(text)
     text = armoured[1] if armoured else _DATA_URL.sub("", text)
+    if "-----" in text:  # PEM, of which the alphabet for URLs would make noise
+        return None
     text = "".join(text.replace("\\r", "").replace("\\n", "").split())
     text = (unquote(text) if "%" in text else text).translate(_URL_SAFE)
     bare = text.rstrip("=")

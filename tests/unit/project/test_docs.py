@@ -21,7 +21,7 @@ from shared.binding import DesiredBinding
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
-from shared.verdict import VerdictCode
+from shared.verdict import VerdictCode, WarningCode
 from tests.rigs.deployment import ROOT, repository_files
 from tests.rigs.pages import (
     ARCHITECTURE,
@@ -162,6 +162,13 @@ def test_every_column_is_explained(table: str, record: Any) -> None:
 @pytest.mark.parametrize("word", [*UploadStatus, *InstallOutcome])
 def test_every_status_and_outcome_is_listed(word: str) -> None:
     assert f"`{word}`" in section(ARCHITECTURE, "### Tables")
+
+
+@pytest.mark.parametrize("code", WarningCode)
+def test_every_warning_is_explained(code: WarningCode) -> None:
+    told = section(VERDICTS, f"### `{code.value}`")
+    assert "**Means**" in told
+    assert "**Do**" in told
 
 
 def test_the_page_of_verdicts_helps_with_statuses_that_exist() -> None:

@@ -1,0 +1,5 @@
+"""Writes the corpus's table into docs/verdicts.md."""
+
+from tests.corpus.table import write
+
+write()
