@@ -17,9 +17,8 @@ from shared.errors import ConfigurationError
 from shared.upload import DEFAULT_PORT, PortRanges, parse_metadata
 from shared.validation.judge import Judgement, ValidationPolicy, judge_pfx
 from shared.validation.metadata_keys import misnamed_password, unknown_keys
-from shared.validation.pfx import MAX_PFX_BYTES, holds_pfx
+from shared.validation.pfx import MAX_PFX_BYTES
 from shared.validation.trust import OFF, Trust
-from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +104,7 @@ def examine(
     content = read_file(path)
     password = read_password() if password_stdin else None
     judgement = _judge(content, wish, password, policy)
-    if password is None and _may_need_password(judgement, content):
+    if password is None and judgement.wants_password:
         if sys.stdin is not None and sys.stdin.isatty():
             password = getpass.getpass(f"Password of {path.name}: ")
             judgement = _judge(content, wish, password, policy)
@@ -169,18 +168,8 @@ def _judge(content: bytes, wish: Wish, password: str | None, policy: ValidationP
         earlier=noted,
         warnings=unknown_keys(raw),
     )
-    misnamed = misnamed_password(raw) if password is None and _does_not_open(judgement) else None
+    misnamed = misnamed_password(raw) if password is None and judgement.wants_password else None
     return judgement if misnamed is None else replace(judgement, violations=(misnamed, *judgement.violations))
-
-
-def _does_not_open(judgement: Judgement) -> bool:
-    return any(violation.code is VerdictCode.UNREADABLE_BUNDLE for violation in judgement.violations)
-
-
-def _may_need_password(judgement: Judgement, content: bytes) -> bool:
-    if not _does_not_open(judgement):
-        return False
-    return holds_pfx(content)  # no password makes a PFX of anything else
 
 
 def _trust(option: str | None, access: StorageAccess | None) -> Trust:

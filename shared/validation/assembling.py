@@ -59,10 +59,12 @@ class Unopened:
     Attributes:
         violations: Every reason.
         warnings: What its uploader should know besides.
+        wants_password: Whether another password may open it.
     """
 
     violations: tuple[Violation, ...]
     warnings: tuple[Caution, ...] = ()
+    wants_password: bool = False
 
 
 class SlowKeyError(Exception):

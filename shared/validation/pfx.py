@@ -80,18 +80,10 @@ def open_pfx(
         against = _too_expensive(problem.cost, max_kdf_iterations)
     except WrongPasswordError as problem:
         against = _unopened(passwords, problem)
+        return Unopened(violations=(against,), warnings=tuple(warnings), wants_password=True)
     except Asn1Error as problem:
         against = _unreadable(problem)
     return Unopened(violations=(against,), warnings=tuple(warnings))
-
-
-def holds_pfx(content: bytes) -> bool:
-    """Whether a password could open the file: it is a PFX, or the text of one."""
-    try:
-        _parsed(content, [])
-    except Asn1Error:
-        return False
-    return True
 
 
 def _parsed(content: bytes, warnings: list[Caution]) -> Pkcs12:

@@ -121,7 +121,7 @@ class TestARejection:
         before = await scene.row("a.example.com")
         await scene.everyone_obeys("i0")
         record = await scene.looked_at(await scene.upload("a.pfx", content=b"damaged", metadata={}))
-        assert record.status in {UploadStatus.REJECTED, UploadStatus.WAITING_FOR_METADATA}
+        assert record.status is UploadStatus.REJECTED
         assert "accepted before under this name stays in place" in record.reason
         assert await scene.row("a.example.com") == before
         assert await scene.told("i0") == []
@@ -318,6 +318,15 @@ class TestAPasswordReference:
 
 
 class TestWaitingForMetadata:
+    @pytest.mark.parametrize(
+        "content", [b"", b"damaged", b"<!DOCTYPE html><title>Sign in</title>", pfx("a.example.com")[:900]]
+    )
+    async def test_what_no_password_opens_does_not_wait_for_one(self, scene: Scene, content: bytes) -> None:
+        record = await scene.looked_at(await scene.upload("a.pfx", content=content, metadata={}))
+        assert record.status is UploadStatus.REJECTED
+        assert [violation.code for violation in record.violations] == [VerdictCode.UNREADABLE_BUNDLE]
+        assert await scene.rechecks() == []
+
     async def test_an_upload_without_password_is_looked_at_again_in_growing_intervals(self, scene: Scene) -> None:
         content = pfx("a.example.com")
         await scene.handle(await scene.upload("a.pfx", content=content, metadata={}))
