@@ -136,12 +136,13 @@ def _description(bundle: CertificateBundle) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="dim")
     table.add_column(overflow="fold")
+    chain = bundle.chain_subjects
     for name, value in (
         ("subject", bundle.subject or "(empty)"),
         ("names", listed(bundle.dns_names) or "(none)"),
         ("issuer", bundle.issuer),
         ("valid", f"{day(bundle.not_before)} to {day(bundle.not_after)}"),
-        ("chain", "\n".join(bundle.chain_subjects)),
+        *(("" if number else "chain", subject or "(empty)") for number, subject in enumerate(chain)),
         ("SHA-256", bundle.fingerprint_sha256),
         ("SHA-1", bundle.thumbprint_sha1),
     ):

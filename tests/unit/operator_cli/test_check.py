@@ -231,14 +231,16 @@ def test_a_certificate_for_later_is_accepted_and_said_to_be(
 
 
 def test_people_see_warnings_apart_from_reasons_and_the_chain_with_the_leaf_first(
-    capsys: pytest.CaptureFixture[str], pfx: Path, issued: Issued
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    issued = CA.intermediate().issue("www.example.com")
+    pfx = written(tmp_path, issued)
     assert main(["check", str(pfx), "--metadata", "HostHeaders=www.example.com", "--metadata", "PortNumber=443"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "  warning: The metadata key HostHeaders is not known. Did you mean HostHeader?" in lines
     [first] = [number for number, line in enumerate(lines) if line.startswith("  chain ")]
     subjects = [line.removeprefix("  chain").strip() for line in lines[first : first + 2]]
-    assert subjects[0] == issued.certificate.subject.rfc4514_string()
+    assert subjects == [each.subject.rfc4514_string() for each in (issued.certificate, *issued.chain)]
 
 
 def test_metadata_is_judged_as_it_would_be_on_the_blob(check: Check, pfx: Path) -> None:
