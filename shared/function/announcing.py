@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import together
 from shared.function.outbox import new_event_id, send_now, with_event, without_events
-from shared.function.tagging import is_tagged, is_untold, tag
+from shared.function.tagging import is_tagged, is_to_be_tagged, is_untold, tag
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.telling import with_reasons
@@ -58,7 +58,7 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
     """Tell what an upload's row says, and enter that; again where the row was changed meanwhile."""
     for _ in range(TELL_ROUNDS):
         record = held.value
-        if record is None or (is_tagged(record) and not record.due):
+        if record is None or not (record.due or is_to_be_tagged(cloud, record) or not is_tagged(record)):
             return
         told = await tell(cloud, record)
         held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]

@@ -219,7 +219,8 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     told = tuple(instance.id for instance in instances)
 
     def removed(record: UploadRecord) -> UploadRecord:
-        record = replace(record, etag="", reason="", violations=(), held_up="", held_up_since=None)
+        record = replace(record, etag="", reason="", violations=(), warnings=(), held_up="", held_up_since=None)
+        record = replace(record, password_left="", tags_refused="")  # of a blob that is gone there is none to say
         return started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now)
 
     async with cloud.in_hand.hold(mine.name):

@@ -15,6 +15,7 @@ from shared.function.settling import with_reason
 from shared.function.snapshot import is_time
 from shared.function.standing import settled, shows_failure, standing_of
 from shared.state.keys import installation_key, installation_partition
+from shared.state.reasons import reason_for_live
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ class Doubts:
                 self._open.append(record)
             elif record.status is UploadStatus.LIVE:
                 self._live[record.name] = record
+                if self._is_won_otherwise(record):
+                    self._doubtful.add(record.name)
             elif self._is_told_otherwise(record):
                 self._doubtful.add(record.name)
         self._reports: dict[tuple[str, int], dict[str, InstallationRecord]] = {
@@ -110,6 +113,11 @@ class Doubts:
         rows = self._rows(record)
         won = any(row.source == record.name for row in rows)
         return not won and settled(record, standing_of(record, rows, {}, {}, self._now), self._now) != record
+
+    def _is_won_otherwise(self, record: UploadRecord) -> bool:
+        """Whether what is live is served for other hosts than its reason has it, or has expired since."""
+        reason = reason_for_live(record.name, self._rows(record), self._now)
+        return replace(record, reason=reason).reason != record.reason
 
     def _rows(self, record: UploadRecord) -> list[DesiredBinding]:
         return [row for key in record.claims if (row := self._bindings.get(key)) is not None]

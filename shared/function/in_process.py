@@ -210,9 +210,11 @@ class TagTrouble(BlobTrouble):
 
     Attributes:
         unsupported_until: Until when the account is taken for one without tags.
+        full: Blobs with too many tags of others to take all of ours, which take those that there is room for.
     """
 
     unsupported_until: datetime | None = None
+    full: BlobTrouble = field(default_factory=BlobTrouble)
 
     def has_none(self, now: datetime) -> bool:
         """Whether the account is one without tags."""

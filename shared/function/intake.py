@@ -70,7 +70,8 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     if known is None and not notice.etag and await source.version(notice.name) is None:
         return None
     if known is not None and await _is_done(known, notice, source, cloud.now()):
-        return known
+        # An event may be about an earlier version; what came without one was compared with the blob as it is.
+        return await _held_up_no_more(cloud, known) if notice.at is None else known
     if known is not None and known.status is UploadStatus.RECEIVED and cloud.lanes.are_full(places_of(known)):
         raise BusyError(f"upload {notice.name} is for a host at which many wait already; it is looked at later")
     version = (notice.name, notice.etag)
@@ -198,6 +199,27 @@ async def _is_done(known: UploadRecord, notice: Notice, source: CertificateSourc
     elif known.etag and etag == known.source_etag:
         return not falls_due(known, now)
     return etag == known.judging or (etag == known.etag and not falls_due(known, now))
+
+
+def waits_in_vain(known: UploadRecord, now: datetime) -> bool:
+    """Whether an upload that is done with still says that another look at it is waited for.
+
+    A look that an old event led to may have failed, or one that failed at the very end.
+    """
+    is_judged = known.judging_until is not None and known.judging_until > now
+    return known.held_up != "" and known.etag != "" and not is_judged
+
+
+async def _held_up_no_more(cloud: Cloud, known: UploadRecord) -> UploadRecord | None:
+    if not waits_in_vain(known, cloud.now()):
+        return known
+
+    def change(record: UploadRecord | None) -> UploadRecord | None:
+        if record is None or record.revision != known.revision:
+            return None  # another look has begun
+        return replace(record, held_up="", held_up_since=None)
+
+    return (await cloud.state.uploads.update(known.name, change)).held.value
 
 
 def falls_due(known: UploadRecord, now: datetime) -> bool:

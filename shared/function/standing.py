@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
-from shared.state.reasons import reason_for_expired, reason_for_some, reason_for_superseded
+from shared.state.reasons import reason_for_live, reason_for_some, reason_for_superseded
 from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
 from shared.state.tags import untagged
 
@@ -111,13 +111,13 @@ def _upload_standing(
     elif not (live or failed or pending):
         reason = _why_none(record, won, reports, instances, now)
     status = _status(live=len(live), failed=len(failed), pending=len(pending))
-    if not reason and status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}:
-        reason = reason_for_expired(won, now)
+    is_live = status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}
+    others = reason_for_live(record.name, rows, now) if is_live else reason_for_some(record.name, rows)
     return Standing(
         status=status,
         live=len(live),
         total=len(live) + len(failed) + len(pending),
-        reason=reason or reason_for_some(record.name, rows),
+        reason=reason or others,
     )
 
 

@@ -29,7 +29,7 @@ from shared.function.forgetting import (
     is_silent_for_good,
     is_stray,
 )
-from shared.function.intake import falls_due, look_at
+from shared.function.intake import falls_due, look_at, waits_in_vain
 from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, with_room, withdraw_orphan
@@ -123,7 +123,10 @@ def missed(
     changed = [
         name
         for name, etag in found.items()
-        if name not in records or records[name].etag != etag or falls_due(records[name], now)
+        if name not in records
+        or records[name].etag != etag
+        or falls_due(records[name], now)
+        or waits_in_vain(records[name], now)
     ]
     gone = [
         name

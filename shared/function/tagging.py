@@ -6,7 +6,8 @@ under the condition that they are as they were read.
 Which tags were written is entered into the row, by a write under the ETag of the row that they are about: where the row
 was changed meanwhile, that shows it, and they are written again. What changes a status takes that entry out, so that a
 status that returns does not look told by tags from before. What the service refuses is said once, and written by the
-sweep as soon as it may be. An account that has no tags is not asked again for an hour.
+sweep as soon as it may be; where there was no room, it looks for some, within the hour. An account that has no tags is
+not asked again for an hour.
 """
 
 from __future__ import annotations
@@ -52,7 +53,17 @@ def is_untold(cloud: Cloud, record: UploadRecord) -> bool:
 
 def is_to_be_tagged(cloud: Cloud, record: UploadRecord) -> bool:
     """Whether the blob has yet to be given the tags that this status calls for, and may take them now."""
-    return not is_tagged(record) and cloud.tag_trouble.is_over_for(record.name, cloud.now())
+    trouble, name, now = cloud.tag_trouble, record.name, cloud.now()
+    return trouble.is_over_for(name, now) and (not is_tagged(record) or _may_have_room(trouble, record, now))
+
+
+def _may_have_room(trouble: TagTrouble, record: UploadRecord, now: datetime) -> bool:
+    """Whether it is time to see if the uploader took tags away, where there was no room for all of ours."""
+    return _lacks_some(record) and trouble.full.is_over_for(record.name, now)
+
+
+def _lacks_some(record: UploadRecord) -> bool:
+    return record.tags_refused != "" and record.tagged == tags_token(record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +86,9 @@ class Tagged:
 async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
     """Write the status on the blob, unless it is there or cannot be written now."""
     trouble, name = cloud.tag_trouble, record.name
-    if is_tagged(record):
-        # Written without those that there was no room for, it says so until it calls for others.
-        return Tagged(refused=record.tags_refused if record.tagged == tags_token(record) else "")
+    if is_tagged(record) and not _may_have_room(trouble, record, cloud.now()):
+        # Written without those that there was no room for, it says so until there is.
+        return Tagged(refused=record.tags_refused if _lacks_some(record) else "")
     if trouble.has_none(cloud.now()):
         return Tagged(token=tags_token(record))
     if not trouble.is_over_for(name, cloud.now()):
@@ -92,7 +103,7 @@ async def tag(cloud: Cloud, record: UploadRecord) -> Tagged:
     except CertcastError as error:
         return _refused(trouble, record, error, cloud.now())
     trouble.is_over(name)
-    return Tagged(token=tags_token(record), refused=_no_room(name, left_out))
+    return Tagged(token=tags_token(record), refused=_no_room(trouble, name, left_out, cloud.now()))
 
 
 async def _written(cloud: Cloud, name: str, ours: Mapping[str, str]) -> tuple[str, ...]:
@@ -117,13 +128,17 @@ async def _written(cloud: Cloud, name: str, ours: Mapping[str, str]) -> tuple[st
     return ()
 
 
-def _no_room(name: str, left_out: Sequence[str]) -> str:
+def _no_room(trouble: TagTrouble, name: str, left_out: Sequence[str], now: datetime) -> str:
+    """Note whether there was room, and say for what there was none."""
     if not left_out:
+        trouble.full.is_over(name)
         return ""
-    return (
+    problem = (
         f"there is no room for {', '.join(left_out)}, as a blob has {MAX_TAGS} tags at most and the others of {name} "
-        "are its uploader's; take some away to see more"
+        "are its uploader's; take some away to see more within the hour"
     )
+    trouble.full.met(name, CertcastError(problem), now)
+    return problem
 
 
 def _refused(trouble: TagTrouble, record: UploadRecord, error: CertcastError, now: datetime) -> Tagged:

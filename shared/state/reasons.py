@@ -83,6 +83,11 @@ def reason_for_kept(record: UploadRecord, rows: Iterable[DesiredBinding], now: d
     return f"{before} {_still_served(over)}" if over else f"{before} stays in place"
 
 
+def reason_for_live(name: str, rows: Sequence[DesiredBinding], now: datetime) -> str:
+    """What is to be said of an upload that instances prove: what has expired, or is served from another one."""
+    return reason_for_expired([row for row in rows if row.source == name], now) or reason_for_some(name, rows)
+
+
 def reason_for_expired(won: Iterable[DesiredBinding], now: datetime) -> str:
     """What is to be said of an upload that is served for these rows; empty while its certificate is valid."""
     over = [row for row in won if row.not_after is not None and row.not_after <= now]

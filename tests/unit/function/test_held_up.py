@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.errors import BusyError, NotSetUpError, RefusedForNowError, UnavailableError
+from shared.errors import BusyError, HeldError, NotSetUpError, RefusedForNowError, UnavailableError
 from shared.function.cloud import Cloud
 from shared.function.deadlines import EVENT_S
 from shared.function.intake import handle_notice, look_at
@@ -18,7 +18,7 @@ from shared.state.records import UploadRecord, UploadStatus
 from shared.validation.tasks import Answer, Task
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing, StandingStill
-from tests.rigs.scenes import Scene
+from tests.rigs.scenes import PASSWORD, Scene
 from tests.rigs.virtual_tests import on_virtual_time
 
 HOST = "a.example.com"
@@ -86,6 +86,39 @@ async def test_an_upload_that_is_deleted_meanwhile_waits_for_nothing_more(scene:
     await scene.handle(await scene.upload("a.pfx", HOST))
     await scene.handle(await scene.delete("a.pfx"))
     assert upload_document(await scene.record("a.pfx"))["waiting_for"] is None
+
+
+@pytest.mark.parametrize("by", ["recheck", "sweep"])
+async def test_an_upload_that_is_done_with_waits_for_nothing_where_a_needless_look_failed(by: str) -> None:
+    scene = Scene()
+    first = await scene.upload("a.pfx", HOST)
+    await scene.handle(first)
+    await scene.looked_at(await scene.upload("a.pfx", HOST, day=1 / 48))
+    done = await scene.record("a.pfx")
+    scene.cloud = scene.seen_by(Failing({"blob download": [UnavailableError("busy")]}))
+    await scene.handle(first)  # Event Grid delivers it once more
+    assert waits(await scene.record("a.pfx"))[0].startswith("another look")
+    scene.storage.clock.advance(60)
+    if by == "sweep":
+        assert (await sweep(scene.cloud)).problems == []
+    else:
+        assert await scene.recheck_due() == ["a.pfx"]
+    record = await scene.record("a.pfx")
+    assert (record.held_up, record.held_up_since) == ("", None)
+    assert (record.status, record.etag) == (done.status, done.etag)
+
+
+async def test_of_what_was_removed_nothing_is_said_that_is_about_its_blob() -> None:
+    left = [HeldError("writing the metadata of blob a.pfx: the blob is under a lease")]
+    full = [HeldError("writing the tags of blob a.pfx: the blob is under a lease")]
+    scene = Scene(step=Failing({"blob set_metadata": left, "blob set_tags": full * 9}))
+    metadata = {"CertificatePassword": PASSWORD, "Passwort": "x"}
+    await scene.handle(await scene.upload("a.pfx", HOST, metadata=metadata))
+    record = await scene.record("a.pfx")
+    assert all((record.password_left, record.tags_refused, record.warnings))
+    await scene.handle(await scene.delete("a.pfx"))
+    record = await scene.record("a.pfx")
+    assert (record.password_left, record.tags_refused, record.warnings) == ("", "", ())
 
 
 async def test_a_policy_that_cannot_be_used_is_what_is_waited_for(scene: Scene) -> None:

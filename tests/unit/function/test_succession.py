@@ -10,7 +10,7 @@ import pytest
 
 from shared.binding import BindingKey
 from shared.errors import CertcastError, UnavailableError
-from shared.function.election import LEAD
+from shared.function.election import LEAD, elected_again
 from shared.function.expiry import ON_EXPIRY
 from shared.function.sweep import RESEND_AFTER, sweep
 from shared.messages import EventType
@@ -126,6 +126,24 @@ class TestTakingOver:
         assert told.reason.startswith("expired on")
         assert (await sweep(scene.cloud)).warned == ["ending.pfx"]
         assert (await scene.record("ending.pfx")).warned_days == ON_EXPIRY
+
+    async def test_uploads_live_elsewhere_are_told_of_a_host_that_moved_though_its_mover_died(
+        self, scene: Scene
+    ) -> None:
+        await scene.join("web-0")
+        await scene.accepted("ending.pfx", HOST, "old.test", day=-1, lasts=60)
+        await scene.accepted("lasting.pfx", HOST, "own.test", day=-9, lasts=365)
+        await scene.everyone_obeys("web-0")
+        assert (await scene.told_of("lasting.pfx")).reason == f"{HOST}:443 is served from ending.pfx"
+        await at(scene, LEAD, "web-0")
+        key, now = BindingKey(role="*", host=HOST, port=443), scene.storage.clock()
+        await scene.cloud.state.bindings.update(key, lambda row: row and elected_again(row, now=now))
+        await scene.proves("web-0", HOST)
+        await sweep(scene.cloud)
+        lost, won = await scene.record("ending.pfx"), await scene.record("lasting.pfx")
+        assert (lost.status, lost.reason) == (UploadStatus.LIVE, f"another upload is served for {HOST}:443")
+        assert (won.status, won.reason) == (UploadStatus.LIVE, "")
+        assert "certcast_reason" not in await scene.tags("lasting.pfx")
 
     async def test_an_upload_that_wins_another_host_is_not_said_to_have_failed_there(self, scene: Scene) -> None:
         """The time that instances have begins when the host moves, not when the upload was first told of."""

@@ -288,6 +288,34 @@ class TestTheUploadersOwnTags:
         assert await scene.tags("a.pfx") == TEAM | status_tags(record)
         assert record.tags_refused == ""
 
+    async def test_that_were_taken_away_make_room_for_the_status_there_is(self, scene: Scene) -> None:
+        await scene.join("i0")
+        notice = await scene.upload("a.pfx", "a.example.com")
+        await scene.outside.uploads.set_tags("a.pfx", {f"tag-{number}": "x" for number in range(9)})
+        await scene.handle(notice)
+        await scene.everyone_obeys("i0")
+        await minute(scene, "i0")
+        told = await scene.record("a.pfx")
+        assert "take some away" in told.tags_refused
+        await scene.outside.uploads.set_tags("a.pfx", TEAM)
+        for _ in range(60):
+            await minute(scene, "i0")
+        record = await scene.record("a.pfx")
+        assert (record.status, record.tags_refused) == (UploadStatus.LIVE, "")
+        assert await scene.tags("a.pfx") == TEAM | status_tags(record)
+
+    async def test_that_stay_are_read_ever_more_seldom(self) -> None:
+        steps = Mortal()
+        scene = Scene(step=steps)
+        notice = await scene.upload("bad.pfx", content=b"no certificate")
+        await scene.outside.uploads.set_tags("bad.pfx", {f"tag-{number}": "x" for number in range(10)})
+        await scene.handle(notice)
+        steps.steps.clear()
+        for _ in range(60):
+            await minute(scene)
+        assert steps.steps["blob tags"] in range(3, 7)
+        assert (steps.steps[TAGS], steps.steps["uploads replace"]) == (0, 0)
+
     async def test_edited_between_reading_and_writing_stay_as_edited(self) -> None:
         edits = iter([{"team": "green"}, {"team": "red", "note": "x"}])
         scene = Scene(step=Editing(lambda: scene.outside, edits))
