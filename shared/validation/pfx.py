@@ -80,7 +80,8 @@ def open_pfx(
         against = _too_expensive(problem.cost, max_kdf_iterations)
     except WrongPasswordError as problem:
         against = _unopened(passwords, problem)
-        return Unopened(violations=(against,), warnings=tuple(warnings), wants_password=True)
+        mixed = isinstance(problem, MixedPasswordsError)  # which no one password opens
+        return Unopened(violations=(against,), warnings=tuple(warnings), wants_password=not mixed)
     except Asn1Error as problem:
         against = _unreadable(problem)
     return Unopened(violations=(against,), warnings=tuple(warnings))
@@ -150,7 +151,8 @@ def _unopened(passwords: Sequence[bytes | None], problem: WrongPasswordError) ->
         detail = (
             f"The file does not open with {given}: almost certainly {which}, as the file's structure is whole. "
             f"{f'The password given has {odd}, which is hardly meant. ' if odd else ''}"
-            "Check CertificatePassword with `openssl pkcs12 -info -noout -in FILE`, then upload again."
+            f"{'Check' if any(passwords) else 'Set'} CertificatePassword; `openssl pkcs12 -info -noout -in FILE` asks "
+            "for a password and says whether it is the one."
         )
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
