@@ -15,7 +15,7 @@ from shared.bundle.outline import Outline
 from shared.validation.openssl import signed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from cryptography.x509 import Certificate, Name
 
@@ -100,14 +100,25 @@ class Search:
 
         Args:
             leaf: Where to begin.
-            candidates: Certificates in any order, roots and strangers among them; earlier ones are tried first.
-            trusted: Where a path may end. They are tried before the others.
+            candidates: Certificates in any order, roots and strangers among them.
+            trusted: Where a path may end. They are tried before the others; of these, those first that are nearest to
+                one by their names, so that a short path is found before the bounds are reached, then earlier ones.
         """
         search = cls(leaf, frozenset(trusted))
-        for link in dict.fromkeys((*trusted, *candidates)):
-            if link != leaf:
-                search._named[search._of(link).subject].append(link)
+        links = [link for link in dict.fromkeys((*trusted, *candidates)) if link != leaf]
+        for link in search._nearest_first(links):
+            search._named[search._of(link).subject].append(link)
         return search
+
+    def _nearest_first(self, links: Sequence[Link]) -> Iterable[Link]:
+        below = defaultdict(list)
+        for link in links:
+            if link not in self.trusted:
+                below[self._of(link).issuer].append(link)
+        reached = [link for link in links if link in self.trusted]
+        for link in reached:  # which grows meanwhile, level by level
+            reached += below.pop(self._of(link).subject, ())
+        return dict.fromkeys((*reached, *links))
 
     def paths(self, sound: Callable[[tuple[Link, ...]], bool] = lambda _: True) -> Iterator[Path]:
         """Every path that goes on as far as it can, and whose every part is sound.

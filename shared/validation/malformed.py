@@ -43,6 +43,7 @@ _VERSION = 0xA0
 _FALSE, _TRUE = b"\x00", b"\xff"
 _VERSION_1, _VERSION_3 = b"\x02\x01\x00", b"\x02\x01\x02"
 _FIELD = re.compile(r'"TbsCertificate::(\w+)"')
+_FIELDS = {"spki": "subjectPublicKeyInfo"}  # what the library calls otherwise than RFC 5280 section 4.1
 _TIMES = {0x17: re.compile(rb"\d{12}Z\Z"), 0x18: re.compile(rb"\d{14}Z\Z")}
 _IP_ADDRESS = 0x87
 _IP_OCTETS = {4, 16}
@@ -50,6 +51,8 @@ _GENERAL_NAMES = {0xA0, 0x81, 0x82, 0xA3, 0xA4, 0xA5, 0x86, _IP_ADDRESS, 0x88}
 _STRINGS = {0x0C: "UTF8String", 0x13: "PrintableString", 0x16: "IA5String", 0x1C: "UniversalString", 0x1E: "BMPString"}
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]*\Z")
 _POLICIES = bytes.fromhex("551d20")
+_KEY_USAGE = bytes.fromhex("551d0f")
+_AUTHORITY_ACCESS = bytes.fromhex("2b06010505070101")
 _NO_VALUE = "its value is not what RFC 5280 section 4.2 has"
 # Extensions whose values Chrome or OpenSSL reads in every certificate.
 _READ = {
@@ -57,7 +60,7 @@ _READ = {
     ALTERNATIVE_NAMES: "subjectAltName",
     _POLICIES: "certificatePolicies",
     bytes.fromhex("551d0e"): "subjectKeyIdentifier",
-    bytes.fromhex("551d0f"): "keyUsage",
+    _KEY_USAGE: "keyUsage",
     bytes.fromhex("551d1e"): "nameConstraints",
     bytes.fromhex("551d1f"): "cRLDistributionPoints",
     bytes.fromhex("551d21"): "policyMappings",
@@ -65,7 +68,7 @@ _READ = {
     bytes.fromhex("551d24"): "policyConstraints",
     bytes.fromhex("551d25"): "extendedKeyUsage",
     bytes.fromhex("551d36"): "inhibitAnyPolicy",
-    bytes.fromhex("2b06010505070101"): "authorityInfoAccess",
+    _AUTHORITY_ACCESS: "authorityInfoAccess",
 }
 # ECDSA with SHA-1 and SHA-2 (RFC 5758 section 3.2), Ed25519 and Ed448 (RFC 8410 section 3).
 _WITHOUT_PARAMETERS = {
@@ -182,6 +185,10 @@ def _value(kind: bytes, value: bytes, extension: bytes) -> Iterator[str]:
         yield from _alternative_names(value)
     if legible(extension) is None:
         yield _NO_VALUE
+    elif kind == _KEY_USAGE and not any(any(bits.content[1:]) for bits in elements(value)):
+        yield "none of its bits is set, where one at least must be (RFC 5280 section 4.2.1.3)"
+    elif kind == _AUTHORITY_ACCESS and not inside(value):
+        yield "it is empty, where one access description at least must be (RFC 5280 section 4.2.2.1)"
 
 
 def _constraints(value: bytes) -> Iterator[str]:
@@ -236,5 +243,5 @@ def _unparsed(der: bytes) -> str:
         x509.load_der_x509_certificate(der)
     except Exception as problem:  # noqa: BLE001 - cryptography raises several kinds that have nothing in common
         fields = _FIELD.findall(str(problem))
-        return fields[0] if fields else "a part of it"
+        return _FIELDS.get(fields[0], fields[0]) if fields else "a part of it"
     return "a part of it"

@@ -59,6 +59,8 @@ def fault(path: Sequence[Link], refusal: Refusal) -> Fault:
     tell = _TOLD.get(refusal.code)
     if tell is not None:
         return tell(path, depth)
+    if flaws := flaws_of(path[depth].der):
+        return malformed(path, depth, flaws)
     return Fault(
         says=f"OpenSSL refuses {called(path, depth)} ({refusal.said})",
         cure=f"Have {what(path, depth)} issued again without that.",
@@ -108,7 +110,9 @@ def _too_deep(path: Sequence[Link], depth: int) -> Fault:
 
 
 def _wrong_purpose(path: Sequence[Link], depth: int) -> Fault:
-    usages = extension(path[depth], x509.ExtendedKeyUsage) or ()
+    usages = extension(path[depth], x509.ExtendedKeyUsage)
+    if not usages:
+        return malformed(path, depth, flaws_of(path[depth].der))
     allowed = usage_names(usages)
     anything = (
         "" if ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE not in usages else ", which OpenSSL does not take for it"
@@ -140,11 +144,22 @@ def _not_its_issuer(path: Sequence[Link], depth: int) -> Fault:
     for at in (depth, depth + 1):
         if flaws := flaws_of(path[at].der):
             return malformed(path, at, flaws)
+    named = shown(path[depth].view.issuer.rfc4514_string())
+    if _beyond_ascii(named) != _beyond_ascii(issuer):
+        return Fault(
+            says=f"{called(path, depth)} writes the name of its issuer '{named}', and the authority whose key signed "
+            f"it '{issuer}', which OpenSSL does not take for the same: of letters beyond ASCII, case counts",
+            cure=f"Have {what(path, depth)} issued again, with the name as that authority writes it.",
+        )
     return Fault(
         says=f"the authorityKeyIdentifier of {called(path, depth)} names another certificate than that of '{issuer}' "
         "that is there, although its key is the one that signed it",
         cure=f"Put the certificate of '{issuer}' that it names into the file.",
     )
+
+
+def _beyond_ascii(text: str) -> str:
+    return "".join(letter for letter in text if not letter.isascii())
 
 
 def _unreadable_key(path: Sequence[Link], depth: int) -> Fault:

@@ -75,6 +75,10 @@ def _rsa(exponent: int = 65537) -> rsa.RSAPrivateKey:
     return key if exponent == 65537 else rsa.generate_private_key(exponent, 2048)
 
 
+def _pss_null() -> bytes:
+    return sequence(sequence(oid(_PSS), tlv(0x05, b"")), tlv(0x03, b"\0" + sequence(integer(3), integer(3))))
+
+
 def _pss(_: Workshop) -> bytes:
     key = _rsa()
     spki = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -165,6 +169,14 @@ _LEAVES = (
     _row("an extension twice", _leaf(*SERVERS, SERVERS[3]), MALFORMED, says=("it is there twice",)),
     _row("an address of eight octets", _with_names(dns(HOST), tlv(0x87, b"10.0.0.1")), MALFORMED, says=("iPAddress",)),
     _row("version 1 with extensions", _leaf(version=b""), MALFORMED, says=("version",)),
+    _row(
+        "keyUsage without any bit",
+        _leaf(NO_CA, extension(KEY_USAGE, b"\3\2\7\0"), *SERVERS[2:]),
+        "malformed_certificate",
+        "not_a_server_certificate",
+        says=("keyUsage: none of its bits",),
+    ),
+    _row("an empty AIA", _leaf(*SERVERS, extension(AUTHORITY_ACCESS, sequence())), MALFORMED, says=("it is empty",)),
     _row("cA written out as FALSE", _leaf(extension(BASIC_CONSTRAINTS, sequence(FALSE), TRUE), *SERVERS[1:])),
     _row("a negative serial number", _leaf(serial=b"\xf0\1")),
     _row("a serial number of 21 octets", _leaf(serial=b"\1" * 21)),
@@ -204,6 +216,14 @@ _INTERMEDIATES = (
 )
 _KEYS = (
     _row("a key for RSASSA-PSS only", _pss, "weak_key", says=("PSS",), openssl=None),
+    _row(
+        "a key for RSASSA-PSS only, with parameters NULL",
+        lambda _: certificate(*SERVERS, by=_root(), spki=_pss_null()).pfx(_root()),
+        "malformed_certificate",
+        "weak_key",
+        says=("PSS", "subjectPublicKeyInfo"),
+        openssl=None,
+    ),
     _row("a curve written out", _explicit_curve, "weak_key", says=("explicit",), openssl=None),
     _row("a public exponent of 65 bits", _large_exponent, "weak_key", says=("exponent",), openssl=None),
 )

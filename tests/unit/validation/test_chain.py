@@ -216,6 +216,15 @@ def test_hundreds_of_namesakes_that_signed_each_other_cost_little() -> None:
 
 
 @pytest.mark.timeout(60)
+def test_a_short_path_out_of_a_mesh_of_cross_signed_authorities_is_found() -> None:
+    """Ways through the mesh are as many as there are orders of ten; two certificates lead out of it."""
+    root, mesh = authority("root"), [authority(f"CA {number}") for number in range(10)]
+    crosses = [cross_signed(by, ca) for ca in mesh for by in mesh if by is not ca]
+    issued, way_out = mesh[0].issue("www.example.com"), cross_signed(root, mesh[9])
+    chain = served(issued, *crosses, way_out, roots=(root.root,))
+    assert chain[-1] == way_out
+
+
 @pytest.mark.parametrize("trusted", [False, True])
 def test_many_twins_on_every_level_cost_little(*, trusted: bool) -> None:
     """Sixteen certificates for each of eight authorities: more paths than atoms in a file, and none is good."""

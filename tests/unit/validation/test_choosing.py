@@ -1,14 +1,26 @@
 """Which cause is told where no path is good, and what browsers ask beyond OpenSSL."""
 
 import datetime as dt
+from dataclasses import replace
 
 import pytest
 
 from shared.bundle.link import Link
 from shared.validation.trust import Chosen, Trust
+from shared.verdict import VerdictCode
 from tests.rigs.chain_family import family
 from tests.rigs.chains import CLIENT, Chain, ca, chain, usages
-from tests.rigs.handmade_certificate import AUTHORITYS, dates, root
+from tests.rigs.handmade_certificate import (
+    AUTHORITYS,
+    CA_ONLY,
+    EXTENDED_KEY_USAGE,
+    KEY_USAGE,
+    dates,
+    extension,
+    named,
+    root,
+)
+from tests.rigs.handmade_pfx import sequence
 
 FAMILY = family()
 
@@ -51,6 +63,29 @@ def test_the_cause_is_told_and_nothing_else(name: str, said: str) -> None:
     [objection] = chosen(FAMILY[name]).objections
     assert said in objection.detail
     assert "publishes now" not in objection.detail
+
+
+def test_an_issuer_that_is_written_otherwise_is_told_and_no_key_identifier_that_is_not_there() -> None:
+    top = root()
+    above = ca(top, subject="Müller")
+    [objection] = chosen(chain(replace(above, name=named("MÜLLER")), above, trusted=(top,))).objections
+    assert "the name of its issuer 'CN=MÜLLER', and the authority whose key signed it 'CN=Müller'" in objection.detail
+    assert "authorityKeyIdentifier" not in objection.detail
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ((CA_ONLY, extension(KEY_USAGE, b"\3\1\0")), "keyUsage: none of its bits is set"),
+        ((*AUTHORITYS, extension(EXTENDED_KEY_USAGE, sequence())), "extendedKeyUsage: its value is not what"),
+    ],
+)
+def test_an_intermediate_that_says_nothing_where_it_must_is_malformed(own: tuple[bytes, ...], said: str) -> None:
+    top = root()
+    above = ca(top, own=own)
+    [objection] = chosen(chain(above, above, trusted=(top,))).objections
+    assert objection.code is VerdictCode.MALFORMED_CERTIFICATE
+    assert said in objection.detail
 
 
 def test_of_several_paths_the_one_that_comes_furthest_is_told_about() -> None:
