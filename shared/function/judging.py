@@ -137,9 +137,8 @@ _SCRUBBED_ELSEWHERE = Violation(
 
 
 def lacks_password(metadata: UploadMetadata, judgement: Judged) -> bool:
-    """Whether an upload cannot be opened and has no password."""
-    unreadable = any(v.code is VerdictCode.UNREADABLE_BUNDLE for v in judgement.violations)
-    return unreadable and metadata.password is None
+    """Whether an upload has no password, and lacks nothing else to be opened: none opens what is no PFX."""
+    return judgement.locked and metadata.password is None
 
 
 def waits_for_password(found: BlobContent, metadata: UploadMetadata, judgement: Judged) -> bool:

@@ -59,10 +59,12 @@ class Unopened:
     Attributes:
         violations: Every reason.
         warnings: What its uploader should know besides.
+        locked: Whether all that it lacks to be opened is a password, as none was given.
     """
 
     violations: tuple[Violation, ...]
     warnings: tuple[Caution, ...] = ()
+    locked: bool = False
 
 
 class SlowKeyError(Exception):

@@ -66,6 +66,7 @@ class Judgement(Decided):
         port, role, site: From the metadata.
         bundle: Key, leaf and chain; None when the file holds none.
         warnings: What its uploader should know besides, and what keeps nothing from being served.
+        locked: Whether all that it lacks to be opened is a password, as none was given.
     """
 
     violations: tuple[Violation, ...]
@@ -75,6 +76,7 @@ class Judgement(Decided):
     site: str | None
     bundle: CertificateBundle | None
     warnings: tuple[Caution, ...] = ()
+    locked: bool = False
 
 
 def judge_pfx(
@@ -119,7 +121,8 @@ def judge_pfx(
         opened = Unopened(violations=(unreadable(f"reading it ended in an unexpected {type(problem).__name__}"),))
     hosts, violations = _named_hosts(metadata, policy)
     violations = [*earlier, *_port(metadata, policy, earlier), *opened.violations, *violations]
-    return _judgement(metadata, hosts, violations, None, (*warnings, *opened.warnings))
+    judgement = _judgement(metadata, hosts, violations, None, (*warnings, *opened.warnings))
+    return replace(judgement, locked=opened.locked)
 
 
 def unreadable(reason: str) -> Violation:

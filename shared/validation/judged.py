@@ -69,6 +69,7 @@ class Judged(Decided):
     site: str | None
     bundle: JudgedBundle | None
     warnings: tuple[Caution, ...] = ()
+    locked: bool = False
 
     @classmethod
     def of(cls, judgement: Judgement) -> Judged:
@@ -81,4 +82,5 @@ class Judged(Decided):
             site=judgement.site,
             bundle=None if judgement.bundle is None else JudgedBundle.of(judgement.bundle),
             warnings=judgement.warnings,
+            locked=judgement.locked,
         )

@@ -66,6 +66,7 @@ def open_pfx(
         detail = f"The file has {len(content)} bytes and {max_bytes} are the most that are read: upload the PFX alone."
         return Unopened(violations=(Violation(code=VerdictCode.TOO_LARGE, detail=detail),))
     warnings: list[Caution] = []
+    locked = False
     try:
         contents = open_file(_parsed(content, warnings), passwords, max_cost=max_kdf_iterations)
         warnings += _spelled(contents)
@@ -80,9 +81,10 @@ def open_pfx(
         against = _too_expensive(problem.cost, max_kdf_iterations)
     except WrongPasswordError as problem:
         against = _unopened(passwords, problem)
+        locked = not any(passwords) and not isinstance(problem, MixedPasswordsError)
     except Asn1Error as problem:
         against = _unreadable(problem)
-    return Unopened(violations=(against,), warnings=tuple(warnings))
+    return Unopened(violations=(against,), warnings=tuple(warnings), locked=locked)
 
 
 def holds_pfx(content: bytes) -> bool:
@@ -158,7 +160,8 @@ def _unopened(passwords: Sequence[bytes | None], problem: WrongPasswordError) ->
         detail = (
             f"The file does not open with {given}: almost certainly {which}, as the file's structure is whole. "
             f"{f'The password given has {odd}, which is hardly meant. ' if odd else ''}"
-            "Check CertificatePassword with `openssl pkcs12 -info -noout -in FILE`, then upload again."
+            f"{'Check' if any(passwords) else 'Set'} CertificatePassword; `openssl pkcs12 -info -noout -in FILE` asks "
+            "for a password and says whether it is the one."
         )
     return Violation(code=VerdictCode.UNREADABLE_BUNDLE, detail=detail)
 
