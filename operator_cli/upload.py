@@ -94,7 +94,7 @@ async def _upload(
                 last = await outcomes.outcome(sent) or last
                 if last is None:
                     return None
-                show(f"{last.status.value}, proved on", last.live, last.total)
+                show(f"{last.status.value}{', proved on' if last.total else ''}", last.live, last.total)
                 return last if last.status in DECIDED else None
 
             try:

@@ -168,8 +168,8 @@ async def test_tags_that_came_with_an_upload_and_after_it_stay(cloud: Witness, c
     await blob.set_blob_tags({**found, "team": "red", "reviewed": "yes"})
     await cloud.account.uploads.delete("tagged.pfx")
     await cloud.becomes("tagged.pfx", "removed", live=0)
-    await blob.upload_blob(b"no certificate", metadata={"HostHeader": "tagged.test"}, tags={"team": "green"})
-    await cloud.tagged("tagged.pfx", certcast_status="rejected", team="green")
+    await blob.upload_blob(content, metadata={"HostHeader": "tagged.test"}, tags={"team": "green"})
+    await cloud.tagged("tagged.pfx", certcast_status="waiting_for_metadata", team="green")
 
 
 async def test_a_password_under_another_key_is_named_and_a_misspelt_host_warned_of(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from operator_cli.status import read_status
 from operator_cli.storage import Storage
 from shared.binding import BindingKey
 from shared.codec import to_entity
+from shared.errors import AccessDeniedError
 from shared.function import status_api
 from shared.function.announcing import announce
 from shared.function.cloud import Cloud
@@ -25,9 +27,10 @@ from shared.state.document import upload_document
 from shared.state.keys import binding_key, upload_key
 from shared.state.reasons import ANOTHER
 from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadRecord, UploadStatus
+from shared.state.telling import MOST_READS, with_reasons
 from shared.verdict import VerdictCode
 from tests.fakes.edges import FakeStorage
-from tests.fakes.processes import Mortal
+from tests.fakes.processes import Failing, Mortal
 from tests.rigs.scenes import PASSWORD, Scene
 from tests.rigs.some import some
 
@@ -295,3 +298,15 @@ class TestCost:
 def test_a_reason_quotes_no_more_of_a_name_than_fits() -> None:
     record = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.SUPERSEDED, reason=PASSWORD * 1000)
     assert len(record.reason) <= 1_003
+
+
+@pytest.mark.parametrize("hosts", [1, MOST_READS + 1])
+async def test_who_may_not_read_the_desired_rows_is_told_what_stands_in_the_uploads(scene: Scene, hosts: int) -> None:
+    names = [f"h{number}.test" for number in range(hosts)]
+    await scene.accepted("old.pfx", *names, day=-9)
+    await scene.accepted("new.pfx", *names, day=-1)
+    denied = AccessDeniedError("reading table bindings: refused (AuthorizationPermissionMismatch)")
+    seen = scene.seen_by(Failing({"bindings get": [denied], "bindings query": [denied]}))
+    [told] = await with_reasons(seen.state, [await scene.record("old.pfx")], scene.storage.clock())
+    assert (told.status, told.reason) == (UploadStatus.SUPERSEDED, "another upload is served for its hosts")
+    assert (await scene.told_of("old.pfx")).reason == "superseded by new.pfx"

@@ -1,5 +1,7 @@
 """Metadata keys that certcast does not know, from the upload to what its uploader reads."""
 
+import pytest
+
 from shared.state.document import upload_document
 from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
@@ -49,3 +51,18 @@ class TestMetadataThatIsNotKnown:
             "The metadata key pfx_password is not known, and CertificatePassword is set: delete pfx_password. certcast "
             "does not remove what it holds, which every reader of the container can read."
         )
+
+    @pytest.mark.parametrize("metadata", [{}, {"Password": PASSWORD}])
+    async def test_is_not_the_reason_where_no_password_opens_the_file(
+        self, scene: Scene, metadata: dict[str, str]
+    ) -> None:
+        record = await scene.looked_at(await scene.upload("a.pfx", content=b"<html>", metadata=metadata))
+        assert record.status is UploadStatus.REJECTED
+        assert [violation.code for violation in record.violations] == [VerdictCode.UNREADABLE_BUNDLE]
+        assert len(record.warnings) == len(metadata)
+        assert upload_document(record)["waiting_for"] is None
+        assert await scene.rechecks() == []
+        await scene.looked_at(await scene.upload("a.pfx", "a.example.com", metadata=metadata))
+        record = await scene.record("a.pfx")
+        assert record.status is UploadStatus.WAITING_FOR_METADATA
+        assert "Set CertificatePassword; `openssl pkcs12" in record.violations[-1].detail
