@@ -262,7 +262,7 @@ def test_a_malformed_intermediate_is_served_as_it_is_with_a_warning(kind: str) -
     assert judgement.accepted
     (warning,) = judgement.warnings
     assert warning.code is WarningCode.MALFORMED_INTERMEDIATE
-    assert "The intermediate 'CN=CA' is served as it is" in warning.detail
+    assert "The intermediate 'CN=CA' stays in the chain as it is" in warning.detail
     assert faults(above.der)[0] in warning.detail
     bundle = judgement.bundle
     assert bundle is not None
