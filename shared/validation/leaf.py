@@ -146,8 +146,9 @@ def cautions(bundle: CertificateBundle) -> list[Caution]:
 
 def _malformed_intermediate(subject: str, found: list[str]) -> Caution:
     detail = (
-        f"The intermediate '{shown(subject)}' stays in the chain as it is, but breaks the rules of its encoding, so that strict "
-        f"clients, browsers among them, refuse it: {listed(found, '; ')}. Ask its authority for another one."
+        f"The intermediate '{shown(subject)}' stays in the chain as it is, but breaks the rules of its encoding, so "
+        f"that strict clients, browsers among them, refuse it: {listed(found, '; ')}. Ask its authority for another "
+        "one."
     )
     return Caution(code=WarningCode.MALFORMED_INTERMEDIATE, detail=detail)
 
