@@ -24,6 +24,10 @@ _MAX_LENGTH = 253
 """RFC 1035 section 2.3.4: 255 octets on the wire are 253 characters of text."""
 _MAX_ENCODED = 4 * _MAX_LENGTH
 _LABELS_UNDER_WILDCARD = 2
+
+DEFAULT_HOST = "*"
+"""In place of a host: what clients get that ask for no name, or for one that nothing else answers for."""
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _PORT = re.compile(r"(.+):\d{1,5}\Z")
 

@@ -105,6 +105,8 @@ class BindingReport:
         fingerprint_sha256: The certificate the probe was shown.
         finished_at: As the instance tells the time; orders only its own reports.
         stages_ms: Milliseconds by stage.
+        drifted_at: When it was seen that something else than certcast had changed what is served here; None where that
+            was never seen of this generation.
     """
 
     role: str
@@ -117,6 +119,7 @@ class BindingReport:
     reason: str = ""
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
+    drifted_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

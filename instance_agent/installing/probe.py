@@ -14,6 +14,7 @@ from functools import cache
 from typing import Protocol
 
 from shared.errors import UnavailableError
+from shared.hostnames import DEFAULT_HOST
 
 _READ_BYTES = 65536
 _MAX_NAME = 253  # RFC 1035, section 2.3.4, as text
@@ -83,8 +84,10 @@ async def served_fingerprint(address: tuple[str, int], sni: str | None, *, timeo
     return hashlib.sha256(leaf).hexdigest()
 
 
-def name_to_probe(host: str) -> str:
-    """The server name to ask for: the host, or for a wildcard one that no exact binding has."""
+def name_to_probe(host: str) -> str | None:
+    """The server name to ask for: the host, for a wildcard one that no exact binding has, none for the default."""
+    if host == DEFAULT_HOST:
+        return None
     parent = host.removeprefix("*.")
     if parent == host:
         return host

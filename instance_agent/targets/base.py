@@ -21,7 +21,8 @@ class HostPort:
     """A host and port, which identify a binding on one server.
 
     Attributes:
-        host: Host name in A-label form, lower case; `*.parent` for a wildcard.
+        host: Host name in A-label form, lower case; `*.parent` for a wildcard; `DEFAULT_HOST` for what clients get that
+            ask for no name, or for one that nothing else is bound for.
         port: TCP port from the upload's `PortNumber`, before any port mapping of the target.
     """
 
@@ -162,7 +163,9 @@ class BindingTarget(Protocol):
         """Check that the server can be used (or start it, where the target is the server).
 
         Raises:
-            ConfigurationError: Something must be installed or set first; the text names the cure.
+            ConfigurationError: Only a person can put it right, in the settings; the text names the cure.
+            ServerUnavailableError: The server cannot be used now, and may be later without the agent's settings being
+                changed: it is down, or somebody else's part of its configuration is broken. `start` is called again.
         """
 
     async def stop(self) -> None:
@@ -170,6 +173,13 @@ class BindingTarget(Protocol):
 
     async def version(self) -> str:
         """The server's own version, for the instances table; empty when it cannot be told."""
+
+    def forget(self) -> None:
+        """Believe nothing that was read from the server before: the next call reads it again.
+
+        Called before each whole reconcile, and where a handshake showed something else than what is bound. An `apply`
+        after it makes its changes also where files say that they are made: what is served is what counts.
+        """
 
     async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """What this agent owns here, read from the server.
@@ -215,7 +225,10 @@ class BindingTarget(Protocol):
 
 
 class NothingHeld:
-    """`stop` and `retire` of a target that holds nothing of its server, and whose batches leave nothing behind."""
+    """`stop`, `retire` and `forget` of a target that holds nothing of its server, and leaves nothing behind."""
+
+    def forget(self) -> None:
+        """Nothing that was read is kept."""
 
     async def stop(self) -> None:
         """Nothing is held: the server goes on."""

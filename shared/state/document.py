@@ -104,6 +104,7 @@ def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Doc
         "ready": record.ready,
         "alive": is_awaited(known, now),
         "stopped": record.stopped,
+        "trouble": record.trouble or None,
         "bindings": record.bindings,
         "failing": record.failing,
         "started_at": _instant(record.started_at),
@@ -123,6 +124,7 @@ def installation_document(record: InstallationRecord) -> Document:
         "reason": record.reason,
         "fingerprint_sha256": record.fingerprint_sha256 or None,
         "finished_at": _instant(record.finished_at),
+        "drifted_at": _instant(record.drifted_at),
         "stages_ms": {stage: ms for stage, ms in record.stages_ms.items() if math.isfinite(ms)},
     }
 

@@ -198,6 +198,7 @@ class InstanceRecord:
         ready: Every desired binding has been applied at least once since the start.
         stopped: The agent was stopped cleanly and is not to be waited for.
         asked_id: The id that its settings ask for, where another agent runs under that; else empty.
+        trouble: What keeps its web server from being used now, in a sentence; empty where all is well.
     """
 
     id: str
@@ -214,6 +215,10 @@ class InstanceRecord:
     ready: bool = False
     stopped: bool = False
     asked_id: str = ""
+    trouble: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trouble", shown(self.trouble, LOGGED_CHARS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +236,8 @@ class InstallationRecord:
         reason: Why, when it did not succeed.
         fingerprint_sha256: The certificate its probe was shown.
         stages_ms: Milliseconds by stage on the instance.
+        drifted_at: When it was last seen that something else than certcast had changed what is served here; None where
+            that was never seen of this generation.
     """
 
     host: str
@@ -245,6 +252,7 @@ class InstallationRecord:
     reason: str = ""
     fingerprint_sha256: str = ""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
+    drifted_at: datetime | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))

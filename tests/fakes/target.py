@@ -153,6 +153,9 @@ class FakeTarget:
             await self.gate.wait()
         self.server.replace(table)
 
+    def forget(self) -> None:
+        """Nothing that was read is kept."""
+
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         self.retired += replaced
         if self.retire_error is not None:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from instance_agent.installing.probe import Probe, ProbeError, name_to_probe
 from instance_agent.installing.sighting import Pace
@@ -12,6 +12,9 @@ from instance_agent.targets.base import BindingTarget, Install, InstalledBinding
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle, bundle_id
 from tests.rigs.certificates import Authority, Issued, authority
+
+Name = TypeVar("Name", bound=str | None)
+"""A server name to ask for; None for none."""
 
 PATIENCE_S = 20.0
 """How long a change may take to be seen on a busy machine; no test waits so long when all is well."""
@@ -85,7 +88,7 @@ async def seen(rig: Rig, port: int, sni: str | None) -> str | None:
         return None
 
 
-async def eventually(rig: Rig, port: int, expected: Mapping[str, str | None]) -> dict[str, str | None]:
+async def eventually(rig: Rig, port: int, expected: Mapping[Name, str | None]) -> dict[Name, str | None]:
     """What is served by host, looked at until it is as expected or patience ends: a reload takes a moment."""
     deadline = asyncio.get_running_loop().time() + PATIENCE_S
     while True:
@@ -95,7 +98,7 @@ async def eventually(rig: Rig, port: int, expected: Mapping[str, str | None]) ->
         await asyncio.sleep(0.05)
 
 
-async def expect(rig: Rig, port: int, expected: Mapping[str, Install | str | None]) -> None:
+async def expect(rig: Rig, port: int, expected: Mapping[Name, Install | str | None]) -> None:
     """Fail unless this is what is served, by host: a change's certificate, or the one with a fingerprint."""
     fingerprints = {host: _fingerprint(each) for host, each in expected.items()}
     assert await eventually(rig, port, fingerprints) == fingerprints

@@ -91,6 +91,9 @@ class EmbeddedTarget:
             else:
                 self._bound.pop(change.key, None)
 
+    def forget(self) -> None:
+        """Nothing that was read is kept: the server is this process."""
+
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         """Nothing is left behind: what is no longer bound went with the swap."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.parts.pem_file import file_name, tag
+from instance_agent.targets.parts.pem_file import tag
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
+from shared.hostnames import normalise_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,8 @@ def host_block(
         ValueError: The host is none.
         ConfigurationError: The template is wrong.
     """
-    file_name(binding.host)  # raises on what may not become part of a configuration
+    if normalise_host(binding.host) != binding.host:
+        raise ValueError(f"'{binding.host}' may not become part of a configuration")
     body = server_body(template, host=binding.host, port=binding.port, site=binding.site or "")
     return (
         f"{tag(binding)}"

@@ -1,7 +1,8 @@
 """One PEM file of ours: its name, the tag in its first line, what it holds and how that is read back.
 
-A file is called `<host>.pem`, `_.<parent>.pem` for a wildcard. PEM readers skip its first line, the tag: a file with no
-tag, or with one for another host, was made by hand and is never touched. What a server does with it is unknown here.
+A file is called `<host>.pem`, `_.<parent>.pem` for a wildcard, `_default_.pem` for the default. PEM readers skip its
+first line, the tag: a file with no tag, or with one for another host, was made by hand and is never touched. What a
+server does with it is unknown here.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from instance_agent.targets.base import ApplyError, InstalledBinding, ServerUnav
 from instance_agent.targets.parts.key_loading import load_bundle
 from shared.binding import MAX_PORT
 from shared.bundle import BUNDLE_ID
-from shared.hostnames import normalise_host
+from shared.hostnames import DEFAULT_HOST, normalise_host
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,7 @@ PEM_SUFFIX = ".pem"
 LONGEST_NAME = 255
 """NAME_MAX of every usual file system."""
 
+_DEFAULT_NAME = "_default_"  # no host's: host names have no underscores
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -39,6 +41,8 @@ def file_name(host: str) -> str:
     Raises:
         ValueError: It is not a normalised host name, so nothing may be called after it.
     """
+    if host == DEFAULT_HOST:
+        return _DEFAULT_NAME
     if normalise_host(host) != host:
         raise ValueError(f"'{host}' is not in the form that certcast keeps host names in")
     return f"_{host[1:]}" if host.startswith("*.") else host
