@@ -48,7 +48,14 @@ NAMES = (
     Asked(name=b"x" * 63 + LONG[1:].encode(), answer=LONG),
     *(
         Asked(name=name, answer=None)
-        for name in (b"wild.test", b"a.b.wild.test", b"_a._b.wild.test", b"shop.wild.test.evil.test", b"wild", b"1.2.3.4")
+        for name in (
+            b"wild.test",
+            b"a.b.wild.test",
+            b"_a._b.wild.test",
+            b"shop.wild.test.evil.test",
+            b"wild",
+            b"1.2.3.4",
+        )
     ),
 )
 """What every server answers alike."""
