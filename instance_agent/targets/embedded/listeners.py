@@ -19,7 +19,7 @@ from instance_agent.targets.embedded.page import page
 from instance_agent.targets.parts.connections import Connections
 from instance_agent.targets.parts.small_http import answer_requests
 from shared.errors import ConfigurationError
-from shared.hostnames import wildcard_of
+from shared.hostnames import DEFAULT_HOST, wildcard_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -133,7 +133,8 @@ class Listeners:
     def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
         host = (name or "").lower().rstrip(".")
-        bound = self._bound.get((host, port)) or self._bound.get((wildcard_of(host) or "", port))
+        names = (host, wildcard_of(host) or "", DEFAULT_HOST)
+        bound = next((self._bound[name, port] for name in names if (name, port) in self._bound), None)
         if bound is not None:
             connection.context = bound.context
             self._pages[connection] = page(host, bound.fingerprint_sha256)

@@ -20,14 +20,14 @@ from local_azure.processes.listening import free_port
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, TlsContract
+from tests.contracts.targets import DefaultContract, HandmadeChangeContract, OpenConnectionsContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.embedded import EmbeddedRig, serving, target_on
 from tests.rigs.targets import HandmadeRig, bind, expect, fresh, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract, HandmadeChangeContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, DefaultContract, HandmadeChangeContract):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[HandmadeRig]:
         async with serving() as target:
