@@ -19,7 +19,7 @@ from instance_agent.targets.embedded.page import page
 from instance_agent.targets.parts.connections import Connections
 from instance_agent.targets.parts.small_http import answer_requests
 from shared.errors import ConfigurationError
-from shared.hostnames import DEFAULT_HOST, wildcard_of
+from shared.hostnames import hosts_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -132,12 +132,11 @@ class Listeners:
 
     def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
-        host = (name or "").lower().rstrip(".")
-        names = (host, wildcard_of(host) or "", DEFAULT_HOST)
-        bound = next((self._bound[name, port] for name in names if (name, port) in self._bound), None)
+        keys = ((host, port) for host in hosts_for(name))
+        bound = next((self._bound[key] for key in keys if key in self._bound), None)
         if bound is not None:
             connection.context = bound.context
-            self._pages[connection] = page(host, bound.fingerprint_sha256)
+            self._pages[connection] = page(name or "", bound.fingerprint_sha256)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)
