@@ -1,4 +1,4 @@
-"""What clients ask for, and which binding answers: one list for every target, and for the rule in shared/hostnames.py."""
+"""What clients ask for, and which binding answers: one list for all targets and for the rule in `shared.hostnames`."""
 
 from dataclasses import dataclass
 
