@@ -17,7 +17,7 @@ from shared.phrasing import logger
 if TYPE_CHECKING:
     from instance_agent.installing.probe_settings import ProbeSettings
 
-SEARCH_EVERY_S = 30.0
+SEARCH_EVERY_S = 30
 """A listener that shows nothing, whatever is sent ahead, is not asked in other ways again before."""
 
 _PLAIN = ProxyProtocol.OFF

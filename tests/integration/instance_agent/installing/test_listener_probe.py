@@ -129,7 +129,7 @@ class TestWhatIsSentAhead:
                 with pytest.raises(ProbeError, match="versions 2 and 1, did not change that"):
                     await probe(listener.address, HOST, timeout_s=5)
             assert listener.met == [PLAIN, V2, V1, PLAIN, PLAIN]
-            monkeypatch.setattr(listener_probe, "SEARCH_EVERY_S", 0.0)
+            monkeypatch.setattr(listener_probe, "SEARCH_EVERY_S", 0)
             assert await look(probe, listener) is None
             assert listener.met[5:] == [PLAIN, V2, V1]
 
