@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.listener_probe import ListenerProbe
 from instance_agent.installing.probe import served_fingerprint
+from instance_agent.installing.probe_settings import ProbeSettings
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, Remove
 from instance_agent.targets.iis.bindings import EVERYTHING
@@ -71,6 +73,7 @@ def main(env: Mapping[str, str], *, preflight_only: bool, say: Callable[[str], N
         store=settings.store,
         probe_address=settings.probe_address or machine.own_address(),
         say=say,
+        probe=ListenerProbe(ProbeSettings.from_env(env)),
     )
     return 0 if asyncio.run(test.run()) else 1
 
