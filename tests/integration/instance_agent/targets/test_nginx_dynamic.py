@@ -15,13 +15,13 @@ from instance_agent.targets.base import Remove, ServerUnavailableError
 from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.nginx import NginxRig, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, root, seen, served
 from tests.rigs.visitors import fingerprint_for_raw_name, trusting_nobody, visiting
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
     """With the module's rig."""
 
 
