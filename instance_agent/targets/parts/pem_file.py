@@ -118,12 +118,10 @@ def tagged_pem(change: Install) -> bytes:
             trouble = (error.reason or "unknown reason").replace("_", " ").lower()
         except OSError as error:
             raise ServerUnavailableError(
-                f"the certificate for {change.host}:{change.port} cannot be tried now: {error.strerror}"
+                f"the certificate for {change.phrased} cannot be tried now: {error.strerror}"
             ) from error
     if trouble:
-        raise ApplyError(
-            f"the certificate for {change.host}:{change.port} cannot be served: {trouble}", culprit=change.key
-        )
+        raise ApplyError(f"the certificate for {change.phrased} cannot be served: {trouble}", culprit=change.key)
     pem = bundle.to_pem()
     return tag(change, pem=pem).encode() + pem
 
