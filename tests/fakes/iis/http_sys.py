@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from instance_agent.targets.embedded.contexts import server_context
 from instance_agent.targets.iis.bindings import SslFlags
-from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.iis.records import SslRecord
 from local_azure.processes.listening import free_port
 from shared.bundle import CertificateBundle
 from tests.fakes.iis.memory import MemoryIis

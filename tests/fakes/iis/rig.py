@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
-from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.iis.records import SslRecord
 from instance_agent.targets.iis.target import IisTarget
 from tests.fakes.iis.http_sys import HttpSys
 from tests.fakes.iis.memory import MemoryIis
