@@ -2,7 +2,7 @@
 
 `BindingContract` is for everyone; `TlsContract` adds what needs real handshakes; `OpenConnectionsContract` is for
 targets that promise not to disturb open connections, `ReloadContract` for those that cannot promise it;
-`RestartContract` for servers that outlive the agent.
+`RestartContract` for servers that outlive the agent; `HandmadeChangeContract` for rigs that can play somebody else.
 """
 
 import asyncio
@@ -12,11 +12,14 @@ from collections.abc import Sequence
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.probe import name_to_probe
+from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.certificates import KeyKind
 from tests.rigs.targets import (
+    HandmadeRig,
     Rig,
     bind,
     change_to,
@@ -33,6 +36,8 @@ from tests.rigs.targets import (
 from tests.rigs.visitors import Busy, Visitor, fingerprint_for_raw_name, trusting, trusting_nobody, visiting
 
 SHOP = "shop.example.com"
+
+_QUICK_TO_REPAIR = Pace(confirm_s=0.2)
 
 
 class BindingContract:
@@ -328,3 +333,58 @@ class RestartContract:
         await rig.target.apply([renewed, Remove(host=wide.host, port=port)])
         await expect(rig, port, {exact.host: renewed, "x.example.net": rig.fallback})
         assert owned(await rig.target.current()) == owned_after(renewed)
+
+
+class HandmadeChangeContract:
+    """What somebody else changed by the server's own means is made good once the server is read and looked at again.
+
+    As the agent does, a test tells the target to forget what it read before, and makes the same changes again.
+    """
+
+    @pytest.mark.parametrize("host", [SHOP, "*.example.net"])
+    async def test_a_certificate_that_somebody_replaced_is_served_again(self, rig: HandmadeRig, host: str) -> None:
+        ours, other = await self._bound(rig, host)
+        theirs = root().issue(host).bundle()
+        await rig.tamper(host, ours.port, theirs)
+        await expect(rig, ours.port, {name_to_probe(host): theirs.fingerprint_sha256})
+        await self._make_good(rig, ours, other)
+
+    @pytest.mark.parametrize("host", [SHOP, "*.example.net"])
+    async def test_a_binding_that_somebody_took_away_is_bound_again(self, rig: HandmadeRig, host: str) -> None:
+        ours, other = await self._bound(rig, host)
+        await rig.untie(host, ours.port)
+        await expect(rig, ours.port, {name_to_probe(host): rig.fallback})
+        await self._make_good(rig, ours, other)
+
+    @pytest.mark.parametrize("kind", ["replaced", "took away"])
+    async def test_what_somebody_changed_can_still_be_renewed_and_removed(self, rig: HandmadeRig, kind: str) -> None:
+        ours, other = await self._bound(rig, SHOP)
+        for change in (fresh(SHOP, ours.port), Remove(host=SHOP, port=ours.port)):
+            if kind == "replaced":
+                theirs = root().issue(SHOP).bundle()
+                await rig.tamper(SHOP, ours.port, theirs)
+                await expect(rig, ours.port, {SHOP: theirs.fingerprint_sha256})
+            else:
+                await rig.untie(SHOP, ours.port)
+                await expect(rig, ours.port, {SHOP: rig.fallback})
+            rig.target.forget()
+            (result,) = await install(rig.target, [change], rig.probe, pace=_QUICK_TO_REPAIR)
+            renewed = isinstance(change, Install)
+            assert result.outcome is (Outcome.LIVE if renewed else Outcome.REMOVED), result.reason
+            await expect(rig, ours.port, {SHOP: change if isinstance(change, Install) else rig.fallback})
+        await expect(rig, ours.port, {other.host: other})
+        assert owned(await rig.target.current()) == owned_after(other)
+
+    async def _bound(self, rig: HandmadeRig, host: str) -> tuple[Install, Install]:
+        """The binding that somebody is to change, and one beside it."""
+        ours, other = fresh(host, rig.ports[0]), fresh("other.example.org", rig.ports[0])
+        await served(rig, ours, other)
+        return ours, other
+
+    async def _make_good(self, rig: HandmadeRig, ours: Install, other: Install) -> None:
+        rig.target.forget()
+        (result,) = await install(rig.target, [ours], rig.probe, pace=_QUICK_TO_REPAIR)
+        assert result.outcome is Outcome.LIVE, result.reason
+        await expect(rig, ours.port, {name_to_probe(ours.host): ours, other.host: other})
+        rig.target.forget()
+        assert owned(await rig.target.current()) == owned_after(ours, other)

@@ -46,6 +46,19 @@ class Rig(Protocol):
         """Stop the target and start another over the same server; only `RestartContract` asks for it."""
 
 
+class HandmadeRig(Rig, Protocol):
+    """A rig that can play somebody else, who changes bindings of ours by the server's own means.
+
+    Both return when the server has taken the change up, as far as it tells; the target is not told.
+    """
+
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """Make the server serve another bundle for a host and `PortNumber` that is bound."""
+
+    async def untie(self, host: str, port: int) -> None:
+        """Take the binding of a host and `PortNumber` away, so that the fallback answers for it."""
+
+
 @cache
 def root() -> Authority:
     """One authority for a whole run."""

@@ -20,16 +20,16 @@ from local_azure.processes.listening import free_port
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, TlsContract
+from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.embedded import EmbeddedRig, serving, target_on
-from tests.rigs.targets import Rig, bind, expect, fresh, root, seen
+from tests.rigs.targets import HandmadeRig, bind, expect, fresh, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, HandmadeChangeContract):
     @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def rig(self) -> AsyncIterator[HandmadeRig]:
         async with serving() as target:
             yield EmbeddedRig(target)
 
