@@ -138,7 +138,7 @@ class Written:
 
 
 def keys_of(endpoint: str) -> Iterator[Key]:
-    """The keys that a record with this `Binding.endpoint` can have: of all addresses two, of an international name too."""
+    """The keys that a record with this `Binding.endpoint` can have: two for all addresses or international names."""
     name, _, digits = endpoint.rpartition(":")
     port = int(digits)
     if name == _CENTRAL:

@@ -111,4 +111,3 @@ class HttpApi:
 
 def _error(what: str, code: int) -> GatewayError:
     return GatewayError(f"http.sys refused {what}", code=_WIN32 | code)
-

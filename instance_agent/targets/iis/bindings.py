@@ -73,7 +73,7 @@ class Binding:
 
     @property
     def key(self) -> Key:
-        """Host and port of the change that it serves: `DEFAULT_HOST` where it names no host and no address, without SNI.
+        """Host and port of the change that it serves: `DEFAULT_HOST` without host, address and SNI.
 
         http.sys looks at such a binding's record last (`shadow.lookup_order`), so it shadows no other.
         """

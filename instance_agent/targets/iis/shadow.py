@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host: str) -> list[SslRecord]:
     """The records that could answer a ClientHello for the host, the one that does first.
 
-    Exact address, exact name, Centralized Certificate Store, all IPv6 addresses, all addresses: the order that Microsoft
-    gives in "Users can't log in using AD FS from an external network" (AD FS troubleshooting). It does not say where the
-    record of a wildcard comes; that it comes after the exact name is all that is relied on.
+    Exact address, exact name, Centralized Certificate Store, all IPv6 addresses, all addresses: so says Microsoft in
+    "Users can't log in using AD FS from an external network" (AD FS troubleshooting). It does not say where the record
+    of a wildcard comes; that it comes after the exact name is all that is relied on.
     """
     wildcard = wildcard_of(host)
 

@@ -38,7 +38,7 @@ EVERY = (NAMED, ANY4, ANY6, ONE6, CENTRAL, LETTERS)
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Any:  # noqa: ANN401 - as the production code sees a library
+def library(tmp_path: Path) -> Any:
     compiler, made = path_of("gcc"), tmp_path / "httpapi.so"
     assert compiler is not None
     command = [compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(made), str(SOURCE)]
@@ -46,7 +46,7 @@ def library(tmp_path: Path) -> Any:  # noqa: ANN401 - as the production code see
     return ctypes.CDLL(str(made))
 
 
-def old_windows(library: Any) -> SimpleNamespace:  # noqa: ANN401 - see above
+def old_windows(library: Any) -> SimpleNamespace:
     """Without HttpUpdateServiceConfiguration."""
     names = ("Initialize", "Terminate", "QueryServiceConfiguration", "SetServiceConfiguration")
     functions = {f"Http{name}": getattr(library, f"Http{name}") for name in (*names, "DeleteServiceConfiguration")}
@@ -54,7 +54,7 @@ def old_windows(library: Any) -> SimpleNamespace:  # noqa: ANN401 - see above
 
 
 @pytest.fixture(params=["new", "old"])
-def api(request: pytest.FixtureRequest, library: Any) -> HttpApi:  # noqa: ANN401 - see above
+def api(request: pytest.FixtureRequest, library: Any) -> HttpApi:
     api = HttpApi(old_windows(library))
     for record in EVERY:
         api.put(record)
@@ -96,7 +96,7 @@ def test_a_record_too_long_for_the_first_buffer_is_read(api: HttpApi) -> None:
     assert long in api.records()
 
 
-def test_an_old_windows_that_refuses_the_new_record_keeps_the_old_one(library: Any) -> None:  # noqa: ANN401 - see above
+def test_an_old_windows_that_refuses_the_new_record_keeps_the_old_one(library: Any) -> None:
     api = HttpApi(old_windows(library))
     api.put(NAMED)
     ctypes.c_int.in_dll(library, "refuse_set").value = 1
@@ -113,9 +113,18 @@ def shown(change: Callable[[SslSettings], SslSettings]) -> list[str]:
 def test_settings_are_named_as_netsh_names_them() -> None:
     assert shown(lambda plain: plain) == []
     assert shown(lambda plain: replace(plain, flags=3)) == ["dsmapperusage=enable", "clientcertnegotiation=enable"]
-    assert NAMED.command == (
-        f"netsh http update sslcert hostnameport=shop.example.com:443 certhash={'AB' * 20} appid={IIS_APPLICATION} "
-        "certstorename=My verifyrevocationwithcachedclientcertonly=enable usagecheck=disable revocationfreshnesstime=60 "
-        "urlretrievaltimeout=7000 sslctlidentifier=Länder sslctlstorename=ClientAuthIssuer dsmapperusage=enable "
-        "clientcertnegotiation=enable"
-    )
+    arguments = NAMED.command.removeprefix("netsh http update sslcert ").split()
+    assert arguments == [
+        "hostnameport=shop.example.com:443",
+        f"certhash={'AB' * 20}",
+        f"appid={IIS_APPLICATION}",
+        "certstorename=My",
+        "verifyrevocationwithcachedclientcertonly=enable",
+        "usagecheck=disable",
+        "revocationfreshnesstime=60",
+        "urlretrievaltimeout=7000",
+        "sslctlidentifier=Länder",
+        "sslctlstorename=ClientAuthIssuer",
+        "dsmapperusage=enable",
+        "clientcertnegotiation=enable",
+    ]
