@@ -33,6 +33,7 @@ class FakeServer:
     Attributes:
         bound: Its bindings.
         shadowed: Hosts that are answered with another certificate (its fingerprint) whatever is bound.
+        overlaid: As `shadowed`, by hand: until the host's binding is made again.
         handshakes_fail: Hosts whose handshakes fail.
         mute: Hosts whose connections are closed without a word; "" for clients that ask for no name.
         greedy: Bindings that win over the exact hosts below them, or the wildcards above.
@@ -44,6 +45,7 @@ class FakeServer:
 
     bound: dict[tuple[str, int], InstalledBinding] = field(default_factory=dict)
     shadowed: dict[str, str] = field(default_factory=dict)
+    overlaid: dict[str, str] = field(default_factory=dict)
     handshakes_fail: set[str] = field(default_factory=set)
     mute: set[str] = field(default_factory=set)
     greedy: set[str] = field(default_factory=set)
@@ -69,8 +71,8 @@ class FakeServer:
             raise ProbeError(f"{address[0]}:{address[1]} failed the TLS handshake for {sni}", reached=True)
         if host in self.mute:
             raise ProbeError(f"{address[0]}:{address[1]} closed the connection", reached=True, silent=True)
-        if host in self.shadowed:
-            return self.shadowed[host]
+        if (other := self.shadowed.get(host) or self.overlaid.get(host)) is not None:
+            return other
         table = self.bound
         if self._stale_left:
             self._stale_left -= 1
@@ -97,6 +99,9 @@ class FakeTarget:
         in_slices: As a target has it.
         refuses: Hosts it can never take, with the reason.
         has_listener: Whether it can be probed at all.
+        start_errors: What each `start` ends with, as long as there are any.
+        is_started: Whether it was started and not stopped.
+        forgets: How often it was to forget what it read.
         asked: What `current` was asked for, each time.
         applies: Every batch that was tried.
         retired: Every binding it was told to clean up after.
@@ -116,6 +121,9 @@ class FakeTarget:
         self.breaks_on: set[str] = set()
         self.refuses: dict[str, str] = {}
         self.has_listener = True
+        self.start_errors: list[Exception] = []
+        self.is_started = False
+        self.forgets = 0
         self.asked: list[frozenset[tuple[str, int]] | None] = []
         self.applies: list[tuple[BindingChange, ...]] = []
         self.retired: list[InstalledBinding] = []
@@ -133,10 +141,13 @@ class FakeTarget:
         return nullcontext()
 
     async def start(self) -> None:
-        pass
+        if self.start_errors:
+            raise self.start_errors.pop(0)
+        self.is_started = True
 
     async def stop(self) -> None:
-        pass
+        assert self.is_started, "what was never started is not stopped"
+        self.is_started = False
 
     async def version(self) -> str:
         return "fake 1.0"
@@ -164,10 +175,12 @@ class FakeTarget:
         self.in_apply.set()
         if self.gate is not None:
             await self.gate.wait()
+        for change in changes:
+            self.server.overlaid.pop(change.host, None)
         self.server.replace(table)
 
     def forget(self) -> None:
-        """Nothing that was read is kept."""
+        self.forgets += 1
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         self.retired += replaced
