@@ -22,6 +22,7 @@ from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
 from instance_agent.targets.parts.tested_batch import Interval
+from shared.binding import phrased
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import DEFAULT_HOST
@@ -177,12 +178,14 @@ class NginxTarget:
             return None
         taken = self._parts.room.taken.get(port) if self._parts else None
         if taken is None and seen_fingerprint_sha256 == fallback:
-            return f"nginx's certificate for unknown names answered for {host}:{port}: its error log may say why"
+            answered = phrased(host, port)
+            return f"nginx's certificate for unknown names answered for {answered}: its error log may say why"
         address, actual = self.endpoint(port)
         default = f" (the default_server of that port is in {taken})" if taken else ""
+        named = "default_server" if host == DEFAULT_HOST else f"server_name {host}"
         return answering(ours.values(), seen_fingerprint_sha256) or (
             f"{address}:{actual} is answered by a server block of nginx, or by a program, that certcast did not "
-            f"configure{default}: look for `listen` and `server_name {host}` in `nginx -T`"
+            f"configure{default}: look for `listen` and `{named}` in `nginx -T`"
         )
 
     async def _assure(self) -> None:
