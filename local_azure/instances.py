@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_azure.processes.component import Component
 from local_azure.processes.listening import LOOPBACK, OFFSET_STEP, port_offsets
+from local_azure.servers.by_hand import by_hand
 from local_azure.servers.targets import EMBEDDED, SERVERS
 from shared.upload import DEFAULT_PORT
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from local_azure.platform_settings import PlatformSettings
     from local_azure.processes.child import ChildEndedError, ChildProcess, OnLine
+    from local_azure.servers.by_hand import ByHand
 
     BeginAgent = Callable[[str, Mapping[str, str]], Awaitable[ChildProcess]]
 
@@ -31,14 +33,18 @@ class Instance:
         name: Its id.
         target: What it installs on.
         agent: Its agent; started, stopped and killed apart from the server.
-        server: Its web server; None where that is a listener of the agent's own.
+        server: Its web server's process; None where that is a listener of the agent's own.
+        by_hand: Somebody at that server; None where certificates cannot be changed there without the agent.
     """
 
-    def __init__(self, name: str, target: str, *, offset: int, agent: Component, server: Component | None) -> None:
+    def __init__(
+        self, name: str, target: str, *, offset: int, agent: Component, server: Component | None, by_hand: ByHand | None
+    ) -> None:
         self.name = name
         self.target = target
         self.agent = agent
         self.server = server
+        self.by_hand = by_hand
         self._offset = offset
 
     def address(self, port: int = DEFAULT_PORT) -> tuple[str, int]:
@@ -151,7 +157,8 @@ class Instances:
             ours = _embedded(offset) if web is None else web.agent_environment
             return await self._begin_agent(name, {**ours, **self._settings.agent_environment, **own})
 
-        instance = Instance(name, target, offset=offset, agent=Component(name, begin, self._lost), server=server)
+        agent = Component(name, begin, self._lost)
+        instance = Instance(name, target, offset=offset, agent=agent, server=server, by_hand=by_hand(web))
         self.all = (*self.all, instance)
         return instance
 

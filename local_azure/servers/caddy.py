@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.caddy.manager import USER
@@ -14,7 +15,6 @@ from local_azure.servers.base import WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 
 @dataclass(kw_only=True)
@@ -24,6 +24,7 @@ class CaddyServer(WebServer):
     Attributes:
         listen: Where it asks an agent for certificates; the Caddys beside one agent ask at the same place.
         password: What it says there.
+        admin: The socket of its admin API.
     """
 
     title = "Caddy"
@@ -32,6 +33,7 @@ class CaddyServer(WebServer):
 
     listen: str = field(default_factory=lambda: f"{LOOPBACK}:{free_port()}")
     password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    admin: Path = field(init=False, repr=False)
 
     @property
     def agent_environment(self) -> dict[str, str]:
@@ -43,13 +45,15 @@ class CaddyServer(WebServer):
             "CERTCAST_CADDY_FOLDER": str(self.certificates),
             "CERTCAST_CADDY_ADDRESS": LOOPBACK,
             "CERTCAST_CADDY_PORT_OFFSET": str(self.port_offset),
+            "CERTCAST_CADDY_ADMIN": f"unix/{self.admin}",
         }
 
     def _files(self) -> Mapping[Path, bytes]:
+        self.admin = self._socket_path(f"admin-{self._port_number}.sock")
         page = {"handler": "static_response", "body": "{http.request.host} on Caddy\n"}
         manager = {"via": "http", "url": f"http://{USER}:{self.password}@{self.listen}/{self._port_number}"}
         configuration = {
-            "admin": {"disabled": True, "config": {"persist": False}},
+            "admin": {"listen": f"unix/{self.admin}", "config": {"persist": False}},
             "storage": {"module": "file_system", "root": str(self.folder / "data")},
             "apps": {
                 "tls": {"automation": {"policies": [{"get_certificate": [manager]}]}},
@@ -66,6 +70,10 @@ class CaddyServer(WebServer):
             },
         }
         return {self._file: json.dumps(configuration, indent=2).encode()}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self.admin.unlink(missing_ok=True)  # one that was killed leaves it
 
     def _command(self) -> list[str]:
         return [self.find(), "run", "--config", str(self._file)]

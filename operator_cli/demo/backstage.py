@@ -11,7 +11,10 @@ from operator_cli.demo.watch import PATIENCE_S
 from shared.messages import RECHECK_QUEUE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_azure.platform import LocalPlatform
+    from local_azure.servers.by_hand import ByHand
     from operator_cli.demo.watch import Addresses
 
 _SHOWN_ERRORS = 10
@@ -26,6 +29,10 @@ class Backstage(Protocol):
     @property
     def listeners(self) -> Addresses:
         """Where the instances that run now answer HTTPS; the same mapping for as long as the cloud is up."""
+
+    @property
+    def by_hand(self) -> Mapping[str, ByHand]:
+        """Somebody at each instance's web server, where there is one whose certificates can be changed there."""
 
     @property
     def events(self) -> int:
@@ -72,6 +79,12 @@ class LocalBackstage:
         self._platform = platform
         self._overheard = overheard
         self.listeners: Addresses = {instance.name: instance.address() for instance in platform.instances}
+
+    @property
+    def by_hand(self) -> Mapping[str, ByHand]:
+        """Somebody at each instance's web server, where there is one whose certificates can be changed there."""
+        found = {instance.name: instance.by_hand for instance in self._platform.instances}
+        return {name: somebody for name, somebody in found.items() if somebody is not None}
 
     @property
     def events(self) -> int:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 STAGES = (
-    *("joined", "left", "uploaded", "metadata", "deleted", "event", "noticed", "sweep"),
-    *("accepted", "queued", "installed", "proved", "live"),
+    *("joined", "left", "uploaded", "metadata", "deleted", "changed", "event", "noticed", "sweep"),
+    *("accepted", "queued", "installed", "proved", "live", "found"),
 )
 """In the order in which they come about."""
 

@@ -1,13 +1,14 @@
-"""The demo's nine steps: what is done in each, and what must be seen from outside for it to count."""
+"""The demo's steps: what is done in each, and what must be seen from outside for it to count."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from operator_cli.demo.certificates import DEMO_PASSWORD, WRONG_PASSWORD, DemoAuthority
+from operator_cli.demo.handmade import HandmadeChange
 from operator_cli.demo.report import StepReport
 from operator_cli.demo.watch import PATIENCE_S, Watch
 from operator_cli.handshake import certificate_shown
@@ -15,7 +16,7 @@ from shared.state.records import UploadStatus
 from shared.verdict import VerdictCode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from operator_cli.demo.backstage import Backstage
     from operator_cli.demo.certificates import DemoCertificate
@@ -64,8 +65,6 @@ class Demo:
         plan: The steps, in the order in which each finds what the one before has left.
     """
 
-    STEPS: ClassVar[int] = 9
-
     def __init__(
         self,
         *,
@@ -94,8 +93,14 @@ class Demo:
             Step("late_metadata", f"A PFX is uploaded alone, its metadata {METADATA_AFTER_S:.0f} s later", self._alone),
             Step("instance_joins", "One more instance joins, and then a PFX is uploaded", self._joins),
             Step("instance_leaves", "An instance is stopped, and then a renewal is uploaded", self._leaves),
+            *self._on_servers(),
             Step("removal", "An upload is deleted", self._removal),
         )
+
+    def _on_servers(self) -> Iterable[Step]:
+        """The step for web servers, where certificates can be changed without the agent."""
+        if self._backstage.by_hand:
+            yield Step("handmade_change", "Somebody replaces a certificate on each server by hand", self._by_hand)
 
     async def steps(self) -> AsyncIterator[StepReport]:
         """Take one step after the other; the first in which something was not seen is the last."""
@@ -198,6 +203,18 @@ class Demo:
         before, self._next = self._next, self._authority.issue(NEXT)
         await self._upload(watch, NEXT_BLOB, self._next.pfx, _metadata(NEXT))
         await self._sees_live(watch, NEXT_BLOB, NEXT, self._next, before=self._all(before))
+
+    async def _by_hand(self, watch: Watch) -> None:
+        ours = self._late.fingerprint_sha256
+        changes = (
+            HandmadeChange(LATE, instance, somebody, ours=ours, state=self._state)
+            for instance, somebody in self._backstage.by_hand.items()
+        )
+        await asyncio.gather(*(change.play(watch) for change in changes))
+        await asyncio.gather(
+            watch.everywhere("the other certificate is served as before", SHOP, self._all(self._shop)),
+            watch.status(LATE_BLOB, self._etags[LATE_BLOB], UploadStatus.LIVE),
+        )
 
     async def _removal(self, watch: Watch) -> None:
         await self._uploads.delete(SHOP_BLOB)

@@ -2,7 +2,8 @@
 
 `BindingContract` is for everyone; `TlsContract` adds what needs real handshakes; `OpenConnectionsContract` is for
 targets that promise not to disturb open connections, `ReloadContract` for those that cannot promise it;
-`RestartContract` for servers that outlive the agent; `HandmadeChangeContract` for rigs that can play somebody else.
+`RestartContract` for servers that outlive the agent; `DefaultContract` for those that an upload can give the
+certificate for unknown names; `HandmadeChangeContract` for rigs that can play somebody else.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from instance_agent.installing.probe import name_to_probe
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bundle import CertificateBundle
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.certificates import KeyKind
 from tests.rigs.targets import (
@@ -26,6 +28,7 @@ from tests.rigs.targets import (
     endpoint,
     expect,
     fresh,
+    fresh_default,
     owned,
     owned_after,
     root,
@@ -333,6 +336,72 @@ class RestartContract:
         await rig.target.apply([renewed, Remove(host=wide.host, port=port)])
         await expect(rig, port, {exact.host: renewed, "x.example.net": rig.fallback})
         assert owned(await rig.target.current()) == owned_after(renewed)
+
+
+class DefaultContract:
+    """What `Default=true` is served for: clients that ask for no name, or for one that nothing is bound for."""
+
+    _STRANGERS = (None, "unknown.example", "a.b.example.net", "example.net")
+
+    async def test_it_answers_where_no_host_does_on_its_port_alone(self, rig: Rig) -> None:
+        first, second = rig.ports
+        default, exact, wide = fresh_default(first), fresh(SHOP, first), fresh("*.example.net", first)
+        await served(rig, default, exact, wide, fresh(SHOP, second))
+        await expect(rig, first, dict.fromkeys(self._STRANGERS, default))
+        assert await seen(rig, second, None) == rig.fallback
+        assert await seen(rig, second, "unknown.example") == rig.fallback
+        found = await rig.target.current([(DEFAULT_HOST, first), (DEFAULT_HOST, second)])
+        assert owned(found) == owned_after(default)
+        assert found < await rig.target.current()
+
+    async def test_it_is_proved_without_a_server_name(self, rig: Rig) -> None:
+        change = fresh_default(rig.ports[0])
+        (result,) = await install(rig.target, [change], rig.probe)
+        assert (result.outcome, result.reason) == (Outcome.LIVE, "")
+        assert result.seen_fingerprint_sha256 == change.bundle.fingerprint_sha256
+
+    async def test_a_renewal_takes_its_place_and_a_removal_brings_the_fallback_back(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        exact = fresh(SHOP, port)
+        await served(rig, fresh_default(port), exact)
+        before = await rig.target.current([(DEFAULT_HOST, port)])
+        renewed = fresh_default(port)
+        await served(rig, renewed)
+        await rig.target.retire(list(before))
+        (result,) = await install(rig.target, [Remove(host=DEFAULT_HOST, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {**dict.fromkeys(self._STRANGERS, rig.fallback), SHOP: exact})
+        assert owned(await rig.target.current()) == owned_after(exact)
+
+    async def test_hosts_come_and_go_beside_it(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        default, exact = fresh_default(port), fresh(SHOP, port)
+        await served(rig, default)
+        await expect(rig, port, {SHOP: default})
+        await served(rig, exact)
+        await expect(rig, port, {None: default})
+        (result,) = await install(rig.target, [Remove(host=SHOP, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {SHOP: default, None: default})
+
+    async def test_one_certificate_is_the_default_and_a_wildcards_and_ceases_to_be_the_default(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        issued = root().issue("*.example.net")
+        default, wide = bind(issued, DEFAULT_HOST, port), bind(issued, "*.example.net", port)
+        await served(rig, default, wide)
+        await expect(rig, port, {None: default, "unknown.example": default})
+        (result,) = await install(rig.target, [Remove(host=DEFAULT_HOST, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {None: rig.fallback, "unknown.example": rig.fallback, "a.example.net": wide})
+
+    async def test_a_bad_one_leaves_everything_as_it_was(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        exact, default = fresh(SHOP, port), fresh_default(port)
+        await served(rig, exact, default)
+        with pytest.raises(ApplyError):
+            await rig.target.apply([unfit(DEFAULT_HOST, port), fresh("new.example.com", port)])
+        await expect(rig, port, {None: default, SHOP: exact, "new.example.com": default})
+        assert owned(await rig.target.current()) == owned_after(exact, default)
 
 
 class HandmadeChangeContract:

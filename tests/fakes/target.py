@@ -10,7 +10,7 @@ from typing import ClassVar
 from instance_agent.installing.probe import ProbeError
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, ServerUnavailableError
 from shared.bundle import CertificateBundle
-from shared.hostnames import covering
+from shared.hostnames import DEFAULT_HOST, covering, wildcard_of
 from tests.rigs.certificates import authority
 
 FALLBACK = "fa" * 32
@@ -33,7 +33,10 @@ class FakeServer:
     Attributes:
         bound: Its bindings.
         shadowed: Hosts that are answered with another certificate (its fingerprint) whatever is bound.
+        overlaid: As `shadowed`, by hand: until the host's binding is made again.
         handshakes_fail: Hosts whose handshakes fail.
+        mute: Hosts whose connections are closed without a word; "" for clients that ask for no name.
+        greedy: Bindings that win over the exact hosts below them, or the wildcards above.
         stale_looks: So many probes after each change still see what was served before it.
         down: Neither listens nor lets itself be configured.
         deaf: Can be configured, but nothing listens.
@@ -42,7 +45,10 @@ class FakeServer:
 
     bound: dict[tuple[str, int], InstalledBinding] = field(default_factory=dict)
     shadowed: dict[str, str] = field(default_factory=dict)
+    overlaid: dict[str, str] = field(default_factory=dict)
     handshakes_fail: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
+    greedy: set[str] = field(default_factory=set)
     stale_looks: int = 0
     down: bool = False
     deaf: bool = False
@@ -63,15 +69,24 @@ class FakeServer:
         host = sni.encode("idna").decode().lower() if sni else ""
         if host in self.handshakes_fail:
             raise ProbeError(f"{address[0]}:{address[1]} failed the TLS handshake for {sni}", reached=True)
-        if host in self.shadowed:
-            return self.shadowed[host]
+        if host in self.mute:
+            raise ProbeError(f"{address[0]}:{address[1]} closed the connection", reached=True, silent=True)
+        if (other := self.shadowed.get(host) or self.overlaid.get(host)) is not None:
+            return other
         table = self.bound
         if self._stale_left:
             self._stale_left -= 1
             table = self._stale
-        port = address[1]
-        name = covering(host, {key[0] for key in table if key[1] == port})
-        return table[name, port].fingerprint_sha256 if name is not None else FALLBACK
+        name = self._answering(host, {key[0] for key in table if key[1] == address[1]})
+        return table[name, address[1]].fingerprint_sha256 if name is not None else FALLBACK
+
+    def _answering(self, host: str, bound: set[str]) -> str | None:
+        """Which of the bindings answers for a host."""
+        wildcard = wildcard_of(host)
+        for name in sorted(self.greedy & bound):
+            if name in {wildcard, DEFAULT_HOST} or (wildcard is not None and wildcard_of(name) == wildcard):
+                return name
+        return covering(host, bound) or (DEFAULT_HOST if DEFAULT_HOST in bound else None)
 
 
 class FakeTarget:
@@ -84,6 +99,9 @@ class FakeTarget:
         in_slices: As a target has it.
         refuses: Hosts it can never take, with the reason.
         has_listener: Whether it can be probed at all.
+        start_errors: What each `start` ends with, as long as there are any.
+        is_started: Whether it was started and not stopped.
+        forgets: How often it was to forget what it read.
         asked: What `current` was asked for, each time.
         applies: Every batch that was tried.
         retired: Every binding it was told to clean up after.
@@ -103,6 +121,9 @@ class FakeTarget:
         self.breaks_on: set[str] = set()
         self.refuses: dict[str, str] = {}
         self.has_listener = True
+        self.start_errors: list[Exception] = []
+        self.is_started = False
+        self.forgets = 0
         self.asked: list[frozenset[tuple[str, int]] | None] = []
         self.applies: list[tuple[BindingChange, ...]] = []
         self.retired: list[InstalledBinding] = []
@@ -120,10 +141,13 @@ class FakeTarget:
         return nullcontext()
 
     async def start(self) -> None:
-        pass
+        if self.start_errors:
+            raise self.start_errors.pop(0)
+        self.is_started = True
 
     async def stop(self) -> None:
-        pass
+        assert self.is_started, "what was never started is not stopped"
+        self.is_started = False
 
     async def version(self) -> str:
         return "fake 1.0"
@@ -151,10 +175,12 @@ class FakeTarget:
         self.in_apply.set()
         if self.gate is not None:
             await self.gate.wait()
+        for change in changes:
+            self.server.overlaid.pop(change.host, None)
         self.server.replace(table)
 
     def forget(self) -> None:
-        """Nothing that was read is kept."""
+        self.forgets += 1
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         self.retired += replaced

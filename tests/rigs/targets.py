@@ -11,6 +11,7 @@ from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import BindingTarget, Install, InstalledBinding, Key
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle, bundle_id
+from shared.hostnames import DEFAULT_HOST
 from tests.rigs.certificates import Authority, Issued, authority
 
 Name = TypeVar("Name", bound=str | None)
@@ -75,9 +76,15 @@ def fresh(host: str, port: int) -> Install:
     return bind(root().issue(host), host, port)
 
 
+def fresh_default(port: int) -> Install:
+    """The change that serves a new certificate where no host answers."""
+    return bind(root().issue("*.free.example"), DEFAULT_HOST, port)
+
+
 def unfit(host: str, port: int) -> Install:
     """A change no server may take: its key belongs to another certificate."""
-    issued, other = root().issue(host), root().issue(host)
+    name = "*.free.example" if host == DEFAULT_HOST else host
+    issued, other = root().issue(name), root().issue(name)
     return change_to(CertificateBundle(leaf=issued.certificate, chain=issued.bundle().chain, key=other.key), host, port)
 
 

@@ -13,13 +13,14 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
-from instance_agent.targets.base import ApplyError, Install
+from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
 from instance_agent.targets.embedded.contexts import contexts_for, openssl_reason, server_context
 from instance_agent.targets.embedded.page import page
 from instance_agent.targets.parts.connections import Connections
 from instance_agent.targets.parts.small_http import answer_requests
+from shared.binding import phrased
 from shared.errors import ConfigurationError
-from shared.hostnames import wildcard_of
+from shared.hostnames import DEFAULT_HOST, hosts_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 HTTPS_PORT = 443
 
 _BACKLOG = 1024
+_NOT_TO_BE_HAD = {errno.EACCES, errno.EADDRNOTAVAIL}
 _CURES = {
     errno.EADDRINUSE: "another program has it, perhaps another agent: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
     errno.EACCES: "this account may not: run as administrator, or set CERTCAST_EMBEDDED_PORT_OFFSET",
@@ -89,7 +91,8 @@ class Listeners:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
 
         Raises:
-            ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
+            ConfigurationError: The port or address is none that can be had, or the fallback cannot be served.
+            ServerUnavailableError: The port is another program's now, or there are no file descriptors left.
         """
         try:
             context = self._context(HTTPS_PORT)
@@ -99,7 +102,8 @@ class Listeners:
                 f"the certificate named by CERTCAST_EMBEDDED_FALLBACK cannot be served: {openssl_reason(error)}"
             ) from error
         except OSError as error:
-            raise ConfigurationError(self._trouble(HTTPS_PORT, error)) from error
+            kind = ConfigurationError if error.errno in _NOT_TO_BE_HAD else ServerUnavailableError
+            raise kind(self._trouble(HTTPS_PORT, error)) from error
         self._quiet.enter_context(_quiet_about_server_names())
 
     async def stop(self) -> None:
@@ -132,11 +136,12 @@ class Listeners:
 
     def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
-        host = (name or "").lower().rstrip(".")
-        bound = self._bound.get((host, port)) or self._bound.get((wildcard_of(host) or "", port))
-        if bound is not None:
+        host = next((host for host in hosts_for(name) if (host, port) in self._bound), None)
+        if host is not None:
+            bound = self._bound[host, port]
             connection.context = bound.context
-            self._pages[connection] = page(host, bound.fingerprint_sha256)
+            title = phrased(host, port) if host == DEFAULT_HOST else (name or "").lower().removesuffix(".")
+            self._pages[connection] = page(title, bound.fingerprint_sha256)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from jinja2 import StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shared.errors import ConfigurationError
@@ -46,6 +47,7 @@ class ConfigTemplate:
         self.origin = origin
         try:
             self._template = _ENVIRONMENT.from_string(text)
+            self._names = find_undeclared_variables(_ENVIRONMENT.parse(text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise ConfigurationError(
@@ -66,6 +68,10 @@ class ConfigTemplate:
         except UnicodeDecodeError:
             raise ConfigurationError(f"the template {path} cannot be read: it is not UTF-8 text") from None
 
+    def uses(self, name: str) -> bool:
+        """Whether it uses a value of this name."""
+        return name in self._names
+
     def render(self, **values: object) -> str:
         """Fill it in.
 
@@ -85,6 +91,6 @@ def site_refusal(change: Install) -> str | None:
     if change.site is None or _SITE.match(change.site):
         return None
     return (
-        f"{change.host}:{change.port}: SiteName may have letters, digits and . _ - here, 64 at most, beginning with a "
+        f"{change.phrased}: SiteName may have letters, digits and . _ - here, 64 at most, beginning with a "
         "letter or digit, since a template may put it into a server's configuration"
     )

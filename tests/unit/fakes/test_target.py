@@ -3,7 +3,7 @@
 import pytest
 
 from shared.bundle import CertificateBundle
-from tests.contracts.targets import BindingContract, HandmadeChangeContract, RestartContract
+from tests.contracts.targets import BindingContract, DefaultContract, HandmadeChangeContract, RestartContract
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget
 from tests.rigs.targets import change_to
 
@@ -27,7 +27,7 @@ class FakeRig:
         self.server.replace({key: each for key, each in self.server.bound.items() if key != (host, port)})
 
 
-class TestFakeTarget(BindingContract, RestartContract, HandmadeChangeContract):
+class TestFakeTarget(BindingContract, RestartContract, DefaultContract, HandmadeChangeContract):
     @pytest.fixture(params=[True, False], ids=["names the culprit", "does not name it"])
     def rig(self, request: pytest.FixtureRequest) -> FakeRig:
         return FakeRig(names_culprits=request.param)

@@ -3,10 +3,12 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
 
+from local_azure.servers.by_hand import ByHand
 from operator_cli.demo.backstage import Overheard
 from operator_cli.demo.certificates import DEMO_PASSWORD, DemoAuthority
 from operator_cli.demo.report import Moment, Observation, StepReport
@@ -130,6 +132,8 @@ async def test_the_password_is_gone_only_when_the_bundle_stands_in_its_place(
 class Stagehands:
     """A backstage where nothing happens, and instances come and go as they are told."""
 
+    by_hand: ClassVar[dict[str, ByHand]] = {}
+
     def __init__(self, listeners: Addresses, *, joining: tuple[str, int] = NOWHERE) -> None:
         self.listeners = dict(listeners)
         self.events = 0
@@ -251,8 +255,10 @@ async def test_what_the_sweep_says_is_what_the_demo_listens_for(caplog: pytest.L
     assert overheard.sweeps == 1
 
 
-def test_the_plan_has_as_many_steps_as_count_for_the_whole() -> None:
-    assert len(demo_of(FakeStorage().cloud(), Stagehands({})).plan) == Demo.STEPS
+def test_a_listener_of_the_agents_own_has_no_step_in_which_it_is_changed_by_hand() -> None:
+    names = [step.name for step in demo_of(FakeStorage().cloud(), Stagehands({})).plan]
+    assert "handmade_change" not in names
+    assert len(names) == 9
 
 
 def test_a_step_in_which_nothing_was_looked_for_shows_nothing() -> None:
