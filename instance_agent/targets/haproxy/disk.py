@@ -12,7 +12,7 @@ import os
 import re
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
 _PORT = re.compile(r"[1-9]\d{0,4}\Z")
 _NOTHING_LEFT_OUT: Mapping[Key, frozenset[str]] = MappingProxyType({})
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -91,9 +92,7 @@ class Disk:
 
     def pem(self, host: str, port: int) -> str:
         """Where a host's key and chain lie, which is also what HAProxy calls them."""
-        if host == DEFAULT_HOST:
-            return str(default.pem_of(self.folder, port))
-        return str(self.folder / str(port) / f"{file_name(host)}{PEM_SUFFIX}")
+        return _pem(self.folder, host, port)
 
     def crt_list(self, port: int) -> str:
         """Where a port's list lies."""
@@ -170,7 +169,8 @@ class Disk:
             with suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(leaf[0])
                 thumbprint = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name
-                told = Leaf(serial=certificate.serial_number, thumbprint_sha1=thumbprint)
+                intermediates = content.count(_BEGIN) - 1
+                told = Leaf(serial=certificate.serial_number, thumbprint_sha1=thumbprint, intermediates=intermediates)
                 return Stored(binding=binding, leaf=told)
         if (ours := self._ours.get(path)) is None:
             return None
@@ -307,6 +307,13 @@ class Disk:
         crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
         crt_list.refresh()
         return crt_list
+
+
+@lru_cache(maxsize=65_536)  # each is asked for at every reading
+def _pem(folder: Path, host: str, port: int) -> str:
+    if host == DEFAULT_HOST:
+        return str(default.pem_of(folder, port))
+    return str(folder / str(port) / f"{file_name(host)}{PEM_SUFFIX}")
 
 
 def _state(there: os.stat_result) -> _State:
