@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.haproxy.disk import Disk, Stored
+    from instance_agent.targets.haproxy.disk import Disk
+    from instance_agent.targets.haproxy.own_files import Stored
     from instance_agent.targets.haproxy.reading import Leaf
     from instance_agent.targets.haproxy.session import Session
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from instance_agent.installing.installer import install
-from instance_agent.targets.haproxy import disk
+from instance_agent.targets.haproxy import own_files
 from instance_agent.targets.haproxy.target import NoListError
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
@@ -137,7 +137,7 @@ async def test_what_nothing_changed_is_not_read_again_from_the_disk(
     await rig.target.apply(changes)
     rig.target.forget()
     await rig.target.current()
-    monkeypatch.setattr(disk, "x509", None)
+    monkeypatch.setattr(own_files, "x509", None)
     rig.target.forget()
     assert await rig.target.current() == {change.bound for change in changes}
     await rig.tamper(changes[0].host, 443, root().issue(changes[0].host).bundle())
