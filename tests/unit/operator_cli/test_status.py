@@ -46,7 +46,7 @@ def opened(storage: FakeStorage) -> Storage:
 def drawn(document: Document) -> str:
     console = Console(width=200, force_terminal=False)
     with console.capture() as capture:
-        console.print(status_tables(document, now=NOW))
+        console.print(status_tables(document))
     return capture.get()
 
 
@@ -67,7 +67,7 @@ def test_the_document_has_the_promised_keys_and_is_json() -> None:
         }.items()
     )
     assert listed.items() >= {"id": "web-0", "role": "web", "ready": True, "alive": True}.items()
-    assert listed["last_seen"] == "2030-01-02T03:04:02.000000Z"
+    assert listed["last_seen"] == "2030-01-02T03:04:05.000000Z"  # by the service's clock, whatever the instance says
 
 
 def test_reasons_are_told_with_code_and_detail() -> None:
@@ -83,7 +83,7 @@ def test_reasons_are_told_with_code_and_detail() -> None:
 def test_a_removed_upload_is_shown_as_long_as_an_instance_serves_it(live: int, shown: list[str]) -> None:
     removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=live)
     assert [upload["name"] for upload in status_document([removed], [], now=NOW)["uploads"]] == shown
-    assert len(status_document([removed], [], now=NOW, removed=True)["uploads"]) == 1
+    assert len(status_document([removed], [], now=NOW, asked_for=True)["uploads"]) == 1
 
 
 def test_uploads_and_instances_are_sorted() -> None:
@@ -195,7 +195,7 @@ def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:
     assert "expired warning: Did you mean Role?" in drawn(named(warned))
     console = Console(width=200, force_terminal=True, color_system="standard")
     with console.capture() as capture:
-        console.print(status_tables(named(warned), now=NOW))
+        console.print(status_tables(named(warned)))
     assert "\x1b[33mwarning: Did you mean Role?" in capture.get()
     assert "Did you mean" in drawn(status_document([warned], [], now=NOW))
 
@@ -228,3 +228,54 @@ async def test_a_blob_that_was_not_noticed_is_told_from_one_that_is_not_there() 
     ):
         with pytest.raises(CertcastError, match=said):
             await read_status(storage, name)
+
+
+def test_what_an_older_function_answers_is_drawn_without_what_it_lacks() -> None:
+    document = status_document([LIVE], [seen(INSTANCE)], now=NOW)
+    newer = {
+        "as_of",
+        "state",
+        "trouble",
+        "asked_id",
+        "drifted_at",
+        "warnings",
+        "chain",
+        "waiting_for",
+        "events_waiting",
+    }
+    older = {
+        key: [{name: value for name, value in each.items() if name not in newer} for each in entries]
+        for key, entries in document.items()
+        if key not in newer
+    }
+    assert "web-0" in drawn(older)
+
+
+def test_trouble_and_since_when_an_instance_is_gone_are_shown_beside_it() -> None:
+    gone = NOW - timedelta(minutes=4)
+    known = [
+        seen(dataclasses.replace(INSTANCE, trouble="nginx: [emerg] unknown directive")),
+        seen(dataclasses.replace(INSTANCE, id="web-1", bindings=7), gone),
+        seen(dataclasses.replace(INSTANCE, id="web-2", stopped=True), gone),
+    ]
+    document = status_document([], known, now=NOW)
+    lines = {line.split()[0]: " ".join(line.split()) for line in drawn(document).splitlines() if "web-" in line}
+    assert lines["web-0"] == "web-0 trouble web fake 2 0 0 s ago nginx: [emerg] unknown directive"
+    assert lines["web-1"].startswith("web-1 silent since 03:00:05 UTC web fake (7) 0 4 min ago")
+    assert lines["web-2"].startswith("web-2 stopped 4 min ago web fake (2) 0 4 min ago")
+    assert [each["state"] for each in document["instances"]] == ["running", "silent", "stopped"]
+
+
+async def test_reports_of_instances_that_do_not_run_are_shown_as_such() -> None:
+    report = {
+        "host": "a.example.com",
+        "port": 443,
+        "outcome": "live",
+        "stages_ms": {},
+        "reason": "",
+    }
+    document = status_document([LIVE], [seen(INSTANCE, NOW - timedelta(minutes=4))], now=NOW)
+    document["uploads"][0]["installations"] = [report | {"instance": name} for name in ("web-0", "web-9")]
+    text = " ".join(drawn(document).split())
+    assert "web-0 (silent since 03:00:05 UTC) live" in text
+    assert "web-9 (no longer registered) live" in text
