@@ -96,7 +96,7 @@ class _Told:
 async def read_mirror(session: Session, disk: Disk, process: tuple[str, str]) -> Mirror:
     """Ask HAProxy for all that is ours and compare it with what a restart would bring back.
 
-    Measured with HAProxy 2.6 at 10,000 bindings: it takes this process 1.3 s of processor time once, and 0.3 s after
+    Measured with HAProxy 2.6 at 10,000 bindings: it takes this process 1 s of processor time once, and 0.3 s after
     that, since only files that changed are read. `reading.shown` tells HAProxy's part.
 
     Raises:
