@@ -113,7 +113,7 @@ async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Ev
         if command == "plan":
             for step in await agent.plan():
                 row = step.row
-                print(f"{step.action:8}{shown(row.key.host_port)} {row.fingerprint_sha256[:16]} {shown(row.source)}")
+                print(f"{step.action:8}{shown(row.key.phrased)} {row.fingerprint_sha256[:16]} {shown(row.source)}")
             return DONE
         with target.held():
             if command == "once":

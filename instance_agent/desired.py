@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import Key
 from shared.binding import MAX_PORT, BindingKey, DesiredBinding, effective, roles_of
 from shared.bounded import gather_bounded
-from shared.hostnames import normalise_host
+from shared.hostnames import DEFAULT_HOST, normalise_host
 from shared.phrasing import logger
 from shared.state.keys import binding_key, decode_key, encode_key
 
@@ -92,7 +92,7 @@ def _obeyed(rows: Iterable[DesiredBinding], unreadable: Iterable[UnreadableRow],
             by_key.setdefault((each.host, each.port), []).append(each)
         else:
             unknown.add((each.host, each.port))
-            log.warning("the row of %s is passed over: that is no host and port", each.key.host_port)
+            log.warning("the row of %s is passed over: that is no host and port", each.key.phrased)
     obeyed = {key: row for key, same in by_key.items() if (row := effective(same, role)) is not None}
     # Where one of two rows cannot be read, the other is not obeyed either: it may be the one that is overridden.
     return Desired(rows={key: row for key, row in obeyed.items() if key not in unknown}, unknown=frozenset(unknown))
@@ -109,6 +109,6 @@ def _key_of(row_key: str) -> Key | None:
 
 def _is_host_and_port(host: str, port: int) -> bool:
     try:
-        return normalise_host(host) == host and 0 < port <= MAX_PORT
+        return (host == DEFAULT_HOST or normalise_host(host) == host) and 0 < port <= MAX_PORT
     except ValueError:
         return False

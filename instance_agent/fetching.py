@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import gather_bounded
 from shared.bundle import BUNDLE_ID, CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError
-from shared.hostnames import covering
+from shared.hostnames import DEFAULT_HOST, covering
 from shared.phrasing import LISTED_NAMES, shown
 
 if TYPE_CHECKING:
@@ -77,10 +77,13 @@ class Bundles:
 
 
 def unfit_for(row: DesiredBinding, bundle: CertificateBundle) -> str | None:
-    """Why a bundle is not installed for a row, whatever the Function checked: the agent runs elevated."""
+    """Why a bundle is not installed for a row, whatever the Function checked: the agent runs elevated.
+
+    The default is for clients that ask for no name, or for one of which nothing is known: no name has to be in it.
+    """
     if bundle.fingerprint_sha256 != row.fingerprint_sha256:
         return f"{_another(row.bundle_id, bundle, row.fingerprint_sha256)}; not installed"
-    if covering(row.host, bundle.dns_names) is None:
+    if row.host != DEFAULT_HOST and covering(row.host, bundle.dns_names) is None:
         names = ", ".join(map(shown, bundle.dns_names[:LISTED_NAMES])) or "nothing"
         return f"the certificate is for {names}, not for {row.host}; not installed"
     return None

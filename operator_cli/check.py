@@ -11,6 +11,8 @@ from operator_cli.exits import Exit
 from operator_cli.options import claim_options, file_argument, json_option
 from operator_cli.pfx_file import Candidate, Wish, examine
 from operator_cli.terminal import emit, results, safe
+from shared.binding import phrased
+from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import day, listed, shown
 from shared.validation.metadata_keys import PASSWORD, meant_by
 
@@ -40,6 +42,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     file: Path,
     hosts: tuple[str, ...],
     port: int | None,
+    default: bool,  # noqa: FBT001 - an option
     subject: str | None,
     password_stdin: bool,  # noqa: FBT001 - an option
     trust: str | None,
@@ -56,7 +59,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
       certcast check shop.pfx --host www.example.com
       certcast check shop.pfx --password-stdin --trust public < password.txt
     """  # noqa: D301 - \b is for Click: keep the lines as they are
-    wish = Wish(hosts=hosts, port=port, subject=subject, written=tuple(map(_entry, written)))
+    wish = Wish(hosts=hosts, port=port, default=default, subject=subject, written=tuple(map(_entry, written)))
     candidate = examine(file, wish, password_stdin=password_stdin, trust=trust)
     if as_json:
         emit(check_document(candidate))
@@ -88,6 +91,7 @@ def check_document(candidate: Candidate) -> dict[str, Any]:
         "warnings": [warning.to_json() for warning in judgement.warnings],
         "hosts": list(judgement.hosts),
         "port": judgement.port,
+        "default": judgement.default,
         "subject": bundle.subject if bundle else None,
         "not_before": day(bundle.not_before) if bundle else None,
         "not_after": day(bundle.not_after) if bundle else None,
@@ -101,7 +105,8 @@ def check_document(candidate: Candidate) -> dict[str, Any]:
 def show_check(candidate: Candidate) -> None:
     """Print the same for people."""
     judgement, bundle = candidate.judgement, candidate.judgement.bundle
-    hosts = listed([f"{host}:{judgement.port}" for host in judgement.hosts])
+    named = (*judgement.hosts, DEFAULT_HOST) if judgement.default else judgement.hosts
+    hosts = listed([phrased(host, judgement.port) for host in named])
     console = results()
     if judgement.accepted:
         verdict = "accepted, to be served once it is valid" if judgement.scheduled else "accepted"

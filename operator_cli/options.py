@@ -51,6 +51,12 @@ claim_options = _together(
         help="Serve it on this port (PortNumber). Default: 443.",
     ),
     click.option(
+        "--default",
+        is_flag=True,
+        help="Serve it on this port also to clients without SNI, and for names that nothing else is served for "
+        "(Default).",
+    ),
+    click.option(
         "--subject",
         metavar="DN",
         help="The subject it must have, as CN=www.example.com (CertificateSubject): catches a wrong file.",

@@ -38,6 +38,7 @@ class Wish:
     Attributes:
         hosts: Hosts as typed.
         port: None for 443.
+        default: Whether it is also to answer where no host does.
         subject: Expected subject.
         site: Web site on the target.
         role: Role of the instances.
@@ -46,6 +47,7 @@ class Wish:
 
     hosts: tuple[str, ...] = ()
     port: int | None = None
+    default: bool = False
     subject: str | None = None
     site: str | None = None
     role: str | None = None
@@ -56,6 +58,7 @@ class Wish:
         values = {
             "HostHeader": ",".join(self.hosts),
             "PortNumber": "" if self.port is None else str(self.port),
+            "Default": "true" if self.default else "",
             "CertificateSubject": self.subject or "",
             "SiteName": self.site or "",
             "Role": self.role or "",

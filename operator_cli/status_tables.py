@@ -10,6 +10,8 @@ from rich.console import Group
 from rich.table import Table
 
 from operator_cli.terminal import safe
+from shared.binding import phrased
+from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import listed
 from shared.state.reasons import KEPT
 from shared.state.records import UploadStatus
@@ -103,7 +105,8 @@ def _uploads(uploads: list[Document], now: datetime) -> Table:
     table = _table("upload", "status", "live", "hosts", "in", "valid until", "why")
     for upload in uploads:
         seconds = upload["seconds_to_live"]
-        hosts = listed([f"{host}:{upload['port']}" for host in upload["hosts"]])
+        named = [*upload["hosts"], *([DEFAULT_HOST] if upload["default"] else [])]
+        hosts = listed([phrased(host, upload["port"]) for host in named])
         role = "" if upload["role"] == "*" else f" (role {upload['role']})"
         table.add_row(
             safe(upload["name"]),
@@ -166,7 +169,7 @@ def _installations(installations: list[Document]) -> Table:
     for item in installations:
         stages = "  ".join(f"{stage} {ms:.0f}" for stage, ms in item["stages_ms"].items())
         table.add_row(
-            safe(f"{item['host']}:{item['port']}"),
+            safe(phrased(item["host"], item["port"])),
             safe(item["instance"]),
             safe(item["outcome"], "green" if item["outcome"] in {"live", "removed"} else "red"),
             safe(stages),

@@ -57,8 +57,9 @@ def command(file: Path, **options: Any) -> int:  # noqa: ANN401 - as Click hands
     Examples:
       certcast upload shop.pfx
       certcast upload shop.pfx --host www.example.com --password-stdin < password.txt
+      certcast upload wild.pfx --default
     """  # noqa: D301 - \b is for Click: keep the lines as they are
-    wish = Wish(**{field: options[field] for field in ("hosts", "port", "subject", "site", "role")})
+    wish = Wish(**{field: options[field] for field in ("hosts", "port", "default", "subject", "site", "role")})
     access = choose_storage(options["connection_string_file"], options["account"])
     name = blob_name(file.name, options["name"])
     candidate = examine(file, wish, password_stdin=options["password_stdin"], trust=options["trust"], access=access)

@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from shared.hostnames import DEFAULT_HOST
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -14,6 +16,11 @@ ANY_ROLE = "*"
 """Stands in a row for every role."""
 
 MAX_PORT = 65_535
+
+
+def phrased(host: str, port: int) -> str:
+    """A host and port, or the default of a port, as people are told of it."""
+    return f"the default of port {port}" if host == DEFAULT_HOST else f"{host}:{port}"
 
 
 class BindingState(StrEnum):
@@ -29,7 +36,7 @@ class BindingKey:
 
     Attributes:
         role: The instances concerned; `*` for every role.
-        host: Host name in A-label form, or a wildcard.
+        host: Host name in A-label form, or a wildcard; `DEFAULT_HOST` for what answers where no host does.
         port: TCP port, 1 to 65535.
     """
 
@@ -39,8 +46,13 @@ class BindingKey:
 
     @property
     def host_port(self) -> str:
-        """The form used as a row key and in messages to people."""
+        """The form used as a row key."""
         return f"{self.host}:{self.port}"
+
+    @property
+    def phrased(self) -> str:
+        """The form used in messages to people."""
+        return phrased(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

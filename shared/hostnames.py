@@ -28,6 +28,11 @@ _LABELS_UNDER_WILDCARD = 2
 DEFAULT_HOST = "*"
 """In place of a host: what clients get that ask for no name, or for one that nothing else answers for."""
 
+ASKED_LABEL = "[a-z0-9_-]{1,63}"
+"""As a regular expression, the first label of a name that a wildcard answers for. Clients ask for more than a host may
+be called: underscores and hyphens at either end are in names that DNS serves (RFC 2181 section 11)."""
+_ASKED = re.compile(rf"{ASKED_LABEL}(\.[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?)*\Z")
+
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://([^/?#]*)", re.IGNORECASE)
 _PORT = re.compile(r"(.+):\d{1,5}\Z")
 
@@ -200,3 +205,22 @@ def wildcard_of(host: str) -> str | None:
     """The one wildcard that can cover a host, `*.x.com` for `a.x.com`; None for `x.com` and for a wildcard itself."""
     label, _, parent = host.partition(".")
     return f"*.{parent}" if "." in parent and label not in {"", "*"} else None
+
+
+def hosts_for(asked: str | None) -> tuple[str, ...]:
+    """The hosts that a certificate may be bound for when a client asks for a name: the first one that is bound answers.
+
+    This is the rule for every target. What a server decides by itself is held to it by tests/contracts/names.py.
+
+    Args:
+        asked: The server name as the client sent it (RFC 6066 section 3); None for none.
+
+    Returns:
+        The name itself, the wildcard of its parent, the default; the default alone for what is no name.
+    """
+    name = (asked or "").removesuffix(".")
+    if len(name) > _MAX_LENGTH or not name.isascii() or not _ASKED.match(name.lower()):
+        return (DEFAULT_HOST,)
+    name = name.lower()
+    wildcard = wildcard_of(name)
+    return (name, DEFAULT_HOST) if wildcard is None else (name, wildcard, DEFAULT_HOST)

@@ -27,6 +27,7 @@ MAX_NAME_CHARS = 1024
 """Of a blob's name (learn.microsoft.com, "Naming and Referencing Containers, Blobs, and Metadata")."""
 
 _HOST_SEPARATORS = re.compile(r"[,;\s]+")
+_TRUE, _FALSE = "true", "false"
 _DECIMAL = re.compile(r"[0-9]{1,9}\Z")
 _PORTS = re.compile(r"([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?\Z")
 ROLE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -86,6 +87,7 @@ class UploadMetadata:
         password: The PFX password, or a Key Vault reference to it; None where none was given.
         site: Web site on the target; None is its first.
         role: Only instances of this role install it; `*` for all.
+        default: Whether it is also for clients that ask for no name, or for one that nothing else is served for.
         sealed_bundle: Bundle id that certcast wrote here in place of the password.
     """
 
@@ -95,6 +97,7 @@ class UploadMetadata:
     password: str | None = field(default=None, repr=False)
     site: str | None = None
     role: str = ANY_ROLE
+    default: bool = False
     sealed_bundle: str | None = None
 
 
@@ -123,6 +126,9 @@ def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violat
         )
         violations.append(Violation(code=VerdictCode.INVALID_METADATA, detail=detail))
         password = None
+    default = values.get("default", "").strip().lower() or _FALSE
+    if default not in {_TRUE, _FALSE}:
+        violations.append(_invalid("Default", values["default"], "true, or false, as where it is left out"))
     sealed = values.get(SEALED_BUNDLE_KEY, "")
     metadata = UploadMetadata(
         hosts=tuple(host for host in _HOST_SEPARATORS.split(values.get("hostheader", "")) if host),
@@ -131,6 +137,7 @@ def parse_metadata(raw: Mapping[str, str]) -> tuple[UploadMetadata, tuple[Violat
         password=password,
         site=site,
         role=role,
+        default=default == _TRUE,
         sealed_bundle=sealed if BUNDLE_ID.match(sealed) else None,
     )
     return metadata, tuple(violations)

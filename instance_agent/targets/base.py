@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from shared.binding import phrased
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError
 
@@ -33,6 +34,11 @@ class HostPort:
     def key(self) -> Key:
         """Both as a tuple."""
         return (self.host, self.port)
+
+    @property
+    def phrased(self) -> str:
+        """The form used in messages to people."""
+        return phrased(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from shared.binding import BindingKey, Claim, DesiredBinding
+from shared.binding import Claim, DesiredBinding
 from shared.bounded import ROWS_AT_ONCE, gather_bounded, together
 from shared.errors import BusyError, CertcastError
 from shared.function.aftermath import moved, settle_others, settle_winners, was_cut_short
@@ -28,6 +28,7 @@ from shared.state.records import DELETED, UploadRecord, UploadStatus
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
+    from shared.binding import BindingKey
     from shared.function.cloud import Cloud
     from shared.function.fleet import Fleet
     from shared.function.lanes import Turn as LaneTurn
@@ -71,7 +72,7 @@ async def accept(
     if cloud.lanes.are_full(places):
         if before.status is UploadStatus.RECEIVED:
             # By its hosts, the next look sees at once whether it is time.
-            await turn.write(lambda record: replace(record, hosts=fresh.hosts))
+            await turn.write(lambda record: replace(record, hosts=fresh.hosts, default=fresh.default))
         raise BusyError(f"many uploads for {listed(list(fresh.hosts))} wait already; it is looked at later")
     entering = _Entering(cloud, turn, before, fresh)
     async with AsyncExitStack() as until_complete:
@@ -85,8 +86,9 @@ async def accept(
 
 
 def places_of(record: UploadRecord) -> tuple[str, ...]:
-    """Where an upload has to wait for its turn: at each of its hosts, and among those with many."""
-    return record.hosts if len(record.hosts) <= FEW_HOSTS else (*record.hosts, _MANY_HOSTS)
+    """Where an upload has to wait for its turn: at each of its hosts, the default too, and among those with many."""
+    hosts = tuple(key.host for key in record.asked)
+    return hosts if len(record.hosts) <= FEW_HOSTS else (*hosts, _MANY_HOSTS)
 
 
 class _Entering:
@@ -104,7 +106,7 @@ class _Entering:
         self._turn = turn
         self._before = before
         self._fresh = fresh
-        self._wanted = {BindingKey(role=fresh.role, host=host, port=fresh.port) for host in fresh.hosts}
+        self._wanted = set(fresh.asked)
         self._new = self._wanted - set(before.claims)
         self._released = set(fresh.claims) - self._wanted
         self._held: Mapping[BindingKey, Held[DesiredBinding]] = {}
@@ -149,7 +151,7 @@ class _Entering:
         untold = await notify(cloud, instances, news, traceparent=fresh.traceparent)
         if untold:
             await self._turn.write(lambda record: replace(record, untold=untold))
-        names = listed([key.host_port for key in sorted(self._wanted)])
+        names = listed([key.phrased for key in fresh.asked])
         log.info("upload %s: accepted for %s, told %d instance(s)", fresh.name, names, len(instances))
         await settle_others(cloud, before, changes, fleet, untold=untold)
         if self._may_be_proved:
@@ -241,7 +243,7 @@ def _goes_on(before: UploadRecord, fresh: UploadRecord, changes: Iterable[Update
 
 
 def _serves(record: UploadRecord) -> tuple[object, ...]:
-    return (record.bundle_id, record.hosts, record.port, record.role, record.site)
+    return (record.bundle_id, record.asked, record.site)
 
 
 def claim_by(fresh: UploadRecord) -> Claim:

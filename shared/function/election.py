@@ -48,7 +48,7 @@ class TooManyClaimsError(CertcastError):
     """
 
     def __init__(self, key: BindingKey) -> None:
-        super().__init__(f"{MAX_CLAIMS} uploads claim {key.host_port} already")
+        super().__init__(f"{MAX_CLAIMS} uploads claim {key.phrased} already")
         self.key = key
 
 
@@ -132,7 +132,7 @@ def without_claim(
 
 
 def _stale(key: BindingKey, known: Claim) -> StaleRevisionError:
-    text = f"{known.source} was looked at again meanwhile, for {key.host_port}"
+    text = f"{known.source} was looked at again meanwhile, for {key.phrased}"
     return StaleRevisionError(text, revision=known.revision)
 
 

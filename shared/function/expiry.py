@@ -18,6 +18,7 @@ from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.function.announcing import tell_all
 from shared.function.outbox import with_event
 from shared.function.settling import settle
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import EventType
 from shared.phrasing import logger
 from shared.state.records import UploadRecord, UploadStatus
@@ -48,8 +49,7 @@ def coming_certificates(records: Iterable[UploadRecord]) -> Coming:
     coming: dict[BindingKey, list[tuple[datetime, datetime]]] = {}
     for record in records:
         if record.status is UploadStatus.SCHEDULED and record.not_before is not None and record.not_after is not None:
-            for host in record.hosts:
-                key = BindingKey(role=record.role, host=host, port=record.port)
+            for key in record.asked:
                 coming.setdefault(key, []).append((record.not_before, record.not_after))
     return coming
 
@@ -101,10 +101,11 @@ def _in_place(record: UploadRecord, rows: Desired, coming: Coming) -> _InPlace |
 
 
 def _described(record: UploadRecord, row: DesiredBinding, claim: Claim, rows: Iterable[DesiredBinding]) -> UploadRecord:
-    known = claim.fingerprint_sha256 == record.fingerprint_sha256
+    known, hosts = claim.fingerprint_sha256 == record.fingerprint_sha256, {each.host for each in rows}
     return replace(
         record,
-        hosts=tuple(sorted(each.host for each in rows)),
+        hosts=tuple(sorted(hosts - {DEFAULT_HOST})),
+        default=DEFAULT_HOST in hosts,
         port=row.port,
         role=row.role,
         site=claim.site,

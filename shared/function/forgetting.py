@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from shared.binding import BindingKey
+from shared.binding import BindingKey, phrased
 from shared.errors import ConflictError
 from shared.function.snapshot import BUNDLES
 from shared.function.sweep_report import in_turn
@@ -70,7 +70,7 @@ def forget_bindings(cloud: Cloud, seen: Snapshot) -> Deletions:
     """Delete removal marks older than 30 days, with what the instances reported about them."""
     keys = [key for key, row in (seen.bindings or {}).items() if _is_over(row, seen.taken_at)]
     for key in in_turn(keys, seen.taken_at):
-        yield f"row of {key.host_port}", _forget_binding(cloud, key, seen.taken_at)
+        yield f"row of {key.phrased}", _forget_binding(cloud, key, seen.taken_at)
 
 
 async def _forget_binding(cloud: Cloud, key: BindingKey, now: datetime) -> bool:
@@ -136,7 +136,7 @@ def forget_strays(cloud: Cloud, seen: Snapshot, strays: Sequence[Versioned[Insta
 
     for entry in in_turn(strays, seen.taken_at):
         report = entry.value
-        yield f"report of {report.instance} on {report.host}:{report.port}", forget(entry)
+        yield f"report of {report.instance} on {phrased(report.host, report.port)}", forget(entry)
 
 
 def forget_bundles(cloud: Cloud, seen: Snapshot) -> Deletions:

@@ -289,7 +289,7 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
 def _crowded(key: BindingKey) -> Violation:
     detail = (
-        f"{MAX_CLAIMS} uploads claimed {key.host_port} when this one was looked at, and more are not taken. It is "
+        f"{MAX_CLAIMS} uploads claimed {key.phrased} when this one was looked at, and more are not taken. It is "
         "looked at again when there is room: delete those that are not needed any more, or upload under the name of "
         "one of them."
     )

@@ -96,6 +96,7 @@ async def judge(
                 port=metadata.port,
                 role=metadata.role,
                 site=metadata.site,
+                default=metadata.default,
                 bundle=None,
                 warnings=warnings,
             )
@@ -209,6 +210,7 @@ def verdict_on(
             port=judgement.port,
             role=judgement.role,
             site=judgement.site,
+            default=judgement.default,
             uploaded_at=uploaded_at,
             counted_from=counted_from,
             noticed_at=noticed_at,
@@ -237,8 +239,8 @@ def verdict_on(
 def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judged) -> str:
     """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
     ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
-    asked = (judgement.hosts, judgement.port, judgement.role, judgement.site)
-    same = asked == (mine.hosts, mine.port, mine.role, mine.site)
+    asked = (judgement.hosts, judgement.port, judgement.role, judgement.site, judgement.default)
+    same = asked == (mine.hosts, mine.port, mine.role, mine.site, mine.default)
     return mine.source_etag if ours and same and _is_known(mine, found) else found.version.etag
 
 

@@ -14,6 +14,7 @@ from shared.function.aftermath import moved, settle_winners
 from shared.function.claiming import claim_by
 from shared.function.election import places_left, with_claim, without_claim
 from shared.function.fanout import notify, read_fleet, recipients
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import new_traceparent
 from shared.phrasing import logger
 from shared.state.records import DELETED, SETTLEABLE, UploadRecord, UploadStatus
@@ -101,7 +102,8 @@ def refused(row: DesiredBinding, policy: Policy) -> set[str]:
         if claim.withdrawn_at is None
         and policy.refusal(
             name=claim.source,
-            hosts=(row.host,),
+            hosts=() if row.host == DEFAULT_HOST else (row.host,),
+            default=row.host == DEFAULT_HOST,
             port=row.port,
             role=row.role,
             fingerprint_sha256=claim.fingerprint_sha256,
@@ -129,7 +131,12 @@ def _was_told_otherwise(record: UploadRecord, policy: Policy) -> bool:
     # What was refused unopened has no certificate, and its row may still describe the one before.
     return told not in {
         policy.refusal(
-            name=record.name, hosts=record.hosts, port=record.port, role=record.role, fingerprint_sha256=fingerprint
+            name=record.name,
+            hosts=record.hosts,
+            default=record.default,
+            port=record.port,
+            role=record.role,
+            fingerprint_sha256=fingerprint,
         )
         for fingerprint in (record.fingerprint_sha256, "")
     }
@@ -149,11 +156,10 @@ def with_room(records: Iterable[UploadRecord], rows: Mapping[BindingKey, Desired
     left: dict[BindingKey, int] = {}
     named = []
     for record in sorted(crowded, key=lambda record: (record.uploaded_at or now, record.name)):
-        keys = [BindingKey(role=record.role, host=host, port=record.port) for host in record.hosts]
-        for key in keys:
+        for key in record.asked:
             left.setdefault(key, places_left(rows.get(key), now) + (key in record.claims))
-        if all(left[key] > 0 for key in keys):
-            left |= {key: left[key] - 1 for key in keys}
+        if all(left[key] > 0 for key in record.asked):
+            left |= {key: left[key] - 1 for key in record.asked}
             named.append(record.name)
     return named
 
@@ -194,7 +200,7 @@ async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: in
     change = await cloud.state.bindings.update(
         key, lambda row: without_claim(row, key, name, revision, now=now, traceparent=trace)
     )
-    log.warning("upload %s: its claim on %s is withdrawn, no upload stands behind it", name, key.host_port)
+    log.warning("upload %s: its claim on %s is withdrawn, no upload stands behind it", name, key.phrased)
     await _follow(cloud, [change], trace, settled=name, wins=False)
 
 

@@ -41,6 +41,7 @@ async def judge_by_rules(
         port=metadata.port,
         role=metadata.role,
         site=metadata.site,
+        default=metadata.default,
         bundle=None,
         warnings=warnings_on(found.version),
     )
@@ -58,6 +59,7 @@ def held_to(judged: Judged, policy: Policy, name: str) -> Judged:
         hosts=judged.hosts,
         port=judged.port,
         role=judged.role,
+        default=judged.default,
         fingerprint_sha256=judged.bundle.fingerprint_sha256 if judged.bundle else "",
     )
     return judged if refusal is None else replace(judged, violations=ranked([*judged.violations, refusal]))

@@ -207,7 +207,7 @@ def _failed(report: InstallationRecord | None) -> bool:
 
 def _failures(row: DesiredBinding, reports: Mapping[str, InstallationRecord], names: Collection[str]) -> Sequence[str]:
     return [
-        f"instance {name}, {row.key.host_port}: {report.reason or report.outcome.value}"
+        f"instance {name}, {row.key.phrased}: {report.reason or report.outcome.value}"
         for name in names
         if (report := reports.get(name)) is not None and _failed(report)
     ]

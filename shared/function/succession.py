@@ -56,7 +56,7 @@ async def elect_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
     handed: list[_HandedOver] = []
     for first in range(0, len(keys), TOLD_AT_ONCE):
         some = keys[first : first + TOLD_AT_ONCE]
-        what = f"rows whose certificates end, {some[0].host_port} first"
+        what = f"rows whose certificates end, {some[0].phrased} first"
         if (done := await report.attempt(what, _hand_over(cloud, some, report))) is not None:
             handed.append(done)
     # Statuses last: all that ends is to be replaced before any of it is told.
@@ -70,7 +70,7 @@ async def elect_again(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None
 async def _hand_over(cloud: Cloud, keys: Sequence[BindingKey], report: SweepReport) -> _HandedOver | None:
     """Elect in these rows, and tell the instances; None where others did that meanwhile."""
     trace = new_traceparent()
-    work = (report.attempt(f"row of {key.host_port}", _elect(cloud, key, trace)) for key in keys)
+    work = (report.attempt(f"row of {key.phrased}", _elect(cloud, key, trace)) for key in keys)
     moves = [
         change for change in await gather_bounded(work, limit=ROWS_AT_ONCE) if change is not None and moved(change)
     ]
@@ -101,6 +101,6 @@ async def _elect(cloud: Cloud, key: BindingKey, trace: str) -> Update[DesiredBin
     if moved(update) and update.before is not None and update.after is not None:
         log.info(
             "upload %s: its certificate ends at %s, and %s is served for %s in its place",
-            *(update.before.source, update.before.not_after, update.after.source, key.host_port),
+            *(update.before.source, update.before.not_after, update.after.source, key.phrased),
         )
     return update

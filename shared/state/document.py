@@ -66,6 +66,7 @@ def upload_document(record: UploadRecord) -> Document:
         "port": record.port,
         "role": record.role,
         "site": record.site,
+        "default": record.default,
         "live": record.live,
         "expected": record.total,
         "seconds_to_live": record.seconds_to_live,

@@ -68,7 +68,7 @@ def reason_for_superseded(record: UploadRecord, rows: Sequence[DesiredBinding], 
 
 def reason_for_some(name: str, rows: Sequence[DesiredBinding]) -> str:
     """Why some of an upload's hosts are not served from it, as it stands in its row; empty where all are."""
-    lost = [row.key.host_port for row in _lost(name, rows)]
+    lost = [row.key.phrased for row in _lost(name, rows)]
     return f"{ANOTHER} for {listed(lost)}" if lost else ""
 
 
@@ -96,7 +96,7 @@ def reason_for_expired(won: Iterable[DesiredBinding], now: datetime) -> str:
 
 def _still_served(rows: Sequence[DesiredBinding]) -> str:
     ends = min(row.not_after for row in rows if row.not_after is not None)
-    names = listed([row.key.host_port for row in rows])
+    names = listed([row.key.phrased for row in rows])
     return f"expired on {_minute(ends)} and is still served, as no other upload for {names} is valid"
 
 
@@ -115,9 +115,9 @@ def older_than_live(record: UploadRecord, rows: Iterable[DesiredBinding], now: d
         if winner is not None and winner.not_before > record.not_before:
             return Violation(
                 code=VerdictCode.OLDER_THAN_LIVE,
-                detail=f"{row.key.host_port} is served from {winner.source}, valid from {winner.not_before:%Y-%m-%d}; "
+                detail=f"{row.key.phrased} is served from {winner.source}, valid from {winner.not_before:%Y-%m-%d}; "
                 f"this certificate is older, valid from {record.not_before:%Y-%m-%d}. If it is really meant to be "
-                f"served, delete {winner.source} and what else there is for this host that is not older than this one.",
+                f"served, delete {winner.source} and what else there is for it that is not older than this one.",
             )
     return None
 
@@ -127,7 +127,7 @@ def _naming_winners(record: UploadRecord, lost: Sequence[DesiredBinding], now: d
     if not lost:
         return ""
     if record.status is not UploadStatus.SUPERSEDED:
-        return listed([f"{row.key.host_port} is served from {row.source}" for row in lost])
+        return listed([f"{row.key.phrased} is served from {row.source}" for row in lost])
     names = listed(sorted({row.source for row in lost}))
     if record.not_after is not None and record.not_after <= now:
         return f"expired on {_minute(record.not_after)}; served in its place: {names}"

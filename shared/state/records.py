@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.bundle import MAX_INTERMEDIATES
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, OutgoingEvent
 from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
@@ -86,6 +87,7 @@ class UploadRecord:
         violations: Why it is not served, or not yet.
         warnings: What its uploader should know besides.
         chain: Subjects of what is served, the leaf's first.
+        default: Whether it is also asked to answer where no host does, on its port.
         claims: The rows that hold, or may hold, a claim of this upload, also while it is being replaced.
         expected: Instances registered at the last fan-out.
         live: Instances that proved every binding of this upload (for a removed one: that still serve it).
@@ -124,6 +126,7 @@ class UploadRecord:
     port: int = 443
     role: str = ANY_ROLE
     site: str | None = None
+    default: bool = False
     subject: str = ""
     issuer: str = ""
     dns_names: tuple[str, ...] = ()
@@ -170,6 +173,12 @@ class UploadRecord:
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
         object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))
         object.__setattr__(self, "dns_names", tuple(shown(name, MAX_DNS_NAME_CHARS) for name in names))
+
+    @property
+    def asked(self) -> tuple[BindingKey, ...]:
+        """The rows that its metadata asks for: one for each host, and one for the default."""
+        hosts = (*self.hosts, DEFAULT_HOST) if self.default else self.hosts
+        return tuple(BindingKey(role=self.role, host=host, port=self.port) for host in hosts)
 
     @property
     def seconds_to_live(self) -> float | None:

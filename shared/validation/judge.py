@@ -63,7 +63,7 @@ class Judgement(Decided):
     Attributes:
         violations: Every reason against it, the most fundamental first.
         hosts: Normalised and distinct, in the order written; the certificate's own names when none were written.
-        port, role, site: From the metadata.
+        port, role, site, default: From the metadata.
         bundle: Key, leaf and chain; None when the file holds none.
         warnings: What its uploader should know besides, and what keeps nothing from being served.
         wants_password: Whether the file is a PFX that another password may open.
@@ -75,6 +75,7 @@ class Judgement(Decided):
     role: str
     site: str | None
     bundle: CertificateBundle | None
+    default: bool = False
     warnings: tuple[Caution, ...] = ()
     wants_password: bool = False
 
@@ -202,6 +203,7 @@ def _judgement(
         port=metadata.port,
         role=metadata.role,
         site=metadata.site,
+        default=metadata.default,
         bundle=bundle,
         warnings=tuple(dict.fromkeys(warnings))[:MAX_WARNINGS],
     )

@@ -68,6 +68,7 @@ class Judged(Decided):
     role: str
     site: str | None
     bundle: JudgedBundle | None
+    default: bool = False
     warnings: tuple[Caution, ...] = ()
     wants_password: bool = False
 
@@ -80,6 +81,7 @@ class Judged(Decided):
             port=judgement.port,
             role=judgement.role,
             site=judgement.site,
+            default=judgement.default,
             bundle=None if judgement.bundle is None else JudgedBundle.of(judgement.bundle),
             warnings=judgement.warnings,
             wants_password=judgement.wants_password,

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOSTS, PORT, SUBJECT, PASSWORD = "HostHeader", "PortNumber", "CertificateSubject", "CertificatePassword"
-SITE, ROLE = "SiteName", "Role"
-KNOWN = (HOSTS, PORT, SUBJECT, PASSWORD, SITE, ROLE)
+SITE, ROLE, DEFAULT = "SiteName", "Role", "Default"
+KNOWN = (HOSTS, PORT, SUBJECT, PASSWORD, SITE, ROLE, DEFAULT)
 
-_NOT_YET = {"default": "Default is not supported: the certificate is served for its hosts, and not to other clients."}
 _MEANT: Mapping[str, str] = {
     **dict.fromkeys(
         ("hostheader", "hostname", "host", "hosts", "domain", "domainname", "domains", "dnsname", "dns", "san", "fqdn"),
@@ -36,6 +35,7 @@ _MEANT: Mapping[str, str] = {
     **dict.fromkeys(("certpass", "certpwd", "pfxpass", "pfxpwd", "p12pass", "p12pwd", "pkcs12pass"), PASSWORD),
     **dict.fromkeys(("sitename", "site", "website", "websitename", "iissite"), SITE),
     **dict.fromkeys(("role", "roles", "rolename", "instancerole"), ROLE),
+    **dict.fromkeys(("default", "isdefault", "defaultcertificate", "fallback", "catchall"), DEFAULT),
 }
 """What people call it, without case and marks, and the key that it stands for."""
 _PARTS = (("password", PASSWORD), ("passphrase", PASSWORD), ("hostheader", HOSTS), ("hostname", HOSTS))
@@ -69,8 +69,7 @@ def unknown_keys(raw: Mapping[str, str], *, others: bool = True) -> tuple[Cautio
     unknown = [key for key in raw if key.lower() not in _OURS]
     likely = dict([(key, meant) for key in unknown if (meant := meant_by(key)) is not None][:_MOST])
     found = [_unknown(key, meant, is_given=meant.lower() in given) for key, meant in likely.items()]
-    found += [_caution(_NOT_YET[key.lower()]) for key in unknown if key.lower() in _NOT_YET]
-    rest = [shown(key, _KEY_CHARS) for key in unknown if key not in likely and key.lower() not in _NOT_YET]
+    rest = [shown(key, _KEY_CHARS) for key in unknown if key not in likely]
     if rest and others:
         one = len(rest) == 1
         found.append(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE
+from shared.binding import ANY_ROLE, phrased
+from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import listed, shown
 from shared.upload import USUAL_PORTS, PortRanges
 from shared.verdict import VerdictCode, Violation
@@ -25,12 +26,14 @@ class Rule:
         hosts: Patterns, normalised: a host itself, `*.parent` for every name below at any depth, or `*`.
         ports: PortNumbers.
         roles: Roles; `*` among them is for uploads for every role. None for any.
+        default: Whether they may also claim what answers where no host does, on these ports and for these roles.
     """
 
     prefix: str
     hosts: tuple[str, ...]
     ports: PortRanges = USUAL_PORTS
     roles: tuple[str, ...] | None = None
+    default: bool = False
 
     def allows_host(self, host: str) -> bool:
         """Whether one of the patterns has this host, which may be a wildcard."""
@@ -55,7 +58,7 @@ class Policy:
         return max(under, key=lambda rule: len(rule.prefix), default=None)
 
     def refusal(
-        self, *, name: str, hosts: Iterable[str], port: int, role: str, fingerprint_sha256: str
+        self, *, name: str, hosts: Iterable[str], port: int, role: str, fingerprint_sha256: str, default: bool = False
     ) -> Violation | None:
         """Why an upload may not be served; None when it may.
 
@@ -64,6 +67,7 @@ class Policy:
         Args:
             name: The upload's.
             hosts: Normalised, what it claims; none before they are known.
+            default: Whether it also claims what answers where no host does.
             port: What it claims them on.
             role: What it claims them for; `*` for every role.
             fingerprint_sha256: Of its leaf, lower-case hex; empty before it is known.
@@ -81,7 +85,7 @@ class Policy:
                 f"The policy has no rule for the name '{shown(name)}': upload under the prefix that was given to you, "
                 "or have the operator add one."
             )
-        excess = _excess(rule, hosts, port, role)
+        excess = _excess(rule, hosts, port, role, default=default)
         return _refused(f"{_allowed(rule)}, and not {' and '.join(excess)}.{_CURE}") if excess else None
 
 
@@ -92,11 +96,13 @@ def _refused(detail: str) -> Violation:
     return Violation(code=VerdictCode.NOT_ALLOWED, detail=detail)
 
 
-def _excess(rule: Rule, hosts: Iterable[str], port: int, role: str) -> list[str]:
+def _excess(rule: Rule, hosts: Iterable[str], port: int, role: str, *, default: bool) -> list[str]:
     """What is asked for beyond a rule, in words."""
     excess = []
     if strange := [host for host in hosts if not rule.allows_host(host)]:
         excess.append(listed(strange))
+    if default and not rule.default:
+        excess.append(phrased(DEFAULT_HOST, port))
     if port not in rule.ports:
         excess.append(f"port {port}")
     if rule.roles is not None and role not in rule.roles:
@@ -107,7 +113,8 @@ def _excess(rule: Rule, hosts: Iterable[str], port: int, role: str) -> list[str]
 def _allowed(rule: Rule) -> str:
     under = f"under '{shown(rule.prefix)}'" if rule.prefix else "under no other prefix"
     roles = "" if rule.roles is None else f" for {listed([_role(role) for role in rule.roles])}"
-    return f"Uploads {under} may claim {listed([shown(host) for host in rule.hosts])} on port {rule.ports}{roles}"
+    claims = [*(["the default"] if rule.default else []), *(shown(host) for host in rule.hosts)]
+    return f"Uploads {under} may claim {listed(claims)} on port {rule.ports}{roles}"
 
 
 def _role(role: str) -> str:

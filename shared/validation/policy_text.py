@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shared.binding import ANY_ROLE
 from shared.errors import CertcastError
 from shared.hostnames import normalise_host
-from shared.phrasing import shown
+from shared.phrasing import listed, shown
 from shared.upload import ROLE_NAME, USUAL_PORTS, PortRanges, keeps_its_place
 from shared.validation.policy import EVERY_HOST, Policy, Rule
 
@@ -23,6 +23,7 @@ MAX_FAULTS = 50
 """Named at a time: a text in another form has as many as it has lines."""
 
 _VERSION = 1
+_ENTRY = ("prefix", "hosts", "ports", "roles", "default")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -117,8 +118,8 @@ def _rule(number: int, entry: object, faults: list[str]) -> Rule | None:
         where += f" ('{shown(prefix)}')"
         if not keeps_its_place(prefix):
             faults.append(f"{where}: no name begins so: backslashes, control characters, . and .. are in no name.")
-    strange = sorted(entry.keys() - {"prefix", "hosts", "ports", "roles"})
-    faults += [f"{where}: '{shown(key)}' is not known: an entry has prefix, hosts, ports and roles." for key in strange]
+    strange = sorted(entry.keys() - set(_ENTRY))
+    faults += [f"{where}: '{shown(key)}' is not known: an entry has {listed(_ENTRY)}." for key in strange]
     hosts = _each(entry, "hosts", f"{where}: hosts", faults, _pattern)
     faults += _doubled(hosts, f"{where}: hosts", "leave one out")
     if not hosts and len(faults) == before:
@@ -129,6 +130,9 @@ def _rule(number: int, entry: object, faults: list[str]) -> Rule | None:
     roles = _each(entry, "roles", f"{where}: roles", faults, _role) if "roles" in entry else None
     if roles is not None and not roles and len(faults) == before:
         faults.append(f"{where}: roles is empty: leave it out for any role.")
+    default = entry.get("default", False)
+    if not isinstance(default, bool):
+        faults.append(f"{where}: default is {_quoted(default)}: write true, or false, as where it is left out.")
     if len(faults) > before:
         return None
     return Rule(
@@ -136,6 +140,7 @@ def _rule(number: int, entry: object, faults: list[str]) -> Rule | None:
         hosts=tuple(hosts),
         ports=PortRanges.parse(",".join(ports)) if ports else USUAL_PORTS,
         roles=None if roles is None else tuple(roles),
+        default=default,
     )
 
 

@@ -2,7 +2,8 @@
 
 `BindingContract` is for everyone; `TlsContract` adds what needs real handshakes; `OpenConnectionsContract` is for
 targets that promise not to disturb open connections, `ReloadContract` for those that cannot promise it;
-`RestartContract` for servers that outlive the agent.
+`RestartContract` for servers that outlive the agent; `DefaultContract` for those that an upload can give the
+certificate for unknown names; `HandmadeChangeContract` for rigs that can play somebody else.
 """
 
 import asyncio
@@ -12,17 +13,22 @@ from collections.abc import Sequence
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.probe import name_to_probe
+from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bundle import CertificateBundle
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.certificates import KeyKind
 from tests.rigs.targets import (
+    HandmadeRig,
     Rig,
     bind,
     change_to,
     endpoint,
     expect,
     fresh,
+    fresh_default,
     owned,
     owned_after,
     root,
@@ -33,6 +39,8 @@ from tests.rigs.targets import (
 from tests.rigs.visitors import Busy, Visitor, fingerprint_for_raw_name, trusting, trusting_nobody, visiting
 
 SHOP = "shop.example.com"
+
+_QUICK_TO_REPAIR = Pace(confirm_s=0.2)
 
 
 class BindingContract:
@@ -328,3 +336,124 @@ class RestartContract:
         await rig.target.apply([renewed, Remove(host=wide.host, port=port)])
         await expect(rig, port, {exact.host: renewed, "x.example.net": rig.fallback})
         assert owned(await rig.target.current()) == owned_after(renewed)
+
+
+class DefaultContract:
+    """What `Default=true` is served for: clients that ask for no name, or for one that nothing is bound for."""
+
+    _STRANGERS = (None, "unknown.example", "a.b.example.net", "example.net")
+
+    async def test_it_answers_where_no_host_does_on_its_port_alone(self, rig: Rig) -> None:
+        first, second = rig.ports
+        default, exact, wide = fresh_default(first), fresh(SHOP, first), fresh("*.example.net", first)
+        await served(rig, default, exact, wide, fresh(SHOP, second))
+        await expect(rig, first, dict.fromkeys(self._STRANGERS, default))
+        assert await seen(rig, second, None) == rig.fallback
+        assert await seen(rig, second, "unknown.example") == rig.fallback
+        found = await rig.target.current([(DEFAULT_HOST, first), (DEFAULT_HOST, second)])
+        assert owned(found) == owned_after(default)
+        assert found < await rig.target.current()
+
+    async def test_it_is_proved_without_a_server_name(self, rig: Rig) -> None:
+        change = fresh_default(rig.ports[0])
+        (result,) = await install(rig.target, [change], rig.probe)
+        assert (result.outcome, result.reason) == (Outcome.LIVE, "")
+        assert result.seen_fingerprint_sha256 == change.bundle.fingerprint_sha256
+
+    async def test_a_renewal_takes_its_place_and_a_removal_brings_the_fallback_back(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        exact = fresh(SHOP, port)
+        await served(rig, fresh_default(port), exact)
+        before = await rig.target.current([(DEFAULT_HOST, port)])
+        renewed = fresh_default(port)
+        await served(rig, renewed)
+        await rig.target.retire(list(before))
+        (result,) = await install(rig.target, [Remove(host=DEFAULT_HOST, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {**dict.fromkeys(self._STRANGERS, rig.fallback), SHOP: exact})
+        assert owned(await rig.target.current()) == owned_after(exact)
+
+    async def test_hosts_come_and_go_beside_it(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        default, exact = fresh_default(port), fresh(SHOP, port)
+        await served(rig, default)
+        await expect(rig, port, {SHOP: default})
+        await served(rig, exact)
+        await expect(rig, port, {None: default})
+        (result,) = await install(rig.target, [Remove(host=SHOP, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {SHOP: default, None: default})
+
+    async def test_one_certificate_is_the_default_and_a_wildcards_and_ceases_to_be_the_default(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        issued = root().issue("*.example.net")
+        default, wide = bind(issued, DEFAULT_HOST, port), bind(issued, "*.example.net", port)
+        await served(rig, default, wide)
+        await expect(rig, port, {None: default, "unknown.example": default})
+        (result,) = await install(rig.target, [Remove(host=DEFAULT_HOST, port=port)], rig.probe)
+        assert result.outcome is Outcome.REMOVED, result.reason
+        await expect(rig, port, {None: rig.fallback, "unknown.example": rig.fallback, "a.example.net": wide})
+
+    async def test_a_bad_one_leaves_everything_as_it_was(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        exact, default = fresh(SHOP, port), fresh_default(port)
+        await served(rig, exact, default)
+        with pytest.raises(ApplyError):
+            await rig.target.apply([unfit(DEFAULT_HOST, port), fresh("new.example.com", port)])
+        await expect(rig, port, {None: default, SHOP: exact, "new.example.com": default})
+        assert owned(await rig.target.current()) == owned_after(exact, default)
+
+
+class HandmadeChangeContract:
+    """What somebody else changed by the server's own means is made good once the server is read and looked at again.
+
+    As the agent does, a test tells the target to forget what it read before, and makes the same changes again.
+    """
+
+    @pytest.mark.parametrize("host", [SHOP, "*.example.net"])
+    async def test_a_certificate_that_somebody_replaced_is_served_again(self, rig: HandmadeRig, host: str) -> None:
+        ours, other = await self._bound(rig, host)
+        theirs = root().issue(host).bundle()
+        await rig.tamper(host, ours.port, theirs)
+        await expect(rig, ours.port, {name_to_probe(host): theirs.fingerprint_sha256})
+        await self._make_good(rig, ours, other)
+
+    @pytest.mark.parametrize("host", [SHOP, "*.example.net"])
+    async def test_a_binding_that_somebody_took_away_is_bound_again(self, rig: HandmadeRig, host: str) -> None:
+        ours, other = await self._bound(rig, host)
+        await rig.untie(host, ours.port)
+        await expect(rig, ours.port, {name_to_probe(host): rig.fallback})
+        await self._make_good(rig, ours, other)
+
+    @pytest.mark.parametrize("kind", ["replaced", "took away"])
+    async def test_what_somebody_changed_can_still_be_renewed_and_removed(self, rig: HandmadeRig, kind: str) -> None:
+        ours, other = await self._bound(rig, SHOP)
+        for change in (fresh(SHOP, ours.port), Remove(host=SHOP, port=ours.port)):
+            if kind == "replaced":
+                theirs = root().issue(SHOP).bundle()
+                await rig.tamper(SHOP, ours.port, theirs)
+                await expect(rig, ours.port, {SHOP: theirs.fingerprint_sha256})
+            else:
+                await rig.untie(SHOP, ours.port)
+                await expect(rig, ours.port, {SHOP: rig.fallback})
+            rig.target.forget()
+            (result,) = await install(rig.target, [change], rig.probe, pace=_QUICK_TO_REPAIR)
+            renewed = isinstance(change, Install)
+            assert result.outcome is (Outcome.LIVE if renewed else Outcome.REMOVED), result.reason
+            await expect(rig, ours.port, {SHOP: change if isinstance(change, Install) else rig.fallback})
+        await expect(rig, ours.port, {other.host: other})
+        assert owned(await rig.target.current()) == owned_after(other)
+
+    async def _bound(self, rig: HandmadeRig, host: str) -> tuple[Install, Install]:
+        """The binding that somebody is to change, and one beside it."""
+        ours, other = fresh(host, rig.ports[0]), fresh("other.example.org", rig.ports[0])
+        await served(rig, ours, other)
+        return ours, other
+
+    async def _make_good(self, rig: HandmadeRig, ours: Install, other: Install) -> None:
+        rig.target.forget()
+        (result,) = await install(rig.target, [ours], rig.probe, pace=_QUICK_TO_REPAIR)
+        assert result.outcome is Outcome.LIVE, result.reason
+        await expect(rig, ours.port, {name_to_probe(ours.host): ours, other.host: other})
+        rig.target.forget()
+        assert owned(await rig.target.current()) == owned_after(ours, other)

@@ -4,6 +4,7 @@ Only the addresses are others: the README's local cloud is on the standard ports
 in Azure is this one. `az` is the stand-in of `az.py`.
 """
 
+import asyncio
 import json
 import os
 import re
@@ -15,12 +16,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.storage.blob import BlobClient
 
+from instance_agent.installing.probe import served_fingerprint
 from local_azure.state_folder import HOST_KEYS, LOGS
 from tests.docs.az import install
 from tests.docs.shown import lines_of, run_here
@@ -37,6 +40,8 @@ AZ = run_here(README, "az storage blob upload ")
 PROGRAM = run_here(README, "import time")
 REMOVE = run_here(README, "certcast remove ")
 AZ_IN_AZURE = run_here(UPLOADING, "az storage blob upload ")
+FREE_PLAN = run_here(UPLOADING, "certcast upload free-plan.pfx ")
+SILVER_PLAN = run_here(UPLOADING, "certcast upload books.pfx ")
 AZ_WITH_A_REFERENCE = run_here(COMMANDS, "az storage blob upload ")
 CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
 UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
@@ -282,6 +287,43 @@ def test_changing_one_line_of_the_metadata_keeps_the_others_before_and_after_it_
 @pytest.mark.usefixtures("pfx")
 def test_uploading_again_with_a_port_is_all_that_a_wrong_one_takes(clone: Clone) -> None:
     assert "live: shop.pfx on 3/3 in " in clone.run(UPLOAD_WITH_A_PORT, PATH=clone.with_certcast)
+
+
+def shown_to(clone: Clone, *names: str | None) -> list[str]:
+    """The certificates that clients are shown that ask for these names, None for one that asks for none."""
+    address, _, port = clone.agent.rpartition(":")
+    return [asyncio.run(served_fingerprint((address, int(port)), name, timeout_s=10)) for name in names]
+
+
+def test_a_platforms_free_plan_answers_where_no_shop_of_the_silver_plan_does(clone: Clone) -> None:
+    [own] = shown_to(clone, None)
+    first = authority().issue("*.ecommerce.example", not_before=datetime.now(UTC) - timedelta(days=9))
+    second = authority().issue("*.second.example")
+    books = authority().issue("www.books.example")
+    strangers = (None, "www.unknown.example", "a.b.ecommerce.example")
+    (clone.folder / "free-plan.pfx").write_bytes(first.pfx(None))
+    (clone.folder / "books.pfx").write_bytes(books.pfx(None))
+    path = clone.with_certcast
+    assert "accepted: *.ecommerce.example:443, the default of port 443" in clone.run(
+        f"certcast check free-plan.pfx --default && {FREE_PLAN}", PATH=path
+    )
+    assert set(shown_to(clone, "www.books.example", "alice.ecommerce.example", *strangers)) == {first.fingerprint}
+    assert "live: silver/books.pfx on 3/3" in clone.run(SILVER_PLAN, PATH=path)
+    assert shown_to(clone, "www.books.example", *strangers) == [books.fingerprint, *[first.fingerprint] * 3]
+    assert "*.ecommerce.example:443, the default of port 443" in clone.run("certcast status", PATH=path)
+
+    (clone.folder / "second.pfx").write_bytes(second.pfx(None))
+    assert "live: second.pfx on 3/3" in clone.run("certcast upload second.pfx --default", PATH=path)
+    assert set(shown_to(clone, *strangers[:2])) == {second.fingerprint}
+    assert shown_to(clone, "alice.ecommerce.example") == [first.fingerprint]
+    told = clone.upload("platform/free-plan.pfx")
+    assert (told["status"], told["live"], told["default"]) == ("live", 3, True)
+    assert told["reason"] == "the default of port 443 is served from second.pfx"
+
+    clone.run("certcast remove second.pfx", PATH=path)
+    assert set(shown_to(clone, *strangers)) == {first.fingerprint}
+    clone.run("certcast remove platform/free-plan.pfx", PATH=path)
+    assert shown_to(clone, "www.books.example", *strangers) == [books.fingerprint, *[own] * 3]
 
 
 def here(clone: Clone, script: str) -> str:

@@ -10,7 +10,7 @@ from typing import ClassVar
 from instance_agent.installing.probe import ProbeError
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, ServerUnavailableError
 from shared.bundle import CertificateBundle
-from shared.hostnames import covering
+from shared.hostnames import DEFAULT_HOST, covering
 from tests.rigs.certificates import authority
 
 FALLBACK = "fa" * 32
@@ -70,7 +70,8 @@ class FakeServer:
             self._stale_left -= 1
             table = self._stale
         port = address[1]
-        name = covering(host, {key[0] for key in table if key[1] == port})
+        here = {key[0] for key in table if key[1] == port}
+        name = covering(host, here) or (DEFAULT_HOST if DEFAULT_HOST in here else None)
         return table[name, port].fingerprint_sha256 if name is not None else FALLBACK
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from instance_agent.installing.probe import served_fingerprint
+from instance_agent.targets.base import Remove
 from instance_agent.targets.embedded.settings import EmbeddedSettings
 from instance_agent.targets.embedded.target import HTTPS_PORT, EmbeddedTarget
 from instance_agent.targets.parts.endpoints import Endpoints
 from local_azure.processes.listening import free_port
+from shared.bundle import CertificateBundle
 from tests.rigs.deployment import ROOT
+from tests.rigs.targets import change_to
 
 if sys.platform != "win32":
     import resource
@@ -52,6 +55,13 @@ class EmbeddedRig:
 
     async def restart_agent(self) -> None:
         raise NotImplementedError("its bindings live in the agent and end with it")
+
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """Behind the target's own table, as only a defect could."""
+        await self.target.listeners.swap([change_to(bundle, host, port)])
+
+    async def untie(self, host: str, port: int) -> None:
+        await self.target.listeners.swap([Remove(host=host, port=port)])
 
 
 @asynccontextmanager

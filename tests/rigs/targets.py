@@ -11,6 +11,7 @@ from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import BindingTarget, Install, InstalledBinding, Key
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle, bundle_id
+from shared.hostnames import DEFAULT_HOST
 from tests.rigs.certificates import Authority, Issued, authority
 
 Name = TypeVar("Name", bound=str | None)
@@ -46,6 +47,19 @@ class Rig(Protocol):
         """Stop the target and start another over the same server; only `RestartContract` asks for it."""
 
 
+class HandmadeRig(Rig, Protocol):
+    """A rig that can play somebody else, who changes bindings of ours by the server's own means.
+
+    Both return when the server has taken the change up, as far as it tells; the target is not told.
+    """
+
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """Make the server serve another bundle for a host and `PortNumber` that is bound."""
+
+    async def untie(self, host: str, port: int) -> None:
+        """Take the binding of a host and `PortNumber` away, so that the fallback answers for it."""
+
+
 @cache
 def root() -> Authority:
     """One authority for a whole run."""
@@ -62,9 +76,15 @@ def fresh(host: str, port: int) -> Install:
     return bind(root().issue(host), host, port)
 
 
+def fresh_default(port: int) -> Install:
+    """The change that serves a new certificate where no host answers."""
+    return bind(root().issue("*.free.example"), DEFAULT_HOST, port)
+
+
 def unfit(host: str, port: int) -> Install:
     """A change no server may take: its key belongs to another certificate."""
-    issued, other = root().issue(host), root().issue(host)
+    name = "*.free.example" if host == DEFAULT_HOST else host
+    issued, other = root().issue(name), root().issue(name)
     return change_to(CertificateBundle(leaf=issued.certificate, chain=issued.bundle().chain, key=other.key), host, port)
 
 

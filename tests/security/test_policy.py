@@ -120,6 +120,18 @@ class TestBoundaries:
         assert allowed(policy, "keyvault://shops/k", "k.example")
         assert not allowed(policy, "keyvault://shops/k", "any.example")
 
+    def test_the_default_is_allowed_by_a_word_of_its_own_on_the_rules_ports(self) -> None:
+        policy = read_policy('version = 1\n[[uploads]]\nprefix = ""\nhosts = ["*"]\ndefault = true')
+        for port, may in ((443, True), (444, False)):
+            refused = policy.refusal(name="a.pfx", hosts=(), port=port, role="*", fingerprint_sha256="", default=True)
+            assert (refused is None) is may
+
+    @pytest.mark.parametrize("more", ["", "default = false"])
+    def test_every_host_is_not_the_default(self, more: str) -> None:
+        policy = read_policy(f'version = 1\n[[uploads]]\nprefix = ""\nhosts = ["*"]\n{more}')
+        refused = policy.refusal(name="a.pfx", hosts=("a.b",), port=443, role="*", fingerprint_sha256="", default=True)
+        assert "and not the default of port 443." in some(refused).detail
+
     @pytest.mark.parametrize("written", [LEAKED, LEAKED.lower(), LEAKED.replace(":", ""), LEAKED.replace(":", " ")])
     def test_a_certificate_that_is_never_served_is_refused_under_any_name(self, written: str) -> None:
         text = f'version = 1\nnever = ["{written}"]\n[[uploads]]\nprefix = ""\nhosts = ["*"]\n'
@@ -195,6 +207,7 @@ FAULTS = [
     ('[[uploads]]\nprefix = "a/"\nhosts = ["*"]\nroles = ["a b"]', "roles: 'a b' is no role"),
     ('[[uploads]]\nprefix = "a/"\nhosts = ["*"]\nroles = []', "roles is empty: leave it out for any role"),
     ('[[uploads]]\nprefix = "a/"\nhosts = ["*"]\nhost = ["*"]', "uploads entry 1 ('a/'): 'host' is not known"),
+    ('[[uploads]]\nprefix = "a/"\nhosts = ["*"]\ndefault = 1', "('a/'): default is '1': write true, or false"),
     ('[[uploads]]\nprefix = "a/../b/"\nhosts = ["*"]', "uploads entry 1 ('a/../b/'): no name begins so"),
     (
         '[[uploads]]\nprefix = "a/"\nhosts = ["*"]\n[[uploads]]\nprefix = "a/"\nhosts = ["*"]',

@@ -48,12 +48,12 @@ def contexts_for(installs: Iterable[Install]) -> dict[tuple[str, int], ssl.SSLCo
             contexts[install.key] = built[number] = built.get(number) or server_context(install.bundle)
         except ssl.SSLError as error:
             raise ApplyError(
-                f"the certificate for {install.host}:{install.port} cannot be served: {openssl_reason(error)}",
+                f"the certificate for {install.phrased} cannot be served: {openssl_reason(error)}",
                 culprit=install.key,
             ) from error
         except OSError as error:
             raise ServerUnavailableError(
-                f"the TLS context for {install.host}:{install.port} cannot be built now: {error.strerror}"
+                f"the TLS context for {install.phrased} cannot be built now: {error.strerror}"
             ) from error
     return contexts
 

@@ -18,8 +18,9 @@ from instance_agent.targets.embedded.contexts import contexts_for, openssl_reaso
 from instance_agent.targets.embedded.page import page
 from instance_agent.targets.parts.connections import Connections
 from instance_agent.targets.parts.small_http import answer_requests
+from shared.binding import phrased
 from shared.errors import ConfigurationError
-from shared.hostnames import wildcard_of
+from shared.hostnames import DEFAULT_HOST, hosts_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -132,11 +133,12 @@ class Listeners:
 
     def _choose(self, port: int, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
         """Give a connection its certificate, in the middle of its handshake; the one it came with is the fallback's."""
-        host = (name or "").lower().rstrip(".")
-        bound = self._bound.get((host, port)) or self._bound.get((wildcard_of(host) or "", port))
-        if bound is not None:
+        host = next((host for host in hosts_for(name) if (host, port) in self._bound), None)
+        if host is not None:
+            bound = self._bound[host, port]
             connection.context = bound.context
-            self._pages[connection] = page(host, bound.fingerprint_sha256)
+            title = phrased(host, port) if host == DEFAULT_HOST else (name or "").lower().removesuffix(".")
+            self._pages[connection] = page(title, bound.fingerprint_sha256)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answer = self._pages.get(writer.get_extra_info("ssl_object"), self._fallbacks_page)

@@ -19,7 +19,7 @@ def page(host: str, fingerprint_sha256: str) -> Response:
     """What one connection is answered, whatever path is asked for.
 
     Args:
-        host: The name that the client asked for, escaped here; empty where nothing is bound for it.
+        host: The name that the client asked for, escaped here, or what answers in its place; empty for the fallback.
         fingerprint_sha256: Of the certificate it was served.
     """
     title = html.escape(host) or "No certificate is bound for this name"

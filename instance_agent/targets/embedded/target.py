@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding
 from instance_agent.targets.embedded.listeners import HTTPS_PORT, ListenerError, Listeners
 from instance_agent.targets.embedded.settings import EmbeddedSettings
+from instance_agent.targets.parts.bindings import answering
 from instance_agent.targets.parts.fallback import self_made_fallback
+from shared.binding import phrased
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -108,9 +110,8 @@ class EmbeddedTarget:
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Whether the fallback or another of our bindings answered."""
         if seen_fingerprint_sha256 == self.fallback.fingerprint_sha256:
-            return f"the fallback answered for {host}:{port}"
-        for bound in self._bound.values():
-            if bound.fingerprint_sha256 == seen_fingerprint_sha256:
-                return f"the certificate bound for {bound.host}:{bound.port} answered"
+            return f"the fallback answered for {phrased(host, port)}"
+        if (answered := answering(self._bound.values(), seen_fingerprint_sha256)) is not None:
+            return answered
         address, number = self.endpoint(port)
         return f"a program other than this agent answered at {address}:{number}"

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from instance_agent.targets.base import ApplyError, Install, Key, ServerUnavailableError
+from instance_agent.targets.base import ApplyError, Install, Key
 from instance_agent.targets.nginx import config
 from instance_agent.targets.nginx.mode import prepare_folder
-from instance_agent.targets.nginx.reload import Reload, bring_into_force, forget_socket, fresh_token, include_on_disk
+from instance_agent.targets.nginx.reload import Reload, bring_into_force, fresh_token, text_of
 from instance_agent.targets.parts.access import grant
 from instance_agent.targets.parts.pem_file import PEM_SUFFIX, is_tagged, not_ours
-from instance_agent.targets.parts.tested_batch import Interval, put_in_force
+from instance_agent.targets.parts.tested_batch import put_in_force
+from shared.bundle import bundle_id_of
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange, InstalledBinding
@@ -35,31 +38,33 @@ class NginxBlocks:
     """The mode for nginx as distributions build it."""
 
     name = "blocks"
+    in_slices = False
 
     def __init__(self, parts: NginxParts) -> None:
         self._parts = parts
-        self._interval = Interval(parts.settings.reload_interval_s)
+
+    def in_order(self, token: str) -> bool:
+        """Whether the include is as it should be; what is not as it should be of a block is told by `served`."""
+        defaults = {port: self._block((DEFAULT_HOST, port)).exists() for port in self._parts.settings.ports}
+        return self._include(token, defaults) == text_of(self._parts.main)
 
     async def prepare(self) -> None:
         """Write the include and every block that is not as the template now has it, and reload where that is new.
 
         Raises:
             ConfigurationError: nginx does not take them.
+            ServerUnavailableError: It does not run, or does not include them.
         """
         await bring_into_force(self._parts, await asyncio.to_thread(self._written))
 
     def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
-        """What is tagged in the folder and has its server block."""
-        if keys is not None:
-            found = self._parts.pems.read(keys)
-            return {key: binding for key, binding in found.items() if self._block(key).exists()}
-        blocks = {path.relative_to(self._blocks).with_suffix("") for path in self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")}
-        pems = self._parts.pems
-        return {
-            key: binding
-            for key, binding in pems.read().items()
-            if pems.path(*key).relative_to(pems.folder).with_suffix("") in blocks
-        }
+        """What is tagged in the folder and has its server block, which is told from one that was changed by hand."""
+        found: dict[Key, InstalledBinding] = {}
+        for key, binding in self._parts.pems.read(keys).items():
+            block = self._block(key)
+            if block.exists():
+                found[key] = self._as_its_block_has_it(binding, block.read_bytes())
+        return found
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write files and blocks, test them, reload once, and wait until a worker answers with the new ones.
@@ -68,13 +73,11 @@ class NginxBlocks:
             ApplyError: nginx does not take a change.
             ServerUnavailableError: nginx is not running, or its own configuration is broken.
         """
-        await self._interval.wait()
+        parts = self._parts
+        await parts.interval.wait()
         batch, paths = await asyncio.to_thread(self._batch, changes)
-        if self._parts.nginx.master() is None:
-            await asyncio.to_thread(forget_socket, self._parts)
-            raise ServerUnavailableError("nginx is not running: start it")
         blame = partial(_named_in, paths=paths)
-        await put_in_force(batch, Reload(self._parts), blame=blame, interval=self._interval)
+        await put_in_force(batch, Reload(parts), blame=blame, interval=parts.interval)
 
     @property
     def _blocks(self) -> Path:
@@ -84,25 +87,41 @@ class NginxBlocks:
         pems = self._parts.pems
         return self._blocks / pems.path(*key).relative_to(pems.folder).with_suffix(_BLOCK_SUFFIX)
 
+    def _as_its_block_has_it(self, binding: InstalledBinding, block: bytes) -> InstalledBinding:
+        """The binding, or with a block that we would not write for it one that no bundle was asked to be."""
+        try:
+            if self._text(binding).encode() == block:
+                return binding
+        except ConfigurationError:
+            pass  # of a template that was changed since, and fails for this host
+        return replace(binding, bundle_id=bundle_id_of(binding.fingerprint_sha256, block))
+
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
         parts, batch = self._parts, self._parts.folder.batch()
+        self._refuse_strange(change.key for change in changes if isinstance(change, Install))
         parts.pems.enter(changes, batch)
         paths: dict[str, Key] = {}
         for change in changes:
+            block = self._block(change.key)
             if isinstance(change, Install):
-                block = self._block(change.key)
-                if block.exists() and not is_tagged(block.read_bytes()):
-                    raise ApplyError(not_ours(block), culprit=change.key)
                 try:
                     batch.write(block, self._text(change).encode())
                 except ConfigurationError as error:
                     raise ApplyError(str(error), culprit=change.key) from error
                 paths |= {str(parts.pems.path(*change.key)): change.key, str(block): change.key}
-            elif parts.pems.at(change.key) is not None:
-                batch.delete(self._block(change.key))
-        batch.write(parts.main, self._include(fresh_token()).encode())
+            elif parts.pems.owns(change.key):
+                batch.delete(block)
+        changed = {each.port: isinstance(each, Install) for each in changes if each.host == DEFAULT_HOST}
+        defaults = {port: self._block((DEFAULT_HOST, port)).exists() for port in parts.settings.ports} | changed
+        batch.write(parts.main, self._include(fresh_token(), defaults).encode())
         return batch, paths
+
+    def _refuse_strange(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            block = self._block(key)
+            if block.exists() and not is_tagged(block.read_bytes()) and not self._parts.pems.owns(key):
+                raise ApplyError(not_ours(block), culprit=key)
 
     def _written(self) -> FileBatch | None:
         """What of the folder has to be written for this start; runs in a thread."""
@@ -111,27 +130,42 @@ class NginxBlocks:
         ours = parts.pems.read()
         for key in ours:
             grant(parts.pems.path(*key), parts.access)  # the other mode lets the workers read
-        wanted = {self._block(key): self._text(binding).encode() for key, binding in ours.items()}
+        wanted = {self._block(key): self._text(ours[key]).encode() for key in ours if self._may_serve(key)}
         blocks = self._blocks.glob(f"*/*{_BLOCK_SUFFIX}")
         batch = parts.folder.batch()
         changed = batch.match(wanted, {path for path in blocks if path in wanted or is_tagged(path.read_bytes())})
-        include = include_on_disk(parts)
-        if not changed and include == self._include(config.token_of(include)):
+        include = text_of(parts.main)
+        defaults = {port: self._block((DEFAULT_HOST, port)) in wanted for port in parts.settings.ports}
+        if not changed and include == self._include(config.token_of(include), defaults):
             return None
-        batch.write(parts.main, self._include(fresh_token()).encode())
+        batch.write(parts.main, self._include(fresh_token(), defaults).encode())
         return batch
+
+    def _may_serve(self, key: Key) -> bool:
+        """Not the default of a port whose default server is somebody else's."""
+        host, port = key
+        return host != DEFAULT_HOST or port not in self._parts.room.taken
 
     def _text(self, binding: Install | InstalledBinding) -> str:
         parts = self._parts
         pem = parts.pems.path(binding.host, binding.port)
         return config.host_block(parts.settings, binding, pem=pem, template=parts.template)
 
-    def _include(self, token: str) -> str:
+    def _include(self, token: str, bound: Mapping[int, bool]) -> str:
+        """Our include.
+
+        Args:
+            token: As in `config.blocks_include`.
+            bound: Whether each PortNumber has a certificate for the default, whose block is then the default server.
+        """
         parts = self._parts
-        sizes = any(
-            parts.loaded.sets(f"server_names_hash_{each}_size", outside=parts.main) for each in ("max", "bucket")
+        return config.blocks_include(
+            parts.settings,
+            token,
+            fallback=parts.fallback,
+            defaults={port for port in parts.settings.ports if port not in parts.room.taken and not bound[port]},
+            hash_sizes=parts.room.hash_sizes,
         )
-        return config.blocks_include(parts.settings, token, fallback=parts.fallback, hash_sizes=not sizes)
 
 
 def _named_in(said: str, paths: dict[str, Key]) -> Key | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.parts.pem_file import tag
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
-from shared.hostnames import normalise_host
+from shared.hostnames import ASKED_LABEL, DEFAULT_HOST, normalise_host
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from instance_agent.targets.base import Install, InstalledBinding
@@ -27,6 +28,7 @@ BLOCKS_NAME = "blocks"
 _TOKEN = re.compile(r"^# certcast ([0-9a-f]{16}): ")
 _HEAD = "# certcast {token}: written by the certcast agent, which overwrites it (docs/targets/nginx.md)\n"
 _STOCK_ANSWER = 'return 200 "certcast {token} 0\\n";'
+_HASH_SIZES = "server_names_hash_max_size 65536;\nserver_names_hash_bucket_size 512;\n"
 _DEFAULT_BODY = """ssl_protocols TLSv1.2 TLSv1.3;
 location / {
     default_type text/plain;
@@ -44,6 +46,7 @@ _WORD = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _DIRECTIVE_ENDS = ";{}"
+_CLAIM = " default_server"
 
 
 def body_template(path: Path | None) -> ConfigTemplate:
@@ -61,8 +64,31 @@ def token_of(text: str) -> str:
     return found[1] if found else ""
 
 
-def dynamic_include(settings: NginxSettings, token: str, *, fallback: Path, template: ConfigTemplate) -> str:
-    """The include for nginx with its Lua module: one server block for all hosts."""
+def is_dynamic(text: str) -> bool:
+    """Whether a main include of ours is the one for nginx with its Lua module."""
+    return "\nlua_shared_dict certcast " in text
+
+
+def dynamic_include(
+    settings: NginxSettings,
+    token: str,
+    *,
+    fallback: Path,
+    template: ConfigTemplate,
+    named: Mapping[int, Collection[str]],
+    hash_sizes: bool,
+) -> str:
+    """The include for nginx with its Lua module: one server block for all hosts.
+
+    Args:
+        settings: The settings.
+        token: What nginx is to answer once it has loaded this.
+        fallback: The certificate for unknown names.
+        template: The body of the server block.
+        named: The hosts of each PortNumber whose default server is somebody else's: nginx gives us there what it finds
+            by name, so that a block of our own lists them.
+        hash_sizes: Whether to make room for those, which may be set once only.
+    """
     folder = settings.folder
     # Loaded by path: lua_package_path and init_by_lua may be set once only, and may be others'.
     load = (
@@ -70,36 +96,48 @@ def dynamic_include(settings: NginxSettings, token: str, *, fallback: Path, temp
         'package.loaded["certcast"] = certcast;'
     )
     choose = f'certcast.choose("{folder / LIVE_NAME}", {settings.endpoints.port_offset})'
-    body = server_body(template, ports=settings.ports)
+    body = _indented(server_body(template, ports=settings.ports))
+    tail = f"    ssl_certificate_by_lua_block {{ {load} {choose} }}\n{body}}}\n"
+    blocks = [
+        f"server {{\n{_listen(settings, port)}    server_name {_server_names(hosts)};\n{_certificate(fallback)}{tail}"
+        for port, hosts in sorted(named.items())
+        if hosts
+    ]
+    if defaults := [port for port in settings.ports if port not in named]:
+        blocks.insert(0, f"{_default_block(settings, defaults, fallback)}{tail}")
     answer = f'content_by_lua_block {{ {load} certcast.answer("{token}") }}'
-    return (
+    head = (
         f"{_HEAD.format(token=token)}"
-        "lua_shared_dict certcast 64k;\n\n"
+        "lua_shared_dict certcast 64k;\n"
+        f"{_HASH_SIZES if hash_sizes and named else ''}\n"
         f"{_socket_block(settings, answer)}"
-        f"{_default_block(settings, fallback)}"
-        f"    ssl_certificate_by_lua_block {{ {load} {choose} }}\n"
-        f"{_indented(body)}}}\n"
     )
+    return head + "\n".join(blocks)
 
 
-def blocks_include(settings: NginxSettings, token: str, *, fallback: Path, hash_sizes: bool) -> str:
+def blocks_include(
+    settings: NginxSettings, token: str, *, fallback: Path, defaults: Collection[int], hash_sizes: bool
+) -> str:
     """The include for stock nginx: the block for unknown names, and all hosts' blocks.
 
     Args:
         settings: The settings.
         token: What nginx is to answer once it has loaded this.
         fallback: The certificate of the block for unknown names.
+        defaults: The PortNumbers that this block is for: not those whose default server is another.
         hash_sizes: Whether to make room for many and for long names, which may be set once only.
     """
-    sizes = "server_names_hash_max_size 65536;\nserver_names_hash_bucket_size 512;\n\n" if hash_sizes else ""
-    return (
-        f"{_HEAD.format(token=token)}"
-        f"{sizes}"
-        f"{_socket_block(settings, _STOCK_ANSWER.format(token=token))}"
-        f"{_default_block(settings, fallback)}"
+    default = (
+        f"{_default_block(settings, sorted(defaults), fallback)}"
         "    ssl_protocols TLSv1.2 TLSv1.3;\n"
         "    location / {\n        default_type text/plain;\n"
         '        return 421 "No certificate is installed for this name.\\n";\n    }\n}\n\n'
+    )
+    return (
+        f"{_HEAD.format(token=token)}"
+        f"{_HASH_SIZES if hash_sizes else ''}\n"
+        f"{_socket_block(settings, _STOCK_ANSWER.format(token=token))}"
+        f"{default if defaults else ''}"
         f"include {_quoted(settings.folder / BLOCKS_NAME)}/*/*.conf;\n"
     )
 
@@ -107,19 +145,20 @@ def blocks_include(settings: NginxSettings, token: str, *, fallback: Path, hash_
 def host_block(
     settings: NginxSettings, binding: Install | InstalledBinding, *, pem: Path, template: ConfigTemplate
 ) -> str:
-    """The server block for one host and port.
+    """The server block for one host and port; for the default it is the port's default server.
 
     Raises:
         ValueError: The host is none.
         ConfigurationError: The template is wrong.
     """
-    if normalise_host(binding.host) != binding.host:
+    default = binding.host == DEFAULT_HOST
+    if not default and normalise_host(binding.host) != binding.host:
         raise ValueError(f"'{binding.host}' may not become part of a configuration")
     body = server_body(template, host=binding.host, port=binding.port, site=binding.site or "")
     return (
         f"{tag(binding)}"
-        f"server {{\n{_listen(settings, binding.port)}"
-        f"    server_name {_server_name(binding.host)};\n{_certificate(pem)}{_indented(body)}}}\n"
+        f"server {{\n{_listen(settings, binding.port, _CLAIM if default else '')}"
+        f"    server_name {_server_names([binding.host])};\n{_certificate(pem)}{_indented(body)}}}\n"
     )
 
 
@@ -156,9 +195,14 @@ def _imbalance(text: str) -> str | None:
     return None if finished else "its last directive does not end with a semicolon"
 
 
+def _server_names(hosts: Iterable[str]) -> str:
+    """Hosts as nginx's server_name has them; `_` is the name of no host (nginx.org, "Server names")."""
+    return "\n        ".join(sorted("_" if host == DEFAULT_HOST else _server_name(host) for host in hosts))
+
+
 def _server_name(host: str) -> str:
-    """A host as nginx's server_name; its own `*.` would cover any number of labels, and a certificate's covers one."""
-    return rf"~^[^.]+\.{re.escape(host[2:])}$" if host.startswith("*.") else host
+    """One; nginx's own `*.` would cover any number of labels, and a certificate's covers one."""
+    return rf'"~^{ASKED_LABEL}\.{re.escape(host[2:])}$"' if host.startswith("*.") else host
 
 
 def _socket_block(settings: NginxSettings, answer: str) -> str:
@@ -169,9 +213,9 @@ def _socket_block(settings: NginxSettings, answer: str) -> str:
     )
 
 
-def _default_block(settings: NginxSettings, fallback: Path) -> str:
+def _default_block(settings: NginxSettings, ports: Iterable[int], fallback: Path) -> str:
     """The beginning of the server block for every name that has none of its own."""
-    listens = "".join(_listen(settings, port, " default_server") for port in settings.ports)
+    listens = "".join(_listen(settings, port, _CLAIM) for port in ports)
     return f"server {{\n{listens}    server_name _;\n{_certificate(fallback)}"
 
 

@@ -19,10 +19,14 @@ _ANSWER = re.compile(r"certcast ([0-9a-f]+) ([0-9]+)\n")
 
 
 class Control:
-    """The socket's near end."""
+    """The socket's near end.
+
+    Attributes:
+        path: The socket.
+    """
 
     def __init__(self, socket: Path) -> None:
-        self._socket = socket
+        self.path = socket
 
     async def loaded(self) -> str | None:
         """The token of the include that nginx has loaded; None where nothing answers."""
@@ -52,17 +56,17 @@ class Control:
         """
         try:
             async with (
-                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self._socket)), timeout=_TIMEOUT) as session,
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.path)), timeout=_TIMEOUT) as session,
                 session.request(method, "http://certcast/generation") as answer,
             ):
                 said = await answer.text(errors="replace")
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             reason = getattr(error, "strerror", None) or str(error) or "no answer"
             raise ServerUnavailableError(
-                f"nginx does not answer on {self._socket} ({reason}): is it running, with certcast's include?"
+                f"nginx does not answer on {self.path} ({reason}): is it running, with certcast's include?"
             ) from error
         found = _ANSWER.fullmatch(said) if answer.ok else None
         if found is None:
             shown = said.strip()[:200] or "nothing"
-            raise ServerUnavailableError(f"nginx answers {method} on {self._socket} unexpectedly: {shown}")
+            raise ServerUnavailableError(f"nginx answers {method} on {self.path} unexpectedly: {shown}")
         return found[1]

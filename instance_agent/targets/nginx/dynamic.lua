@@ -1,7 +1,8 @@
 -- Chooses the certificate of each TLS handshake by its server name, from files that the certcast agent keeps.
 --
 -- For port 443 and `shop.example.com` that is <folder>/443/shop.example.com.pem, else <folder>/443/_.example.com.pem,
--- which is the wildcard's; else the server block's own certificate answers. Parsed files are kept by each worker until
+-- which is the wildcard's, else <folder>/443/_default_.pem, which alone is for clients that ask for no name; else the
+-- server block's own certificate answers. It is the rule of `hosts_for` in shared/hostnames.py. Parsed files are kept by each worker until
 -- the agent says that files have changed: it raises a generation shared by all workers, and a file is then read again on
 -- its next use, and parsed again only where its content is another.
 
@@ -9,7 +10,10 @@ local ssl = require "ngx.ssl"
 local lrucache = require "resty.lrucache"
 
 local CACHED_FILES = 20000
-local LONGEST_NAME = 250 -- with its suffix the longest name of a file
+local LONGEST_NAME = 253 -- of a host
+local LONGEST_LABEL = 63
+local LONGEST_STEM = 250 -- with its suffix the longest name of a file
+local DEFAULT_STEM = "_default_"
 local NO_SUCH_FILE = 2 -- ENOENT
 local NO_SUCH_FOLDER = 20 -- ENOTDIR
 
@@ -19,22 +23,30 @@ local choices = assert(lrucache.new(CACHED_FILES)) -- by port and server name as
 
 local _M = {}
 
--- The host name a client asked for, or nil for anything that is none: what a client sends becomes part of a path only
--- as lower-case labels of letters, digits and hyphens. So there is no slash, no `..`, no `_`, and no empty label.
+local function is_host_label(label)
+    return #label > 0 and #label <= LONGEST_LABEL and not label:find("_", 1, true)
+        and label:sub(1, 1) ~= "-" and label:sub(-1) ~= "-"
+end
+
+-- The name a client asked for, or nil for anything that is none, and whether a host can be called so: what a client
+-- sends becomes part of a path only as lower-case labels of letters, digits and hyphens, of which the first, under a
+-- wildcard, may be any. So there is no slash, no `..`, and no empty label in it.
 function _M.host_name(sni)
-    if not sni or #sni == 0 or #sni > LONGEST_NAME + 1 then
+    if not sni or #sni > LONGEST_NAME + 1 then
         return nil
     end
     local name = sni:lower():gsub("%.$", "")
-    if #name > LONGEST_NAME or name:find("[^a-z0-9.-]") or name:find("..", 1, true) then
+    local first, parents = name:match("^([a-z0-9_-]+)(.*)$")
+    if not first or #first > LONGEST_LABEL or #name > LONGEST_NAME or parents:find("[^a-z0-9.-]") then
         return nil
     end
-    for label in (name .. "."):gmatch("([^.]*)%.") do
-        if #label == 0 or #label > 63 or label:sub(1, 1) == "-" or label:sub(-1) == "-" then
-            return nil
-        end
+    local rest = parents:gsub("%.([^.]*)", function(label)
+        return is_host_label(label) and "" or nil
+    end)
+    if rest ~= "" then
+        return nil
     end
-    return name
+    return name, is_host_label(first)
 end
 
 local function parse(pem)
@@ -82,16 +94,35 @@ local function load(path, generation)
     return fresh
 end
 
-local function look_up(folder, port, sni, generation)
-    local name = _M.host_name(sni)
+local function load_stem(place, stem, generation)
+    return #stem <= LONGEST_STEM and load(place .. stem .. ".pem", generation) or nil
+end
+
+local function look_up(place, sni, generation)
+    local name, is_host = _M.host_name(sni)
     if not name then
         return nil
     end
-    local place = folder .. "/" .. port .. "/"
-    local found = load(place .. name .. ".pem", generation)
+    local found = is_host and load_stem(place, name, generation)
     if not found then
         local parent = name:match("^[^.]+(%..+%..+)$")
-        found = parent and load(place .. "_" .. parent .. ".pem", generation)
+        found = parent and load_stem(place, "_" .. parent, generation)
+    end
+    return found
+end
+
+-- What is bound for a name. A choice is kept by the name as it was sent, and what the default answers is not: it is for
+-- any name at all, and would push others out.
+local function choose_for(place, asked, sni, generation)
+    local choice = choices:get(asked)
+    if choice and choice.generation == generation then
+        return choice.found
+    end
+    local found = look_up(place, sni, generation)
+    if not found then
+        choices:delete(asked)
+    elseif found.generation == generation then -- else it could not be read now
+        choices:set(asked, { found = found, generation = generation })
     end
     return found
 end
@@ -99,26 +130,14 @@ end
 -- In ssl_certificate_by_lua: give the handshake its certificate, or leave it the server block's own.
 function _M.choose(folder, port_offset)
     local sni = ssl.server_name()
-    if not sni then
-        return
-    end
     local port = ssl.server_port() - port_offset
+    local place = folder .. "/" .. port .. "/"
     -- Read before the files are, so that a change in between is noticed at the next handshake.
     local generation = generations:get("generation") or 0
-    local asked = port .. " " .. sni
-    local choice = choices:get(asked)
-    local found
-    if choice and choice.generation == generation then
-        found = choice.found
-    else
-        found = look_up(folder, port, sni, generation)
-        if not found then
-            choices:delete(asked)
-            return
-        end
-        if found.generation == generation then -- else it could not be read now
-            choices:set(asked, { found = found, generation = generation })
-        end
+    local found = sni and choose_for(place, port .. " " .. sni, sni, generation)
+        or load_stem(place, DEFAULT_STEM, generation)
+    if not found then
+        return
     end
     local ok, trouble = ssl.clear_certs()
     if ok then
@@ -128,7 +147,7 @@ function _M.choose(folder, port_offset)
         ok, trouble = ssl.set_priv_key(found.key)
     end
     if not ok then
-        ngx.log(ngx.ERR, "certcast: the certificate for ", _M.host_name(sni), " cannot be served: ", trouble)
+        ngx.log(ngx.ERR, "certcast: the certificate for ", _M.host_name(sni) or "the default", " cannot be served: ", trouble)
         return ngx.exit(ngx.ERROR)
     end
 end

@@ -1,18 +1,20 @@
-"""What both ways of using nginx share: their parts and the folder."""
+"""What both ways of using nginx share: their parts, what others leave to us, and the folder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from instance_agent.targets.nginx import config
+from instance_agent.targets.nginx import config, listens
 from instance_agent.targets.nginx.control import Control
-from instance_agent.targets.nginx.process import Loaded, Nginx
+from instance_agent.targets.nginx.process import Nginx
 from instance_agent.targets.nginx.settings import NginxSettings
 from instance_agent.targets.parts.access import PRIVATE, Access, make_folder
-from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.own_folder import OwnFolder, trouble_with
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import ConfigTemplate
+from instance_agent.targets.parts.tested_batch import Interval
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,6 +22,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from instance_agent.targets.base import BindingChange, InstalledBinding, Key
+    from instance_agent.targets.nginx.process import Loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What the rest of nginx's configuration leaves to us.
+
+    Attributes:
+        hash_sizes: Whether we make room for names: it may be made once only.
+        taken: The PortNumbers whose default server is somebody else's, and the file that says so.
+    """
+
+    hash_sizes: bool
+    taken: Mapping[int, str]
+
+    @classmethod
+    def beside(cls, loaded: Loaded, settings: NginxSettings) -> Room:
+        """What others leave; blocks."""
+        main = settings.folder / config.MAIN_NAME
+        sizes = any(loaded.sets(f"server_names_hash_{each}_size", outside=main) for each in ("max", "bucket"))
+        return cls(hash_sizes=not sizes, taken=listens.taken_by_others(loaded.files, settings))
+
+    @classmethod
+    def as_written(cls, ours: Sequence[str], settings: NginxSettings) -> Room:
+        """What others left when our own files were written; blocks."""
+        text = "\n".join(ours)
+        return cls(hash_sizes="server_names_hash" in text, taken=listens.not_claimed_in(text, settings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +63,9 @@ class NginxParts:
         pems: Our PEM files.
         access: Who reads them.
         template: Body of a server block.
-        loaded: nginx's configuration as it was found.
+        room: What others leave to us.
+        included: Whether nginx's configuration was found to include ours.
+        interval: Keeps reloads apart.
     """
 
     settings: NginxSettings
@@ -44,17 +75,14 @@ class NginxParts:
     pems: PemFolder
     access: Access
     template: ConfigTemplate
-    loaded: Loaded
+    room: Room
+    included: bool
+    interval: Interval
 
     @property
     def main(self) -> Path:
         """Our include."""
         return self.settings.folder / config.MAIN_NAME
-
-    @property
-    def included(self) -> bool:
-        """Whether nginx's configuration was found to include ours."""
-        return str(self.main) in self.loaded.files
 
     @property
     def fallback(self) -> Path:
@@ -67,11 +95,19 @@ class NginxMode(Protocol):
 
     name: str
 
+    @property
+    def in_slices(self) -> bool:
+        """As `BindingTarget.in_slices`."""
+
+    def in_order(self, token: str) -> bool:
+        """Whether what nginx was told of by this token is on disk as it should be; blocks."""
+
     async def prepare(self) -> None:
         """Bring folder and include up to date, and into force where nginx runs.
 
         Raises:
             ConfigurationError: nginx does not take them.
+            ServerUnavailableError: It is not running, or does not include ours.
         """
 
     def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
@@ -86,6 +122,7 @@ def prepare_folder(parts: NginxParts) -> None:
 
     Raises:
         ConfigurationError: This user may not, or the fallback is none.
+        ServerUnavailableError: The disk takes nothing now.
     """
     settings = parts.settings
     try:
@@ -96,9 +133,10 @@ def prepare_folder(parts: NginxParts) -> None:
             make_folder(folder, parts.access)
         parts.folder.fallback(settings.fallback)
     except OSError as error:
-        raise ConfigurationError(
-            f"{error.filename} cannot be made or read ({error.strerror}): run the agent as root, or set "
-            "CERTCAST_NGINX_FOLDER, CERTCAST_NGINX_SOCKET and CERTCAST_NGINX_FALLBACK to what it may use"
+        raise trouble_with(
+            error,
+            "run the agent as root, or set CERTCAST_NGINX_FOLDER, CERTCAST_NGINX_SOCKET and CERTCAST_NGINX_FALLBACK to "
+            "what it may use",
         ) from None
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.parts.commands import run
 from shared.errors import ConfigurationError
 
@@ -62,7 +63,8 @@ class Nginx:
         """
         self._command = tuple(command)
         self._timeout_s = timeout_s
-        self._pid_file: Path | None = None
+        self.pid_file: Path | None = None
+        """Where nginx writes its master's process id; None until its configuration was read."""
 
     async def version(self) -> str:
         """Such as `nginx/1.22.1`; empty when it cannot be told."""
@@ -77,18 +79,20 @@ class Nginx:
         """Test the configuration and read it.
 
         Raises:
-            ConfigurationError: There is no nginx, or its configuration is broken; the text says what nginx said.
+            ConfigurationError: There is no nginx.
+            ServerUnavailableError: Its configuration is broken; the text says what nginx said.
         """
         built = await run([*self._command, "-V"], timeout_s=_VERSION_TIMEOUT_S)
         if (failure := built.failure) is not None:
             raise ConfigurationError(f"CERTCAST_NGINX_COMMAND is not nginx: {failure}")
         dumped = await run([*self._command, "-T"], timeout_s=self._timeout_s)
         if dumped.problem:
-            raise ConfigurationError(f"nginx's configuration cannot be used: {_complaints(dumped.output)}")
+            said = _complaints(dumped.output) or dumped.problem
+            raise ServerUnavailableError(f"nginx's configuration cannot be used: {said}")
         parts = _FILE.split(dumped.output)
         files = {name: _COMMENT.sub("", text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
         everything = "\n".join(files.values())
-        self._pid_file = _pid_file(everything, built.output)
+        self.pid_file = _pid_file(everything, built.output)
         return Loaded(
             has_lua=bool(_LUA_LOADED.search(everything) or _LUA_BUILT_IN.search(built.output)),
             worker_group=_worker_group(everything, built.output),
@@ -102,10 +106,10 @@ class Nginx:
 
     def master(self) -> int | None:
         """The master's process id; None when nginx is not running."""
-        if self._pid_file is None:
+        if self.pid_file is None:
             return None
         try:
-            pid = int(self._pid_file.read_text(encoding="ascii"))
+            pid = int(self.pid_file.read_text(encoding="ascii"))
             title = Path(f"/proc/{pid}/cmdline").read_bytes() if Path("/proc/self/cmdline").exists() else _MASTER_TITLE
         except (OSError, ValueError):
             return None
@@ -189,4 +193,6 @@ def _worker_group(configuration: str, built: str) -> int | None:
             return grp.getgrnam(group[1]).gr_gid if group else pwd.getpwnam(user).pw_gid
         return grp.getgrnam(written[2] or user).gr_gid
     except KeyError:
-        raise ConfigurationError(f"the user or group that nginx's workers run as ({user}) is not known here") from None
+        raise ServerUnavailableError(
+            f"the user or group that nginx's workers run as ({user}) is not known here"
+        ) from None

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import NothingHeld, ServerUnavailableError
-from instance_agent.targets.nginx import config
+from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.nginx import config, listens
 from instance_agent.targets.nginx.blocks import NginxBlocks
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.dynamic import NginxDynamic
-from instance_agent.targets.nginx.mode import NginxMode, NginxParts
+from instance_agent.targets.nginx.mode import NginxMode, NginxParts, Room
 from instance_agent.targets.nginx.process import Nginx
+from instance_agent.targets.nginx.reload import access_of, claiming, load, text_of
 from instance_agent.targets.parts.access import PRIVATE, Access
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.own_folder import OwnFolder, trouble_with
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
+from instance_agent.targets.parts.tested_batch import Interval
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError, ConfigurationError
+from shared.hostnames import DEFAULT_HOST
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -29,8 +34,13 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.nginx.settings import NginxSettings
 
+_SLOW_S = 1.0
+"""A test that takes longer (of thousands of server blocks) is made only where something is out of order."""
 
-class NginxTarget(NothingHeld):
+log = logger(__name__)
+
+
+class NginxTarget:
     """Serves from nginx on this machine. All state is in our folder, so that a restarted nginx serves the same."""
 
     kind: ClassVar[str] = "nginx"
@@ -45,8 +55,13 @@ class NginxTarget(NothingHeld):
         self._nginx = Nginx(settings.command, timeout_s=settings.reload_timeout_s)
         self._folder = OwnFolder(settings.folder, "NGINX")
         self._pems = PemFolder(settings.folder / config.LIVE_NAME)
+        self._control = Control(settings.socket)
+        self._interval = Interval(settings.reload_interval_s)
         self._parts: NginxParts | None = None
         self._mode: NginxMode | None = None
+        self._template = config.body_template(None)
+        self._is_sure = True
+        self._load_took_s = 0.0
 
     @property
     def mode(self) -> str:
@@ -55,8 +70,8 @@ class NginxTarget(NothingHeld):
 
     @property
     def in_slices(self) -> bool:
-        """In the mode that never reloads nginx."""
-        return isinstance(self._mode, NginxDynamic)
+        """Where no batch takes a reload."""
+        return self._mode is not None and self._mode.in_slices
 
     @property
     def place(self) -> str:
@@ -74,33 +89,27 @@ class NginxTarget(NothingHeld):
     async def start(self) -> None:
         """Read nginx's configuration, choose the mode, and bring our include into force.
 
+        An nginx that has loaded our include before its configuration was broken is used as it is.
+
         Raises:
-            ConfigurationError: nginx is missing, broken, lacks the include, or does not take ours.
+            ConfigurationError: nginx or the mode's module is missing, or nginx does not take what we write.
+            ServerUnavailableError: nginx is not running, its configuration is broken, or does not include ours.
         """
         if os.name == "nt":
             raise ConfigurationError("CERTCAST_TARGET nginx needs Linux: on Windows use iis, iis-ccs or files")
-        settings = self._settings
+        self._template = await asyncio.to_thread(config.body_template, self._settings.template)
         await asyncio.to_thread(self._undo_trial)
-        loaded = await self._nginx.load()
-        if settings.mode == "dynamic" and not loaded.has_lua:
-            raise ConfigurationError(
-                "CERTCAST_NGINX_MODE is dynamic and nginx has no Lua module: choose blocks, or install it (on Debian "
-                "libnginx-mod-http-lua, lua-resty-core and lua-resty-lrucache)"
-            )
-        dynamic = settings.mode == "dynamic" or (settings.mode == "auto" and loaded.has_lua)
-        self._parts = NginxParts(
-            settings=settings,
-            folder=self._folder,
-            nginx=self._nginx,
-            control=Control(settings.socket),
-            pems=self._pems,
-            # The workers read certificates in dynamic mode only; else the master does, which is root.
-            access=Access(group=loaded.worker_group) if dynamic else PRIVATE,
-            template=config.body_template(settings.template),
-            loaded=loaded,
-        )
-        self._mode = NginxDynamic(self._parts) if dynamic else NginxBlocks(self._parts)
-        await self._mode.prepare()
+        if await self._chosen():
+            await self._started.prepare()
+        self._is_sure = True
+
+    async def stop(self) -> None:
+        """Nothing is held: nginx goes on."""
+
+    def forget(self) -> None:
+        """Read the files again, and see whether nginx still has our include in force."""
+        self._pems.forget()
+        self._is_sure = False
 
     async def version(self) -> str:
         """The version of nginx, and the mode."""
@@ -111,9 +120,10 @@ class NginxTarget(NothingHeld):
         """What is ours in the folder.
 
         Raises:
-            ServerUnavailableError: The folder cannot be read.
+            ServerUnavailableError: The folder cannot be read, or nginx does not serve from it.
         """
         with self._folder.trouble():
+            await self._assure()
             return frozenset((await asyncio.to_thread(self._started.served, keys)).values())
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
@@ -125,7 +135,16 @@ class NginxTarget(NothingHeld):
         """
         installs_of(changes, self.refusal)
         with self._folder.trouble():
-            await self._started.apply(changes)
+            await self._assure()
+            try:
+                await self._started.apply(changes)
+            except ServerUnavailableError as error:
+                # Somebody else may have made a server block the default one since: the next try gives way to it.
+                self._is_sure = listens.duplicate_in(str(error)) is None
+                raise
+
+    async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
+        """Nothing is left behind: what was replaced or removed went with its batch."""
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """The listener of nginx, met over loopback where it listens on every address."""
@@ -136,36 +155,115 @@ class NginxTarget(NothingHeld):
         if (reason := name_refusal(*change.key) or site_refusal(change)) is not None:
             return reason
         ports = self._settings.ports
-        if change.port in ports:
+        if change.port not in ports:
+            return (
+                f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
+                f"({', '.join(map(str, ports))})"
+            )
+        taken = self._parts.room.taken if self._parts else {}
+        if change.host != DEFAULT_HOST or change.port not in taken:
             return None
         return (
-            f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
-            f"({', '.join(map(str, ports))})"
+            f"nginx has a default_server for PortNumber {change.port} in {taken[change.port]}, and allows one for an "
+            "address and port: take the word from there, reload nginx and restart the agent, or upload without Default"
         )
 
     async def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Whether the fallback, another binding of ours, or something else answered."""
         try:
-            ours = await asyncio.to_thread(self._started.served)
+            ours = await asyncio.to_thread(self._pems.read)
             fallback = await asyncio.to_thread(self._fallback_fingerprint)
         except OSError:
             return None
-        if seen_fingerprint_sha256 == fallback:
+        taken = self._parts.room.taken.get(port) if self._parts else None
+        if taken is None and seen_fingerprint_sha256 == fallback:
             return f"nginx's certificate for unknown names answered for {host}:{port}: its error log may say why"
         address, actual = self.endpoint(port)
+        default = f" (the default_server of that port is in {taken})" if taken else ""
         return answering(ours.values(), seen_fingerprint_sha256) or (
             f"{address}:{actual} is answered by a server block of nginx, or by a program, that certcast did not "
-            f"configure: look for `listen` and `server_name {host}` in `nginx -T`"
+            f"configure{default}: look for `listen` and `server_name {host}` in `nginx -T`"
         )
+
+    async def _assure(self) -> None:
+        """Where we were told to forget: see that nginx has our include in force, and put it in force otherwise."""
+        if self._is_sure or self._mode is None:
+            return
+        is_quick = self._load_took_s <= _SLOW_S
+        if (is_quick or not await self._is_in_force()) and await self._chosen() and not await self._is_in_force():
+            await self._started.prepare()
+            log.warning("nginx did not have certcast's include as it was written: it was written and loaded again")
+        if isinstance(self._mode, NginxDynamic):
+            await self._mode.read_again()
+        self._is_sure = True
+
+    async def _is_in_force(self) -> bool:
+        token = await self._control.loaded()
+        return token is not None and await asyncio.to_thread(self._started.in_order, token)
+
+    async def _chosen(self) -> bool:
+        """Choose the mode by nginx's configuration; whether that could be read, and is not only known by what we wrote.
+
+        Raises:
+            ConfigurationError: nginx, or the module that the settings want, is missing.
+            ServerUnavailableError: It cannot be read, and nginx has not loaded our include before.
+        """
+        settings, begun = self._settings, time.monotonic()
+        try:
+            loaded = await load(self._nginx, settings, self._folder)
+        except ServerUnavailableError as broken:
+            await self._go_on(broken)
+            return False
+        self._load_took_s = time.monotonic() - begun
+        if settings.mode == "dynamic" and not loaded.has_lua:
+            raise ConfigurationError(
+                "CERTCAST_NGINX_MODE is dynamic and nginx has no Lua module: choose blocks, or install it (on Debian "
+                "libnginx-mod-http-lua, lua-resty-core and lua-resty-lrucache)"
+            )
+        self._use(
+            await asyncio.to_thread(Room.beside, loaded, settings),
+            dynamic=settings.mode == "dynamic" or (settings.mode == "auto" and loaded.has_lua),
+            access=Access(group=loaded.worker_group),
+            included=str(settings.folder / config.MAIN_NAME) in loaded.files,
+        )
+        return True
+
+    async def _go_on(self, broken: ServerUnavailableError) -> None:
+        """With an nginx whose configuration is broken now, if it has loaded ours before: what it serves can change."""
+        main, *others = await asyncio.to_thread(claiming, self._settings)
+        include = await asyncio.to_thread(text_of, main)
+        token = await self._control.loaded()
+        if token is None or token != config.token_of(include):
+            raise broken
+        log.warning("%s; what nginx has loaded before goes on", broken)
+        if self._mode is None:
+            texts = [include, *[await asyncio.to_thread(text_of, other) for other in others]]
+            room = await asyncio.to_thread(Room.as_written, texts, self._settings)
+            self._use(room, dynamic=config.is_dynamic(include), access=access_of(main), included=True)
+
+    def _use(self, room: Room, *, dynamic: bool, access: Access, included: bool) -> None:
+        settings = self._settings
+        self._parts = NginxParts(
+            settings=settings,
+            folder=self._folder,
+            nginx=self._nginx,
+            control=self._control,
+            pems=self._pems,
+            # The workers read certificates in dynamic mode only; else the master does, which is root.
+            access=access if dynamic else PRIVATE,
+            template=self._template,
+            room=room,
+            included=included,
+            interval=self._interval,
+        )
+        self._mode = NginxDynamic(self._parts) if dynamic else NginxBlocks(self._parts)
 
     def _undo_trial(self) -> None:
         """Before nginx is asked anything: files that it does not take would keep every agent from starting."""
         try:
             self._folder.clear()
         except OSError as error:
-            raise ConfigurationError(
-                f"{error.filename} cannot be put back as it was ({error.strerror}): run the agent as root"
-            ) from None
+            raise trouble_with(error, "run the agent as root") from None
 
     @property
     def _started(self) -> NginxMode:

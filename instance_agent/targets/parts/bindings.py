@@ -34,7 +34,7 @@ def answering(bindings: Iterable[InstalledBinding], seen_fingerprint_sha256: str
     """Which binding of ours has the certificate that was seen, for `BindingTarget.explain_mismatch`."""
     for binding in bindings:
         if binding.fingerprint_sha256 == seen_fingerprint_sha256:
-            return f"the certificate bound for {binding.host}:{binding.port} answered"
+            return f"the certificate bound for {binding.phrased} answered"
     return None
 
 

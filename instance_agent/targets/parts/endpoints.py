@@ -57,6 +57,6 @@ class Endpoints:
         if 0 < self.listened_on(change.port) <= MAX_PORT:
             return None
         return (
-            f"{change.host}:{change.port} would be served at port {self.listened_on(change.port)}, and ports are 1 to "
+            f"{change.phrased} would be served at port {self.listened_on(change.port)}, and ports are 1 to "
             f"{MAX_PORT}: CERTCAST_{self.server}_PORT_OFFSET is {self.port_offset}"
         )

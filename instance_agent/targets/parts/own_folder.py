@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -18,7 +19,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from shared.errors import CertcastError
+
+_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE}
+"""What may end without a person changing the agent's settings (errno(3)): a full disk, say."""
 _MARK = ".certcast"
+
+
+def trouble_with(error: OSError, cure: str) -> CertcastError:
+    """What `BindingTarget.start` raises for a folder or file that cannot be used.
+
+    Args:
+        error: What the system said.
+        cure: What a person can do where it will not pass.
+    """
+    what = f"{error.filename} cannot be made or read"
+    if error.errno in _PASSING:
+        return ServerUnavailableError(f"{what} now: {error.strerror}")
+    return ConfigurationError(f"{what} ({error.strerror}): {cure}")
 
 
 class OwnFolder:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key
 from instance_agent.targets.parts.access import PRIVATE, Access
-from instance_agent.targets.parts.pem_file import PEM_SUFFIX, decode, file_name, name_refusal, not_ours, tagged_pem
+from instance_agent.targets.parts.pem_file import (
+    PEM_SUFFIX,
+    decode,
+    file_name,
+    held,
+    host_of,
+    name_refusal,
+    not_ours,
+    tagged_pem,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -50,11 +59,21 @@ class _Port:
 
 
 class PemFolder:
-    """The folder. What was read is kept while nothing in the folder changes its name, for a minute at most."""
+    """The folder. What was read is kept while nothing in the folder changes its name, for a minute at most.
+
+    A file that this process wrote, or found with its tag, stays ours when another takes its place: that one is
+    reported as it is, and replaced or deleted when its host is. After a restart one without a tag is a stranger's.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ports: dict[str, _Port] = {}
+        self._ours: set[tuple[str, str]] = set()
+        """Names of files by their folders'."""
+
+    def forget(self) -> None:
+        """Read every file when next asked; whose they are stays known."""
+        self._ports.clear()
 
     def path(self, host: str, port: int) -> Path:
         """The file for a host and port.
@@ -82,10 +101,16 @@ class PemFolder:
         """What is tagged as ours for one host and port, read now."""
         if name_refusal(*key) is not None:
             return None
+        path = self.path(*key)
         try:
-            return self._parse(self.path(*key))
+            return self._parse(path)
         except (FileNotFoundError, NotADirectoryError):
+            self._ours.discard(_name(path))
             return None
+
+    def owns(self, key: Key) -> bool:
+        """Whether a host's file is ours to replace and to delete; one that is not there yet is not."""
+        return self.at(key) is not None or _name(self.path(*key)) in self._ours
 
     def enter(self, changes: Iterable[BindingChange], batch: FileBatch, access: Access = PRIVATE) -> dict[Key, bytes]:
         """Have a batch of files make the changes: a file for each install, none for a removal of what is ours.
@@ -99,12 +124,13 @@ class PemFolder:
         contents: dict[Key, bytes] = {}
         for change in changes:
             if not isinstance(change, Install):
-                if self.at(change.key) is not None:
+                if name_refusal(*change.key) is None and self.owns(change.key):
                     batch.delete(self.path(*change.key))
                 continue
             path = self.path(*change.key)
-            if path.exists() and self.at(change.key) is None:
+            if path.exists() and not self.owns(change.key):
                 raise ApplyError(not_ours(path), culprit=change.key)
+            self._ours.add(_name(path))
             contents[change.key] = tagged_pem(change)
             batch.write(path, contents[change.key], access)
         return contents
@@ -150,8 +176,18 @@ class PemFolder:
 
     def _parse(self, path: Path) -> InstalledBinding | None:
         """The binding a file tells of; None for one that is not ours or not whole."""
-        binding = decode(path.read_bytes())
-        return binding if binding is not None and self.path(*binding.key) == path else None
+        content = path.read_bytes()
+        binding = decode(content)
+        if binding is not None and self.path(*binding.key) == path:
+            self._ours.add(_name(path))
+            return binding
+        if _name(path) not in self._ours:
+            return None
+        return held(host_of(path.name.removesuffix(PEM_SUFFIX)), int(path.parent.name), content)
+
+
+def _name(path: Path) -> tuple[str, str]:
+    return path.parent.name, path.name
 
 
 def _state(there: os.stat_result) -> _State:

@@ -85,6 +85,6 @@ def site_refusal(change: Install) -> str | None:
     if change.site is None or _SITE.match(change.site):
         return None
     return (
-        f"{change.host}:{change.port}: SiteName may have letters, digits and . _ - here, 64 at most, beginning with a "
+        f"{change.phrased}: SiteName may have letters, digits and . _ - here, 64 at most, beginning with a "
         "letter or digit, since a template may put it into a server's configuration"
     )

@@ -2,8 +2,10 @@
 
 import pytest
 
-from tests.contracts.targets import BindingContract, RestartContract
+from shared.bundle import CertificateBundle
+from tests.contracts.targets import BindingContract, DefaultContract, HandmadeChangeContract, RestartContract
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget
+from tests.rigs.targets import change_to
 
 
 class FakeRig:
@@ -18,8 +20,14 @@ class FakeRig:
     async def restart_agent(self) -> None:
         self.target = FakeTarget(self.server, names_culprits=self.target.names_culprits)
 
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        self.server.replace({**self.server.bound, (host, port): change_to(bundle, host, port).bound})
 
-class TestFakeTarget(BindingContract, RestartContract):
+    async def untie(self, host: str, port: int) -> None:
+        self.server.replace({key: each for key, each in self.server.bound.items() if key != (host, port)})
+
+
+class TestFakeTarget(BindingContract, RestartContract, DefaultContract, HandmadeChangeContract):
     @pytest.fixture(params=[True, False], ids=["names the culprit", "does not name it"])
     def rig(self, request: pytest.FixtureRequest) -> FakeRig:
         return FakeRig(names_culprits=request.param)

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.hostnames import covering, covers, normalise_host, wildcard_of
+from shared.hostnames import DEFAULT_HOST, covering, covers, hosts_for, normalise_host, wildcard_of
+from tests.contracts.names import BOUND, NAMES, ODD_NAMES, Asked
 
 LABELS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 HOSTS = st.lists(LABELS, min_size=2, max_size=5).map(".".join).filter(lambda host: not host.split(".")[-1].isdecimal())
@@ -137,3 +138,28 @@ def test_the_equal_name_comes_before_the_wildcard() -> None:
     assert covering("example.com", names) is None
     assert covering("*.example.com", names) == "*.example.com"
     assert covering("example.com", []) is None
+
+
+@pytest.mark.parametrize("asked", [*NAMES, *ODD_NAMES], ids=lambda asked: repr(asked.name))
+def test_what_a_client_asks_for_is_answered_by_the_name_the_wildcard_of_its_parent_or_the_default(asked: Asked) -> None:
+    hosts = hosts_for(asked.name.decode("utf-8", "replace"))
+    assert next((host for host in hosts if host in BOUND), None) == asked.answer
+    assert hosts[-1] == DEFAULT_HOST
+
+
+def test_without_a_name_the_default_alone_answers() -> None:
+    assert hosts_for(None) == hosts_for("") == hosts_for("*") == (DEFAULT_HOST,)
+
+
+@given(HOSTS)
+def test_a_host_is_asked_for_by_its_own_name_in_any_spelling(host: str) -> None:
+    wildcard = wildcard_of(host)
+    assert hosts_for(f"{host.upper()}.") == (host, *([wildcard] if wildcard else []), DEFAULT_HOST)
+
+
+@given(st.text(max_size=300))
+def test_what_answers_is_always_something_that_can_be_bound_or_the_name_itself(asked: str) -> None:
+    name, *above = hosts_for(asked)
+    for host in above[:-1]:
+        assert host == normalise_host(host)
+    assert name == DEFAULT_HOST or name == asked.lower().removesuffix(".")

@@ -57,6 +57,11 @@ def test_hosts_are_separated_by_commas_semicolons_and_white_space_and_kept_as_wr
     )
 
 
+def test_the_default_is_asked_for_by_true_alone() -> None:
+    for text, meant in (("true", True), (" True\n", True), ("FALSE", False), ("", False)):
+        assert parsed(dEFAULT=text).default is meant
+
+
 def test_a_password_is_kept_to_the_letter_and_out_of_sight() -> None:
     metadata = parsed(CertificatePassword=" s3cret ")
     assert metadata.password == " s3cret "

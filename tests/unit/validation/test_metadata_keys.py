@@ -29,6 +29,7 @@ MEANT = {
     ),
     "SiteName": ("Site", "site_name", "website", "WebSiteName", "SitName"),
     "Role": ("Roles", "role_name", "InstanceRole"),
+    "Default": ("is_default", "Defualt", "Defaults", "fallback", "DefaultCertificate"),
 }
 FOREIGN = ("project", "mtime", "hdi_isfolder", "owner", "environment", "created_by", "rules", "cost", "file-encoding")
 
@@ -52,7 +53,7 @@ def test_what_looks_like_none_of_ours_is_taken_for_none(key: str) -> None:
     [sentence] = said({key: SECRET})
     assert sentence == (
         f"The metadata key {key} is not known, and left as it is; certcast reads HostHeader, PortNumber, "
-        "CertificateSubject, CertificatePassword, SiteName, Role."
+        "CertificateSubject, CertificatePassword, SiteName, Role, Default."
     )
     assert unknown_keys({key: SECRET}, others=False) == ()
 
@@ -64,12 +65,6 @@ def test_known_keys_in_any_case_and_certcasts_own_are_not_warned_of() -> None:
 def test_a_key_that_stands_beside_the_right_one_is_to_be_deleted() -> None:
     assert said({"HostHeader": "a", "Host": "b"}) == [
         "The metadata key Host is not known, and HostHeader is set: delete Host."
-    ]
-
-
-def test_default_is_said_to_do_nothing_yet() -> None:
-    assert said({"Default": "true"}) == [
-        "Default is not supported: the certificate is served for its hosts, and not to other clients."
     ]
 
 

@@ -20,16 +20,16 @@ from local_azure.processes.listening import free_port
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, TlsContract
+from tests.contracts.targets import DefaultContract, HandmadeChangeContract, OpenConnectionsContract, TlsContract
 from tests.rigs.certificates import self_signed
 from tests.rigs.embedded import EmbeddedRig, serving, target_on
-from tests.rigs.targets import Rig, bind, expect, fresh, root, seen
+from tests.rigs.targets import HandmadeRig, bind, expect, fresh, fresh_default, root, seen
 from tests.rigs.visitors import Busy, trusting_nobody, visiting
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, DefaultContract, HandmadeChangeContract):
     @pytest.fixture
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def rig(self) -> AsyncIterator[HandmadeRig]:
         async with serving() as target:
             yield EmbeddedRig(target)
 
@@ -252,9 +252,9 @@ class TestThePage:
                 await target.apply([bind(new, "shop.example.com", 443)])
                 assert old.fingerprint in (await visitor.get()).body.decode()
 
-    async def test_what_a_client_put_into_its_server_name_is_shown_as_text(self) -> None:
+    async def test_the_default_repeats_nothing_that_a_client_put_into_its_server_name(self) -> None:
         async with serving() as target:
-            await target.apply([bind(root().issue("*.example.com"), "*.example.com", 443)])
+            await target.apply([fresh_default(443)])
             reader, writer = await asyncio.open_connection(
                 *target.endpoint(443),
                 ssl=trusting_nobody(),
@@ -264,6 +264,6 @@ class TestThePage:
             page = (await reader.read()).decode()
             writer.close()
             await writer.wait_closed()
-            assert "&lt;script&gt;&amp;.example.com" in page
-            assert "<script>" not in page
+            assert "the default of port 443" in page
+            assert "script" not in page
             assert "<b>" not in page

@@ -1,18 +1,42 @@
 """Starting the nginx target: which mode it chooses, what it refuses to start with, templates, and what it explains."""
 
 import asyncio
+import errno
+import os
 import socket
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.targets.base import ServerUnavailableError
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.rigs.nginx import beside_nginx, serving_nginx
-from tests.rigs.targets import endpoint, expect, fresh, root, seen, served
+from tests.rigs.nginx import NginxRig, beside_nginx, serving_nginx
+from tests.rigs.targets import endpoint, expect, fresh, owned, owned_after, root, seen, served
 from tests.rigs.visitors import visiting
+
+BOTH = pytest.mark.parametrize("dynamic", [True, False], ids=["dynamic", "blocks"])
+
+
+@contextmanager
+def others_breaking(rig: NginxRig) -> Iterator[None]:
+    """An error of somebody else in nginx.conf, until the end."""
+    configuration = rig.server.folder / "nginx.conf"
+    sound = configuration.read_text()
+    configuration.write_text(sound + "nonsense;\n")
+    try:
+        yield
+    finally:
+        configuration.write_text(sound)
+
+
+def failing(number: int, path: Path, *_: object) -> None:
+    raise OSError(number, os.strerror(number), str(path))
 
 
 @pytest.mark.parametrize(("dynamic", "mode"), [(True, "dynamic"), (False, "blocks")])
@@ -29,13 +53,18 @@ async def test_dynamic_mode_without_lua_ends_the_start_with_what_to_install() ->
             await rig.target.start()
 
 
-async def test_an_nginx_without_our_include_ends_the_start_with_the_line_to_add() -> None:
-    async with beside_nginx(dynamic=True) as rig:
+@BOTH
+async def test_an_nginx_without_our_include_is_waited_for_with_the_line_to_add(dynamic: bool) -> None:  # noqa: FBT001
+    async with beside_nginx(dynamic=dynamic) as rig:
         configuration = rig.server.folder / "nginx.conf"
-        line = f'include "{rig.server.certificates}/*.conf";'
-        configuration.write_text(configuration.read_text().replace(line, ""))
-        with pytest.raises(ConfigurationError, match=r"add `include .*/certcast/\*\.conf;` inside http"):
-            await rig.target.start()
+        whole = configuration.read_text()
+        configuration.write_text(whole.replace(f'include "{rig.server.certificates}/*.conf";', ""))
+        for _ in range(2):
+            with pytest.raises(ServerUnavailableError, match=r"add `include .*/certcast/\*\.conf;` inside http"):
+                await rig.target.start()
+        configuration.write_text(whole)
+        await rig.target.start()
+        await served(rig, fresh("a.example.com", 443))
 
 
 async def test_folders_that_others_use_are_not_taken_over() -> None:
@@ -52,22 +81,104 @@ async def test_folders_that_others_use_are_not_taken_over() -> None:
             rig.env |= rig.server.agent_environment
 
 
-async def test_a_broken_configuration_ends_the_start_with_what_nginx_says() -> None:
+@BOTH
+async def test_a_configuration_that_others_broke_is_waited_for_with_what_nginx_says(dynamic: bool) -> None:  # noqa: FBT001
+    async with beside_nginx(dynamic=dynamic) as rig:
+        with others_breaking(rig):
+            for _ in range(2):
+                with pytest.raises(ServerUnavailableError, match=r'unknown directive "nonsense" in .*nginx\.conf:\d+'):
+                    await rig.target.start()
+        await rig.target.start()
+        await served(rig, fresh("a.example.com", 443))
+
+
+@BOTH
+async def test_an_nginx_that_loaded_ours_before_its_configuration_was_broken_is_used_as_it_is(
+    dynamic: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving_nginx(dynamic=dynamic) as rig:
+        old, new = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        await served(rig, old)
+        with others_breaking(rig):
+            await rig.restart_agent()
+            assert 'unknown directive "nonsense"' in caplog.text
+            assert rig.target.mode == ("dynamic" if dynamic else "blocks")
+            rig.target.forget()
+            assert owned(await rig.target.current()) == owned_after(old)
+            if dynamic:
+                await served(rig, new, fresh("b.example.com", 443))
+            else:
+                with pytest.raises(ServerUnavailableError, match=r'unknown directive "nonsense" in .*nginx\.conf:\d+'):
+                    await rig.target.apply([new])
+                assert owned(await rig.target.current()) == owned_after(old)
+                await expect(rig, 443, {"a.example.com": old})
+        await served(rig, fresh("a.example.com", 443), fresh("c.example.com", 443))
+        rig.target.forget()
+        assert len(await rig.target.current()) == (3 if dynamic else 2)
+
+
+@BOTH
+async def test_an_nginx_that_is_not_running_is_waited_for_and_serves_ours_from_its_start(dynamic: bool) -> None:  # noqa: FBT001
+    async with beside_nginx(dynamic=dynamic) as rig:
+        await rig.server.stop()
+        for _ in range(2):
+            with pytest.raises(ServerUnavailableError, match="nginx is not running: start it"):
+                await rig.target.start()
+        await rig.server.start()
+        await expect(rig, 443, {"unknown.example": rig.fallback})
+        await rig.target.start()
+        await served(rig, fresh("a.example.com", 443))
+
+
+@BOTH
+async def test_a_missing_pid_file_is_named_where_a_reload_needs_it(dynamic: bool) -> None:  # noqa: FBT001
+    async with serving_nginx(dynamic=dynamic) as rig:
+        change = fresh("a.example.com", 443)
+        pid_file = rig.server.folder / "nginx.pid"
+        pid = pid_file.read_text()
+        pid_file.unlink()
+        await rig.restart_agent()
+        if dynamic:
+            await served(rig, change)
+        else:
+            with pytest.raises(ServerUnavailableError, match=r"nginx\.pid does not name its master process"):
+                await rig.target.apply([change])
+        with pytest.raises(ServerUnavailableError, match=r"nginx\.pid does not name its master process"):
+            await rig.restart_agent(CERTCAST_NGINX_PORTS="443")
+        assert rig.server.socket.exists()
+        pid_file.write_text(pid)
+        await rig.target.start()
+        await served(rig, change)
+
+
+async def test_a_full_disk_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     async with beside_nginx(dynamic=True) as rig:
-        configuration = rig.server.folder / "nginx.conf"
-        configuration.write_text(configuration.read_text() + "nonsense;\n")
-        with pytest.raises(ConfigurationError, match='unknown directive "nonsense"'):
-            await rig.target.start()
+        with monkeypatch.context() as at_work:
+            at_work.setattr("instance_agent.targets.nginx.mode.make_folder", partial(failing, errno.ENOSPC))
+            with pytest.raises(ServerUnavailableError, match="No space left on device"):
+                await rig.target.start()
+            at_work.setattr("instance_agent.targets.nginx.mode.make_folder", partial(failing, errno.EACCES))
+            with pytest.raises(ConfigurationError, match="run the agent as root"):
+                await rig.target.start()
+        await rig.target.start()
 
 
-async def test_a_port_taken_by_another_program_ends_the_start_and_nginx_goes_on() -> None:
+async def test_a_port_taken_by_another_program_is_waited_for_and_nginx_goes_on() -> None:
     async with beside_nginx(dynamic=True, CERTCAST_NGINX_TIMEOUT_S="1") as rig:
         with (
             socket.create_server(endpoint(rig, 443)),
-            pytest.raises(ConfigurationError, match=r"goes on with its old configuration .*a port in use"),
+            pytest.raises(ServerUnavailableError, match=r"goes on with its old configuration .*a port in use"),
         ):
             await rig.target.start()
         assert rig.server.process.returncode is None
+        await rig.target.start()
+
+
+async def test_an_address_that_is_not_there_now_is_waited_for() -> None:
+    async with beside_nginx(dynamic=True, CERTCAST_NGINX_ADDRESS="192.0.2.1") as rig:
+        with pytest.raises(ServerUnavailableError, match=r"bind\(\) to 192\.0\.2\.1"):
+            await rig.target.start()
 
 
 async def test_a_port_nginx_does_not_listen_on_is_refused_with_the_setting() -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instance_agent.targets.base import ApplyError, Install
-from instance_agent.targets.parts.pem_file import file_name, name_refusal, tagged_pem
+from instance_agent.targets.base import ApplyError, Install, Remove
+from instance_agent.targets.parts.file_batch import FileBatch
+from instance_agent.targets.parts.pem_file import TAG, file_name, host_of, name_refusal, tagged_pem
 from instance_agent.targets.parts.pem_folder import PemFolder
-from shared.hostnames import normalise_host
+from shared.hostnames import DEFAULT_HOST, normalise_host
 from tests.rigs.certificates import self_signed
 from tests.rigs.targets import bind, fresh, root, unfit
 
@@ -36,11 +37,14 @@ class TestNames:
             name = file_name(host)
         except ValueError:
             return
-        assert normalise_host(host) == host
+        assert host == DEFAULT_HOST or normalise_host(host) == host
         assert "/" not in name
         assert "\0" not in name
         assert name not in {"", ".", ".."}
-        assert (f"*{name[1:]}" if name.startswith("_") else name) == host
+        assert host_of(name) == host
+
+    def test_the_defaults_file_is_called_as_no_hosts_is(self) -> None:
+        assert (file_name(DEFAULT_HOST), host_of("_default_")) == ("_default_", DEFAULT_HOST)
 
     @pytest.mark.parametrize("host", ["../x", "/etc/passwd", "A.example", "x..y", "", "_.example.com", "a\n.example"])
     def test_what_is_no_normalised_host_has_no_file(self, host: str) -> None:
@@ -164,3 +168,69 @@ class TestReadingBack:
         assert caught.value.culprit == ("a.example.com", 443)
         with pytest.raises(ApplyError, match="key too small"):
             tagged_pem(bind(self_signed("a.example.com", key="rsa1024"), "a.example.com", 443))
+
+
+class TestChangedByHand:
+    """Somebody else put another certificate where one of ours was."""
+
+    @pytest.mark.parametrize("told", ["the old tag", "no tag", "another host's tag"])
+    def test_another_certificate_is_reported_as_itself_and_done_for_no_bundle(self, tmp_path: Path, told: str) -> None:
+        mine, other = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        pems = stored(tmp_path, mine)
+        assert mine.is_done_by(pems.read()[mine.key])
+        tag = {
+            "the old tag": tagged_pem(mine).partition(b"\n")[0] + b"\n",
+            "no tag": b"",
+            "another host's tag": tagged_pem(fresh("b.example.com", 443)).partition(b"\n")[0] + b"\n",
+        }[told]
+        pems.path(*mine.key).write_bytes(tag + other.bundle.to_pem())
+        pems.forget()
+        for found in (pems.read()[mine.key], pems.read([mine.key])[mine.key]):
+            assert found.fingerprint_sha256 == other.bundle.fingerprint_sha256
+            assert not mine.is_done_by(found)
+            assert not other.is_done_by(found)
+
+    def test_the_same_leaf_with_another_chain_is_noticed(self, tmp_path: Path) -> None:
+        mine = bind(root().intermediate().issue("a.example.com"), "a.example.com", 443)
+        whole = tagged_pem(mine)
+        pems = stored(tmp_path, mine, whole[: whole.rindex(b"-----BEGIN CERTIFICATE")])
+        (found,) = pems.read().values()
+        assert found.fingerprint_sha256 == mine.bundle.fingerprint_sha256
+        assert not mine.is_done_by(found)
+
+    def test_a_tag_from_before_digests_were_told_is_believed_if_the_leaf_is_the_bundles(self, tmp_path: Path) -> None:
+        mine, other = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        tag = f'{TAG}{{"host": "a.example.com", "port": 443, "bundle": "{mine.bundle_id}", "site": null}}\n'.encode()
+        (found,) = stored(tmp_path, mine, tag + mine.bundle.to_pem()).read().values()
+        assert mine.is_done_by(found)
+        (found,) = stored(tmp_path, mine, tag + other.bundle.to_pem()).read().values()
+        assert not mine.is_done_by(found)
+
+    def test_what_took_the_place_of_ours_is_replaced_and_deleted_and_a_strangers_is_not(self, tmp_path: Path) -> None:
+        mine = fresh("a.example.com", 443)
+        pems = stored(tmp_path / "live", mine)
+        path = pems.path(*mine.key)
+        for changes, left in (([mine], tagged_pem(mine)), ([Remove(host=mine.host, port=443)], None)):
+            assert pems.owns(mine.key)
+            path.write_bytes(b"by hand")
+            batch = FileBatch(tmp_path / "staging")
+            pems.enter(changes, batch)
+            batch.commit()
+            batch.close()
+            assert (path.read_bytes() if path.exists() else None) == left
+        assert pems.at(mine.key) is None
+        path.write_bytes(mine.bundle.to_pem())
+        assert not pems.owns(mine.key)
+        with pytest.raises(ApplyError, match="not made by certcast"):
+            pems.enter([mine], FileBatch(tmp_path / "staging"))
+
+    def test_what_was_just_written_is_ours_though_it_was_not_read_since(self, tmp_path: Path) -> None:
+        mine, other = fresh("a.example.com", 443), fresh("a.example.com", 443)
+        pems = PemFolder(tmp_path / "live")
+        batch = FileBatch(tmp_path / "staging")
+        pems.enter([mine], batch)
+        batch.commit()
+        batch.close()
+        pems.path(*mine.key).write_bytes(other.bundle.to_pem())
+        (found,) = pems.read([mine.key]).values()
+        assert found.fingerprint_sha256 == other.bundle.fingerprint_sha256
