@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from instance_agent.fetching import Bundles, unfit_for
 from instance_agent.installing.installer import install
-from instance_agent.memory import DONE, REASON_CHARS, Attempt, Memory
+from instance_agent.installing.sighting import Expectation, Looker, Pace
+from instance_agent.memory import DONE, Attempt, Memory
+from instance_agent.proof.drifts import Change, Drifts
+from instance_agent.proof.proofs import Proofs
 from instance_agent.slices import SLICE, fetched_slices
-from instance_agent.targets.base import Install, InstalledBinding, Remove
+from instance_agent.targets.base import Install, InstalledBinding, Remove, ServerUnavailableError
+from instance_agent.usability import Usability
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.errors import CertcastError
-from shared.messages import BindingReport, InstallOutcome
-from shared.phrasing import logger
+from shared.messages import InstallOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime
 
     from instance_agent.desired import Desired
@@ -26,9 +28,6 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.bundle import CertificateBundle
     from shared.ports import BundleVault
-
-_NO_STAGES: Mapping[str, float] = MappingProxyType({})
-log = logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,29 +51,69 @@ class Actor:
         bundles: Where keys and chains are kept.
         probe: Looks at a listener.
         now: The clock.
+
+    Attributes:
+        memory: How each row ended.
+        proofs: When each binding was last seen served.
+        drifts: What something else changed.
+        usability: Whether the server can be used now.
+        looker: Looks at its listeners.
+        put_off: Whether the last whole look left rows to a later repair.
     """
 
     def __init__(
         self, *, target: BindingTarget, bundles: BundleVault, probe: Probe, now: Callable[[], datetime]
     ) -> None:
         self.memory = Memory(now)
+        self.proofs = Proofs(now)
+        self.drifts = Drifts(now)
+        self.usability = Usability(now)
+        self.looker = Looker(target, probe, Pace())
+        self.put_off = False
         self._target = target
         self._bundles = Bundles(bundles)
         self._probe = probe
-        self._now = now
+        self.now = now
 
     def forget(self) -> None:
         """Take nothing for done or told any more: everything is looked at again, and reported."""
-        self.memory = Memory(self._now)
+        self.memory = Memory(self.now)
+        self.proofs = Proofs(self.now)
 
     async def due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
 
+        Of a server that cannot be used, these are the ones of which nothing is known, once that has lasted; whether it
+        can be used again is found out by a whole look.
+
         Args:
             desired: What the tables say.
             whole: Whether these are all rows there are, so that a binding of ours with no row is one to remove.
+
+        Raises:
+            ServerUnavailableError: The server did not tell a look that is not whole.
         """
+        usability = self.usability
+        if usability.is_started and (whole or not usability.trouble):
+            try:
+                due = await self._due(desired, whole=whole)
+            except ServerUnavailableError as error:
+                if not whole:
+                    raise
+                usability.broke(str(error))
+            else:
+                if whole:
+                    usability.is_well()
+                return due
+        if not usability.is_lasting:
+            return []
+        return [row for row in desired.rows.values() if row.present and self.memory.last(row) is None]
+
+    async def _due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         wanted = desired.rows
+        if whole:
+            self._target.forget()
+            self.put_off = False
         current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
         due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key), whole=whole)]
         if whole and wanted:
@@ -106,7 +145,50 @@ class Actor:
         return fetched_slices(self._bundles, due, size=size)
 
     async def act(self, rows: Sequence[DesiredBinding], fetched: Mapping[str, Fetched] | None = None) -> list[Attempt]:
-        """Apply everything as one batch and prove it; bundles that were not fetched are fetched first."""
+        """Apply everything as one batch and prove it; bundles that were not fetched are fetched first.
+
+        What waits for its repair is left; where the server cannot be used, it is looked at whether it serves all the
+        same.
+        """
+        attempts: list[Attempt] = []
+        to_do: list[DesiredBinding] = []
+        for row in rows:
+            if self.drifts.put_off(row):
+                failed = self.memory.attempt(row, InstallOutcome.FAILED, self.drifts.waiting(row), again=True)
+                attempts.append(self.drifts.concluded(failed, tried=False))
+            else:
+                to_do.append(row)
+        done = await (self._looked_at(to_do) if self.usability.trouble else self._applied(to_do, fetched))
+        return attempts + [self.drifts.concluded(attempt) for attempt in done]
+
+    def found_otherwise(self, row: DesiredBinding) -> None:
+        """Enter that a look showed another certificate for a row that the server says it has."""
+        if self.usability.is_started:
+            self._target.forget()
+        if (last := self.memory.last(row)) is not None:
+            self.drifts.find(last.report, Change.REPLACED)
+
+    async def _looked_at(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
+        """What rows come to while the server cannot be used: some may be served as they should be."""
+        trouble = self.usability.trouble
+        met = [row for row in rows if row.present and self._target.endpoint(row.port) is not None]
+        looks = [Expectation(host=row.host, port=row.port, fingerprint_sha256=row.fingerprint_sha256) for row in met]
+        sightings = await self.looker.look(looks, patience_s=0)
+        seen = {(row.host, row.port): sighting for row, sighting in zip(met, sightings, strict=True)}
+        attempts: list[Attempt] = []
+        for row in rows:
+            sighting = seen.get((row.host, row.port))
+            if sighting is not None and sighting.met:
+                reason = f"it is served, but the server cannot be changed now: {trouble}"
+                outcome = InstallOutcome.LIVE
+            else:
+                reason = f"the server cannot be used now, which is tried again: {trouble}"
+                outcome = InstallOutcome.FAILED
+            found = sighting.fingerprint_sha256 if sighting is not None else ""
+            attempts.append(self.memory.attempt(row, outcome, reason, again=True, seen=found))
+        return attempts
+
+    async def _applied(self, rows: Sequence[DesiredBinding], fetched: Mapping[str, Fetched] | None) -> list[Attempt]:
         if fetched is None:
             fetched = await self._bundles.fetch({row.bundle_id for row in rows if row.present})
         by_key = {(row.host, row.port): row for row in rows}
@@ -126,7 +208,7 @@ class Actor:
         for result in await install(self._target, changes, self._probe, recall=self._bundles.recall):
             row = by_key[result.change.key]
             fetch_ms = {"fetch": fetched[row.bundle_id].took_ms} if row.present else {}
-            attempt = self._attempt(
+            attempt = self.memory.attempt(
                 row,
                 result.outcome,
                 result.reason,
@@ -139,14 +221,21 @@ class Actor:
 
     def _is_as_it_should_be(self, row: DesiredBinding, has: InstalledBinding | None, *, whole: bool) -> bool:
         last = self.memory.last(row)
+        if last is not None and last.again and self.drifts.put_off(row):
+            self.put_off = True
+            return True
         if last is None or last.again or (last.unfit and whole):
             return False
         # A refusal or a mismatch stands until the row changes: trying again would only disturb what is served.
-        return last.report.outcome not in DONE or _matches(row, has)
+        if last.report.outcome not in DONE or _matches(row, has):
+            return True
+        change = Change.REPLACED if row.present else Change.RETURNED
+        self.drifts.find(last.report, Change.LOST if has is None else change)
+        return False
 
     def _unfit(self, row: DesiredBinding, reason: str, *, again: bool = False) -> Attempt:
         """A bundle that is not installed; each whole reconcile looks at it again, which costs the server nothing."""
-        return replace(self._attempt(row, InstallOutcome.FAILED, reason, again=again), unfit=True)
+        return replace(self.memory.attempt(row, InstallOutcome.FAILED, reason, again=again), unfit=True)
 
     def _orphan(self, binding: InstalledBinding) -> DesiredBinding:
         return DesiredBinding(
@@ -155,41 +244,7 @@ class Actor:
             port=binding.port,
             state=BindingState.ABSENT,
             generation=0,
-            changed_at=self._now(),
-        )
-
-    def _attempt(
-        self,
-        row: DesiredBinding,
-        outcome: InstallOutcome,
-        reason: str,
-        *,
-        again: bool = False,
-        seen: str = "",
-        stages_ms: Mapping[str, float] = _NO_STAGES,
-    ) -> Attempt:
-        report = BindingReport(
-            role=row.role,
-            host=row.host,
-            port=row.port,
-            generation=row.generation,
-            source=row.source,
-            outcome=outcome,
-            reason=reason[:REASON_CHARS],
-            fingerprint_sha256=seen,
-            finished_at=self._now(),
-            stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
-        )
-        return Attempt(report=report, again=again)
-
-
-def log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:
-    """Say what came of each row; on Windows these lines are entries of the event log."""
-    for report in (attempt.report for attempt in attempts):
-        log.info(
-            "instance %s: %s:%d generation %d %s%s",
-            *(instance, report.host, report.port, report.generation, report.outcome.value),
-            f" ({report.reason})" if report.reason else "",
+            changed_at=self.now(),
         )
 
 
@@ -207,6 +262,4 @@ def _install_of(row: DesiredBinding, bundle: CertificateBundle) -> Install:
 def _matches(row: DesiredBinding, has: InstalledBinding | None) -> bool:
     if not row.present or has is None:
         return not row.present and has is None
-    if has.bundle_id:
-        return has.bundle_id == row.bundle_id
-    return has.fingerprint_sha256 == row.fingerprint_sha256
+    return has.fingerprint_sha256 == row.fingerprint_sha256 and has.bundle_id in {"", row.bundle_id}

@@ -16,7 +16,10 @@ from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox, QueueGoneError
 from instance_agent.polling import Polling
 from instance_agent.registration import Progress, Registration
-from instance_agent.rounds import Rounds
+from instance_agent.rounds import TROUBLES, Rounds
+from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.usability import Starter
+from instance_agent.watching import Watch
 from instance_agent.work import Work
 from shared.bounded import Delays
 from shared.errors import CertcastError
@@ -73,6 +76,8 @@ class Agent:
         now: Callable[[], datetime],
     ) -> None:
         self._reconcile_now = asyncio.Event()
+        self._beat_now = asyncio.Event()
+        self._usable_again = asyncio.Event()
         self.registration = Registration(
             settings,
             server=target.place,
@@ -88,9 +93,15 @@ class Agent:
         self._state = state
         self._target = target
         self._start_over = False
+        self._target_started = False
         self._rounds = Rounds(lambda: self.settings.instance, on_trouble=self._reconcile_now.set)
         self.work = Work(
             actor, state=state, queues=queues, rounds=self._rounds, instance=lambda: self.settings.instance
+        )
+        self._starter = Starter(self._start_target, actor.usability, self._rounds)
+        actor.usability.on_change = self._usability_changed
+        self._watch = Watch(
+            settings, actor=actor, work=self.work, state=state, rounds=self._rounds, on_finding=self._look_around
         )
         self._retries = 0
         self._polling = Polling(now)
@@ -103,28 +114,43 @@ class Agent:
     async def run(self) -> None:
         """Serve until `stop` is called; finishes the batch in hand and leaves the rest on the queue.
 
+        A server that cannot be used now is waited for: meanwhile the agent is registered, and reports what it cannot
+        install.
+
         Raises:
-            ConfigurationError: The target cannot be used.
+            ConfigurationError: Only a person can make the target usable.
         """
-        async with self._started():
+        async with self._ended():
+            await self._starter.first()
             try:
                 await self._register()
             except CertcastError as error:
                 # What is desired is served all the same; the next heartbeat registers.
                 log.warning("instance %s: not registered yet: %s", self.settings.instance, error)
             async with asyncio.TaskGroup() as tasks:
-                for step in (self._heartbeat_step, self._reconcile_step, self._drain_step):
+                for step in (self._heartbeat_step, self._reconcile_step, self._drain_step, self._watch.step):
                     tasks.create_task(self._rounds.repeat(step))
+                tasks.create_task(self._starter.until_usable())
+            self._starter.give_up()
 
     async def once(self) -> bool:
-        """Register, reconcile and report once; whether everything desired is served and proved."""
-        async with self._started():
+        """Register, reconcile and report once; whether everything desired is served and proved.
+
+        Raises:
+            ConfigurationError: Only a person can make the target usable.
+            ServerUnavailableError: The server cannot be used now.
+        """
+        async with self._ended():
+            await self._start_target()
             try:
                 await self._register()
             except CertcastError:
                 await self.reconcile()  # what is desired is served all the same
                 raise
-            return await self.reconcile() and not self.actor.memory.owes
+            done = await self.reconcile()
+            if self.actor.usability.trouble:
+                raise ServerUnavailableError(self.actor.usability.trouble)
+            return done and not self.actor.memory.owes
 
     async def plan(self) -> list[Step]:
         """Say what a reconcile would do, without registering or changing anything."""
@@ -146,21 +172,25 @@ class Agent:
                 self.actor.forget()
             # Read within a turn: what a drain has done before must not be undone by rows read before that.
             desired = await desired_rows(self._state, self.settings.role)
+            drifts = self.actor.drifts.found
             due = await self.actor.due(desired, whole=True)
+            if self.actor.drifts.found > drifts:
+                self.actor.proofs.hurry()
             self.work.asked_since.clear()
-        again = await self.work.do_all(due)
-        if again:
+        again = await self.work.do_all(due) or self.actor.put_off
+        unusable = bool(self.actor.usability.trouble)
+        if again or unusable:
             self._reconcile_now.set()
         else:
             self._retries = 0
         if self._rounds.stopping:
             return False
-        if not self.ready and not (again and await self._serves_nothing_of(desired)):
+        if not self.ready and not unusable and not (again and await self._serves_nothing_of(desired)):
             self.ready = True
             log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(desired.rows))
             await self._beat()
         await self.work.put_right(desired.rows.values())
-        return self.actor.memory.failing == 0
+        return self.actor.memory.failing == 0 and not unusable
 
     async def _serves_nothing_of(self, desired: Desired) -> bool:
         """Whether there is something to serve, and the server has none of it: a vault refused, or it is down."""
@@ -209,27 +239,46 @@ class Agent:
 
     async def _reconcile_step(self) -> None:
         self._reconcile_now.clear()
+        self._usable_again.clear()
         await self.reconcile()
         usual_s = RECONCILE_S * random.uniform(1 - RECONCILE_JITTER, 1 + RECONCILE_JITTER)  # noqa: S311 - jitter
         await self._rounds.pause(usual_s, wake=self._reconcile_now)
         if self._reconcile_now.is_set():
-            await self._rounds.pause(RETRIES[self._retries])
+            waits = TROUBLES if self.actor.usability.trouble else RETRIES
+            await self._rounds.pause(waits[self._retries], wake=self._usable_again)
             self._retries += 1
 
     async def _heartbeat_step(self) -> None:
+        self._beat_now.clear()
         await self._beat()
-        await self._rounds.pause(HEARTBEAT_S)
+        await self._rounds.pause(HEARTBEAT_S, wake=self._beat_now)
 
     @asynccontextmanager
-    async def _started(self) -> AsyncIterator[None]:
-        """The target started, and it and the registration ended whatever happens."""
-        await self._target.start()
+    async def _ended(self) -> AsyncIterator[None]:
+        """The registration and the target ended whatever happens."""
         try:
-            self.registration.target_version = await self._target.version()
             yield
         finally:
             await self.registration.leave()
-            await self._target.stop()
+            if self._target_started:
+                await self._target.stop()
+
+    async def _start_target(self) -> None:
+        await self._target.start()
+        self._target_started = True
+        self.registration.target_version = await self._target.version()
+
+    def _usability_changed(self) -> None:
+        """Have the row say it soon; look at everything once the server is back, for it may serve something else."""
+        self._beat_now.set()
+        if not self.actor.usability.trouble:
+            self._usable_again.set()
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Look at the whole server soon, since something was found on it."""
+        self.actor.proofs.hurry()
+        self._reconcile_now.set()
 
     async def _register(self) -> None:
         self._take_up(changed=await self.registration.register())
@@ -246,5 +295,5 @@ class Agent:
             self._reconcile_now.set()
 
     def _progress(self) -> Progress:
-        memory = self.actor.memory
-        return Progress(bindings=memory.proved, failing=memory.failing, ready=self.ready)
+        memory, trouble = self.actor.memory, self.actor.usability.trouble
+        return Progress(bindings=memory.proved, failing=memory.failing, ready=self.ready, trouble=trouble)

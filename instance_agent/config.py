@@ -31,6 +31,7 @@ MOST_ID_CHARS = MAX_ID_CHARS - 12
 
 DEFAULT_POLL_MAX_MS = 500
 DEFAULT_HEALTH_PORT = 8484
+DEFAULT_PROOF_CYCLE_S = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class AgentSettings:
         poll_max_ms: Longest wait between two looks at an idle queue.
         health_address: Where health and metrics are served.
         health_port: 0 takes any free port.
+        proof_cycle_s: Within how many seconds each binding is looked at again.
     """
 
     storage: StorageAccess
@@ -58,6 +60,7 @@ class AgentSettings:
     poll_max_ms: int
     health_address: str
     health_port: int
+    proof_cycle_s: int = DEFAULT_PROOF_CYCLE_S
 
     @property
     def queue(self) -> str:
@@ -135,6 +138,7 @@ def agent_settings(env: Mapping[str, str], *, metadata_name: str | None = None) 
         poll_max_ms=number(env, "CERTCAST_POLL_MAX_MS", default=DEFAULT_POLL_MAX_MS, least=100, most=60_000),
         health_address=text(env, "CERTCAST_HEALTH_ADDRESS", "127.0.0.1"),
         health_port=number(env, "CERTCAST_HEALTH_PORT", default=DEFAULT_HEALTH_PORT, least=0, most=MAX_PORT),
+        proof_cycle_s=number(env, "CERTCAST_PROOF_CYCLE", default=DEFAULT_PROOF_CYCLE_S, least=5, most=86_400),
     )
 
 

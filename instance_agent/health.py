@@ -59,8 +59,9 @@ class HealthServer:
         return Response(status=HTTPStatus.NOT_FOUND)
 
     def _readiness(self) -> Response:
-        trouble = self._agent.registration.trouble
-        also = f"{trouble}\n" if trouble else ""
+        unusable = self._agent.actor.usability.trouble
+        also = f"{trouble}\n" if (trouble := self._agent.registration.trouble) else ""
+        also += f"the web server cannot be used now: {unusable}\n" if unusable else ""
         if self._agent.ready:
             return Response(body=f"ready\n{also}".encode())
         body = f"not every desired binding has been applied yet\n{also}".encode()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shared.messages import BindingReport, InstallOutcome
@@ -12,7 +13,6 @@ from shared.phrasing import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from datetime import datetime
 
     from instance_agent.targets.base import Key
     from shared.binding import DesiredBinding
@@ -27,6 +27,8 @@ REASON_CHARS = 1000
 DONE = frozenset({InstallOutcome.LIVE, InstallOutcome.REMOVED})
 """Outcomes of rows that are as they should be."""
 
+_NO_STAGES: Mapping[str, float] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -36,11 +38,13 @@ class Attempt:
         report: What is to be told about it. A generation of 0 is no row's: it exists on the server only.
         again: Whether trying the same again soon may succeed.
         unfit: Whether its bundle could not be installed, so that the server was not asked for anything.
+        not_after: When the row's certificate ends; None where the row has none.
     """
 
     report: BindingReport
     again: bool = False
     unfit: bool = False
+    not_after: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -86,12 +90,43 @@ class Memory:
         """Whether something is still to be told, as no report could be made."""
         return bool(self._owed)
 
+    def of(self, key: Key) -> Attempt | None:
+        """What came last of a host and port, whatever its row was."""
+        return self._last.get(key)
+
     def last(self, row: DesiredBinding) -> Attempt | None:
         """What came of this very row: of its role and generation."""
-        last = self._last.get((row.host, row.port))
+        last = self.of((row.host, row.port))
         if last is None or (last.report.role, last.report.generation) != (row.role, row.generation):
             return None
         return last
+
+    def attempt(
+        self,
+        row: DesiredBinding,
+        outcome: InstallOutcome,
+        reason: str,
+        *,
+        again: bool = False,
+        seen: str = "",
+        stages_ms: Mapping[str, float] = _NO_STAGES,
+    ) -> Attempt:
+        """What comes of a row now, to be told with what is known of it from before."""
+        last = self.last(row)
+        report = BindingReport(
+            role=row.role,
+            host=row.host,
+            port=row.port,
+            generation=row.generation,
+            source=row.source,
+            outcome=outcome,
+            reason=reason[:REASON_CHARS],
+            fingerprint_sha256=seen,
+            finished_at=self._now(),
+            stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
+            drifted_at=None if last is None else last.report.drifted_at,
+        )
+        return Attempt(report=report, again=again, not_after=row.not_after)
 
     def unreported(self, attempts: Iterable[Attempt], asked: Iterable[Key] = ()) -> list[Attempt]:
         """Choose what is to be told.

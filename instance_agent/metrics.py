@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from instance_agent.acting import Actor
     from instance_agent.agent import Agent
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,7 +42,31 @@ class _AgentMetrics(Collector):
         registration = agent.registration
         labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
         yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
+        drifts, usable = agent.actor.drifts, not agent.actor.usability.trouble
+        yield GaugeMetricFamily("certcast_server_usable", "0 while the web server cannot be used.", float(usable))
+        yield CounterMetricFamily("certcast_drifts", "Bindings that something else changed.", drifts.found)
+        yield CounterMetricFamily("certcast_repairs", "Bindings put right after that.", drifts.repaired)
         outcomes = CounterMetricFamily("certcast_outcomes", "Results by outcome.", labels=["outcome"])
         for outcome, count in sorted(agent.work.outcomes.items()):
             outcomes.add_metric([outcome], count)
         yield outcomes
+        yield from _of_bindings(agent.actor)
+
+
+def _of_bindings(actor: Actor) -> Iterator[Metric]:
+    labels = ["host", "port"]
+    ends = GaugeMetricFamily(
+        "certcast_binding_not_after_seconds", "End of the certificate last seen served, since 1970.", labels=labels
+    )
+    ages = GaugeMetricFamily(
+        "certcast_binding_proved_age_seconds", "Since its certificate was last seen served.", labels=labels
+    )
+    now = actor.now().timestamp()
+    for (host, port), proof in actor.proofs.known.items():
+        place = (host, str(port))
+        if proof.not_after is not None:
+            ends.add_metric(place, proof.not_after.timestamp())
+        if proof.at is not None:
+            ages.add_metric(place, max(0.0, now - proof.at))
+    yield ends
+    yield ages

@@ -39,11 +39,13 @@ class Progress:
         bindings: Bindings served and proved.
         failing: Desired bindings that are not.
         ready: Every desired binding has been applied once.
+        trouble: What keeps the web server from being used now; empty where nothing does.
     """
 
     bindings: int
     failing: int
     ready: bool
+    trouble: str = ""
 
 
 class Registration:
@@ -261,6 +263,7 @@ class Registration:
             failing=progress.failing,
             ready=progress.ready and not stopped,
             stopped=stopped,
+            trouble=progress.trouble,
         )
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from instance_agent.acting import log_outcomes
 from shared.errors import CertcastError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
@@ -40,7 +39,7 @@ class Work:
 
     Attributes:
         turn: Held while rows are read and acted on, so that none is undone by what was read before it.
-        asked_since: Hosts and ports that hints asked about since all rows were read.
+        asked_since: Hosts and ports that hints, or looks, asked about since all rows were read.
         batches: Batches applied so far.
         outcomes: Results so far, by outcome.
     """
@@ -73,7 +72,7 @@ class Work:
                 if self._rounds.stopping:
                     break
                 async with self.turn:
-                    # What a hint asked about meanwhile was read later than these rows, and acted on.
+                    # What a hint or a look asked about meanwhile was read later than these rows, and acted on.
                     left = [row for row in rows if (row.host, row.port) not in self.asked_since]
                     again |= await self.do(left, "", fetched=fetched)
         return again
@@ -97,13 +96,18 @@ class Work:
         Returns:
             Whether trying some of them again soon may help.
         """
-        memory = self._actor.memory
         attempts: list[Attempt] = []
         if due:
             self.batches += 1
             attempts = await self._actor.act(due, fetched)
+            self._actor.proofs.enter(attempts)
+        return await self.tell(attempts, trace, asked=asked)
+
+    async def tell(self, attempts: Sequence[Attempt], trace: str, *, asked: Iterable[Key] = ()) -> bool:
+        """Tell what is new of what came of some rows, within a turn; as `do`."""
+        memory = self._actor.memory
         news = memory.unreported(attempts, asked)
-        log_outcomes(self._instance(), memory.not_owed(news))
+        _log_outcomes(self._instance(), memory.not_owed(news))
         memory.remember(attempts, news)
         self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
         told = await self._report(news, trace)
@@ -140,3 +144,13 @@ class Work:
             return False
         self._actor.memory.told(attempts)
         return True
+
+
+def _log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:
+    """Say what came of each row; on Windows these lines are entries of the event log."""
+    for report in (attempt.report for attempt in attempts):
+        log.info(
+            "instance %s: %s:%d generation %d %s%s",
+            *(instance, report.host, report.port, report.generation, report.outcome.value),
+            f" ({report.reason})" if report.reason else "",
+        )

@@ -7,7 +7,7 @@ from logging.handlers import NTEventLogHandler
 
 SOURCE = "certcast"
 
-ABOUT_OUTCOMES = ("instance_agent.acting", "instance_agent.targets")
+ABOUT_OUTCOMES = ("instance_agent.targets", "instance_agent.usability", "instance_agent.work")
 """Loggers whose information, too, is worth an entry: what was installed, removed or deleted."""
 
 

@@ -33,6 +33,7 @@ class FakeServer:
     Attributes:
         bound: Its bindings.
         shadowed: Hosts that are answered with another certificate (its fingerprint) whatever is bound.
+        overlaid: As `shadowed`, by hand: until the host's binding is made again.
         handshakes_fail: Hosts whose handshakes fail.
         stale_looks: So many probes after each change still see what was served before it.
         down: Neither listens nor lets itself be configured.
@@ -42,6 +43,7 @@ class FakeServer:
 
     bound: dict[tuple[str, int], InstalledBinding] = field(default_factory=dict)
     shadowed: dict[str, str] = field(default_factory=dict)
+    overlaid: dict[str, str] = field(default_factory=dict)
     handshakes_fail: set[str] = field(default_factory=set)
     stale_looks: int = 0
     down: bool = False
@@ -63,8 +65,8 @@ class FakeServer:
         host = sni.encode("idna").decode().lower() if sni else ""
         if host in self.handshakes_fail:
             raise ProbeError(f"{address[0]}:{address[1]} failed the TLS handshake for {sni}", reached=True)
-        if host in self.shadowed:
-            return self.shadowed[host]
+        if (other := self.shadowed.get(host) or self.overlaid.get(host)) is not None:
+            return other
         table = self.bound
         if self._stale_left:
             self._stale_left -= 1
@@ -85,6 +87,9 @@ class FakeTarget:
         in_slices: As a target has it.
         refuses: Hosts it can never take, with the reason.
         has_listener: Whether it can be probed at all.
+        start_errors: What each `start` ends with, as long as there are any.
+        is_started: Whether it was started and not stopped.
+        forgets: How often it was to forget what it read.
         asked: What `current` was asked for, each time.
         applies: Every batch that was tried.
         retired: Every binding it was told to clean up after.
@@ -104,6 +109,9 @@ class FakeTarget:
         self.breaks_on: set[str] = set()
         self.refuses: dict[str, str] = {}
         self.has_listener = True
+        self.start_errors: list[Exception] = []
+        self.is_started = False
+        self.forgets = 0
         self.asked: list[frozenset[tuple[str, int]] | None] = []
         self.applies: list[tuple[BindingChange, ...]] = []
         self.retired: list[InstalledBinding] = []
@@ -121,10 +129,13 @@ class FakeTarget:
         return nullcontext()
 
     async def start(self) -> None:
-        pass
+        if self.start_errors:
+            raise self.start_errors.pop(0)
+        self.is_started = True
 
     async def stop(self) -> None:
-        pass
+        assert self.is_started, "what was never started is not stopped"
+        self.is_started = False
 
     async def version(self) -> str:
         return "fake 1.0"
@@ -152,10 +163,12 @@ class FakeTarget:
         self.in_apply.set()
         if self.gate is not None:
             await self.gate.wait()
+        for change in changes:
+            self.server.overlaid.pop(change.host, None)
         self.server.replace(table)
 
     def forget(self) -> None:
-        """Nothing that was read is kept."""
+        self.forgets += 1
 
     async def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         self.retired += replaced

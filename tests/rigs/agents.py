@@ -2,7 +2,7 @@
 
 from instance_agent.acting import Actor
 from instance_agent.agent import Agent
-from instance_agent.config import AgentSettings
+from instance_agent.config import DEFAULT_PROOF_CYCLE_S, AgentSettings
 from instance_agent.desired import Desired
 from shared.binding import ANY_ROLE, DesiredBinding
 from shared.config import StorageAccess
@@ -10,7 +10,14 @@ from tests.fakes.edges import FakeBundles, FakeQueues, FakeStorage, Step, unhind
 from tests.fakes.target import FakeServer, FakeTarget
 
 
-def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll_max_ms: int = 500) -> AgentSettings:
+def settings(
+    instance: str = "i0",
+    *,
+    role: str = ANY_ROLE,
+    host: str = "",
+    poll_max_ms: int = 500,
+    proof_cycle_s: int = DEFAULT_PROOF_CYCLE_S,
+) -> AgentSettings:
     return AgentSettings(
         storage=StorageAccess(connection_string="AccountName=fake;"),
         key_encryption_key="file:key",
@@ -21,6 +28,7 @@ def settings(instance: str = "i0", *, role: str = ANY_ROLE, host: str = "", poll
         poll_max_ms=poll_max_ms,
         health_address="127.0.0.1",
         health_port=0,
+        proof_cycle_s=proof_cycle_s,
     )
 
 
@@ -38,12 +46,13 @@ def agent(
     target: FakeTarget | None = None,
     step: Step = unhindered,
     poll_max_ms: int = 500,
+    proof_cycle_s: int = DEFAULT_PROOF_CYCLE_S,
     page: int = 1000,
 ) -> Agent:
     """One agent; give the server of an earlier one to stand for its successor on the same machine."""
     target = target or FakeTarget(server)
     return Agent(
-        settings=settings(instance, role=role, host=host, poll_max_ms=poll_max_ms),
+        settings=settings(instance, role=role, host=host, poll_max_ms=poll_max_ms, proof_cycle_s=proof_cycle_s),
         state=storage.state(step, page=page),
         queues=FakeQueues(storage, step),
         target=target,

@@ -109,6 +109,7 @@ def constant(name: str) -> Any:
     [
         ("CERTCAST_POLL_MAX_MS", "DEFAULT_POLL_MAX_MS"),
         ("CERTCAST_HEALTH_PORT", "DEFAULT_HEALTH_PORT"),
+        ("CERTCAST_PROOF_CYCLE", "DEFAULT_PROOF_CYCLE_S"),
         ("CERTCAST_EMBEDDED_CONNECTIONS", "MAX_CONNECTIONS"),
     ],
 )

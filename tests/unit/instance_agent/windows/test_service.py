@@ -119,7 +119,7 @@ class TestEvents:
     @pytest.mark.parametrize(
         ("name", "level", "written"),
         [
-            ("instance_agent.acting", logging.INFO, True),
+            ("instance_agent.work", logging.INFO, True),
             ("instance_agent.targets.iis.target", logging.INFO, True),
             ("instance_agent.targets.iis.target", logging.DEBUG, False),
             ("instance_agent.agent", logging.INFO, False),
