@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from operator_cli.foreground import run_until_stopped
 from shared.errors import CertcastError
 from tests.rigs.programs import path_of
+from tests.soak.plan import Plan
 from tests.soak.running import Soak
 from tests.soak.stage import TARGETS, Options
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     print(f"soak of {chosen.minutes:g} min with --seed {seed}", file=sys.stderr, flush=True)
     options = Options(seconds=60 * chosen.minutes, seed=seed, blocks=chosen.nginx == "blocks")
     try:
-        report = run_until_stopped(Soak(options, defaults=False).run())
+        plan = Plan(seed, instances=len(TARGETS), defaults=False)
+        report = run_until_stopped(Soak(options, plan).run())
     except CertcastError as error:
         return _refuse(str(error))
     print(json.dumps(report.to_json(), indent=2) if chosen.json else report.markdown())

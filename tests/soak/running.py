@@ -30,12 +30,15 @@ class Soak:
 
     Args:
         options: What it is to be.
-        defaults: Whether uploads may ask to answer for unknown names.
+        plan: What is done.
+
+    Attributes:
+        report: What came of it.
     """
 
-    def __init__(self, options: Options, *, defaults: bool = True) -> None:
+    def __init__(self, options: Options, plan: Plan) -> None:
         self._options = options
-        self._plan = Plan(options.seed, instances=len(TARGETS), defaults=defaults)
+        self._plan = plan
         self._memory = Memory()
         self._sessions: list[Session] = []
         self._live: dict[str, float] = {}
