@@ -1,6 +1,12 @@
 """What clients ask for, and which binding answers: one list for all targets and for the rule in `shared.hostnames`."""
 
+import asyncio
 from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.rigs.targets import Rig, bind, endpoint, root, served
+from tests.rigs.visitors import flight_for_raw_name
 
 EXACT, WILD, DEEP = "shop.wild.test", "*.wild.test", "*.deep.wild.test"
 LONG = f"*.{'p' * 63}.{'q' * 63}.{'r' * 56}.test"
@@ -14,8 +20,8 @@ class Asked:
 
     Attributes:
         name: Its bytes.
-        answer: What is bound for it by the rule; None for nothing, so that the fallback answers.
-        or_else: What a server may answer that does not ask us: such a name is none, and it may end the handshake too.
+        answer: What is bound for it by the rule; None for nothing: the fallback answers, or the handshake ends.
+        or_else: What a server may answer that does not ask us, since such a name is none.
     """
 
     name: bytes
@@ -77,8 +83,9 @@ ODD_NAMES = (
             b"a'\"{;$\\.wild.test",
         )
     ),
+    Asked(name=b"x" * 64 + LONG[1:].encode(), answer=None, or_else=(LONG,)),
     *(
-        Asked(name=name, answer=None, or_else=(None,))
+        Asked(name=name, answer=None)
         for name in (
             b".",
             b"..",
@@ -92,9 +99,31 @@ ODD_NAMES = (
             b"_.wild.test.pem",
             b"shop.wild.test.pem",
             b"_default_",
-            b"x" * 64 + LONG[1:].encode(),
             b"x" * 255,
         )
     ),
 )
 """What is no name, or is written as few clients do."""
+
+
+class NamesContract:
+    """What the server answers to what clients ask for, in any bytes; for servers that speak TLS 1.2."""
+
+    async def test_what_clients_ask_for_is_answered_by_one_rule(self, rig: Rig) -> None:
+        port = rig.ports[0]
+        changes = {host: bind(root().issue(host, subject="names"), host, port) for host in BOUND}
+        await served(rig, *changes.values())
+        leaves = {each.bundle.leaf.public_bytes(Encoding.DER): host for host, each in changes.items()}
+        turns = asyncio.Semaphore(8)
+
+        async def answer(name: bytes) -> str | None:
+            async with turns:
+                flight = await flight_for_raw_name(endpoint(rig, port), name)
+            return next((host for leaf, host in leaves.items() if leaf in flight), None)
+
+        asked = (*NAMES, *ODD_NAMES)
+        found = await asyncio.gather(*(answer(each.name) for each in asked))
+        told = zip(asked, found, strict=True)
+        wrong = {each.name: answer for each, answer in told if answer not in {each.answer, *each.or_else}}
+        assert not wrong, wrong
+        await served(rig, changes[EXACT])

@@ -1,5 +1,6 @@
 """A real nginx with an agent's target beside it, as the targets' contract and nginx's own tests use them."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
+from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.target import NginxTarget
+from instance_agent.targets.parts.pem_file import file_name
 from local_azure.processes.listening import port_offsets
 from local_azure.servers.nginx import NginxServer
 from shared.bundle import CertificateBundle
@@ -35,7 +38,35 @@ class NginxRig:
         return CertificateBundle.from_pem(pem.read_bytes()).fingerprint_sha256
 
     def pem(self, host: str, port: int = 443) -> Path:
-        return self.server.certificates / "live" / str(port) / f"{host}.pem"
+        return self.server.certificates / "live" / str(port) / f"{file_name(host)}.pem"
+
+    def block(self, host: str, port: int = 443) -> Path:
+        return self.server.certificates / "blocks" / str(port) / f"{file_name(host)}.conf"
+
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """As an administrator does it in an emergency: another PEM file under the same name."""
+        replaced(self.pem(host, port), bundle.to_pem())
+        await self.reread()
+
+    async def untie(self, host: str, port: int) -> None:
+        (self.pem(host, port) if self.target.mode == "dynamic" else self.block(host, port)).unlink()
+        await self.reread()
+
+    async def reread(self) -> None:
+        """Have nginx take its files up, by somebody else's hand."""
+        if self.target.mode == "dynamic":
+            await Control(self.server.socket).ask("POST")
+        else:
+            await self.reload()
+
+    async def reload(self) -> None:
+        """What `nginx -s reload` does; returns when the workers from before are gone."""
+        nginx = self.target._nginx
+        before = nginx.workers()
+        assert nginx.hang_up()
+        async with asyncio.timeout(20):
+            while before & nginx.workers() or not nginx.workers():  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.02)
 
     async def restart_agent(self, **settings: str) -> None:
         await self.target.stop()
@@ -92,6 +123,26 @@ def _folder() -> Iterator[Path]:
         yield made
     finally:
         shutil.rmtree(made)
+
+
+def replaced(path: Path, content: bytes) -> None:
+    """Put a file in the place of another, whole at every moment."""
+    beside = path.with_name(f"{path.name}.new")
+    beside.write_bytes(content)
+    shutil.copystat(path, beside)
+    beside.replace(path)
+
+
+@contextlib.contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """A file that somebody edits for a while."""
+    before = path.read_text(encoding="utf-8")
+    assert old in before
+    path.write_text(before.replace(old, new), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(before, encoding="utf-8")
 
 
 def running_as_root() -> bool:

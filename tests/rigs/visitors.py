@@ -96,6 +96,28 @@ def fingerprint_for_raw_name(endpoint: tuple[str, int], name: bytes) -> str | No
             return None
 
 
+async def flight_for_raw_name(endpoint: tuple[str, int], name: bytes) -> bytes:
+    """What a server sends, in the clear as TLS 1.2 does it, to a client that asks for a name of any bytes."""
+    context = trusting_nobody()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = context.wrap_bio(received, to_send, server_hostname=b"z" * len(name))
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    length = len(name).to_bytes(2)
+    hello = to_send.read().replace(b"\0" + length + b"z" * len(name), b"\0" + length + name)
+    assert name in hello
+    reader, writer = await asyncio.open_connection(*endpoint)
+    writer.write(hello)
+    flight = b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(5):
+            while b"\x0e\0\0\0" not in flight and (more := await reader.read(65536)):  # until ServerHelloDone
+                flight += more
+    writer.transport.abort()
+    return flight
+
+
 class Busy:
     """Visitors that send one request after the other until told to stop."""
 

@@ -1,9 +1,7 @@
 """nginx with its Lua module: the contract of all targets, and what is this mode's own."""
 
 import asyncio
-import contextlib
 import hashlib
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,13 +13,23 @@ from instance_agent.targets.base import Remove, ServerUnavailableError
 from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.defaults import DefaultContract, DefaultRestartContract
+from tests.contracts.names import NamesContract
+from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.nginx import NginxRig, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, root, seen, served
-from tests.rigs.visitors import fingerprint_for_raw_name, trusting_nobody, visiting
+from tests.rigs.visitors import fingerprint_for_raw_name, flight_for_raw_name, visiting
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
+class TestTheContract(
+    TlsContract,
+    OpenConnectionsContract,
+    RestartContract,
+    HandmadeChangeContract,
+    NamesContract,
+    DefaultContract,
+    DefaultRestartContract,
+):
     """With the module's rig."""
 
 
@@ -36,28 +44,6 @@ def hand_made(path: Path) -> bytes:
     issued = root().issue("hand.example.com")
     path.write_bytes(issued.bundle().to_pem())
     return issued.certificate.public_bytes(Encoding.DER)
-
-
-async def sent_for(address: tuple[str, int], name: bytes) -> bytes:
-    """What a server sends, in the clear as TLS 1.2 does it, to a client that asks for a name of any bytes."""
-    context = trusting_nobody()
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = context.wrap_bio(received, to_send, server_hostname=b"z" * len(name))
-    with pytest.raises(ssl.SSLWantReadError):
-        client.do_handshake()
-    length = len(name).to_bytes(2)
-    hello = to_send.read().replace(b"\0" + length + b"z" * len(name), b"\0" + length + name)
-    assert name in hello
-    reader, writer = await asyncio.open_connection(*address)
-    writer.write(hello)
-    flight = b""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
-            while b"\x0e\0\0\0" not in flight and (more := await reader.read(65536)):  # until ServerHelloDone
-                flight += more
-    writer.transport.abort()
-    return flight
 
 
 class TestServerNames:
@@ -97,12 +83,12 @@ class TestServerNames:
         )
         leaves = [hand_made(place) for place in places]
         for plain, leaf in ((b"inside", leaves[2]), (b"a.inside.example", leaves[3])):
-            assert leaf in await sent_for(endpoint(rig, 443), plain), "names are looked up as files"
-        flight = await sent_for(endpoint(rig, 443), name)
+            assert leaf in await flight_for_raw_name(endpoint(rig, 443), plain), "names are looked up as files"
+        flight = await flight_for_raw_name(endpoint(rig, 443), name)
         assert not any(leaf in flight for leaf in leaves)
         fallback = CertificateBundle.from_pem((live.parent / "fallback.pem").read_bytes())
         assert fallback.leaf.public_bytes(Encoding.DER) in flight or flight[:1] in {b"", b"\x15"}  # an alert
-        assert leaves[2] in await sent_for(endpoint(rig, 443), b"INSIDE")
+        assert leaves[2] in await flight_for_raw_name(endpoint(rig, 443), b"INSIDE")
 
     async def test_a_trailing_dot_and_the_longest_labels_are_names_too(self, rig: NginxRig) -> None:
         host = f"{'a' * 63}.{'b' * 63}.{'c' * 63}.example.com"
