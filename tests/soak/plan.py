@@ -113,9 +113,9 @@ class Plan:
         self._numbers = count(1)
         self._weights: dict[Callable[[], Action | None], int] = {
             self._new: 6,
-            self._renewal: 6,
+            self._renewal: 5,
             self._removal: 3,
-            self._by_hand: 6,
+            self._by_hand: 9,
             self._restart: 1,
             self._kill: 1,
         }

@@ -77,7 +77,8 @@ class Report:
             _row("requests to the storage account refused, or not answered", sum(self.refused.values())),
             *self._load(),
             _row("until everything was right at the end", 1, [self.settled_s]),
-            _row("stack traces in the logs of certcast's programs", sum(self.exceptions.values())),
+            _row("errors in the logs of certcast's programs", sum(self.errors.values())),
+            _row("stack traces there", sum(self.exceptions.values())),
             *(
                 (f"memory of {name}, MB: at first, at last", "", f"{first:.0f}", "", f"{last:.0f}")
                 for name, (first, last) in sorted(self.memory.items())
