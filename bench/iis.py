@@ -49,7 +49,7 @@ def add_bindings(existing: int, policy: str, added: int) -> float:
         iis,
         scope_of(wanted, catch_all),
         lambda sites: plan(sites, wanted, circumstances),
-        before_writing=lambda: None,
+        before_writing=lambda _: None,
         pause=time.sleep,
     )
     seconds = time.process_time() - started

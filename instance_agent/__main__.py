@@ -17,7 +17,8 @@ from instance_agent.agent import Agent
 from instance_agent.config import AgentSettings, agent_settings, named_instance, read_environment
 from instance_agent.health import HealthServer
 from instance_agent.identity import mark_in, mark_of
-from instance_agent.installing.probe import served_fingerprint
+from instance_agent.installing.listener_probe import ListenerProbe
+from instance_agent.installing.probe_settings import ProbeSettings
 from instance_agent.metadata_service import machine_name
 from instance_agent.selection import make_target
 from shared.azure.account import Account
@@ -28,6 +29,7 @@ from shared.phrasing import LOGGED_CHARS, logger, shown
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from instance_agent.installing.probe import Probe
     from instance_agent.targets.base import BindingTarget
 
 DONE, FAILED, USAGE = 0, 1, 2
@@ -106,10 +108,11 @@ async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Ev
     metadata_name = None if named_instance(env) else await machine_name()
     settings = agent_settings(env, metadata_name=metadata_name)
     target = make_target(settings.target, env)
+    probe = ListenerProbe(ProbeSettings.from_env(env))
     async with Account(settings.storage, key_encryption_key=settings.key_encryption_key) as account:
         if command == "status":
             return await _status(account, settings, mark_of(settings.host, target.place))
-        agent = _agent(account, settings, target)
+        agent = _agent(account, settings, target, probe)
         if command == "plan":
             for step in await agent.plan():
                 row = step.row
@@ -122,9 +125,9 @@ async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Ev
         return DONE
 
 
-def _agent(account: Account, settings: AgentSettings, target: BindingTarget) -> Agent:
+def _agent(account: Account, settings: AgentSettings, target: BindingTarget, probe: Probe) -> Agent:
     now = account.clock.now
-    actor = Actor(target=target, bundles=account.bundles, probe=served_fingerprint, now=now)
+    actor = Actor(target=target, bundles=account.bundles, probe=probe, now=now)
     return Agent(settings=settings, state=account.state, queues=account.queues, target=target, actor=actor, now=now)
 
 

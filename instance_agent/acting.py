@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from instance_agent.desired import Desired
     from instance_agent.fetching import Fetched
     from instance_agent.installing.probe import Probe
+    from instance_agent.installing.proving import Unseen
     from instance_agent.targets.base import BindingChange, BindingTarget
     from shared.bundle import CertificateBundle
     from shared.ports import BundleVault
@@ -74,11 +75,13 @@ class Actor:
         self._bundles = Bundles(bundles)
         self._probe = probe
         self.now = now
+        self._unseen: Unseen = {}
 
     def forget(self) -> None:
         """Take nothing for done or told any more: everything is looked at again, and reported."""
         self.memory = Memory(self.now)
         self.proofs = Proofs(self.now)
+        self._unseen.clear()
 
     async def due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
         """Choose the rows that need acting on.
@@ -205,7 +208,9 @@ class Actor:
                 attempts.append(self._unfit(row, reason))
             else:
                 changes.append(_install_of(row, bundle))
-        for result in await install(self._target, changes, self._probe, recall=self._bundles.recall):
+        for result in await install(
+            self._target, changes, self._probe, recall=self._bundles.recall, unseen=self._unseen
+        ):
             row = by_key[result.change.key]
             fetch_ms = {"fetch": fetched[row.bundle_id].took_ms} if row.present else {}
             attempt = self.memory.attempt(

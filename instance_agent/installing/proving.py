@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.result import Result, failed, live
-from instance_agent.installing.sighting import Expectation, Looker, Sighting, served
-from instance_agent.targets.base import Install, Remove
+from instance_agent.installing.sighting import Looker, Sighting, served
+from instance_agent.installing.unbinding import Unbinding
+from instance_agent.targets.base import Install, Key, Remove
 from shared.errors import CertcastError
-from shared.hostnames import wildcard_of
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from shared.phrasing import logger
 
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
     from instance_agent.installing.applying import Applied
     from instance_agent.installing.undoing import Undoer
-    from instance_agent.targets.base import BindingChange, BindingTarget, InstalledBinding, Key
+    from instance_agent.targets.base import BindingTarget, InstalledBinding
 
-_UNKNOWN_HOST = "*.invalid"  # RFC 2606: probing it shows the server's default certificate
-_SHORT = 16  # hex digits of a fingerprint in a sentence
+Unseen = dict[Key, str]
+"""The bundle's id for each host and port that this process bound, and of which nothing was seen since."""
+
+SHORT = 16
+"""Hex digits of a fingerprint in a sentence."""
 
 log = logger(__name__)
 
@@ -34,46 +37,68 @@ class Prover:
         looker: Looks at it.
         undoer: Restores what was bound before.
         before: What was bound before, as far as the batch concerns it.
+        unseen: Kept from batch to batch.
     """
 
     def __init__(
-        self, target: BindingTarget, looker: Looker, undoer: Undoer, before: Mapping[Key, InstalledBinding]
+        self,
+        target: BindingTarget,
+        looker: Looker,
+        undoer: Undoer,
+        before: Mapping[Key, InstalledBinding],
+        unseen: Unseen,
     ) -> None:
         self._target = target
         self._looker = looker
         self._undoer = undoer
+        self._unbinding = Unbinding(looker, before)
         self._before = before
+        self._unseen = unseen
 
     async def confirmed(self, unchanged: Sequence[Install]) -> list[Result]:
-        """Look for a moment at what is installed already; what is not seen has no result, and is to be applied."""
-        sightings = await self._look([served(each) for each in unchanged], self._looker.pace.confirm_s)
-        looked = zip(unchanged, sightings, strict=True)
-        return [live(change, seen, {"probe": seen.took_ms}) for change, seen in looked if seen.met]
+        """Look for a moment at what is installed already; what is not seen has no result, and is to be applied.
+
+        What this process has applied already is not applied again because a listener does not let itself be seen: each
+        time would be one more reload.
+        """
+        sightings = await self._looker.look(
+            [served(each) for each in unchanged], patience_s=self._looker.pace.confirm_s
+        )
+        results: list[Result] = []
+        for change, seen in zip(unchanged, sightings, strict=True):
+            stages_ms = {"probe": seen.took_ms}
+            if seen.met:
+                self._unseen.pop(change.key, None)
+                results.append(live(change, seen, stages_ms))
+            elif not is_another(change, seen) and self._unseen.get(change.key) == change.bundle_id:
+                results.append(self._not_seen(change, seen, stages_ms))
+        return results
 
     async def proved(self, applied: Sequence[Applied]) -> list[Result]:
         """See what became of changes that were made, and undo installs that show another certificate."""
         took_ms = {each.change.key: each.after_ms for each in applied}
         made = {each.change.key: each.change for each in applied}
-        installs = [each for each in made.values() if isinstance(each, Install)]
+        results = await self._prove_installs([each for each in made.values() if isinstance(each, Install)], took_ms)
         removals = [each for each in made.values() if isinstance(each, Remove)]
-        results = await self._prove_installs(installs, took_ms)
-        return results + await self._prove_removals(removals, made, took_ms)
+        return results + await self._unbinding.proved(removals, made, took_ms)
 
     async def _prove_installs(self, installs: Sequence[Install], took_ms: Mapping[Key, float]) -> list[Result]:
-        sightings = await self._look([served(each) for each in installs], self._looker.pace.patience_s)
+        sightings = await self._looker.look(
+            [served(each) for each in installs], patience_s=self._looker.pace.patience_s
+        )
         results: list[Result] = []
-        unseen: list[tuple[Install, Sighting, dict[str, float]]] = []
+        others: list[tuple[Install, Sighting, dict[str, float]]] = []
         for change, seen in zip(installs, sightings, strict=True):
             stages_ms = {"apply": took_ms[change.key], "probe": seen.took_ms}
             if seen.met:
+                self._unseen.pop(change.key, None)
                 results.append(live(change, seen, stages_ms))
-            elif not seen.reached:
-                reason = f"{change.host}:{change.port} is bound, but no listener answered: {seen.problem}"
-                results.append(failed(change, reason, retriable=True, stages_ms=stages_ms))
+            elif is_another(change, seen):
+                others.append((change, seen, stages_ms))
             else:
-                unseen.append((change, seen, stages_ms))
-        explained = [await self._explain(change, seen) for change, seen, _ in unseen]
-        undone = await self._undoer.undo([change for change, _, _ in unseen], self._before)
+                results.append(self._not_seen(change, seen, stages_ms))
+        explained = [await self._explain(change, seen) for change, seen, _ in others]
+        undone = await self._undoer.undo([change for change, _, _ in others], self._before)
         return results + [
             Result(
                 change=change,
@@ -82,15 +107,30 @@ class Prover:
                 seen_fingerprint_sha256=seen.fingerprint_sha256,
                 stages_ms=stages_ms,
             )
-            for (change, seen, stages_ms), explanation in zip(unseen, explained, strict=True)
+            for (change, seen, stages_ms), explanation in zip(others, explained, strict=True)
         ]
+
+    async def _look(self, installs: Sequence[Install], patience_s: float) -> list[Sighting]:
+        return await self._looker.look([served(each) for each in installs], patience_s=patience_s)
+
+    def _not_seen(self, change: Install, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:
+        """A binding that stays, since nothing shows that it is not served; it is looked at again."""
+        self._unseen[change.key] = change.bundle_id
+        if seen.fingerprint_sha256:
+            told = "shows its certificate, which no client can make use of"
+        elif seen.reached:
+            told = "is bound, but no certificate was seen"
+        else:
+            told = "is bound, but no listener answered"
+        reason = f"{change.host}:{change.port} {told}: {seen.problem}"
+        return failed(change, reason, retriable=True, seen=seen.fingerprint_sha256, stages_ms=stages_ms)
 
     async def _explain(self, change: Install, seen: Sighting) -> str:
         """What was seen in place of the certificate just bound, and why, where the target can tell."""
-        wanted = change.bundle.fingerprint_sha256[:_SHORT]
-        if not seen.fingerprint_sha256:
-            return f"{change.host}:{change.port} does not serve the certificate {wanted}…: {seen.problem}"
-        found = f"{change.host}:{change.port} serves {seen.fingerprint_sha256[:_SHORT]}… in place of {wanted}…"
+        wanted = change.bundle.fingerprint_sha256[:SHORT]
+        found = f"{change.host}:{change.port} serves {seen.fingerprint_sha256[:SHORT]}… in place of {wanted}…"
+        if change.host == DEFAULT_HOST:
+            found += f" to clients that ask for {'an unknown name' if seen.asked else 'no name'}"
         try:
             cause = await self._target.explain_mismatch(change.host, change.port, seen.fingerprint_sha256)
         except CertcastError as error:
@@ -98,48 +138,7 @@ class Prover:
             cause = None
         return f"{found}: {cause}" if cause else found
 
-    async def _prove_removals(
-        self, removals: Sequence[Remove], made: Mapping[Key, BindingChange], took_ms: Mapping[Key, float]
-    ) -> list[Result]:
-        """See that what was removed is no longer served, unless a wildcard or the server's default serves it too."""
-        results: list[Result] = []
-        looked_at: list[Remove] = []
-        for change in removals:
-            wildcard = (wildcard_of(change.host) or "", change.port)
-            if self._bound_to(wildcard, made) == self._before[change.key].fingerprint_sha256:
-                reason = f"the same certificate is still served there for {wildcard[0]}"
-                stages_ms = {"apply": took_ms[change.key]}
-                results.append(Result(change=change, outcome=Outcome.REMOVED, reason=reason, stages_ms=stages_ms))
-            else:
-                looked_at.append(change)
-        sightings = await self._look([self._gone(each.host, each) for each in looked_at], self._looker.pace.patience_s)
-        for change, seen in zip(looked_at, sightings, strict=True):
-            stages_ms = {"apply": took_ms[change.key], "probe": seen.took_ms}
-            results.append(await self._removed(change, seen, stages_ms))
-        return results
 
-    async def _removed(self, change: Remove, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:
-        fingerprint = seen.fingerprint_sha256
-        gone = Result(change=change, outcome=Outcome.REMOVED, seen_fingerprint_sha256=fingerprint, stages_ms=stages_ms)
-        if seen.met:
-            return gone
-        left = f"{change.host}:{change.port} is unbound, but the certificate {fingerprint[:_SHORT]}… is still served"
-        (default,) = await self._look([self._gone(_UNKNOWN_HOST, change)], 0)
-        if default.met:
-            return replace(gone, outcome=Outcome.FAILED, reason=left, retriable=True)
-        return replace(gone, reason=f"{left}: it is also what the server answers unknown names with")
-
-    def _bound_to(self, key: Key, made: Mapping[Key, BindingChange]) -> str | None:
-        """The fingerprint bound to a host and port now that the changes are made; None when there is none."""
-        change = made.get(key)
-        if change is None:
-            return self._before[key].fingerprint_sha256 if key in self._before else None
-        return change.bundle.fingerprint_sha256 if isinstance(change, Install) else None
-
-    def _gone(self, host: str, change: Remove) -> Expectation:
-        """That the certificate which was bound for the removed host is not served for this one."""
-        fingerprint = self._before[change.key].fingerprint_sha256
-        return Expectation(host=host, port=change.port, fingerprint_sha256=fingerprint, served=False)
-
-    async def _look(self, expectations: Sequence[Expectation], patience_s: float) -> list[Sighting]:
-        return await self._looker.look(expectations, patience_s=patience_s)
+def is_another(change: Install, seen: Sighting) -> bool:
+    """Whether a certificate was seen, and not this install's: all that speaks against it."""
+    return seen.fingerprint_sha256 not in {"", change.bundle.fingerprint_sha256}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
-from instance_agent.installing.probe import Probe, ProbeError, name_to_probe
+from instance_agent.installing.probe import Probe, ProbeError, names_to_probe
 from instance_agent.targets.base import HostPort
 from shared.bounded import Delays
 
@@ -64,8 +64,11 @@ class Sighting:
     Attributes:
         met: Whether the expectation was met.
         fingerprint_sha256: The certificate seen; empty when none was.
-        problem: Why none was seen.
+        problem: Why none was seen, or why the one seen is of no use to clients.
         reached: Whether a listener answered at all.
+        asked: The server name that was asked for last; None for none.
+        known: Whether the look showed what is served, be it that the server refuses this name or listens no longer; a
+            listener that says nothing, or not in time, shows nothing.
         took_ms: From the first look to the last.
     """
 
@@ -73,6 +76,8 @@ class Sighting:
     fingerprint_sha256: str = ""
     problem: str = ""
     reached: bool = True
+    asked: str | None = None
+    known: bool = True
     took_ms: float = 0.0
 
 
@@ -116,15 +121,29 @@ class Looker:
         return replace(sighting, took_ms=(time.perf_counter() - started) * 1000)
 
     async def _glance(self, expected: Expectation) -> Sighting:
-        """Look once."""
+        """Look once, in every way in which clients ask for the host; the first that is not as expected is told."""
         address = self._target.endpoint(expected.port)
         if address is None:
             return Sighting(met=True)
-        seen, problem, reached = "", "", True
-        async with self._turn:
-            try:
-                seen = await self._probe(address, name_to_probe(expected.host), timeout_s=self.pace.timeout_s)
-            except ProbeError as error:
-                problem, reached = str(error), error.reached
+        for name in names_to_probe(expected.host):
+            async with self._turn:
+                sighting = await self._asked(address, name, expected)
+            if not sighting.met:
+                break
+        return sighting
+
+    async def _asked(self, address: tuple[str, int], name: str | None, expected: Expectation) -> Sighting:
+        """Ask once."""
+        try:
+            seen = await self._probe(address, name, timeout_s=self.pace.timeout_s)
+        except ProbeError as error:
+            return Sighting(
+                met=not expected.served and not error.timed_out and error.shown != expected.fingerprint_sha256,
+                fingerprint_sha256=error.shown,
+                problem=str(error),
+                reached=error.reached,
+                asked=name,
+                known=not (error.timed_out or error.silent),
+            )
         met = (seen == expected.fingerprint_sha256) == expected.served
-        return Sighting(met=met, fingerprint_sha256=seen, problem=problem, reached=reached)
+        return Sighting(met=met, fingerprint_sha256=seen, asked=name)

@@ -52,6 +52,12 @@ def iis_version() -> tuple[int, int]:
     return version
 
 
+def windows_build() -> int:
+    """Build number of this Windows, which tells its version where IIS says 10.0 of several."""
+    version: Any = getattr(sys, "getwindowsversion", None)
+    return 0 if version is None else int(version().build)
+
+
 def own_address() -> str:
     """The IPv4 address this machine is reached at from outside; no packet is sent to find it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
+from instance_agent.targets.iis.flags import SETTING
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.targets.parts.holding import holding
 from instance_agent.windows import machine
 from instance_agent.windows.access import make_private
 from instance_agent.windows.certificates import DotNetStores
 from instance_agent.windows.dotnet import load_assembly, load_framework
-from instance_agent.windows.http_sys import show_sslcert
+from instance_agent.windows.http_sys import HttpApi
 from instance_agent.windows.settings import CcsSettings, IisSettings
 from instance_agent.windows.sites import DotNetGateway
 from shared.errors import ConfigurationError
@@ -36,9 +38,12 @@ def make_iis(env: Mapping[str, str]) -> IisTarget:
     return IisTarget(
         gateway,
         stores,
-        http_sys=partial(show_sslcert, machine.windows_folder()),
+        http_sys=http_api(),
         store=settings.store,
         catch_all=settings.catch_all,
+        new_flags=settings.new_flags,
+        windows_build=machine.windows_build(),
+        journal=machine.program_data() / "http_sys.json",
         role_instance=settings.role_instance,
         probe_address=settings.probe_address or machine.own_address(),
         held=partial(held_here, "iis"),
@@ -52,6 +57,10 @@ def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
         ConfigurationError: A setting is missing or wrong, or something must be installed first.
     """
     settings, central = IisSettings.from_env(env), CcsSettings.from_env(env)
+    if settings.new_flags:
+        raise ConfigurationError(
+            f"{SETTING} is for the target iis: a binding of the Centralized Certificate Store takes no such flags"
+        )
     if sys.platform != "win32":
         return IisCcsTarget(
             central.folder,
@@ -66,7 +75,7 @@ def make_iis_ccs(env: Mapping[str, str]) -> IisCcsTarget:
         central.password,
         gateway=gateway,
         stores=stores,
-        http_sys=partial(show_sslcert, machine.windows_folder()),
+        http_sys=http_api(),
         site=central.site,
         port=central.port,
         probe_address=settings.probe_address or machine.own_address(),
@@ -98,3 +107,8 @@ def gateways(settings: IisSettings) -> tuple[DotNetGateway, DotNetStores]:
     load_framework()
     load_assembly(machine.administration_assembly())
     return DotNetGateway(machine.iis_version), DotNetStores(exportable=settings.exportable)
+
+
+def http_api() -> HttpApi:
+    """http.sys of this machine."""
+    return HttpApi(ctypes.CDLL(str(machine.windows_folder() / "System32" / "httpapi.dll")))

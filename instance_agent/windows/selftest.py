@@ -8,13 +8,15 @@ import secrets
 import socket
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.listener_probe import ListenerProbe
 from instance_agent.installing.probe import served_fingerprint
+from instance_agent.installing.probe_settings import ProbeSettings
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, Remove
 from instance_agent.targets.iis.bindings import EVERYTHING
@@ -23,11 +25,11 @@ from instance_agent.targets.iis.preflight import judge
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.targets.parts.fallback import self_signed
 from instance_agent.windows import machine
-from instance_agent.windows.http_sys import show_sslcert
-from instance_agent.windows.making import gateways
+from instance_agent.windows.making import gateways, http_api
 from instance_agent.windows.settings import IisSettings
 from shared.bundle import bundle_id
 from shared.errors import CertcastError
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 
 if TYPE_CHECKING:
@@ -37,10 +39,11 @@ if TYPE_CHECKING:
     from instance_agent.installing.result import Result
     from instance_agent.targets.base import BindingChange, InstalledBinding
     from instance_agent.targets.iis.gateway import IisGateway
-    from instance_agent.targets.iis.shadow import SslRecord
+    from instance_agent.targets.iis.records import HttpSys
     from instance_agent.targets.iis.stores import CertificateStores
 
 _HOSTS = ("one.certcast-selftest.invalid", "two.certcast-selftest.invalid")  # RFC 2606: no one's
+_FRESHNESS_S = 7
 _DAY = timedelta(days=1)
 _USUAL_PACE = Pace()
 
@@ -67,10 +70,11 @@ def main(env: Mapping[str, str], *, preflight_only: bool, say: Callable[[str], N
     settings = IisSettings.from_env(env)
     test = SelfTest(
         *gateways(settings),
-        http_sys=partial(show_sslcert, machine.windows_folder()),
+        http_sys=http_api(),
         store=settings.store,
         probe_address=settings.probe_address or machine.own_address(),
         say=say,
+        probe=ListenerProbe(ProbeSettings.from_env(env)),
     )
     return 0 if asyncio.run(test.run()) else 1
 
@@ -81,7 +85,7 @@ class SelfTest:
     Args:
         gateway: IIS.
         stores: The machine's certificate stores.
-        http_sys: Reads the records of http.sys; blocking.
+        http_sys: The records of http.sys.
         store: The store for new certificates.
         probe_address: Where to shake hands.
         say: Takes each line of the transcript.
@@ -95,7 +99,7 @@ class SelfTest:
         gateway: IisGateway,
         stores: CertificateStores,
         *,
-        http_sys: Callable[[], Sequence[SslRecord]],
+        http_sys: HttpSys,
         store: str,
         probe_address: str,
         say: Callable[[str], None],
@@ -138,17 +142,31 @@ class SelfTest:
 
     async def _steps(self) -> None:
         one, two = (self._install(host) for host in _HOSTS)
-        await self._do("two certificates installed for two names", [one, two], Outcome.LIVE)
+        default = self._install(DEFAULT_HOST)
+        what = "certificates installed for two names and for clients without SNI"
+        await self._do(what, [one, two, default], Outcome.LIVE)
         if not self._sound:
-            for record in await asyncio.to_thread(self._http_sys):
+            for record in await asyncio.to_thread(self._http_sys.records):
                 self._say(f"     http.sys: {record.endpoint} {record.thumbprint} {record.application}")
             return
+        await asyncio.to_thread(self._set_freshness)
         renewed = self._install(_HOSTS[0])
-        await self._do("one of them renewed", [renewed, two], Outcome.LIVE)
+        await self._do("one of them renewed", [renewed, two, default], Outcome.LIVE)
+        kept = await asyncio.to_thread(self._freshness)
+        self._note(kept == [_FRESHNESS_S], f"a setting that only http.sys holds is kept, {kept}")
         listing = await asyncio.to_thread(self._stores.listing)
         gone = one.bundle.thumbprint_sha1 not in {certificate.thumbprint for certificate in listing}
         self._note(gone, "the renewed certificate's predecessor is deleted")
-        await self._do("both removed", [Remove(host=host, port=self._port) for host in _HOSTS], Outcome.REMOVED)
+        removals = [Remove(host=change.host, port=self._port) for change in (one, two, default)]
+        await self._do("all removed", removals, Outcome.REMOVED)
+
+    def _set_freshness(self) -> None:
+        """Change what only http.sys holds, as an administrator does with netsh."""
+        for record in self._http_sys.records([f"{_HOSTS[0]}:{self._port}"]):
+            self._http_sys.put(replace(record, settings=replace(record.settings, freshness_s=_FRESHNESS_S)))
+
+    def _freshness(self) -> list[int]:
+        return [record.settings.freshness_s for record in self._http_sys.records([f"{_HOSTS[0]}:{self._port}"])]
 
     async def _do(self, what: str, changes: Sequence[BindingChange], expected: Outcome) -> None:
         started = time.monotonic()
@@ -163,7 +181,7 @@ class SelfTest:
         self._say(f"{'ok  ' if sound else 'FAIL'} {line}")
 
     def _install(self, host: str) -> Install:
-        bundle = self_signed(host, datetime.now(UTC), _DAY)
+        bundle = self_signed(_HOSTS[0] if host == DEFAULT_HOST else host, datetime.now(UTC), _DAY)
         change = Install(
             host=host,
             port=self._port,
@@ -192,7 +210,8 @@ class SelfTest:
         self._note(True, f"temporary site {self._site} on port {self._port}")
 
     async def _clear_away(self) -> None:
-        left = [binding for binding in await self._target.current() if binding.host in _HOSTS]
+        made = {change.key for change in self._made}
+        left = [binding for binding in await self._target.current(made) if binding.key in made]
         await self._target.apply([Remove(host=binding.host, port=binding.port) for binding in left])
         await self._target.retire([*left, *self._made])
         await asyncio.to_thread(self._remove_site)

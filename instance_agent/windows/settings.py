@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instance_agent.targets.iis import flags
+from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.stores import KNOWN_STORES
 from shared.binding import MAX_PORT
@@ -24,6 +26,7 @@ class IisSettings:
         store: `CERTCAST_IIS_STORE`: LocalMachine store for new certificates.
         exportable: `CERTCAST_IIS_EXPORTABLE`: whether private keys may be exported again.
         catch_all: `CERTCAST_IIS_CATCH_ALL`: what to do about bindings without SNI.
+        new_flags: `CERTCAST_IIS_SSL_FLAGS`: flags of new bindings besides SNI.
         probe_address: `CERTCAST_IIS_PROBE_ADDRESS`: where to prove a binding; None is this machine's own address.
         role_instance: `RoleInstanceID`, set by Cloud Services.
     """
@@ -31,6 +34,7 @@ class IisSettings:
     store: str
     exportable: bool
     catch_all: CatchAllPolicy
+    new_flags: SslFlags
     probe_address: str | None
     role_instance: str | None
 
@@ -45,6 +49,7 @@ class IisSettings:
             store=_store(text(env, "CERTCAST_IIS_STORE", KNOWN_STORES[0])),
             exportable=switch(env, "CERTCAST_IIS_EXPORTABLE", default=False),
             catch_all=CatchAllPolicy.parse(text(env, "CERTCAST_IIS_CATCH_ALL", "keep")),
+            new_flags=flags.parse(text(env, "CERTCAST_IIS_SSL_FLAGS")),
             probe_address=text(env, "CERTCAST_IIS_PROBE_ADDRESS") or None,
             role_instance=text(env, "RoleInstanceID") or None,
         )

@@ -45,6 +45,7 @@ class CaddyServer(WebServer):
             "CERTCAST_CADDY_FOLDER": str(self.certificates),
             "CERTCAST_CADDY_ADDRESS": LOOPBACK,
             "CERTCAST_CADDY_PORT_OFFSET": str(self.port_offset),
+            "CERTCAST_CADDY_ADMIN": f"unix/{self.admin}",
         }
 
     def _files(self) -> Mapping[Path, bytes]:

@@ -33,7 +33,7 @@ defaults
 """
 _FRONTEND = """\
 frontend https_{port_number}
-    bind {address}:{port} ssl crt {fallback} crt-list {crt_list} alpn h2,http/1.1
+    bind {address}:{port} ssl crt-list {default_list} crt-list {crt_list} alpn h2,http/1.1
     http-request return status 200 content-type "text/plain" lf-string "%[req.hdr(host)] on HAProxy\\n"
 
 """
@@ -44,7 +44,7 @@ class HAProxyServer(WebServer):
     """A HAProxy (a master and its worker); what an earlier run left in its folder is served again.
 
     Attributes:
-        fallback: Served where nothing is bound; self-signed when none is given.
+        fallback: Served where nothing is bound, unless an earlier run left one; self-signed when none is given.
         extra_global: Further lines for the section `global`.
         socket: Its admin socket.
     """
@@ -72,18 +72,19 @@ class HAProxyServer(WebServer):
 
     def _files(self) -> Mapping[Path, bytes]:
         self.socket = self._socket_path("admin.sock")
-        fallback = self.folder / "fallback.pem"
         text = _GLOBAL.format(socket=self.socket, extra=self.extra_global)
-        files = {fallback: self.fallback.to_pem()}
+        files: dict[Path, bytes] = {}
         for number in self.port_numbers:
-            crt_list = self.certificates / f"{number}.list"
-            if not crt_list.exists():
-                files[crt_list] = b""
+            crt_list, default_list, default = (
+                self.certificates / f"{number}{ending}" for ending in (".list", ".default.list", ".default.pem")
+            )
+            new = {default: self.fallback.to_pem(), crt_list: b"", default_list: f"{default} !*\n".encode()}
+            files |= {path: content for path, content in new.items() if not path.exists()}
             text += _FRONTEND.format(
                 port_number=number,
                 address=LOOPBACK,
                 port=number + self.port_offset,
-                fallback=fallback,
+                default_list=default_list,
                 crt_list=crt_list,
             )
         return files | {self.folder / "haproxy.cfg": text.encode()}

@@ -177,12 +177,40 @@ def the_same_binding_twice_is_refused(gateway: IisGateway, web: World) -> None:
     assert web.open_sessions == 0
 
 
-def a_certificate_that_is_not_in_the_store_is_refused_at_the_commit(gateway: IisGateway, web: World) -> None:
+def a_certificate_that_is_not_in_the_store_is_refused_after_the_configuration_was_committed(
+    gateway: IisGateway, web: World
+) -> None:
     web.require_certificates(OLD)
     with pytest.raises(GatewayError) as caught:
         commit(gateway, add("*:443:shop.example.com"))
     assert caught.value.code == NO_LOGON_SESSION
-    assert (web.rows("Web"), web.commits, web.open_sessions) == ([], 0, 0)
+    assert (web.rows("Web"), web.records()) == (
+        [Row(protocol="https", information="*:443:shop.example.com", flags=1)],
+        {},
+    )
+    assert only(read(gateway)).thumbprint == ""
+    assert (web.commits, web.open_sessions) == (1, 0)
+
+
+def certificates_are_applied_in_their_order_until_one_is_refused(gateway: IisGateway, web: World) -> None:
+    hosts = [f"{name}.example.com" for name in ("one", "two", "three", "four")]
+    for host in (hosts[0], hosts[3]):
+        web.add_binding("Web", f"*:443:{host}", thumbprint=OLD)
+    replaced = {it.host: it for it in read(gateway)[0].bindings}
+    web.refuse_record("two.example.com:443", 0x80070005)
+    with pytest.raises(GatewayError) as caught:
+        commit(
+            gateway,
+            ReplaceBinding(
+                key=None, site="Web", old=replaced[hosts[0]], flags=SslFlags.SNI, thumbprint=NEW, store="My"
+            ),
+            add(f"*:443:{hosts[1]}"),
+            add(f"*:443:{hosts[2]}"),
+            RemoveBinding(key=None, site="Web", old=replaced[hosts[3]]),
+        )
+    assert caught.value.code == 0x80070005
+    assert {row.information for row in web.rows("Web")} == {f"*:443:{host}" for host in hosts[:3]}
+    assert web.records() == {"one.example.com:443": (NEW, "My"), "four.example.com:443": (OLD, "My")}
 
 
 def a_commit_over_another_is_a_conflict(gateway: IisGateway, web: World) -> None:

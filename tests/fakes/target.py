@@ -10,7 +10,7 @@ from typing import ClassVar
 from instance_agent.installing.probe import ProbeError
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, ServerUnavailableError
 from shared.bundle import CertificateBundle
-from shared.hostnames import DEFAULT_HOST, covering
+from shared.hostnames import DEFAULT_HOST, covering, wildcard_of
 from tests.rigs.certificates import authority
 
 FALLBACK = "fa" * 32
@@ -35,6 +35,8 @@ class FakeServer:
         shadowed: Hosts that are answered with another certificate (its fingerprint) whatever is bound.
         overlaid: As `shadowed`, by hand: until the host's binding is made again.
         handshakes_fail: Hosts whose handshakes fail.
+        mute: Hosts whose connections are closed without a word; "" for clients that ask for no name.
+        greedy: Bindings that win over the exact hosts below them, or the wildcards above.
         stale_looks: So many probes after each change still see what was served before it.
         down: Neither listens nor lets itself be configured.
         deaf: Can be configured, but nothing listens.
@@ -45,6 +47,8 @@ class FakeServer:
     shadowed: dict[str, str] = field(default_factory=dict)
     overlaid: dict[str, str] = field(default_factory=dict)
     handshakes_fail: set[str] = field(default_factory=set)
+    mute: set[str] = field(default_factory=set)
+    greedy: set[str] = field(default_factory=set)
     stale_looks: int = 0
     down: bool = False
     deaf: bool = False
@@ -65,16 +69,24 @@ class FakeServer:
         host = sni.encode("idna").decode().lower() if sni else ""
         if host in self.handshakes_fail:
             raise ProbeError(f"{address[0]}:{address[1]} failed the TLS handshake for {sni}", reached=True)
+        if host in self.mute:
+            raise ProbeError(f"{address[0]}:{address[1]} closed the connection", reached=True, silent=True)
         if (other := self.shadowed.get(host) or self.overlaid.get(host)) is not None:
             return other
         table = self.bound
         if self._stale_left:
             self._stale_left -= 1
             table = self._stale
-        port = address[1]
-        here = {key[0] for key in table if key[1] == port}
-        name = covering(host, here) or (DEFAULT_HOST if DEFAULT_HOST in here else None)
-        return table[name, port].fingerprint_sha256 if name is not None else FALLBACK
+        name = self._answering(host, {key[0] for key in table if key[1] == address[1]})
+        return table[name, address[1]].fingerprint_sha256 if name is not None else FALLBACK
+
+    def _answering(self, host: str, bound: set[str]) -> str | None:
+        """Which of the bindings answers for a host."""
+        wildcard = wildcard_of(host)
+        for name in sorted(self.greedy & bound):
+            if name in {wildcard, DEFAULT_HOST} or (wildcard is not None and wildcard_of(name) == wildcard):
+                return name
+        return covering(host, bound) or (DEFAULT_HOST if DEFAULT_HOST in bound else None)
 
 
 class FakeTarget:

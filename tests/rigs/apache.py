@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import BindingTarget
 from instance_agent.targets.parts.fallback import self_made_fallback
+from instance_agent.targets.parts.pem_file import file_name
 from local_azure.processes.child import ChildProcess, start_child
 from local_azure.processes.listening import port_offsets
 from shared.bundle import CertificateBundle
@@ -36,11 +38,11 @@ MaxKeepAliveRequests 0
 KeepAliveTimeout 60
 DocumentRoot "{folder}/www"
 SSLSessionCache none
-{listeners}
+{listening}
 IncludeOptional "{folder}/certcast/rendered/apache.conf"
+{listeners}
 """
 _LISTENER = """\
-Listen 127.0.0.1:{port}
 <VirtualHost *:{port}>
     ServerName fallback.certcast.invalid
     SSLEngine on
@@ -78,6 +80,27 @@ class ApacheRig:
         self.env |= settings
         self.target = make_target("files", self.env)
         await self.target.start()
+
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        path = self._pem(host, port)
+        tag = path.read_bytes().partition(b"\n")[0]
+        path.write_bytes(tag + b"\n" + bundle.to_pem())
+        await self._reload()
+
+    async def untie(self, host: str, port: int) -> None:
+        """As somebody does who takes the virtual host out of the file that the templates make."""
+        path = self.folder / "certcast" / "rendered" / "apache.conf"
+        hosts = re.findall(r"<VirtualHost .*?</VirtualHost>\n", path.read_text(), re.DOTALL)
+        path.write_text("".join(each for each in hosts if f'"{self._pem(host, port)}"' not in each))
+        await self._reload()
+
+    def _pem(self, host: str, port: int) -> Path:
+        return self.folder / "certcast" / "live" / str(port) / f"{file_name(host)}.pem"
+
+    async def _reload(self) -> None:
+        assert self.process is not None
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGUSR1)
 
     async def start_server(self) -> None:
         command = [apache(), "-f", str(self.folder / "httpd.conf"), "-DFOREGROUND"]
@@ -137,6 +160,7 @@ def _write(folder: Path, offset: int) -> None:
             folder=folder,
             modules=_MODULES,
             user="User www-data\nGroup www-data" if os.geteuid() == 0 else "",
+            listening="\n".join(f"Listen 127.0.0.1:{port + offset}" for port in PORTS),
             listeners="".join(_LISTENER.format(folder=folder, port=port + offset) for port in PORTS),
         )
     )

@@ -12,6 +12,7 @@ _PACKAGES = {
     "apache2": "apache2-bin",
     "caddy": "caddy",
     "faketime": "faketime",
+    "gcc": "gcc",
     "haproxy": "haproxy",
     "keytool": "default-jre-headless",
     "mcs": "mono-mcs",

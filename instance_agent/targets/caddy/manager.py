@@ -30,7 +30,7 @@ class Manager:
     """Answers Caddy's questions from memory.
 
     Args:
-        answer: The PEM of key and chain for a lower-case server name, empty for none, on a PortNumber.
+        answer: The PEM of key and chain for a server name as the client sent it, empty for none, on a PortNumber.
         password: What Caddy must know.
     """
 
@@ -62,5 +62,4 @@ class Manager:
             return Response(status=HTTPStatus.NOT_FOUND)
         port = int(found[1])
         self.asked.add(port)
-        name = request.asked("server_name").lower().rstrip(".")
-        return Response(body=self._answer(name, port), kind="application/x-pem-file")
+        return Response(body=self._answer(request.asked("server_name"), port), kind="application/x-pem-file")

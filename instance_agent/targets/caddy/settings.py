@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from instance_agent.targets.caddy.admin import DEFAULT_ADMIN, Admin
 from instance_agent.targets.parts.endpoints import Endpoints
 from shared.binding import MAX_PORT
 from shared.config import text
@@ -32,6 +33,7 @@ class CaddySettings:
         folder: Where what is bound is kept for the agent's next start.
         fallback: PEM served for an unknown or missing SNI; one of our own when None.
         endpoints: Where the agent meets Caddy's listeners.
+        admin: Caddy's admin API.
     """
 
     listen: tuple[str, int]
@@ -39,6 +41,7 @@ class CaddySettings:
     folder: Path
     fallback: Path | None
     endpoints: Endpoints
+    admin: Admin
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
@@ -60,7 +63,18 @@ class CaddySettings:
             folder=Path(text(env, "CERTCAST_CADDY_FOLDER", "/var/lib/certcast/caddy")),
             fallback=Path(fallback) if fallback else None,
             endpoints=Endpoints.from_env(env, "CADDY"),
+            admin=_admin(text(env, "CERTCAST_CADDY_ADMIN", DEFAULT_ADMIN)),
         )
+
+
+def _admin(value: str) -> Admin:
+    try:
+        return Admin(address=value)
+    except ValueError:
+        raise ConfigurationError(
+            f"CERTCAST_CADDY_ADMIN must be the address of Caddy's admin API as Caddy writes it, {DEFAULT_ADMIN} or "
+            f"unix//run/caddy/admin.sock, not {value!r}"
+        ) from None
 
 
 def _listen(value: str) -> tuple[str, int]:

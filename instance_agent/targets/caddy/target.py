@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import NothingHeld
+from instance_agent.targets.base import NothingHeld, ServerUnavailableError
+from instance_agent.targets.caddy.hindrances import hindrances
 from instance_agent.targets.caddy.manager import Manager
 from instance_agent.targets.parts import commands
 from instance_agent.targets.parts.access import make_folder
 from instance_agent.targets.parts.bindings import Bindings, answering, installs_of
-from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.own_folder import OwnFolder, trouble_with
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
-from shared.bundle import CertificateBundle
+from shared.binding import phrased
+from shared.bundle import CertificateBundle, bundle_id_of
 from shared.errors import ConfigurationError
-from shared.hostnames import wildcard_of
+from shared.hostnames import hosts_for
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,7 +30,11 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
     from instance_agent.targets.caddy.settings import CaddySettings
 
+log = logger(__name__)
+
 _VERSION_TIMEOUT_S = 5.0
+_NO_ADDRESS = {errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT}
+"""What makes an address one that cannot be listened on, whatever else runs (bind(2))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,9 @@ class CaddyTarget(NothingHeld):
         self._fallback = _Answer()
         self._fallback_fingerprint = ""
         self._manager = Manager(self._answer, settings.password)
+        self._forgotten = False
+        self._changed: set[Key] = set()
+        self._hindrances: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
@@ -72,23 +83,25 @@ class CaddyTarget(NothingHeld):
         """Read what was bound before, and answer Caddy at once: nothing of the cloud is needed for it.
 
         Raises:
-            ConfigurationError: Folder, fallback or address cannot be used.
+            ConfigurationError: Folder, fallback or address are none that can be used.
+            ServerUnavailableError: They cannot be used now: another program has the address, or the disk is full.
         """
         try:
             await asyncio.to_thread(self._load)
         except OSError as error:
-            raise ConfigurationError(
-                f"CERTCAST_CADDY_FOLDER, CERTCAST_CADDY_FALLBACK: {error.filename or self._settings.folder} cannot be "
-                f"used: {error.strerror}"
-            ) from error
+            raise trouble_with(error, "correct CERTCAST_CADDY_FOLDER or CERTCAST_CADDY_FALLBACK") from error
         address, port = self._settings.listen
         try:
             self._manager.listen(address, port)
         except OSError as error:
-            raise ConfigurationError(
-                f"CERTCAST_CADDY_LISTEN: cannot listen on {address}, port {port} ({error.strerror}): end the program "
-                "that does, perhaps another agent, or name another port here and in Caddy's configuration"
+            trouble = f"CERTCAST_CADDY_LISTEN: cannot listen on {address}, port {port} ({error.strerror})"
+            if error.errno in _NO_ADDRESS:
+                raise ConfigurationError(f"{trouble}: name another one here and in Caddy's configuration") from error
+            raise ServerUnavailableError(
+                f"{trouble}: end the program that does, perhaps another agent, or name another port here and in "
+                "Caddy's configuration"
             ) from error
+        await self._look_at_caddy()
 
     async def stop(self) -> None:
         """Stop answering: Caddy ends new handshakes until an agent is back, and keeps open connections."""
@@ -104,8 +117,26 @@ class CaddyTarget(NothingHeld):
         return f"Caddy {words[0].removeprefix('v')}" if finished.failure is None and words else ""
 
     async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
-        """What is answered."""
-        return self._bound.owned(keys)
+        """What is answered; where somebody else changed its file, as something else than was asked for.
+
+        Caddy's own configuration is looked at as often as all this: what is wrong in it is said in the log.
+
+        Raises:
+            ServerUnavailableError: The files cannot be read.
+        """
+        if self._forgotten:
+            with self._folder.trouble():
+                found = await asyncio.to_thread(self._pems.read)
+            self._changed = {binding.key for binding in self._bound.values() if found.get(binding.key) != binding}
+            await self._look_at_caddy()
+            self._forgotten = False
+        owned = self._bound.owned(keys)
+        return frozenset(map(self._as_filed, owned)) if self._changed else owned
+
+    def forget(self) -> None:
+        """Read files and Caddy's configuration when next asked for what is bound: both are others' to change too."""
+        self._pems.forget()
+        self._forgotten = True
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Write the files, then answer with all changes at once.
@@ -119,6 +150,7 @@ class CaddyTarget(NothingHeld):
             await asyncio.to_thread(self._write, changes)
         # Nothing below waits, so a handshake meets the table before or after the batch.
         self._bound.take_up(changes)
+        self._changed.difference_update(change.key for change in changes)
         for change in changes:
             self._answers.pop(change.key, None)
         self._answers |= {install.key: _Answer(install.bundle.to_pem()) for install in installs}
@@ -139,13 +171,29 @@ class CaddyTarget(NothingHeld):
                 f"no Caddy has asked this agent yet at {url}, which its configuration must name with `get_certificate`"
             )
         if seen_fingerprint_sha256 == self._fallback_fingerprint:
-            return f"the fallback answered for {host}:{port}"
-        own = "Caddy has a certificate of its own for the host, and asks for none"
-        return answering(self._bound.values(), seen_fingerprint_sha256) or own
+            return f"the fallback answered for {phrased(host, port)}"
+        if (answered := answering(self._bound.values(), seen_fingerprint_sha256)) is not None:
+            return answered
+        await self._look_at_caddy()
+        own = "Caddy has a certificate of its own there, and asks for none"
+        return f"{own}. {'. '.join(self._hindrances)}" if self._hindrances else own
 
     def _answer(self, name: str, port: int) -> bytes:
-        exact, wildcard = self._answers.get((name, port)), self._answers.get((wildcard_of(name) or "", port))
-        return (exact or wildcard or self._fallback).pem
+        found = (self._answers.get((host, port)) for host in hosts_for(name))
+        return next((answer for answer in found if answer is not None), self._fallback).pem
+
+    def _as_filed(self, binding: InstalledBinding) -> InstalledBinding:
+        """A binding under an id that no bundle has where its file is not as it was written: to be written again."""
+        if binding.key not in self._changed:
+            return binding
+        return replace(binding, bundle_id=bundle_id_of(binding.fingerprint_sha256, b"changed by hand"))
+
+    async def _look_at_caddy(self) -> None:
+        """Say once of each thing in Caddy's configuration that it keeps Caddy from asking."""
+        before, self._hindrances = self._hindrances, hindrances(await self._settings.admin.configuration())
+        for hindrance in self._hindrances:
+            if hindrance not in before:
+                log.warning("%s", hindrance)
 
     def _load(self) -> None:
         make_folder(self._settings.folder)

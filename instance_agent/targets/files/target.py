@@ -12,17 +12,25 @@ import shutil
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
+from instance_agent.targets.base import (
+    ApplyError,
+    Install,
+    InstalledBinding,
+    Key,
+    NothingHeld,
+    ServerUnavailableError,
+)
 from instance_agent.targets.files.commands import ServerCommands, access_of_group
 from instance_agent.targets.files.templates import FileTemplates, Rendered, rendered
 from instance_agent.targets.parts.access import PRIVATE, grant, make_folder
 from instance_agent.targets.parts.bindings import answering, installs_of
-from instance_agent.targets.parts.own_folder import OwnFolder
+from instance_agent.targets.parts.own_folder import OwnFolder, trouble_with
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
-from instance_agent.targets.parts.tested_batch import Interval, put_in_force
+from instance_agent.targets.parts.tested_batch import Interval, broken_without_us, put_in_force
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -75,7 +83,9 @@ class FilesTarget(NothingHeld):
         """Read the templates and bring every file up to date with them.
 
         Raises:
-            ConfigurationError: A template, a program or the folder cannot be used, or the check refuses the files.
+            ConfigurationError: A template, a program or the folder cannot be used, or the check refuses what the
+                templates make and nothing else.
+            ServerUnavailableError: The check refuses the server's configuration as it is, or the disk is full.
         """
         settings = self._settings
         for name, command in (("CHECK", settings.check), ("RELOAD", settings.reload)):
@@ -92,6 +102,10 @@ class FilesTarget(NothingHeld):
     async def version(self) -> str:
         """The server is unknown."""
         return ""
+
+    def forget(self) -> None:
+        """Read every file in `live/` when next asked. What the templates make is written with each change anyway."""
+        self._pems.forget()
 
     async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """What is tagged as ours in `live/`.
@@ -121,7 +135,12 @@ class FilesTarget(NothingHeld):
         return self._settings.endpoints.at(port) if self._settings.endpoints.address else None
 
     def refusal(self, change: Install) -> str | None:
-        """Names that cannot be a file's or a configuration's, and ports that are none."""
+        """Names that cannot be a file's or a configuration's, ports that are none, a default that no template uses."""
+        if change.host == DEFAULT_HOST and not self._templates.take_default:
+            return (
+                f"{change.phrased} reaches no server: no template in {self._settings.templates}/all uses `fallbacks`, "
+                "as the one for Apache in docs/targets/files.md does; change it, or leave Default out"
+            )
         name = name_refusal(*change.key, suffix=self._templates.longest_suffix)
         return name or site_refusal(change) or self._settings.endpoints.refusal(change)
 
@@ -130,6 +149,11 @@ class FilesTarget(NothingHeld):
         others = [binding for binding in await self.current() if binding.key != (host, port)]
         if (answered := answering(others, seen_fingerprint_sha256)) is not None:
             return answered
+        if host == DEFAULT_HOST:
+            return (
+                "the server's own configuration has another certificate for clients without a name and for unknown "
+                f"ones: have it use {self._pems.path(host, port)}"
+            )
         if not self._settings.reload:
             return "the server may not have read the new files yet: set CERTCAST_FILES_RELOAD if it needs telling"
         return f"the server's own configuration has another certificate for {host}, or does not use certcast's files"
@@ -141,6 +165,8 @@ class FilesTarget(NothingHeld):
             refused = await self._commands.check()
             if refused is not None:
                 await asyncio.to_thread(batch.undo)
+                if (still := await self._commands.check()) is not None:
+                    raise ServerUnavailableError(broken_without_us(still))
                 raise ConfigurationError(f"the server does not take what the templates make: {refused}")
             await asyncio.to_thread(batch.proved)
             self._interval.begin()
@@ -181,7 +207,16 @@ class FilesTarget(NothingHeld):
 
     def _refreshed(self) -> FileBatch | None:
         """Folder, fallback, and what of `rendered/` is not as the templates have it; runs in a thread."""
-        self._prepare_folder()
+        try:
+            self._prepare_folder()
+            return self._behind()
+        except OSError as error:
+            cure = (
+                "set CERTCAST_FILES_FOLDER, CERTCAST_FILES_FALLBACK and CERTCAST_FILES_GROUP to what the agent may use"
+            )
+            raise trouble_with(error, cure) from None
+
+    def _behind(self) -> FileBatch | None:
         ours = self._pems.read()
         wanted = self._templates.all(map(self._values, ours.values()))
         for binding in ours.values():
@@ -195,18 +230,11 @@ class FilesTarget(NothingHeld):
         return batch if batch.match(wanted, there, self._access) else None
 
     def _prepare_folder(self) -> None:
-        settings = self._settings
-        try:
-            self._folder.take_over(self._access)
-            for folder in (self._pems.folder, self._rendered):
-                make_folder(folder, self._access)
-            self._folder.clear()
-            self._folder.fallback(settings.fallback, self._access)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{error.filename} cannot be made or read ({error.strerror}): set CERTCAST_FILES_FOLDER, "
-                "CERTCAST_FILES_FALLBACK and CERTCAST_FILES_GROUP to what the agent may use"
-            ) from None
+        self._folder.take_over(self._access)
+        for folder in (self._pems.folder, self._rendered):
+            make_folder(folder, self._access)
+        self._folder.clear()
+        self._folder.fallback(self._settings.fallback, self._access)
 
 
 def _named_in(said: str, paths: dict[str, Key]) -> Key | None:

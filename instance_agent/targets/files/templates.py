@@ -1,7 +1,8 @@
 """What the files target writes besides PEM files: an administrator's templates, once per binding or once for all.
 
 `each/<suffix>.j2` becomes `rendered/<port>/<host>.<suffix>` for every binding, `all/<name>.j2` becomes
-`rendered/<name>`. Nothing is written here.
+`rendered/<name>`. The default of a port is no host: it is among the values of the latter by another name, so that a
+template that knows of none takes it for no host either. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from instance_agent.targets.base import Install
 from instance_agent.targets.parts.pem_file import PEM_SUFFIX, file_name
 from instance_agent.targets.parts.templates import ConfigTemplate
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 TEMPLATE_SUFFIX = ".j2"
 _SUFFIX = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_FALLBACKS = "fallbacks"
 _FIRST_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
@@ -32,8 +35,8 @@ class Rendered:
     """A binding as templates see it.
 
     Attributes:
-        host: Host name; `*.parent` for a wildcard.
-        name: The host as it stands in file names: `_.parent` for a wildcard.
+        host: Host name; `*.parent` for a wildcard; `*` for the default.
+        name: The host as it stands in file names: `_.parent` for a wildcard, `_default_` for the default.
         wildcard: Whether it is one.
         parent: What follows the first label.
         port: PortNumber.
@@ -99,6 +102,11 @@ class FileTemplates:
             raise ConfigurationError(f"CERTCAST_FILES_TEMPLATES: {folder} has no each/*.j2 and no all/*.j2")
 
     @property
+    def take_default(self) -> bool:
+        """Whether the default of a port can reach the server: a template about all bindings must ask for it."""
+        return not self._all or any(template.uses(_FALLBACKS) for template in self._all.values())
+
+    @property
     def longest_suffix(self) -> int:
         """Characters that the longest name of a binding's file has after its host."""
         return max([len(PEM_SUFFIX), *(len(suffix) + 1 for suffix in self._each)])
@@ -133,10 +141,14 @@ class FileTemplates:
             ConfigurationError: A template is wrong.
         """
         ordered = sorted(bindings, key=lambda each: (each.wildcard, -each.host.count("."), each.host, each.port))
-        return {
-            self._folder / name: template.render(bindings=ordered, fallback=self._fallback).encode()
-            for name, template in self._all.items()
+        fallbacks = dict.fromkeys(sorted({each.listen_port for each in ordered}), self._fallback)
+        fallbacks |= {each.listen_port: each.pem for each in ordered if each.host == DEFAULT_HOST}
+        values = {
+            "bindings": [each for each in ordered if each.host != DEFAULT_HOST],
+            "fallback": self._fallback,
+            _FALLBACKS: fallbacks,
         }
+        return {self._folder / name: template.render(**values).encode() for name, template in self._all.items()}
 
 
 def _load(folder: Path, names: re.Pattern[str]) -> Mapping[str, ConfigTemplate]:

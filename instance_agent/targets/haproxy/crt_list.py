@@ -1,4 +1,4 @@
-"""One crt-list on the disk: which files it names, and how lines come and go."""
+"""One crt-list on the disk: which files it names, what their lines leave out, and how lines come and go."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.haproxy.reading import excepted_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ class CrtList:
         self.path = path
         self.can_append = False
         self._lines: dict[str, int] = {}
+        self._excepted: dict[str, frozenset[str]] = {}
         self._struck = 0
         self._signature: Signature | None = None
 
@@ -40,6 +42,16 @@ class CrtList:
     def files(self) -> AbstractSet[str]:
         """The files that its lines name."""
         return self._lines.keys()
+
+    def excepted(self, file: str) -> frozenset[str] | None:
+        """The hosts that a file's line leaves out; None for one that is there twice, or not at all."""
+        if self._lines.get(file, _TWICE) == _TWICE:
+            return None
+        return self._excepted.get(file, frozenset())
+
+    def has(self, file: str, line: str) -> bool:
+        """Whether a file has one line, which leaves out what another line for it leaves out."""
+        return file in self.files and self.excepted(file) == excepted_in(line.split())
 
     def refresh(self) -> None:
         """Read it if it is not as we left it.
@@ -51,10 +63,10 @@ class CrtList:
         if signature is not None and signature == self._signature:
             return
         content, at = self._content(), 0
-        self._lines, self._struck = {}, 0
+        self._lines, self._excepted, self._struck = {}, {}, 0
         for line in content.splitlines(keepends=True):
             if file := _file(line):
-                self._lines[file] = _TWICE if file in self._lines else at
+                self._take(file, _TWICE if file in self._lines else at, line.decode("utf-8", "replace"))
             self._struck += self._is_struck(line)
             at += len(line)
         self.can_append = signature is not None and (not content or content.endswith(b"\n"))
@@ -102,6 +114,7 @@ class CrtList:
             raise ServerUnavailableError(f"{self.path} cannot be written: {error.strerror}") from error
         for file in there:
             del self._lines[file]
+            self._excepted.pop(file, None)
         self._struck += len(there)
         self._signature = _signature(self.path)
         return restore
@@ -135,10 +148,16 @@ class CrtList:
         finally:
             os.close(descriptor)
         for file, line in lines.items():
-            self._lines[file] = size
+            self._take(file, size, line)
             size += len(line.encode()) + 1
         self._signature = _signature(self.path)
         return cut
+
+    def _take(self, file: str, at: int, line: str) -> None:
+        self._lines[file] = at
+        self._excepted.pop(file, None)
+        if "!" in line:
+            self._excepted[file] = excepted_in(line.split())
 
     def _cut(self, size: int) -> None:
         os.truncate(self.path, size)

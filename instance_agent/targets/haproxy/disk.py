@@ -3,35 +3,42 @@
     FOLDER/443.list                     named by the bind line; ours and an administrator's entries
     FOLDER/443/shop.example.com.pem     key, leaf, intermediates, tagged as ours
 
-Everything blocks on the disk: call it on a thread.
+and what `default` describes. Everything blocks on the disk: call it on a thread.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding
+from instance_agent.targets.haproxy import default
 from instance_agent.targets.haproxy.crt_list import CrtList
-from instance_agent.targets.haproxy.runtime import Leaf
+from instance_agent.targets.haproxy.reading import Leaf
+from instance_agent.targets.haproxy.runtime import entry_line
 from instance_agent.targets.parts.own_folder import OwnFolder
-from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pem
-from instance_agent.targets.parts.pem_folder import PemFolder
+from instance_agent.targets.parts.pem_file import PEM_SUFFIX, decode, file_name, is_tagged, not_ours, tagged_pem
+from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from instance_agent.targets.base import BindingChange, Key
     from instance_agent.targets.parts.file_batch import FileBatch
 
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
+_PORT = re.compile(r"[1-9]\d{0,4}\Z")
+_NOTHING_LEFT_OUT: Mapping[Key, frozenset[str]] = MappingProxyType({})
 _LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -46,6 +53,9 @@ class Stored:
 
     binding: InstalledBinding
     leaf: Leaf
+
+
+_State = tuple[int, int, int, int]
 
 
 class Written:
@@ -74,12 +84,16 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.own = OwnFolder(folder, "HAPROXY")
-        self._pems = PemFolder(folder)
         self._lists: dict[int, CrtList] = {}
+        self._read: dict[str, tuple[_State, Stored]] = {}
+        self._ours: dict[str, Key] = {}
+        """Files that had our tag while we run: one whose content somebody replaced is still ours to put right."""
 
     def pem(self, host: str, port: int) -> str:
         """Where a host's key and chain lie, which is also what HAProxy calls them."""
-        return str(self._pems.path(host, port))
+        if host == DEFAULT_HOST:
+            return str(default.pem_of(self.folder, port))
+        return str(self.folder / str(port) / f"{file_name(host)}{PEM_SUFFIX}")
 
     def crt_list(self, port: int) -> str:
         """Where a port's list lies."""
@@ -91,6 +105,18 @@ class Disk:
         found = _LIST.match(path.name)
         return int(found[1]) if found and path.parent == self.folder else None
 
+    def default(self, port: int) -> bytes:
+        """What a port's default holds now."""
+        return Path(self.pem(DEFAULT_HOST, port)).read_bytes()
+
+    def default_list(self, port: int) -> str:
+        """Where the list of a port's default lies."""
+        return str(default.list_of(self.folder, port))
+
+    def default_port_of(self, crt_list: str) -> int | None:
+        """The PortNumber whose default a list is for; None for a list that is none of ours."""
+        return default.port_of(self.folder, crt_list)
+
     def is_for(self, file: str, host: str, port: int) -> bool:
         """Whether a file has the name that we would give a host's."""
         try:
@@ -98,30 +124,68 @@ class Disk:
         except ValueError:
             return False
 
-    def listed(self, port: int) -> frozenset[str]:
-        """The files that a port's list names.
+    def listed(self, ports: Iterable[int], defaults: Iterable[int]) -> dict[str, frozenset[str]]:
+        """The files that the lists of some ports name once, and what their lines leave out.
+
+        Args:
+            ports: Of lists of hosts.
+            defaults: Of lists of a default.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: One cannot be read.
         """
-        return frozenset(self._list(port).files)
+        every = [self._list(port) for port in ports]
+        found = {
+            file: excepted
+            for crt_list in every
+            for file in crt_list.files
+            if (excepted := crt_list.excepted(file)) is not None
+        }
+        pems = {port: Path(self.pem(DEFAULT_HOST, port)) for port in defaults}
+        named = [pem for port, pem in pems.items() if default.is_named(pem, default.list_of(self.folder, port))]
+        return found | {str(pem): frozenset() for pem in named}
 
     def stored(self) -> dict[str, Stored]:
-        """Every file of ours that is whole, by its path.
+        """Every file of ours, by its path; only those that changed since the last time are read.
 
         Raises:
             OSError: The folder cannot be read.
         """
-        found = {}
-        for key, binding in self._pems.read().items():
-            path = self._pems.path(*key)
-            leaf = _LEAF.search(path.read_bytes())
-            if leaf is not None:
+        found: dict[str, tuple[_State, Stored]] = {}
+        for path, state in self._pems():
+            known = self._read.get(path)
+            if known is not None and known[0] == state:
+                found[path] = known
+            elif (stored := self._stored(path)) is not None:
+                found[path] = (state, stored)
+        self._read = found
+        self._ours = {path: stored.binding.key for path, (_, stored) in found.items()}
+        return {path: stored for path, (_, stored) in found.items()}
+
+    def _stored(self, path: str) -> Stored | None:
+        """A file of ours; without a fingerprint where its content is no longer what we wrote; None for a stranger's."""
+        content = Path(path).read_bytes()
+        binding, leaf = decode(content), _LEAF.search(content)
+        if binding is not None and leaf is not None and path == self.pem(*binding.key):
+            with suppress(ValueError):
                 certificate = x509.load_pem_x509_certificate(leaf[0])
                 thumbprint = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name
                 told = Leaf(serial=certificate.serial_number, thumbprint_sha1=thumbprint)
-                found[str(path)] = Stored(binding=binding, leaf=told)
-        return found
+                return Stored(binding=binding, leaf=told)
+        if (ours := self._ours.get(path)) is None:
+            return None
+        nothing = InstalledBinding(host=ours[0], port=ours[1], bundle_id="", fingerprint_sha256="")
+        return Stored(binding=nothing, leaf=Leaf(serial=0, thumbprint_sha1=""))
+
+    def _pems(self) -> Iterator[tuple[str, _State]]:
+        """The PEM files of ports and defaults, and by what a change of them is noticed."""
+        folders = [each for each in self.folder.iterdir() if _PORT.match(each.name) and each.is_dir()]
+        for folder in (self.folder, *folders):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    with suppress(FileNotFoundError):
+                        if entry.name.endswith(PEM_SUFFIX):
+                            yield entry.path, _state(entry.stat())
 
     def made_by_hand(self, files: Iterable[str]) -> set[str]:
         """Those of the files that are there and that certcast did not write."""
@@ -138,34 +202,45 @@ class Disk:
             path = Path(self.pem(*change.key))
             if path.is_file():
                 found[change.key] = content = path.read_bytes()
-                if not is_tagged(content):
+                is_ours = is_tagged(content) or str(path) in self._ours or change.host == DEFAULT_HOST
+                if not is_ours:
                     raise ApplyError(not_ours(path), culprit=change.key)
         return found
 
-    def write(self, changes: Sequence[BindingChange]) -> Written:
+    def write(
+        self, changes: Sequence[BindingChange], plan: Mapping[Key, frozenset[str]] = _NOTHING_LEFT_OUT
+    ) -> Written:
         """Bring files and lists to where they should be after the changes.
+
+        Args:
+            changes: What is to be served, and no longer.
+            plan: What the lines of some bindings leave out then, of those that are changed and of others.
 
         Raises:
             ServerUnavailableError: The disk did not take it; nothing was changed.
+            ApplyError: The fallback could not come back once a default is removed.
         """
         self.own.clear()
         files = self.own.batch()
-        added: dict[int, dict[str, str]] = {}
         dropped: dict[int, set[str]] = {}
         for change in changes:
             name = self.pem(*change.key)
-            if isinstance(change, Install):
+            if change.host == DEFAULT_HOST:
+                default.enter(change, self.folder, files, known=self._ours)
+            elif isinstance(change, Install):
                 files.write(Path(name), tagged_pem(change))
-                added.setdefault(change.port, {})[name] = f"{name} {change.host}"
             else:
                 dropped.setdefault(change.port, set()).add(name)
+        lines = self._lines(changes, plan)
         appends: list[tuple[CrtList, dict[str, str]]] = []
         strikes: list[tuple[CrtList, set[str]]] = []
-        for port in sorted(added.keys() | dropped.keys()):
+        for port in sorted(lines.keys() | dropped.keys()):
             crt_list = self._list(port)
             gone = dropped.get(port, set()) & crt_list.files
-            new = {file: line for file, line in added.get(port, {}).items() if file not in crt_list.files}
-            if crt_list.can_append and (not gone or crt_list.can_strike(gone)):
+            new = {file: line for file, line in lines.get(port, {}).items() if not crt_list.has(file, line)}
+            # A line that is to leave out others is written with its whole list: at no moment is it there twice or not.
+            gone |= (otherwise := new.keys() & crt_list.files)
+            if not otherwise and crt_list.can_append and (not gone or crt_list.can_strike(gone)):
                 strikes.append((crt_list, gone))
                 appends.append((crt_list, new))
             else:
@@ -181,7 +256,36 @@ class Disk:
             files.commit()
             for crt_list, new in filter(itemgetter(1), appends):
                 restoring.callback(crt_list.append(new))
+            restoring.callback(self._note(changes))
             return Written(files, restoring.pop_all())
+
+    def _note(self, changes: Iterable[BindingChange]) -> Callable[[], None]:
+        """Know whose the files of these changes are now.
+
+        Returns:
+            What forgets it again.
+        """
+        names = {self.pem(*each.key): each.key if isinstance(each, Install) else None for each in changes}
+        was = {name: self._ours.get(name) for name in names}
+
+        def know(keys: Mapping[str, Key | None]) -> None:
+            for name, key in keys.items():
+                self._ours.pop(name, None)
+                if key is not None:
+                    self._ours[name] = key
+
+        know(names)
+        return partial(know, was)
+
+    def _lines(self, changes: Iterable[BindingChange], plan: Mapping[Key, frozenset[str]]) -> dict[int, dict[str, str]]:
+        """The lines that lists have after the changes for what is changed or planned, by port and file."""
+        installed = {each.key for each in changes if isinstance(each, Install) and each.host != DEFAULT_HOST}
+        listed = {key for key in plan if self.pem(*key) in self._list(key[1]).files}
+        lines: dict[int, dict[str, str]] = {}
+        for host, port in installed | listed:
+            name = self.pem(host, port)
+            lines.setdefault(port, {})[name] = entry_line(name, host, plan.get((host, port), frozenset()))
+        return lines
 
     def delete(self, strays: Iterable[str]) -> None:
         """Delete files of ours that nothing needs, off the lists first.
@@ -203,3 +307,8 @@ class Disk:
         crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
         crt_list.refresh()
         return crt_list
+
+
+def _state(there: os.stat_result) -> _State:
+    """What differs once a file was written: its contents' time can be set, its state's (ctime) cannot."""
+    return (there.st_ino, there.st_mtime_ns, there.st_ctime_ns, there.st_size)

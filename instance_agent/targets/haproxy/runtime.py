@@ -9,24 +9,25 @@ is served is compared again after.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.haproxy.reading import Leaf, leaf_in
 from instance_agent.targets.haproxy.session import ConversationBrokenError, escaped
 from shared.errors import CertcastError
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from instance_agent.targets.haproxy.session import Identity, Session
     from shared.bundle import CertificateBundle
 
 _ATTEMPTS = 12
 _FOREIGN = re.compile(r"The ongoing transaction is about '(.+?)' but you are trying to ")
 _UPDATED = re.compile(r"Transaction updated for certificate (.+)!")
-_SERIAL = re.compile(r"^Serial: ([0-9A-F]+)$", re.MULTILINE)
-_THUMBPRINT = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
-_ENTRY = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \[[^\]]*\])?(?P<names>(?: \S+)*)$")
+_LINES = re.compile(r"preceded by colons \(([\d, ]+)\)")
+_NO_LINE = 2**31 - 1
 
 log = logger(__name__)
 
@@ -37,25 +38,6 @@ class RefusedError(CertcastError):
 
 class TooLargeError(CertcastError):
     """A key and its chain are larger than HAProxy's buffer, so that no socket command can carry them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """A certificate as HAProxy names it.
-
-    Attributes:
-        serial: Its serial number.
-        thumbprint_sha1: Upper-case hex SHA-1 of its DER; empty where HAProxy cuts it off after very many names.
-    """
-
-    serial: int
-    thumbprint_sha1: str
-
-    def is_shown_by(self, shown: Leaf | None) -> bool:
-        """Whether this is what HAProxy shows."""
-        if shown is None or shown.serial != self.serial:
-            return False
-        return shown.thumbprint_sha1 in {"", self.thumbprint_sha1}
 
 
 async def put(session: Session, file: str, bundle: CertificateBundle, *, new: bool) -> None:
@@ -85,15 +67,37 @@ async def put(session: Session, file: str, bundle: CertificateBundle, *, new: bo
     )
 
 
-async def bind(session: Session, crt_list: str, file: str, host: str) -> None:
+async def bind(session: Session, crt_list: str, file: str, host: str, excepted: AbstractSet[str] = frozenset()) -> None:
     """Serve a certificate for a host on the listeners of a list.
+
+    Args:
+        session: The conversation.
+        crt_list: The list.
+        file: The certificate's.
+        host: The host, or a wildcard.
+        excepted: Hosts that the wildcard does not answer for.
 
     Raises:
         RefusedError: HAProxy does not know the list or the file.
     """
-    reply = await session.ask(f"add ssl crt-list {crt_list}", f"{file} {host}\n".encode())
-    if not reply.endswith("Success!"):
-        raise RefusedError(_spoken(reply))
+    await _add(session, crt_list, entry_line(file, host, excepted))
+
+
+async def bind_otherwise(session: Session, crt_list: str, file: str, host: str, excepted: AbstractSet[str]) -> None:
+    """Have the entry of a host or wildcard leave out exactly these hosts; at no moment is there no entry for it.
+
+    The new one is added first: until the old one is gone, HAProxy answers by the old one, with the same certificate.
+
+    Raises:
+        RefusedError: HAProxy keeps the old entry, or takes no new one.
+    """
+    await _add(session, crt_list, entry_line(file, host, excepted))
+    lines = await _lines(session, crt_list, file)
+    for line in sorted(lines)[:-1]:
+        reply = await session.ask(f"del ssl crt-list {crt_list} {file}:{line}")
+        if not _deleted(reply, file):
+            await session.ask(f"del ssl crt-list {crt_list} {file}:{max(lines)}")
+            raise RefusedError(_spoken(reply))
 
 
 async def unbind(session: Session, crt_list: str, file: str) -> None:
@@ -106,10 +110,39 @@ async def unbind(session: Session, crt_list: str, file: str) -> None:
     if _deleted(reply, file):
         return
     # It is bound twice, which only line numbers can tell apart, or not at all.
-    for _, line, _ in reversed([entry for entry in await entries(session, crt_list) if entry[0] == file]):
+    for line in sorted(await _lines(session, crt_list, file), reverse=True):
         reply = await session.ask(f"del ssl crt-list {crt_list} {file}:{line}")
         if not _deleted(reply, file):
             raise RefusedError(_spoken(reply))
+
+
+async def carries(session: Session, crt_list: str, line: str) -> bool:
+    """Whether an entry fits through the socket, found out without adding any: the list that is named is none."""
+    process = (await session.identity()).process
+    try:
+        await session.ask(f"add ssl crt-list {crt_list}.none", f"{line}\n".encode())
+    except ConversationBrokenError:
+        if (await session.identity()).process != process:
+            raise
+        return False
+    return True
+
+
+async def is_default(session: Session, crt_list: str, file: str) -> bool:
+    """Whether the entry of a list is what its listeners answer other names and no name with.
+
+    HAProxy tells it by refusing to delete such an entry. One that is deleted, since it is none, is added again: it
+    answers for no name, so nothing is served otherwise meanwhile.
+    """
+    reply = await session.ask(f"del ssl crt-list {crt_list} {file}")
+    if _deleted(reply, file):
+        await _add(session, crt_list, entry_line(file, "!*"))
+    return "used as default certificate" in reply
+
+
+def entry_line(file: str, host: str, excepted: AbstractSet[str] = frozenset()) -> str:
+    """An entry as a list has it, without its end."""
+    return " ".join([file, host, *(f"!{each}" for each in sorted(excepted))])
 
 
 async def drop(session: Session, file: str) -> None:
@@ -123,32 +156,22 @@ async def drop(session: Session, file: str) -> None:
         raise RefusedError(_spoken(reply))
 
 
-async def entries(session: Session, crt_list: str) -> list[tuple[str, str, tuple[str, ...]]]:
-    """What a list binds: file, line number and host names of each entry."""
-    lines = (await session.ask(f"show ssl crt-list -n {crt_list}")).splitlines()
-    found = [_ENTRY.match(line.rstrip()) for line in lines if not line.startswith("#")]
-    return [(entry["file"], entry["line"], tuple(entry["names"].split())) for entry in found if entry]
-
-
-async def lists(session: Session) -> list[str]:
-    """The lists that HAProxy was started with."""
-    return [line for line in (await session.ask("show ssl crt-list")).splitlines() if line.startswith("/")]
-
-
-async def shown(session: Session, files: list[str]) -> list[Leaf | None]:
-    """The leaves that HAProxy holds under some names; None for a name it does not know."""
-    return [_leaf(reply) for reply in await session.ask_all([f"show ssl cert {file}" for file in files])]
-
-
-async def held(session: Session) -> list[str]:
-    """The files HAProxy holds, bound or not."""
-    return [line for line in (await session.ask("show ssl cert")).splitlines() if line.startswith("/")]
-
-
 async def may_change(session: Session) -> bool:
     """Whether the socket lets us change certificates, found out without changing any."""
     reply = await session.ask("abort ssl cert /certcast/no-such-file.pem")
     return "transaction" in reply.lower()
+
+
+async def _add(session: Session, crt_list: str, line: str) -> None:
+    reply = await session.ask(f"add ssl crt-list {crt_list}", f"{line}\n".encode())
+    if not reply.endswith("Success!"):
+        raise RefusedError(_spoken(reply))
+
+
+async def _lines(session: Session, crt_list: str, file: str) -> list[int]:
+    """The lines of a list that bind a file: HAProxy names them when it is asked to delete one that is not there."""
+    told = _LINES.search(await session.ask(f"del ssl crt-list {crt_list} {file}:{_NO_LINE}"))
+    return [int(line) for line in told[1].split(",")] if told else []
 
 
 async def _prepare(session: Session, file: str, *, new: bool) -> Identity:
@@ -196,7 +219,7 @@ async def _stage(session: Session, file: str, pem: bytes, leaf: Leaf, asked_of: 
             ) from None
         raise
     if f"Transaction created for certificate {file}!" in reply:
-        if leaf.is_shown_by(_leaf(pending)):
+        if leaf.is_shown_by(leaf_in(pending)):
             return True
         await session.ask(f"abort ssl cert {file}")
         return False
@@ -216,7 +239,7 @@ async def _commit(session: Session, file: str, leaf: Leaf) -> bool:
             return False
         await session.ask(f"abort ssl cert {file}")
         raise RefusedError(_spoken(reply))
-    return leaf.is_shown_by(_leaf(held_now))
+    return leaf.is_shown_by(leaf_in(held_now))
 
 
 async def _abort_foreign(session: Session, file: str) -> None:
@@ -234,13 +257,6 @@ def _is_clear(reply: str, file: str) -> bool:
 
 def _deleted(reply: str, file: str) -> bool:
     return f"'{file}' deleted in crtlist" in reply or (f"'{file}:" in reply and "deleted in crtlist" in reply)
-
-
-def _leaf(reply: str) -> Leaf | None:
-    serial, thumbprint = _SERIAL.search(reply), _THUMBPRINT.search(reply)
-    if serial is None:
-        return None
-    return Leaf(serial=int(serial[1], 16), thumbprint_sha1=thumbprint[1] if thumbprint else "")
 
 
 def _spoken(reply: str) -> str:

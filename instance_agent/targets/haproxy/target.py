@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets.base import ApplyError, NothingHeld, ServerUnavailableError
-from instance_agent.targets.haproxy import runtime
-from instance_agent.targets.haproxy.batch import OversizedError, RuntimeBatch
+from instance_agent.targets.haproxy import reading, runtime
+from instance_agent.targets.haproxy.batch import NotDefaultError, OversizedError, RuntimeBatch
+from instance_agent.targets.haproxy.default import how_to_name
 from instance_agent.targets.haproxy.disk import Disk
+from instance_agent.targets.haproxy.exceptions import planned, require_room
 from instance_agent.targets.haproxy.mirror import differing, read_mirror
 from instance_agent.targets.haproxy.reload import reload
 from instance_agent.targets.haproxy.session import Session
@@ -18,7 +21,7 @@ from instance_agent.targets.parts.bindings import answering, installs_of
 from instance_agent.targets.parts.holding import holding
 from instance_agent.targets.parts.pem_file import name_refusal
 from shared.errors import CertcastError, ConfigurationError
-from shared.hostnames import covers
+from shared.hostnames import DEFAULT_HOST, wildcard_of
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -47,7 +50,8 @@ class ReloadError(ApplyError):
 class HAProxyTarget(NothingHeld):
     """Certificates of one HAProxy on this machine, through its runtime API.
 
-    What is bound is read from HAProxy once for each of its processes, and once more whenever something went wrong.
+    What is bound is read from HAProxy once for each of its processes, whenever something went wrong, and when it is to
+    be forgotten.
     """
 
     kind: ClassVar[str] = "haproxy"
@@ -115,6 +119,10 @@ class HAProxyTarget(NothingHeld):
         except ServerUnavailableError:
             return ""
 
+    def forget(self) -> None:
+        """Read HAProxy, its lists and its files when next asked."""
+        self._mirror = None
+
     async def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
         """What this HAProxy process serves from our files.
 
@@ -136,14 +144,16 @@ class HAProxyTarget(NothingHeld):
         async with self._turn, Session(self._socket) as session:
             mirror = await self._mirrored(session)
             for install in installs:
-                if install.port not in mirror.ports:
-                    raise NoListError(self._no_list(install.port), culprit=install.key)
+                self._require_list(mirror, install)
             due = differing(mirror, changes)
-            before, written = await asyncio.to_thread(self._write, due)
+            plan = planned(mirror, due)
+            await require_room(session, self._disk, mirror, due, plan)
+            before, written = await asyncio.to_thread(self._write, due, plan)
             # Until all is well again, what HAProxy serves is not known.
             self._mirror = None
             try:
-                self._mirror = await self._make(RuntimeBatch(session, self._disk, mirror, before), mirror, due, written)
+                batch = RuntimeBatch(session, self._disk, mirror, before, plan)
+                self._mirror = await self._make(batch, mirror, due, written)
             finally:
                 await asyncio.to_thread(written.close)
             await self._tidy(session, self._mirror)
@@ -162,11 +172,21 @@ class HAProxyTarget(NothingHeld):
             mirror = await self._mirrored(session)
             if (answered := answering(mirror.bound.values(), seen_fingerprint_sha256)) is not None:
                 return answered
-            for crt_list in await runtime.lists(session):
-                for file, _, names in await runtime.entries(session, crt_list):
-                    if file != self._disk.pem(host, port) and any(covers(name.lower(), host) for name in names):
-                        return f"{crt_list} has {file} for the same host, and HAProxy uses the first entry"
+            ours = {self._disk.pem(*key) for key in mirror.bound}
+            for crt_list in await reading.lists(session):
+                for entry in await reading.entries(session, crt_list):
+                    if entry.file in ours or host in entry.excepted:
+                        continue
+                    if host in entry.names:
+                        return f"{crt_list} has {entry.file} for the same host, and HAProxy uses the first entry"
+                    if wildcard_of(host) in entry.names:
+                        return (
+                            f"{crt_list} has {entry.file} for {wildcard_of(host)}, and HAProxy prefers the type of its "
+                            f"key to the exact name: add `!{host}` to that line and reload HAProxy"
+                        )
         address = self.endpoint(port)
+        if host == DEFAULT_HOST:
+            return how_to_name(Path(self._disk.default_list(port)), Path(self._disk.pem(host, port)))
         return (
             f"the bind line of the listener at {address[0]}:{address[1]} does not name {self._disk.crt_list(port)}, or "
             "it names a certificate by `crt` that covers the host itself"
@@ -183,14 +203,16 @@ class HAProxyTarget(NothingHeld):
             self._mirror = await read_mirror(session, self._disk, identity.process)
         return self._mirror
 
-    def _write(self, due: Sequence[BindingChange]) -> tuple[Mapping[Key, bytes], Written]:
+    def _write(
+        self, due: Sequence[BindingChange], plan: Mapping[Key, frozenset[str]]
+    ) -> tuple[Mapping[Key, bytes], Written]:
         """Write the files; blocks.
 
         Returns:
             What they held before, and the batch.
         """
         with self._disk.own.trouble():
-            return self._disk.contents(due), self._disk.write(due)
+            return self._disk.contents(due), self._disk.write(due, plan)
 
     async def _make(
         self, batch: RuntimeBatch, mirror: Mirror, due: Sequence[BindingChange], written: Written
@@ -210,7 +232,7 @@ class HAProxyTarget(NothingHeld):
             if await batch.undo() and restored and not isinstance(error, ServerUnavailableError):
                 self._mirror = mirror
             raise
-        mirror.bound.take_up(due)
+        mirror.take_up(due, batch.plan)
         return mirror
 
     async def _make_by_reload(self, mirror: Mirror, due: Sequence[BindingChange], oversized: OversizedError) -> Mirror:
@@ -255,6 +277,16 @@ class HAProxyTarget(NothingHeld):
             await asyncio.to_thread(self._disk.delete, files)
         except (CertcastError, OSError) as error:
             log.warning("what an interrupted batch left in %s could not be deleted: %s", self._disk.folder, error)
+
+    def _require_list(self, mirror: Mirror, install: Install) -> None:
+        if install.host == DEFAULT_HOST and install.port not in mirror.defaults:
+            crt_list, pem = Path(self._disk.default_list(install.port)), Path(self._disk.pem(*install.key))
+            raise NotDefaultError(
+                f"HAProxy was started without {crt_list} for PortNumber {install.port}: {how_to_name(crt_list, pem)}",
+                culprit=install.key,
+            )
+        if install.host != DEFAULT_HOST and install.port not in mirror.ports:
+            raise NoListError(self._no_list(install.port), culprit=install.key)
 
     def _no_list(self, port: int) -> str:
         crt_list = self._disk.crt_list(port)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag, StrEnum
 
 from instance_agent.targets.base import Key
-from shared.hostnames import normalise_host
+from shared.hostnames import DEFAULT_HOST, normalise_host
 
 ANY_ADDRESS = "*"
 
@@ -72,6 +72,15 @@ class Binding:
         return SslFlags.CENTRAL_STORE in self.flags
 
     @property
+    def key(self) -> Key:
+        """Host and port of the change that it serves: `DEFAULT_HOST` without host, address and SNI.
+
+        http.sys looks at such a binding's record last (`shadow.lookup_order`), so it shadows no other.
+        """
+        is_default = not self.host and self.ip == ANY_ADDRESS and not self.sni and not self.central
+        return (DEFAULT_HOST if is_default else self.host, self.port)
+
+    @property
     def endpoint(self) -> str:
         """The certificate's http.sys record; SNI bindings of one name and port share it whatever their address."""
         if self.central:
@@ -87,10 +96,11 @@ def split_information(information: str) -> tuple[str, int, str] | None:
     if len(parts) != 3 or not parts[1].isdigit():  # noqa: PLR2004 - address, port, host
         return None
     ip = parts[0].strip("[]").lower()
-    return (ANY_ADDRESS if ip in {"", "0.0.0.0"} else ip, int(parts[1]), _host(parts[2]))  # noqa: S104 - compared
+    return (ANY_ADDRESS if ip in {"", "0.0.0.0"} else ip, int(parts[1]), a_label(parts[2]))  # noqa: S104 - compared
 
 
-def _host(text: str) -> str:
+def a_label(text: str) -> str:
+    """A host as clients ask for it, in lower case; IIS and http.sys keep international ones in their letters."""
     if text.isascii():
         return text.lower()
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.gateway import Operation, RemoveBinding, ReplaceBinding
 from shared.errors import ConfigurationError
-from shared.hostnames import normalise_host
+from shared.hostnames import DEFAULT_HOST, normalise_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -32,15 +32,21 @@ class CatchAllPolicy:
 
     Attributes:
         action: What to do.
-        host: Whose certificate the catch-all is to serve, with `replace`.
+        host: Whose certificate the catch-all is to serve, with `replace`; `DEFAULT_HOST` for that of an upload with
+            `Default=true`.
     """
 
     action: CatchAllAction = CatchAllAction.KEEP
     host: str | None = None
 
+    @property
+    def yields(self) -> bool:
+        """Whether the catch-all of somebody else makes room for an upload with `Default=true`."""
+        return self.action is CatchAllAction.REMOVE or self.host == DEFAULT_HOST
+
     @classmethod
     def parse(cls, text: str) -> CatchAllPolicy:
-        """Read `keep`, `remove` or `replace:<host>`.
+        """Read `keep`, `remove`, `replace:<host>` or `replace:*`.
 
         Raises:
             ConfigurationError: The setting has another form.
@@ -50,10 +56,12 @@ class CatchAllPolicy:
             return cls(action=CatchAllAction(action.lower()))
         if action.lower() == CatchAllAction.REPLACE and host:
             try:
-                return cls(action=CatchAllAction.REPLACE, host=normalise_host(host.strip()))
+                named = host.strip()
+                named = named if named == DEFAULT_HOST else normalise_host(named)
+                return cls(action=CatchAllAction.REPLACE, host=named)
             except ValueError as error:
                 raise ConfigurationError(f"{_SETTING}=replace:{host} names no host: {error}") from error
-        raise ConfigurationError(f"{_SETTING} is {text!r}; it must be keep, remove or replace:<host>")
+        raise ConfigurationError(f"{_SETTING} is {text!r}; it must be keep, remove, replace:<host> or replace:*")
 
 
 def plan_catch_alls(
@@ -64,6 +72,7 @@ def plan_catch_alls(
     store: str,
     leaving: Collection[tuple[str, str]],
     certificate_of: Callable[[str, int], str | None],
+    ours: Callable[[Binding], bool],
 ) -> tuple[list[Operation], list[str]]:
     """Decide about the catch-alls beside the SNI bindings that the batch makes.
 
@@ -77,6 +86,7 @@ def plan_catch_alls(
         store: LocalMachine store of our certificates.
         leaving: Site and information of the bindings that the batch replaces or removes anyway.
         certificate_of: Thumbprint that will be bound for a host and port, if it is ours.
+        ours: Whether a binding is the one that serves an upload with `Default=true`.
 
     Returns:
         Operations and sentences for the log.
@@ -86,6 +96,8 @@ def plan_catch_alls(
     operations: list[Operation] = []
     notices: list[str] = []
     for site, binding in _catch_alls(sites, touched):
+        if ours(binding) or (site.name, binding.information) in leaving:
+            continue
         thumbprint = "" if policy.host is None else certificate_of(policy.host, binding.port) or None
         if thumbprint and binding.thumbprint == thumbprint and binding.store.lower() == store.lower():
             continue
@@ -93,7 +105,7 @@ def plan_catch_alls(
         if thumbprint is None:
             missing = f"none is installed for {policy.host}:{binding.port}, which {_SETTING} names"
             notices.append(f"{what} keeps its certificate: {missing}")
-        elif siblings := _siblings(sites, binding, leaving):
+        elif siblings := siblings_of(sites, binding, leaving):
             notices.append(f"{what} is left as it is, though {_SETTING} is {policy.action}: {siblings[0]}")
         elif thumbprint:
             flags = binding.flags
@@ -116,7 +128,7 @@ def _catch_alls(sites: Sequence[Site], touched: Collection[tuple[str, int]]) -> 
     ]
 
 
-def _siblings(sites: Sequence[Site], catch_all: Binding, leaving: Collection[tuple[str, str]]) -> list[str]:
+def siblings_of(sites: Sequence[Site], catch_all: Binding, leaving: Collection[tuple[str, str]]) -> list[str]:
     """The bindings that stay and share a catch-all's certificate, each as a clause."""
     return [
         f"the binding {binding.information} of site {site.name} shares its certificate"

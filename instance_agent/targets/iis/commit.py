@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from instance_agent.targets.base import ApplyError, ServerUnavailableError
 from instance_agent.targets.iis.bindings import SiteState
 from instance_agent.targets.iis.gateway import CommitConflictError, GatewayError
+from instance_agent.targets.iis.half import settled
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, CLASS_NOT_REGISTERED
 from shared.bounded import Delays
 from shared.phrasing import logger
@@ -33,34 +33,35 @@ def carry_out(
     scope: Scope,
     decide: Callable[[Sequence[Site]], Plan],
     *,
-    before_writing: Callable[[], None],
+    before_writing: Callable[[Plan], None],
     pause: Callable[[float], None],
 ) -> tuple[str, ...]:
     """Read, decide, change and commit once, or leave IIS alone if there is nothing to do.
 
-    Nothing is ever committed after an error: the session with the half-made change is dropped instead.
+    After a change that was refused nothing is committed: the session with it is dropped. A commit that IIS refused in
+    its middle is settled: see `half`.
 
     Args:
         gateway: IIS.
         scope: The bindings `decide` needs.
         decide: The planner; asked again on a fresh reading after a conflict.
-        before_writing: Called once, after the first plan without conflicts and before any change.
+        before_writing: Called with each plan without conflicts, before any change.
         pause: Waits some seconds.
 
     Returns:
         Names of the web sites that ran before, do not run now, and could not be started.
 
     Raises:
-        ApplyError: IIS is as it was; `culprit` is set where one change was refused.
+        ApplyError: IIS is as it was, but for changes of the batch that it took before it refused one; `culprit` is that
+            one, where it is known.
         ServerUnavailableError: Others kept committing, or this process may not; the same batch can succeed later.
         GatewayError: IIS could not be read; IIS is as it was.
     """
-    prepare = cache(before_writing)
     for attempt in range(_ATTEMPTS):
         if attempt:
             pause(_PAUSES[attempt - 1] * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         try:
-            plan, running = _attempt(gateway, scope, decide, prepare, pause)
+            plan, running = _attempt(gateway, scope, decide, before_writing, pause)
         except CommitConflictError:
             log.info("the IIS configuration was changed by another program; planning again")
             continue
@@ -76,7 +77,7 @@ def _attempt(
     gateway: IisGateway,
     scope: Scope,
     decide: Callable[[Sequence[Site]], Plan],
-    prepare: Callable[[], None],
+    before_writing: Callable[[Plan], None],
     pause: Callable[[float], None],
 ) -> tuple[Plan, list[str]]:
     """One reading with its commit: the plan, and the web sites that ran before it, where anything was committed."""
@@ -85,12 +86,17 @@ def _attempt(
         plan = decide(sites)
         if plan.conflicts:
             _refuse(plan.conflicts[0])
-        prepare()
+        before_writing(plan)
         if not plan.operations:
             return plan, []
         running = _running(session, [site.name for site in sites if site.web], pause)
         _perform(session, plan)
-        _commit(session)
+        try:
+            session.commit()
+        except CommitConflictError:
+            raise
+        except GatewayError as error:
+            raise _told(error, settled(gateway, scope, sites, plan, error)) from error
         return plan, running
 
 
@@ -117,14 +123,12 @@ def _perform(session: SiteSession, plan: Plan) -> None:
             ) from error
 
 
-def _commit(session: SiteSession) -> None:
-    try:
-        session.commit()
-    except CommitConflictError:
-        raise
-    except GatewayError as error:
-        kind = ServerUnavailableError if error.code in _SERVER_TROUBLE else ApplyError
-        raise kind(f"IIS refused the changes: {error.described}") from error
+def _told(error: GatewayError, blamed: ApplyError | None) -> ApplyError:
+    """The refusal of a commit: of one certificate, or of all, or no matter which."""
+    if blamed is not None:
+        return blamed
+    kind = ServerUnavailableError if error.code in _SERVER_TROUBLE else ApplyError
+    return kind(f"IIS refused the changes: {error.described}")
 
 
 def _running(session: SiteSession, names: Sequence[str], pause: Callable[[float], None]) -> list[str]:

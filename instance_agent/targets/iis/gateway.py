@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from instance_agent.targets.base import Key, ServerUnavailableError
-from instance_agent.targets.iis.bindings import Binding, SslFlags
+from instance_agent.targets.iis.bindings import Binding, SslFlags, split_information
 from instance_agent.targets.iis.hresult import described
 from shared.errors import CertcastError
 
@@ -51,6 +51,17 @@ class AddBinding(_OnSite):
     thumbprint: str = ""
     store: str = ""
 
+    @property
+    def endpoint(self) -> str:
+        """The record that the binding lives on, as in `Binding.endpoint`; empty where it has none."""
+        parts = split_information(self.information)
+        if parts is None:
+            return ""
+        ip, port, host = parts
+        return Binding(
+            protocol="https", information=self.information, ip=ip, port=port, host=host, flags=self.flags
+        ).endpoint
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceBinding(_OnSite):
@@ -71,6 +82,11 @@ class ReplaceBinding(_OnSite):
     thumbprint: str
     store: str
     config_only: bool = False
+
+    @property
+    def endpoint(self) -> str:
+        """The record that the new binding lives on."""
+        return replace(self.old, flags=self.flags).endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

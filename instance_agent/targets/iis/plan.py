@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from instance_agent.targets.base import HostPort, Key
+from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.gateway import Operation
 from instance_agent.targets.iis.tag import Tag
@@ -35,6 +36,8 @@ class Circumstances:
             since IIS may have looked for it in vain.
         catch_all: What to do about bindings without SNI.
         iis_major: IIS's major version.
+        new_flags: Flags of new bindings besides SNI.
+        owned: Hosts and ports that this agent bound; it removes their bindings though others gave them a certificate.
         role_instance: Name of the cloud role instance, which Cloud Services puts before the site's name.
     """
 
@@ -43,6 +46,8 @@ class Circumstances:
     fresh: Collection[str] = frozenset()
     catch_all: CatchAllPolicy = field(default_factory=CatchAllPolicy)
     iis_major: int = 10
+    new_flags: SslFlags = SslFlags.NONE
+    owned: Collection[Key] = frozenset()
     role_instance: str | None = None
 
 

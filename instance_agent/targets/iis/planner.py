@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.iis.bindings import ANY_ADDRESS, Binding, Scope, Site, SslFlags
-from instance_agent.targets.iis.catch_all import plan_catch_alls
+from instance_agent.targets.iis.catch_all import plan_catch_alls, siblings_of
 from instance_agent.targets.iis.gateway import (
     FIRST_IIS_WITH_WILDCARDS,
     AddBinding,
@@ -15,13 +15,15 @@ from instance_agent.targets.iis.gateway import (
     RemoveBinding,
     ReplaceBinding,
 )
+from instance_agent.targets.iis.international import in_letters
 from instance_agent.targets.iis.plan import Bind, Circumstances, Conflict, Plan
 from instance_agent.targets.iis.tag import is_ours
+from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from instance_agent.targets.base import Key, Remove
+    from instance_agent.targets.base import HostPort, Key, Remove
     from instance_agent.targets.iis.catch_all import CatchAllPolicy
 
 
@@ -46,6 +48,12 @@ def wildcard_refusal(host: str, iis_major: int) -> str | None:
     return None
 
 
+def information_of(change: HostPort) -> str:
+    """`bindingInformation` of a new binding for all addresses: without host for the default, in letters for others."""
+    host = "" if change.host == DEFAULT_HOST else in_letters(change.host)
+    return f"{ANY_ADDRESS}:{change.port}:{host}"
+
+
 def plan(sites: Sequence[Site], changes: Sequence[Bind | Remove], circumstances: Circumstances) -> Plan:
     """Decide what to do so that IIS serves what the changes ask for; done and planned again, nothing is left to do.
 
@@ -55,7 +63,7 @@ def plan(sites: Sequence[Site], changes: Sequence[Bind | Remove], circumstances:
         circumstances: Store, ownership, policy and version.
     """
     planner = _Planner(sites, circumstances)
-    for change in changes:
+    for change in sorted(changes, key=lambda it: it.host == DEFAULT_HOST):  # what shares its record may be leaving
         if isinstance(change, Bind):
             planner.bind(change)
         else:
@@ -80,7 +88,7 @@ class _Planner:
         self.touched: set[tuple[str, int]] = set()
         for site in sites:
             for binding in site.bindings:
-                self.by_key[(binding.host, binding.port)].append((site, binding))
+                self.by_key[binding.key].append((site, binding))
 
     def bind(self, change: Bind) -> None:
         """Make the change's binding exist once, on its site, with its certificate."""
@@ -90,7 +98,7 @@ class _Planner:
             return
         refusal = wildcard_refusal(change.host, self.circumstances.iis_major)
         present = self.by_key.get(change.key, [])
-        refusal = refusal or self._obstacle(site, present)
+        refusal = refusal or self._obstacle(site, present) or self._shared(change, present)
         if refusal is not None:
             self.conflicts.append(Conflict(key=change.key, reason=refusal))
             return
@@ -105,7 +113,7 @@ class _Planner:
                 key=change.key,
                 site=site.name,
                 old=binding,
-                flags=binding.flags | SslFlags.SNI,
+                flags=binding.flags | self._sni(change),
                 thumbprint=change.thumbprint,
                 store=self.circumstances.store,
             )
@@ -117,8 +125,8 @@ class _Planner:
                 AddBinding(
                     key=change.key,
                     site=site.name,
-                    information=f"{ANY_ADDRESS}:{change.port}:{change.host}",
-                    flags=SslFlags.SNI,
+                    information=information_of(change),
+                    flags=self._sni(change) | self.circumstances.new_flags,
                     thumbprint=change.thumbprint,
                     store=self.circumstances.store,
                 )
@@ -129,7 +137,7 @@ class _Planner:
     def unbind(self, change: Remove) -> None:
         """Remove what is ours for the change's host and port."""
         for site, binding in self.by_key.get(change.key, []):
-            if is_ours(binding, self.circumstances.tags):
+            if is_ours(binding, self.circumstances.tags) or change.key in self.circumstances.owned:
                 self.operations.append(RemoveBinding(key=change.key, site=site.name, old=binding))
             else:
                 self.notices.append(
@@ -146,6 +154,7 @@ class _Planner:
             store=self.circumstances.store,
             leaving=self._leaving(),
             certificate_of=self._certificate_of,
+            ours=lambda binding: is_ours(binding, self.circumstances.tags),
         )
         self.operations += operations
         self.notices += notices
@@ -209,9 +218,36 @@ class _Planner:
                 )
         return None
 
+    def _shared(self, change: Bind, present: Sequence[tuple[Site, Binding]]) -> str | None:
+        """What of others has the default's place, or would get its certificate: without SNI all share one record."""
+        if change.host != DEFAULT_HOST:
+            return None
+        if any(
+            is_ours(binding, self.circumstances.tags) or change.key in self.circumstances.owned
+            for _, binding in present
+        ):
+            return None
+        for other, binding in present:
+            if not self.circumstances.catch_all.yields:
+                return (
+                    f"the site {other.name} has a catch-all binding {binding.information} of its own, which answers "
+                    "clients without SNI: remove it, or set CERTCAST_IIS_CATCH_ALL=replace:* and it gets this one"
+                )
+        place = Binding(protocol="https", information="", ip=ANY_ADDRESS, port=change.port, host="")
+        own = {(other.name, binding.information) for other, binding in present}
+        if siblings := siblings_of(self.sites, place, {*self._leaving(), *own}):
+            return (
+                f"{siblings[0]} with what clients without SNI get on port {change.port}, and would get this one; give "
+                "it SNI, or remove it"
+            )
+        return None
+
+    def _sni(self, change: Bind) -> SslFlags:
+        return SslFlags.NONE if change.host == DEFAULT_HOST else SslFlags.SNI
+
     def _serves(self, binding: Binding, change: Bind) -> bool:
         return (
-            binding.sni
+            binding.sni is (change.host != DEFAULT_HOST)
             and binding.thumbprint == change.thumbprint
             and binding.store.lower() == self.circumstances.store.lower()
             and change.thumbprint not in self.circumstances.fresh

@@ -2,60 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from shared.hostnames import wildcard_of
+from instance_agent.targets.iis.records import ANY_ADDRESSES, IIS_APPLICATION
+from shared.hostnames import DEFAULT_HOST, wildcard_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from instance_agent.targets.iis.bindings import Site
-
-IIS_APPLICATION = "{4dc3e181-e14b-4a21-b022-59fc669b0914}"
-"""The application id that IIS writes on its records."""
-
-_ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, never bound
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SslRecord:
-    """One record of `netsh http show sslcert`.
-
-    Attributes:
-        ip: Address of an `ip:port` record, else None.
-        host: Name of a `hostname:port` record in lower case, else None; with neither it is the Centralized
-            Certificate Store's.
-        port: TCP port.
-        thumbprint: Upper-case hex SHA-1, empty where the record has none.
-        application: Application id, lower case.
-        store: Certificate store, empty where the record names none.
-    """
-
-    ip: str | None = None
-    host: str | None = None
-    port: int
-    thumbprint: str = ""
-    application: str = ""
-    store: str = ""
-
-    @property
-    def endpoint(self) -> str:
-        """As in `Binding.endpoint`."""
-        if self.host is not None:
-            return f"{self.host}:{self.port}"
-        if self.ip is not None:
-            return f"{'*' if self.ip in _ANY else self.ip}:{self.port}"
-        return f"central:{self.port}"
+    from instance_agent.targets.iis.records import SslRecord
 
 
 def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host: str) -> list[SslRecord]:
     """The records that could answer a ClientHello for the host, the one that does first.
 
-    An exact address goes before the name, which often surprises administrators
-    (https://github.com/win-acme/win-acme/issues/94, https://github.com/win-acme/win-acme/issues/1686); then the name,
-    its wildcard, the Centralized Certificate Store, and the record for all addresses.
+    Exact address, exact name, Centralized Certificate Store, all IPv6 addresses, all addresses: so says Microsoft in
+    "Users can't log in using AD FS from an external network" (AD FS troubleshooting). It does not say where the record
+    of a wildcard comes; that it comes after the exact name is all that is relied on.
     """
     wildcard = wildcard_of(host)
 
@@ -63,12 +28,12 @@ def lookup_order(records: Sequence[SslRecord], *, address: str, port: int, host:
         if record.ip is not None:
             if record.ip == address:
                 return 0
-            return 4 if record.ip in _ANY else None
+            return 4 if record.ip in ANY_ADDRESSES else None
         if record.host is None:
             return 3
-        if record.host == host:
+        if record.label == host:
             return 1
-        return 2 if record.host == wildcard else None
+        return 2 if record.label == wildcard else None
 
     ranked = [(rank(record), record) for record in records if record.port == port]
     found = [(position, record) for position, record in ranked if position is not None]
@@ -105,12 +70,13 @@ def explain(
         A sentence with the record and the cure, None when http.sys explains nothing.
     """
     order = lookup_order(records, address=address, port=port, host=host)
-    named = next((record for record in order if record.host == host), None)
+    default = host == DEFAULT_HOST
+    named = next((it for it in order if (it.ip in ANY_ADDRESSES if default else it.label == host)), None)
     first = next((record for record in order if record.thumbprint in seen), order[0] if order else None)
     if first is None:
         return f"http.sys has no certificate at all for port {port}; look whether another program listens there"
     what = f"thumbprint {first.thumbprint or 'none'}, {_origin(first, owners)}"
-    if first.ip is not None and first.ip not in _ANY:
+    if first.ip is not None and first.ip not in ANY_ADDRESSES:
         return (
             f"http.sys has a record for {first.ip}:{port} ({what}), and a record for an address goes before SNI; set "
             "CERTCAST_IIS_CATCH_ALL=remove if it belongs to a catch-all binding of the site, or run "

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.bundle import BUNDLE_ID
+from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,8 +104,11 @@ def tags_by_thumbprint(certificates: Iterable[StoredCertificate]) -> dict[str, T
 
 
 def is_ours(binding: Binding, tags: Mapping[str, Tag]) -> bool:
-    """Whether the binding is one of certcast's: SNI, and with a certificate that is tagged for its very host."""
-    if binding.protocol != "https" or not binding.sni or binding.central or not binding.host:
+    """Whether the binding is one of certcast's: with a certificate that is tagged for its very host, or as default."""
+    if binding.protocol != "https" or binding.central:
+        return False
+    host, _ = binding.key
+    if not host or not (binding.sni or host == DEFAULT_HOST):
         return False
     tag = tags.get(binding.thumbprint)
-    return tag is not None and binding.host in tag.marks
+    return tag is not None and host in tag.marks

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld
-from instance_agent.targets.iis.bindings import EVERYTHING, Scope
+from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Key, NothingHeld, Remove
+from instance_agent.targets.iis.bindings import EVERYTHING, Scope, SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.commit import carry_out
+from instance_agent.targets.iis.flags import require_known
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, GatewayError, as_unavailable
+from instance_agent.targets.iis.installed import installed_bindings
+from instance_agent.targets.iis.keeping import SettingsKeeper
+from instance_agent.targets.iis.leftovers import Leftovers
 from instance_agent.targets.iis.needs import Needs
 from instance_agent.targets.iis.pfx import add_intermediates, new_certificate
-from instance_agent.targets.iis.plan import Circumstances
+from instance_agent.targets.iis.plan import Bind, Circumstances, Plan
 from instance_agent.targets.iis.planner import plan, scope_of, wildcard_refusal
 from instance_agent.targets.iis.shadow import explain, owners_of
 from instance_agent.targets.iis.stores import KNOWN_STORES
-from instance_agent.targets.iis.tag import is_ours, read_tag, tag_of, tags_by_thumbprint
+from instance_agent.targets.iis.tag import tag_of, tags_by_thumbprint
 from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
 from shared.phrasing import logger
@@ -25,11 +30,13 @@ from shared.phrasing import logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from instance_agent.targets.base import BindingChange
+    from instance_agent.targets.iis.bindings import Site
     from instance_agent.targets.iis.gateway import IisGateway
-    from instance_agent.targets.iis.shadow import SslRecord
-    from instance_agent.targets.iis.stores import CertificateStores, StoredCertificate
+    from instance_agent.targets.iis.records import HttpSys
+    from instance_agent.targets.iis.stores import CertificateStores
 
 log = logger(__name__)
 
@@ -40,9 +47,12 @@ class IisTarget(NothingHeld):
     Args:
         gateway: Sites and bindings.
         stores: The machine's certificate stores.
-        http_sys: Reads the records of http.sys; blocking.
+        http_sys: The records of http.sys.
         store: The LocalMachine store for new certificates, `My` or `WebHosting`.
         catch_all: What to do about bindings without SNI.
+        new_flags: Flags of new bindings besides SNI.
+        windows_build: Build number of this Windows; it decides whether such flags are known.
+        journal: File in which settings of http.sys outlive a crash until they are put back.
         role_instance: The cloud role instance's name, which Cloud Services puts before the site's name.
         probe_address: The address of this machine that clients reach; a record for this address goes before SNI, so a
             probe of the loopback address would not see what clients see.
@@ -59,9 +69,12 @@ class IisTarget(NothingHeld):
         gateway: IisGateway,
         stores: CertificateStores,
         *,
-        http_sys: Callable[[], Sequence[SslRecord]],
+        http_sys: HttpSys,
         store: str = KNOWN_STORES[0],
         catch_all: CatchAllPolicy | None = None,
+        new_flags: SslFlags = SslFlags.NONE,
+        windows_build: int = 0,
+        journal: Path | None = None,
         role_instance: str | None = None,
         probe_address: str = "127.0.0.1",
         held: Callable[[str], AbstractContextManager[None]] | None = None,
@@ -72,13 +85,23 @@ class IisTarget(NothingHeld):
         self._http_sys = http_sys
         self._store = store
         self._catch_all = catch_all or CatchAllPolicy()
+        self._new_flags = new_flags
+        self._windows_build = windows_build
+        self._keeper = SettingsKeeper(http_sys, journal)
         self._role_instance = role_instance
         self._probe_address = probe_address
         self._held = held
         self._pause = pause
         self._iis = (10, 0)
-        self._fingerprints: dict[str, str] = {}
+        self._leftovers = Leftovers(gateway, stores, http_sys)
         self._stopped: tuple[str, ...] = ()
+        self._owned: set[Key] = set()
+        self._doubted = False
+
+    def forget(self) -> None:
+        """The next `apply` writes bindings again even where IIS says that they are as asked for."""
+        self._leftovers.forget()
+        self._doubted = True
 
     def held(self) -> AbstractContextManager[None]:
         """By a lock in the agent's private folder.
@@ -99,7 +122,13 @@ class IisTarget(NothingHeld):
             raise ConfigurationError(
                 f"IIS {self._iis[0]}.{self._iis[1]} has no SNI; Windows Server 2012 (IIS 8) or later is needed"
             )
-        self._delete_unused(None)
+        require_known(self._new_flags, self._windows_build)
+        self._keeper.load()
+        with as_unavailable():
+            problems = self._keeper.put_back()
+        for problem in problems.values():
+            log.error("after an interrupted change, %s", problem)
+        self._leftovers.delete_certificates(None)
 
     async def version(self) -> str:
         """IIS's version from the registry."""
@@ -107,63 +136,108 @@ class IisTarget(NothingHeld):
 
     @in_thread
     def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
-        """The SNI bindings whose certificate carries our tag for their host."""
+        """As IIS and http.sys say: see `installed.installed_bindings`."""
+        wanted = None if keys is None else frozenset(keys)
         with as_unavailable():
             listing = self._stores.listing()
             with self._gateway.session() as session:
-                sites = session.sites(EVERYTHING if keys is None else Scope(keys=frozenset(keys)))
-            tags = tags_by_thumbprint(listing)
-            fingerprints = self._fingerprints_of(listing)
-        found: dict[Key, InstalledBinding] = {}
-        for site in sites:
-            for binding in site.bindings:
-                if is_ours(binding, tags) and binding.thumbprint in fingerprints:
-                    fingerprint = fingerprints[binding.thumbprint]
-                    content = tags[binding.thumbprint].marks[binding.host].content
-                    installed = InstalledBinding(
-                        host=binding.host,
-                        port=binding.port,
-                        bundle_id=f"{fingerprint}/{content}" if content else "",
-                        fingerprint_sha256=fingerprint,
-                        site=self._as_uploaded(site.name),
-                        site_in_any_case=True,
-                    )
-                    found.setdefault(installed.key, installed)
+                sites = session.sites(EVERYTHING if wanted is None else Scope(keys=wanted))
+            served = self._served(sites, wanted)
+            fingerprints = self._leftovers.fingerprints_of(listing)
+        found = installed_bindings(
+            sites,
+            tags=tags_by_thumbprint(listing),
+            fingerprints=fingerprints,
+            served=served,
+            owned=self._owned,
+            unsettled=self._keeper.pending,
+            site_name=self._as_uploaded,
+        )
+        if wanted is not None:
+            found = {key: installed for key, installed in found.items() if key in wanted}
+        self._owned = {key for key in self._owned if wanted is not None and key not in wanted} | set(found)
         return frozenset(found.values())
+
+    def _served(self, sites: Sequence[Site], wanted: frozenset[Key] | None) -> dict[str, str]:
+        """Thumbprint by endpoint as http.sys says, of the bindings asked about; none where it cannot be read."""
+        endpoints = {it.endpoint for site in sites for it in site.bindings if wanted is None or it.key in wanted}
+        if not endpoints:
+            return {}
+        try:
+            records = self._http_sys.records(None if wanted is None else sorted(endpoints))
+        except GatewayError as error:
+            log.warning("the records of http.sys cannot be read, so IIS is believed: %s", error.described)
+            return {}
+        return dict.fromkeys(endpoints, "") | {it.endpoint: it.thumbprint for it in records if it.endpoint in endpoints}
 
     @in_thread
     def apply(self, changes: Sequence[BindingChange]) -> None:
-        """Import the certificates and make all bindings in one commit."""
+        """Import the certificates and make all bindings in one commit.
+
+        Raises:
+            ApplyError: As in `commit.carry_out`; or a certificate is bound without the settings that its record had.
+        """
         if not changes:
             return
         with as_unavailable(), self._gateway.exclusive():
             needs = Needs(changes, self._stores.listing(), self._store)
-            circumstances = Circumstances(
-                store=self._store,
-                tags=needs.tags,
-                fresh=frozenset(needs.missing),
-                catch_all=self._catch_all,
-                iis_major=self._iis[0],
-                role_instance=self._role_instance,
-            )
+            circumstances = self._circumstances(needs)
+            once = cache(lambda: self._import(needs))
+
+            def before_writing(made: Plan) -> None:
+                once()
+                self._keeper.remember(made.operations)
+
+            endpoints = {f"{change.host}:{change.port}": change.key for change in changes}
+            removed = [change for change in changes if isinstance(change, Remove)]
             try:
                 self._stopped = carry_out(
                     self._gateway,
                     scope_of(needs.wanted, self._catch_all),
                     lambda sites: plan(sites, needs.wanted, circumstances),
-                    before_writing=lambda: self._import(needs),
+                    before_writing=before_writing,
                     pause=self._pause,
                 )
             except (ApplyError, GatewayError):
+                self._keeper.put_back(endpoints)
                 self._discard(needs)
                 raise
+            self._doubted = False
+            self._owned |= {change.key for change in changes if isinstance(change, Install)}
+            self._clear(removed, needs)
+            for endpoint, problem in self._keeper.put_back().items():
+                if endpoint in endpoints:
+                    raise ApplyError(problem, culprit=endpoints[endpoint])
+                log.error("%s", problem)
+
+    def _circumstances(self, needs: Needs) -> Circumstances:
+        wanted = {change.thumbprint for change in needs.wanted if isinstance(change, Bind)}
+        return Circumstances(
+            store=self._store,
+            tags=needs.tags,
+            fresh=frozenset(wanted if self._doubted else needs.missing),
+            catch_all=self._catch_all,
+            iis_major=self._iis[0],
+            new_flags=self._new_flags,
+            owned=frozenset(self._owned),
+            role_instance=self._role_instance,
+        )
+
+    def _clear(self, removed: Sequence[Remove], needs: Needs) -> None:
+        """Leave nothing of what was removed: no settings to put back, and no record that a half-made commit left."""
+        if not removed:
+            return
+        self._owned -= {change.key for change in removed}
+        endpoints = {f"{change.host}:{change.port}" for change in removed}
+        self._keeper.drop(endpoints)
+        self._leftovers.delete_records(endpoints, needs.tags)
 
     @in_thread
     def retire(self, replaced: Sequence[InstalledBinding]) -> None:
         """Delete the replaced certificates of ours that no site, no FTP site and no http.sys record uses."""
         fingerprints = {binding.fingerprint_sha256 for binding in replaced}
         if fingerprints:
-            self._delete_unused(fingerprints)
+            self._leftovers.delete_certificates(fingerprints)
 
     def endpoint(self, port: int) -> tuple[str, int]:
         """The probe address; bindings listen on every address."""
@@ -177,14 +251,14 @@ class IisTarget(NothingHeld):
     def explain_mismatch(self, host: str, port: int, seen_fingerprint_sha256: str) -> str | None:
         """Name a stopped site, or the http.sys record that answered instead."""
         with as_unavailable():
-            records = self._http_sys()
+            records = self._http_sys.records()
             near = {record.thumbprint for record in records if record.port == port}
             fingerprints = self._stores.fingerprints(it for it in self._stores.listing() if it.thumbprint in near)
             seen = [thumbprint for thumbprint, it in fingerprints.items() if it == seen_fingerprint_sha256]
             with self._gateway.session() as session:
                 sites = session.sites(EVERYTHING)
         for site in sites:
-            if site.name in self._stopped and any(b.host == host and b.port == port for b in site.bindings):
+            if site.name in self._stopped and any(binding.key == (host, port) for binding in site.bindings):
                 return f"the site {site.name} stopped when its bindings changed and could not be started again"
         return explain(records, address=self._probe_address, port=port, host=host, seen=seen, owners=owners_of(sites))
 
@@ -212,47 +286,9 @@ class IisTarget(NothingHeld):
     def _discard(self, needs: Needs) -> None:
         """Delete what a failed batch imported, so that the server is as it was."""
         if needs.missing:
-            self._delete_unused(
+            self._leftovers.delete_certificates(
                 {installs[0].bundle.fingerprint_sha256 for installs in needs.missing.values()}, held=True
             )
-
-    def _delete_unused(self, fingerprints: Collection[str] | None, *, held: bool = False) -> None:
-        """Delete certificates of ours that nothing uses: those with these fingerprints, or all."""
-        try:
-            if held:
-                self._delete(fingerprints)
-            else:
-                with self._gateway.exclusive():
-                    self._delete(fingerprints)
-        except GatewayError as error:
-            log.warning(
-                "certificates no longer used could not be deleted (tried again at the next start): %s",
-                error.described,
-            )
-
-    def _delete(self, fingerprints: Collection[str] | None) -> None:
-        listing = self._stores.listing()
-        known = self._fingerprints_of(listing)
-        ours = [certificate for certificate in listing if read_tag(certificate.friendly_name) is not None]
-        doomed = [it for it in ours if fingerprints is None or known.get(it.thumbprint) in fingerprints]
-        if not doomed:
-            return
-        with self._gateway.session() as session:
-            used = {binding.thumbprint for site in session.sites(EVERYTHING) for binding in site.bindings}
-            used |= session.ftp_thumbprints()
-        used |= {record.thumbprint for record in self._http_sys()}
-        for certificate in doomed:
-            if certificate.thumbprint not in used:
-                self._stores.remove(certificate)
-                log.info("deleted the certificate %s (%s)", certificate.thumbprint, certificate.friendly_name)
-
-    def _fingerprints_of(self, listing: Sequence[StoredCertificate]) -> dict[str, str]:
-        """SHA-256 by thumbprint of the certificates of ours; each is read once in the agent's life."""
-        ours = [certificate for certificate in listing if read_tag(certificate.friendly_name) is not None]
-        unread = [certificate for certificate in ours if certificate.thumbprint not in self._fingerprints]
-        read = {**self._fingerprints, **(self._stores.fingerprints(unread) if unread else {})}
-        self._fingerprints = {it.thumbprint: read[it.thumbprint] for it in ours if it.thumbprint in read}
-        return self._fingerprints
 
 
 def _import_error(install: Install, problem: str) -> ApplyError:

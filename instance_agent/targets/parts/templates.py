@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from jinja2 import StrictUndefined, TemplateError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from shared.errors import ConfigurationError
@@ -46,6 +47,7 @@ class ConfigTemplate:
         self.origin = origin
         try:
             self._template = _ENVIRONMENT.from_string(text)
+            self._names = find_undeclared_variables(_ENVIRONMENT.parse(text))
         except TemplateError as error:
             line = getattr(error, "lineno", None)
             raise ConfigurationError(
@@ -65,6 +67,10 @@ class ConfigTemplate:
             raise ConfigurationError(f"the template {path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise ConfigurationError(f"the template {path} cannot be read: it is not UTF-8 text") from None
+
+    def uses(self, name: str) -> bool:
+        """Whether it uses a value of this name."""
+        return name in self._names
 
     def render(self, **values: object) -> str:
         """Fill it in.

@@ -48,6 +48,15 @@ class Interval:
         self._last = time.monotonic()
 
 
+def broken_without_us(refused: str) -> str:
+    """What is said where a server refuses its configuration as it was before us.
+
+    Args:
+        refused: What its check said.
+    """
+    return f"the server's configuration is broken without certcast's part: {refused}"
+
+
 async def put_in_force(
     batch: FileBatch,
     activation: Activation,
@@ -86,7 +95,7 @@ async def _accepted(
         await asyncio.to_thread(batch.undo)
         culprit = blame(refused)
         if culprit is None and (still := await activation.check()) is not None:
-            raise ServerUnavailableError(f"the server's configuration is broken without certcast's part: {still}")
+            raise ServerUnavailableError(broken_without_us(still))
         raise ApplyError(refused, culprit=culprit)
     await asyncio.to_thread(batch.proved)
     interval.begin()

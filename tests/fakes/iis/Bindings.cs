@@ -10,8 +10,7 @@ namespace Microsoft.Web.Administration
     [Flags]
     public enum SslFlags
     {
-        None = 0, Sni = 1, CentralCertStore = 2, DisableHTTP2 = 4, DisableOCSPStp = 8, DisableQUIC = 16, DisableTLS13 = 32,
-        DisableLegacyTLS = 64
+        None = 0, Sni = 1, CentralCertStore = 2
     }
 
     public sealed class Binding : ConfigurationElement
@@ -32,7 +31,8 @@ namespace Microsoft.Web.Administration
             certificateUnread = Protocol == "https";
         }
 
-        internal bool CertificateChanged { get; set; }
+        // Whose collection it is in, once it is in one.
+        internal ServerManager Manager { get; set; }
 
         public string Protocol
         {
@@ -49,7 +49,7 @@ namespace Microsoft.Web.Administration
         public SslFlags SslFlags
         {
             get { return (SslFlags)(uint)GetAttributeValue("sslFlags"); }
-            set { SetAttributeValue("sslFlags", (uint)value); }
+            set { Change(SslFlags != value, () => SetAttributeValue("sslFlags", (uint)value)); }
         }
 
         public byte[] CertificateHash
@@ -64,8 +64,8 @@ namespace Microsoft.Web.Administration
             set
             {
                 ReadCertificate();
-                certificateHash = value;
-                CertificateChanged = true;
+                bool differs = BitConverter.ToString(certificateHash ?? new byte[0]) != BitConverter.ToString(value ?? new byte[0]);
+                Change(differs, () => certificateHash = value);
             }
         }
 
@@ -79,9 +79,26 @@ namespace Microsoft.Web.Administration
             set
             {
                 ReadCertificate();
-                certificateStoreName = value;
-                CertificateChanged = true;
+                Change(certificateStoreName != value, () => certificateStoreName = value);
             }
+        }
+
+        internal bool HasCertificate
+        {
+            get
+            {
+                ReadCertificate();
+                return Protocol == "https" && certificateHash != null;
+            }
+        }
+
+        // On a binding that is in a collection, the record of http.sys is deleted and made again.
+        private void Change(bool differs, Action change)
+        {
+            bool queues = differs && Manager != null && HasCertificate;
+            if (queues) Manager.Later(new CertificateChange(this, true));
+            change();
+            if (queues) Manager.Later(new CertificateChange(this, false));
         }
 
         internal string Key { get { return Protocol + " " + BindingInformation; } }
@@ -126,7 +143,7 @@ namespace Microsoft.Web.Administration
                 if (loaded == null)
                 {
                     loaded = new List<Binding>(committed.Count);
-                    foreach (var values in committed) loaded.Add(new Binding(values));
+                    foreach (var values in committed) loaded.Add(new Binding(values) { Manager = manager });
                 }
                 return loaded;
             }
@@ -165,7 +182,12 @@ namespace Microsoft.Web.Administration
                     "Cannot add duplicate collection entry of type 'binding' with combined key attributes " +
                     "'protocol, bindingInformation'", unchecked((int)0x800700B7));
             Loaded.Add(element);
-            if (element.CertificateChanged) manager.Later(new CertificateChange(element));
+            element.Manager = manager;
+            if (element.HasCertificate)
+            {
+                manager.Drop(element);
+                manager.Later(new CertificateChange(element, false));
+            }
             return element;
         }
 
@@ -203,28 +225,27 @@ namespace Microsoft.Web.Administration
             manager.CheckUsable();
             if (!Keys.Remove(element.Key)) throw new ArgumentException("The element is not in the collection");
             Loaded.Remove(element);
-            if (!removeConfigOnly && element.Protocol == "https") manager.Later(new CertificateChange(element.Endpoint));
+            if (!removeConfigOnly && element.Protocol == "https") manager.Later(new CertificateChange(element, true));
+            element.Manager = null;
         }
     }
 
     internal sealed class CertificateChange
     {
+        internal readonly Binding Element;
         internal readonly string Endpoint;
         internal readonly byte[] Hash;
         internal readonly string Store;
         internal readonly bool Removal;
 
-        internal CertificateChange(Binding element)
+        internal CertificateChange(Binding element, bool removal)
         {
+            Element = element;
             Endpoint = element.Endpoint;
+            Removal = removal;
+            if (removal) return;
             Hash = element.CertificateHash;
             Store = element.CertificateStoreName;
-        }
-
-        internal CertificateChange(string endpoint)
-        {
-            Endpoint = endpoint;
-            Removal = true;
         }
     }
 }

@@ -150,10 +150,10 @@ namespace Microsoft.Web.Administration
             if (World.Version != version)
                 throw new FileLoadException("Cannot commit configuration changes because the file has changed on disk");
             World.FailCommitIfInjected();
-            foreach (var change in certificateChanges)
-                if (!change.Removal) World.CheckCertificate(change.Hash);
-            World.Accept(this, certificateChanges);
-            certificateChanges.Clear();
+            World.Accept(this);
+            var queued = certificateChanges.ToArray();
+            certificateChanges.Clear();  // as the real one: after an exception the rest is neither applied nor queued
+            foreach (var change in queued) World.Apply(change);
         }
 
         public void Dispose()
@@ -165,6 +165,11 @@ namespace Microsoft.Web.Administration
         internal void Later(CertificateChange change)
         {
             certificateChanges.Add(change);
+        }
+
+        internal void Drop(Binding element)
+        {
+            certificateChanges.RemoveAll(change => change.Element == element);
         }
 
         internal void CheckUsable()

@@ -39,6 +39,7 @@ namespace Certcast.Stub
         public static HashSet<string> StopsOnCommit = new HashSet<string>();
         public static HashSet<string> BrokenHashes = new HashSet<string>();
         public static HashSet<string> RefusedBindings = new HashSet<string>();
+        public static Dictionary<string, int> RefusedRecords = new Dictionary<string, int>();
         public static HashSet<string> StoredCertificates = new HashSet<string>();
         public static Dictionary<string, int> StateErrors = new Dictionary<string, int>();
         public static Dictionary<string, ObjectState> States = new Dictionary<string, ObjectState>();
@@ -50,7 +51,7 @@ namespace Certcast.Stub
             OpenManagers = CommitAttempts = Commits = ConflictsToCome = SharingViolationsToCome = CommitHResult = 0;
             DefaultFtpHash = IntruderSite = IntruderBinding = "";
             Sites.Clear(); Starts.Clear(); StaysStopped.Clear(); StopsOnCommit.Clear(); BrokenHashes.Clear();
-            RefusedBindings.Clear(); StoredCertificates.Clear(); StateErrors.Clear(); States.Clear(); HttpSys.Clear();
+            RefusedBindings.Clear(); RefusedRecords.Clear(); StoredCertificates.Clear(); StateErrors.Clear(); States.Clear(); HttpSys.Clear();
         }
 
         public static void AddSite(long id, string name, bool started)
@@ -134,7 +135,8 @@ namespace Certcast.Stub
             IntruderBinding = "";
         }
 
-        internal static void Accept(ServerManager manager, List<CertificateChange> certificateChanges)
+        // The configuration, which the real library writes before it gives http.sys one certificate.
+        internal static void Accept(ServerManager manager)
         {
             var before = Sites;
             Sites = new List<SiteRecord>();
@@ -148,13 +150,22 @@ namespace Certcast.Stub
                 if (!States.ContainsKey(site.Name)) States[site.Name] = ObjectState.Started;
                 if (StopsOnCommit.Contains(site.Name)) States[site.Name] = ObjectState.Stopped;
             }
-            foreach (var change in certificateChanges)
-            {
-                if (change.Removal) HttpSys.Remove(change.Endpoint);
-                else if (change.Hash != null) SetRecord(change.Endpoint, change.Hash, change.Store);
-            }
             Version++;
             Commits++;
+        }
+
+        internal static void Apply(CertificateChange change)
+        {
+            if (change.Removal)
+            {
+                HttpSys.Remove(change.Endpoint);
+                return;
+            }
+            if (change.Hash == null) return;
+            CheckCertificate(change.Hash);
+            int code;
+            if (RefusedRecords.TryGetValue(change.Endpoint, out code)) throw new COMException("An injected refusal", code);
+            SetRecord(change.Endpoint, change.Hash, change.Store);
         }
 
         private static SiteRecord Find(string name)

@@ -1,7 +1,8 @@
-"""IIS's reading of a Centralized Certificate Store: the file of the name, else that of its wildcard."""
+"""IIS's reading of a Centralized Certificate Store: the file of the name in letters, else that of its wildcard."""
 
 from pathlib import Path
 
+import idna
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -16,7 +17,8 @@ def read_central(folder: Path, name: str) -> CertificateBundle | None:
     """The certificate that a handshake for the name is answered with."""
     if len(name) > MAX_NAME:
         return None
-    for file in (f"{name}.pfx", f"_.{name.partition('.')[2]}.pfx"):
+    letters = idna.decode(name) if "xn--" in name else name
+    for file in (f"{letters}.pfx", f"_.{letters.partition('.')[2]}.pfx"):
         if (folder / file).is_file():
             return open_pfx(folder / file)
     return None

@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from instance_agent.targets.embedded.contexts import server_context
 from instance_agent.targets.iis.bindings import SslFlags
-from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.iis.gateway import GatewayError
+from instance_agent.targets.iis.records import SslRecord, SslSettings
 from local_azure.processes.listening import free_port
 from shared.bundle import CertificateBundle
 from tests.fakes.iis.memory import MemoryIis
 from tests.fakes.iis.stores import MemoryStores
-
-ALL_ADDRESSES = "*"
+from tests.fakes.iis.world import ALL_ADDRESSES, made_record
 
 
 class HttpSys:
@@ -37,10 +38,31 @@ class HttpSys:
         self.stores = stores
         self.central = central
         self.names: list[str | None] = []
+        self.foreign: list[SslRecord] = []
+        self.refused: dict[str, GatewayError] = {}
+        self.hidden: set[str] = set()
+        self.broken: GatewayError | None = None
 
-    def records(self) -> list[SslRecord]:
+    def records(self, endpoints: Collection[str] | None = None) -> list[SslRecord]:
         """The same as `netsh http show sslcert` would have shown."""
-        return [_record(endpoint, *found) for endpoint, found in self.iis.records().items()]
+        if self.broken is not None:
+            raise self.broken
+        made = [
+            replace(made_record(endpoint, *found), settings=self.iis.settings.get(endpoint, SslSettings()))
+            for endpoint, found in self.iis.records().items()
+            if endpoint not in self.hidden
+        ]
+        return [it for it in [*made, *self.foreign] if endpoints is None or it.endpoint in endpoints]
+
+    def put(self, record: SslRecord) -> None:
+        """As somebody does with netsh."""
+        if record.endpoint in self.refused:
+            raise self.refused[record.endpoint]
+        self.iis.http_sys[record.endpoint] = (record.thumbprint, record.store)
+        self.iis.settings[record.endpoint] = record.settings
+
+    def delete(self, record: SslRecord) -> None:
+        del self.iis.http_sys[record.endpoint]
 
     def choose(self, address: str, port: int, name: str | None) -> CertificateBundle | None:
         """An exact address, then the name, its wildcard, the central store, and what is there for all addresses."""
@@ -98,20 +120,6 @@ def free_ports(count: int) -> list[int]:
     """Ports of the loopback addresses that are free."""
     first = free_port(count)
     return list(range(first, first + count))
-
-
-def _record(endpoint: str, thumbprint: str, store: str) -> SslRecord:
-    name, _, port = endpoint.rpartition(":")
-    ip = "0.0.0.0" if name == ALL_ADDRESSES else name  # noqa: S104 - how netsh shows it
-    is_address = ip.replace(".", "").isdigit() or ":" in ip
-    return SslRecord(
-        ip=ip if is_address else None,
-        host=None if is_address else name,
-        port=int(port),
-        thumbprint=thumbprint,
-        store=store,
-        application="{4dc3e181-e14b-4a21-b022-59fc669b0914}",
-    )
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

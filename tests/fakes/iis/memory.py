@@ -21,6 +21,7 @@ from instance_agent.targets.iis.hresult import (
     NO_LOGON_SESSION,
     SHARING_VIOLATION,
 )
+from instance_agent.targets.iis.records import SslSettings
 from tests.fakes.iis.world import Row
 
 INVALID_PARAMETER = 0x80070057
@@ -60,6 +61,8 @@ class MemoryIis:
         self.share_violations = 0
         self.commit_code: int | None = None
         self.refused: set[str] = set()
+        self.refused_records: dict[str, int] = {}
+        self.settings: dict[str, SslSettings] = {}
         self.stops_on_commit: set[str] = set()
         self.stays_stopped: set[str] = set()
         self.hidden_states: dict[str, int] = {}
@@ -107,6 +110,14 @@ class MemoryIis:
         if thumbprint:
             self.http_sys[endpoint_of(row)] = (thumbprint, store)
 
+    def take_away(self, site: str, information: str) -> None:
+        """As somebody does in IIS Manager."""
+        (row,) = [row for row in self.site(site).rows if row.information == information]
+        self.site(site).rows.remove(row)
+        self.http_sys.pop(endpoint_of(row), None)
+        self.settings.pop(endpoint_of(row), None)
+        self.configuration_version += 1
+
     def set_default_ftp(self, thumbprint: str) -> None:
         self.default_ftp = thumbprint
 
@@ -136,6 +147,9 @@ class MemoryIis:
 
     def refuse(self, information: str) -> None:
         self.refused.add(information)
+
+    def refuse_record(self, endpoint: str, code: int) -> None:
+        self.refused_records[endpoint] = code
 
     def stop_on_commit(self, site: str, *, stays: bool = False) -> None:
         self.stops_on_commit.add(site)
@@ -202,10 +216,10 @@ class MemorySession:
             raise CommitConflictError("the file is being used by another process", code=SHARING_VIOLATION)
         if iis.commit_code is not None:
             raise GatewayError("An injected failure", code=iis.commit_code)
-        for _, record in self._http_sys:
-            if record is not None and not iis.usable(record[0]):
-                raise GatewayError("A specified logon session does not exist", code=NO_LOGON_SESSION)
         self._accept()
+        queued, self._http_sys = self._http_sys, []
+        for endpoint, record in queued:
+            self._apply(endpoint, record)
 
     def start_site(self, name: str) -> SiteState:
         self.iis.starts.append(name)
@@ -260,14 +274,23 @@ class MemorySession:
         assert store
         self._http_sys.append((endpoint_of(row), (thumbprint.upper(), store)))
 
+    def _apply(self, endpoint: str, record: tuple[str, str] | None) -> None:
+        """One change of http.sys; a record that IIS makes has no settings but the plain ones."""
+        iis = self.iis
+        iis.settings.pop(endpoint, None)
+        if record is None:
+            iis.http_sys.pop(endpoint, None)
+            return
+        if not iis.usable(record[0]):
+            raise GatewayError("A specified logon session does not exist", code=NO_LOGON_SESSION)
+        if endpoint in iis.refused_records:
+            raise GatewayError("An injected refusal", code=iis.refused_records[endpoint])
+        iis.http_sys[endpoint] = record
+
     def _accept(self) -> None:
+        """The configuration, which IIS writes before it gives http.sys one certificate."""
         iis = self.iis
         iis.sites = [site.copy() for site in self._sites]
-        for endpoint, record in self._http_sys:
-            if record is None:
-                iis.http_sys.pop(endpoint, None)
-            else:
-                iis.http_sys[endpoint] = record
         for site in iis.sites:
             iis.states.setdefault(site.name, SiteState.STARTED)
             if site.name in iis.stops_on_commit:

@@ -4,16 +4,17 @@ import importlib
 import os
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 from instance_agent.targets.iis.bindings import SiteState
+from instance_agent.targets.iis.records import SslRecord
 from instance_agent.windows.dotnet import load_assembly, namespace
 from instance_agent.windows.sites import DotNetGateway
-from tests.fakes.iis.world import Row
+from tests.fakes.iis.world import Row, made_record
 from tests.rigs.programs import path_of
 
 Answer = TypeVar("Answer")
@@ -141,6 +142,9 @@ class MonoWorld:
             for pair in self._world.HttpSys
         }
 
+    def delete_record(self, endpoint: str) -> None:
+        self._world.HttpSys.Remove(endpoint.replace("*:", "0.0.0.0:", 1))
+
     def state(self, site: str) -> SiteState:
         return SiteState(str(self._world.States[site]))
 
@@ -162,6 +166,9 @@ class MonoWorld:
     def refuse(self, information: str) -> None:
         self._world.RefusedBindings.Add(information)
 
+    def refuse_record(self, endpoint: str, code: int) -> None:
+        self._world.RefusedRecords[endpoint.replace("*:", "0.0.0.0:", 1)] = code - (1 << 32)
+
     def stop_on_commit(self, site: str, *, stays: bool = False) -> None:
         self._world.StopsOnCommit.Add(site)
         if stays:
@@ -172,3 +179,24 @@ class MonoWorld:
 
     def hide_certificate(self, information: str) -> None:
         self._world.BrokenHashes.Add(information)
+
+
+class MonoHttpSys:
+    """The records in the C# assembly's http.sys, which has no settings.
+
+    Args:
+        world: Whose.
+    """
+
+    def __init__(self, world: MonoWorld) -> None:
+        self.world = world
+
+    def records(self, endpoints: Collection[str] | None = None) -> list[SslRecord]:
+        made = [made_record(endpoint, *found) for endpoint, found in self.world.records().items()]
+        return [it for it in made if endpoints is None or it.endpoint in endpoints]
+
+    def put(self, record: SslRecord) -> None:
+        raise NotImplementedError(f"{record.endpoint} has no settings to put back here")
+
+    def delete(self, record: SslRecord) -> None:
+        self.world.delete_record(record.endpoint)

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
-from instance_agent.targets.iis.bindings import SiteState
+from instance_agent.targets.iis.bindings import SiteState, SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import NO_LOGON_SESSION
@@ -18,7 +18,7 @@ from instance_agent.targets.iis.pfx import new_certificate
 from instance_agent.targets.iis.tag import tag_of
 from instance_agent.targets.iis.target import IisTarget
 from instance_agent.windows.certificates import DotNetStores
-from tests.fakes.iis.mono import MonoWorld, gateway
+from tests.fakes.iis.mono import MonoHttpSys, MonoWorld, gateway
 from tests.fakes.iis.stores import MemoryStores
 from tests.fakes.iis.world import Row
 from tests.rigs.certificates import Issued, authority
@@ -41,7 +41,7 @@ def story(told: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
 class Rig:
     """The target over the C# assembly, its certificates in memory."""
 
-    def __init__(self, catch_all: str = "keep") -> None:
+    def __init__(self, catch_all: str = "keep", *, flags: SslFlags = SslFlags.NONE) -> None:
         self.world = MonoWorld()
         self.world.add_site("Web")
         self.world.add_binding("Web", "*:80:", protocol="http", flags=0)
@@ -50,13 +50,15 @@ class Rig:
         self.target = IisTarget(
             gateway(),
             self.stores,
-            http_sys=list,
+            http_sys=MonoHttpSys(self.world),
             catch_all=CatchAllPolicy.parse(catch_all),
+            new_flags=flags,
+            windows_build=20348,
             pause=self.pauses.append,
         )
 
     def install(self, host: str) -> Install:
-        return install(INTERMEDIATE.issue(host), host)
+        return install(INTERMEDIATE.issue("fallback.example.com" if host == "*" else host), host)
 
     def https(self) -> list[Row]:
         return [row for row in self.world.rows("Web") if row.protocol == "https"]
@@ -113,6 +115,48 @@ async def says_what_an_unusable_private_key_means() -> None:
         await rig.target.apply([rig.install("shop.example.com")])
     assert not caught.value.retriable
     assert (rig.https(), rig.stores.entries, rig.world.open_sessions) == ([], {}, 0)
+
+
+@story
+async def blames_the_certificate_that_a_half_made_commit_stopped_at_and_finishes_the_rest() -> None:
+    rig = Rig()
+    old = rig.install("two.example.com")
+    await rig.target.apply([old])
+    rig.world.refuse_record("three.example.com:443", 0x80070005)
+    changes = {name: rig.install(f"{name}.example.com") for name in ("one", "two", "three", "four")}
+    with pytest.raises(ApplyError, match=r"0x80070005.*denied") as caught:
+        await rig.target.apply(list(changes.values()))
+    assert caught.value.culprit == ("three.example.com", 443)
+    assert {row.information for row in rig.https()} == {f"*:443:{name}.example.com" for name in ("one", "two", "four")}
+    assert {it.host for it in await rig.target.current()} == {"one.example.com", "two.example.com"}
+    del changes["three"]
+    await rig.target.apply(list(changes.values()))
+    served = {endpoint: thumbprint for endpoint, (thumbprint, _) in rig.world.records().items()}
+    assert served == {f"{it.host}:443": it.bundle.thumbprint_sha1 for it in changes.values()}
+
+
+@story
+async def puts_the_old_certificate_back_where_a_half_made_commit_took_it() -> None:
+    rig = Rig()
+    old, new = rig.install("shop.example.com"), rig.install("shop.example.com")
+    await rig.target.apply([old])
+    rig.world.require_certificates(old.bundle.thumbprint_sha1)
+    with pytest.raises(ApplyError, match="0x80070520") as caught:
+        await rig.target.apply([new])
+    assert caught.value.culprit == new.key
+    assert rig.world.records() == {"shop.example.com:443": (old.bundle.thumbprint_sha1, "My")}
+    (found,) = await rig.target.current()
+    assert old.is_done_by(found)
+
+
+@story
+async def binds_the_default_without_sni_and_new_flags() -> None:
+    rig = Rig(flags=SslFlags.DISABLE_LEGACY_TLS | SslFlags.DISABLE_HTTP2)
+    default, shop = rig.install("*"), rig.install("shop.example.com")
+    await rig.target.apply([default, shop])
+    assert {row.information: row.flags for row in rig.https()} == {"*:443:": 68, "*:443:shop.example.com": 69}
+    assert rig.world.records()["*:443"] == (default.bundle.thumbprint_sha1, "My")
+    assert {it.key for it in await rig.target.current()} == {("*", 443), ("shop.example.com", 443)}
 
 
 @story
@@ -222,6 +266,9 @@ TARGET_CASES: tuple[Callable[[], None], ...] = (
     plans_again_after_conflicts,
     gives_up_when_conflicts_do_not_end,
     says_what_an_unusable_private_key_means,
+    blames_the_certificate_that_a_half_made_commit_stopped_at_and_finishes_the_rest,
+    puts_the_old_certificate_back_where_a_half_made_commit_took_it,
+    binds_the_default_without_sni_and_new_flags,
     names_the_binding_that_iis_refuses,
     starts_a_site_that_stopped_at_the_commit,
     removes_the_catch_all_in_the_same_commit,

@@ -1,9 +1,9 @@
 """The IIS target over an IIS in memory, put together for tests."""
 
-from collections.abc import Sequence
+from pathlib import Path
 
+from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllPolicy
-from instance_agent.targets.iis.shadow import SslRecord
 from instance_agent.targets.iis.target import IisTarget
 from tests.fakes.iis.http_sys import HttpSys
 from tests.fakes.iis.memory import MemoryIis
@@ -19,7 +19,7 @@ class Machine:
         self.iis = MemoryIis(version=version)
         self.stores = MemoryStores()
         self.http_sys = HttpSys(self.iis, self.stores)
-        self.foreign_records: list[SslRecord] = []
+        self.foreign_records = self.http_sys.foreign
         self.pauses: list[float] = []
         self.iis.usable = self.stores.has_usable
         if site is not None:
@@ -37,22 +37,24 @@ class Machine:
         catch_all: str = "keep",
         role_instance: str | None = None,
         probe_address: str = "127.0.0.1",
+        new_flags: SslFlags = SslFlags.NONE,
+        windows_build: int = 20348,
+        journal: Path | None = None,
     ) -> IisTarget:
         """A target as the agent makes it, not started."""
         return IisTarget(
             self.iis,
             self.stores,
-            http_sys=self.records,
+            http_sys=self.http_sys,
+            new_flags=new_flags,
+            windows_build=windows_build,
+            journal=journal,
             store=store,
             catch_all=CatchAllPolicy.parse(catch_all),
             role_instance=role_instance,
             probe_address=probe_address,
             pause=self.pauses.append,
         )
-
-    def records(self) -> Sequence[SslRecord]:
-        """What netsh shows."""
-        return [*self.http_sys.records(), *self.foreign_records]
 
     def bindings(self, site: str = WEB) -> dict[str, int]:
         """The https bindings of a site: information and flags."""

@@ -43,6 +43,10 @@ class MemoryStores:
         key = issued.key if with_key else None
         self.entries[(store, issued.thumbprint)] = Entry(issued.certificate, key, friendly_name)
 
+    def put_bundle(self, bundle: CertificateBundle) -> None:
+        """A certificate that was imported by hand, with its chain."""
+        self.entries[("My", bundle.thumbprint_sha1)] = Entry(bundle.leaf, bundle.key)
+
     def thumbprints(self, store: str = "My") -> set[str]:
         return {thumbprint for name, thumbprint in self.entries if name == store}
 

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from instance_agent.targets.iis.bindings import SiteState
+from instance_agent.targets.iis.records import SslRecord
+
+ALL_ADDRESSES = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +71,10 @@ class World(Protocol):
 
     def refuse(self, information: str) -> None: ...
 
+    def refuse_record(self, endpoint: str, code: int) -> None:
+        """From now on http.sys refuses a certificate for this endpoint, after the configuration was committed."""
+        ...
+
     def stop_on_commit(self, site: str, *, stays: bool = False) -> None: ...
 
     def hide_state(self, site: str, times: int) -> None:
@@ -77,3 +84,18 @@ class World(Protocol):
     def hide_certificate(self, information: str) -> None:
         """Reading the binding's certificate fails, as it does where http.sys has no readable record."""
         ...
+
+
+def made_record(endpoint: str, thumbprint: str, store: str) -> SslRecord:
+    """The record of an endpoint as IIS makes it."""
+    name, _, port = endpoint.rpartition(":")
+    ip = "0.0.0.0" if name == ALL_ADDRESSES else name  # noqa: S104 - how netsh shows it
+    is_address = ip.replace(".", "").isdigit() or ":" in ip
+    return SslRecord(
+        ip=ip if is_address else None,
+        host=None if is_address else name,
+        port=int(port),
+        thumbprint=thumbprint,
+        store=store,
+        application="{4dc3e181-e14b-4a21-b022-59fc669b0914}",
+    )

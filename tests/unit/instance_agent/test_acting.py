@@ -12,6 +12,7 @@ from instance_agent.memory import Attempt
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bundle import bundle_id
 from shared.errors import UnavailableError
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, InstallReport, encode
 from tests.fakes.edges import FakeStorage
 from tests.fakes.processes import Failing, Mortal
@@ -160,7 +161,7 @@ class TestActing:
             machine = Machine()
             old = await machine.row(HOST)
             await machine.do(old)
-            machine.server.handshakes_fail.add(HOST)
+            machine.server.shadowed[HOST] = "07" * 32
             (attempt,) = await machine.do(await machine.row(HOST, generation=2, serial=1))
             assert attempt.report.outcome is InstallOutcome.PROBE_MISMATCH
             assert served(machine.server) == {HOST: old.bundle_id}
@@ -307,7 +308,8 @@ class TestAsking:
         await machine.do(await machine.row("other.example.com"), await machine.row("blog.example.com"))
         machine.target.asked.clear()
         await machine.do(await machine.row(HOST))
-        assert machine.target.asked == [frozenset({(HOST, 443)})] * 2
+        above = {("*.example.com", 443), (DEFAULT_HOST, 443)}
+        assert machine.target.asked == [frozenset({(HOST, 443)}), frozenset({(HOST, 443), *above})]
         machine.target.asked.clear()
         await machine.actor.due(desired(await machine.row(HOST)), whole=True)
         assert machine.target.asked == [None]

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ApplyError
-from instance_agent.targets.iis.ccs.notes import LONGEST_NAME, NOTE_SUFFIX, Content, Note, file_name
+from instance_agent.targets.iis.ccs.notes import NOTE_SUFFIX, Content, Note, file_names
 from instance_agent.targets.parts.access import write_private
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 log = logger(__name__)
@@ -24,6 +24,7 @@ NOTES_FOLDER = ".certcast"
 """Beside the certificates; IIS reads `*.pfx` of the folder itself only."""
 
 _TEMPORARY = ".certcast-tmp"
+_ASIDE = ".changed"
 
 _FEW = 100
 """More files than these are not read one by one: one listing of the folder tells which were changed."""
@@ -36,9 +37,11 @@ class Write:
     Attributes:
         note: What to note about it; `before` is filled in.
         pfx: The file.
+        again: Whether to write it though it is there already.
     """
 
     note: Note
+    again: bool = False
     pfx: bytes = field(repr=False)
 
 
@@ -64,8 +67,14 @@ class CentralFolder:
             for left in folder.glob(f"*{_TEMPORARY}"):
                 left.unlink(missing_ok=True)
 
+    def forget(self) -> None:
+        """Read every file again."""
+        self._cache = {}
+
     def ours(self, hosts: Collection[str] | None = None) -> Iterator[tuple[Note, Content]]:
-        """The files of ours with what they hold; of a listing, those that did not change since are not read again.
+        """The hosts with a note of ours, and what their files hold; nothing known where they are not as we wrote them.
+
+        Of a listing, files that did not change since the last one are not read again.
 
         Args:
             hosts: The only ones that need to be among them; None for all.
@@ -73,19 +82,22 @@ class CentralFolder:
         if hosts is not None and len(hosts) <= _FEW:
             yield from (held for host in hosts if (held := self._held(host)) is not None)
             return
-        sizes = _stats(self.folder)
+        files, notes = _stats(self.folder), _stats(self.notes_folder)
         seen: dict[str, tuple[tuple[int, ...], tuple[Note, Content] | None]] = {}
-        for name, note_stat in _stats(self.notes_folder).items():
-            pfx = name.removesuffix(NOTE_SUFFIX)
-            if name.endswith(f".pfx{NOTE_SUFFIX}") and pfx in sizes:
-                stamp = (*note_stat, *sizes[pfx])
+        for name, note_stat in notes.items():
+            if name.endswith(f".pfx{NOTE_SUFFIX}"):
+                pfx = name.removesuffix(NOTE_SUFFIX)
+                stamp = (*note_stat, *files.get(pfx, ()))
                 known = self._cache.get(pfx)
                 seen[pfx] = known if known and known[0] == stamp else (stamp, self._kept(pfx))
         self._cache = seen
-        yield from (kept for _, kept in seen.values() if kept is not None)
+        kept = {name: it for name, (_, it) in seen.items() if it is not None}
+        for host in dict.fromkeys(note.host for note, _ in kept.values()):
+            if (whole := _whole(host, kept)) is not None:
+                yield whole
 
     def holds(self, host: str, bundle_id: str) -> bool:
-        """Whether the host's file is ours and holds this bundle."""
+        """Whether the host's files are ours and hold this bundle."""
         held = self._held(host)
         return held is not None and held[1].bundle_id == bundle_id
 
@@ -103,12 +115,13 @@ class CentralFolder:
             self._refuse_foreign(change)
         with ExitStack() as restoring:
             for change in changes:
-                name = file_name(change.note.host if isinstance(change, Write) else change.host)
-                restoring.callback(self._put_back, name, _read(self.folder / name), _read(self._note_of(name)))
-                if isinstance(change, Write):
-                    self._write(name, change)
-                else:
-                    self._delete(name)
+                for name in file_names(change.note.host if isinstance(change, Write) else change.host):
+                    restoring.callback(self._put_back, name, _read(self.folder / name), _read(self._note_of(name)))
+                    self._set_aside(name)
+                    if isinstance(change, Write):
+                        self._write(name, change)
+                    else:
+                        self._delete(name)
             return restoring.pop_all().close
 
     def _put_back(self, name: str, pfx: bytes | None, note: bytes | None) -> None:
@@ -121,49 +134,71 @@ class CentralFolder:
     def _refuse_foreign(self, change: Write | Delete) -> None:
         if isinstance(change, Delete):
             return
-        path = self.folder / file_name(change.note.host)
-        if path.exists() and self._kept(path.name) is None:
-            raise ApplyError(
-                f"{path} was not written by certcast, or was changed since; move it away, since it may hold the only "
-                "copy of a key",
-                culprit=(change.note.host, change.note.port),
-            )
+        for name in file_names(change.note.host):
+            if (self.folder / name).exists() and self._kept(name) is None:
+                raise ApplyError(
+                    f"{self.folder / name} was not written by certcast; move it away, since it may hold the only copy "
+                    "of a key",
+                    culprit=(change.note.host, change.note.port),
+                )
+
+    def _set_aside(self, name: str) -> None:
+        """Keep what another hand wrote over a file of ours, the last of it: it may be the only copy of a key."""
+        kept, content = self._kept(name), _read(self.folder / name)
+        if kept is None or content is None or kept[1].sha256:
+            return
+        aside = self.notes_folder / f"{name}{_ASIDE}"
+        _replace(aside, content)
+        log.warning("%s was changed since certcast wrote it: what it held is in %s now", self.folder / name, aside)
 
     def _write(self, name: str, change: Write) -> None:
         kept = self._kept(name)
-        before = None if kept is None else kept[1]
-        if before is not None and before.bundle_id == change.note.now.bundle_id:
+        before = None if kept is None or not kept[1].sha256 else kept[1]
+        if not change.again and before is not None and before.bundle_id == change.note.now.bundle_id:
             return  # another server on the share was faster
         _replace(self._note_of(name), replace(change.note, before=before).encode())
         _replace(self.folder / name, change.pfx)
 
     def _delete(self, name: str) -> None:
         """The file first: a note without a file is harmless, a file without a note would not count as ours."""
-        path, note = self.folder / name, self._note_of(name)
-        if (path.exists() and self._kept(name) is None) or not note.exists():
-            return
-        path.unlink(missing_ok=True)
-        note.unlink(missing_ok=True)
+        note = self._note_of(name)
+        if note.exists():
+            (self.folder / name).unlink(missing_ok=True)
+            note.unlink(missing_ok=True)
 
     def _held(self, host: str) -> tuple[Note, Content] | None:
-        """The host's file if it is ours, read now."""
+        """The host's files if they are ours, read now."""
         try:
-            name = file_name(host)
+            names = file_names(host)
         except ValueError:
             return None
-        return None if len(name) + len(NOTE_SUFFIX) > LONGEST_NAME else self._kept(name)
+        return _whole(host, {name: kept for name in names if (kept := self._kept(name)) is not None})
 
     def _kept(self, name: str) -> tuple[Note, Content] | None:
-        """The note on a file, and which of the two contents it tells of the file has; None for a file not ours."""
+        """The note on a file, and which of the two contents it tells of the file has, if any; None without a note."""
         noted, pfx = _read(self._note_of(name)), _read(self.folder / name)
         note = None if noted is None else Note.decode(noted)
-        if note is None or pfx is None:
+        if note is None:
             return None
-        content = note.holding(hashlib.sha256(pfx).hexdigest())
-        return None if content is None else (note, content)
+        content = None if pfx is None else note.holding(hashlib.sha256(pfx).hexdigest())
+        return (note, content or note.changed)
 
     def _note_of(self, name: str) -> Path:
         return self.notes_folder / f"{name}{NOTE_SUFFIX}"
+
+
+def _whole(host: str, kept: Mapping[str, tuple[Note, Content]]) -> tuple[Note, Content] | None:
+    """What all files of a host hold together; nothing known where they differ, None where none of them is ours."""
+    try:
+        names = file_names(host)
+    except ValueError:
+        return None
+    found = [kept[name] for name in names if name in kept]
+    if not found:
+        return None
+    note, content = found[0]
+    same = len(found) == len(names) and all(it.bundle_id == content.bundle_id for _, it in found)
+    return (note, content if same else note.changed)
 
 
 def _stats(folder: Path) -> dict[str, tuple[int, ...]]:

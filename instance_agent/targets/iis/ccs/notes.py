@@ -6,18 +6,22 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
+from instance_agent.targets.iis.international import in_letters
+
 NOTE_SUFFIX = ".json"
 LONGEST_NAME = 255
-"""Of a file, on NTFS and on all else that may be shared."""
+"""Of a file, in characters on NTFS, and in bytes elsewhere."""
 
 _HOST = re.compile(r"^(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\Z")
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|\Z)")
 
 
-def file_name(host: str) -> str:
-    """`<host>.pfx`; a wildcard's star is `_`, as IIS looks it up.
+def file_names(host: str) -> tuple[str, ...]:
+    """`<host>.pfx`; a wildcard's star is `_`, as IIS looks it up, and an international host has two files.
 
     https://learn.microsoft.com/en-us/iis/get-started/whats-new-in-iis-8/iis-80-centralized-ssl-certificate-support-ssl-scalability-and-manageability
+    does not say how an international name is spelt. IIS was seen to look for its letters, and simple-acme writes that
+    name: see `international.in_letters`. A file under the A-label is written too, since clients ask for that one.
 
     Raises:
         ValueError: The host makes no file name on Windows; the text says why.
@@ -28,6 +32,13 @@ def file_name(host: str) -> str:
         raise ValueError(
             f"{host} cannot be a file name on Windows, where {host.partition('.')[0]} is the name of a device"
         )
+    names = tuple(dict.fromkeys(_named(spelling) for spelling in (host, in_letters(host))))
+    if any(len(f"{name}{NOTE_SUFFIX}".encode()) > LONGEST_NAME for name in names):
+        raise ValueError(f"{host} is too long for a file in the Centralized Certificate Store with the note beside it")
+    return names
+
+
+def _named(host: str) -> str:
     return f"_{host.removeprefix('*')}.pfx" if host.startswith("*") else f"{host}.pfx"
 
 
@@ -67,6 +78,11 @@ class Note:
     def holding(self, sha256: str) -> Content | None:
         """Which of the two a file with this hash is; None for a file that is not ours."""
         return next((it for it in (self.now, self.before) if it is not None and it.sha256 == sha256), None)
+
+    @property
+    def changed(self) -> Content:
+        """What stands for a file that another hand changed or took away: nothing is known of it."""
+        return Content(sha256="", bundle_id="", fingerprint_sha256="")
 
     def encode(self) -> bytes:
         """The content of the file that keeps it."""

@@ -13,7 +13,7 @@ from instance_agent.targets.base import ApplyError, Install, InstalledBinding, K
 from instance_agent.targets.iis.bindings import EVERYTHING, Scope
 from instance_agent.targets.iis.ccs.binding import plan
 from instance_agent.targets.iis.ccs.folder import NOTES_FOLDER, CentralFolder, Delete, Write
-from instance_agent.targets.iis.ccs.notes import Content, Note, file_name
+from instance_agent.targets.iis.ccs.notes import Content, Note, file_names
 from instance_agent.targets.iis.commit import carry_out
 from instance_agent.targets.iis.gateway import FIRST_IIS_WITH_SNI, as_unavailable
 from instance_agent.targets.iis.pfx import add_intermediates, pfx_for_windows
@@ -23,6 +23,7 @@ from instance_agent.targets.parts.holding import holding
 from instance_agent.targets.parts.locking import locked
 from instance_agent.targets.parts.threads import in_thread
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import logger
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from instance_agent.targets.base import BindingChange
     from instance_agent.targets.iis.gateway import IisGateway
-    from instance_agent.targets.iis.shadow import SslRecord
+    from instance_agent.targets.iis.records import HttpSys
     from instance_agent.targets.iis.stores import CertificateStores
 
 log = logger(__name__)
@@ -49,7 +50,7 @@ class IisCcsTarget(NothingHeld):
         password: Reads the files' common password.
         gateway: IIS on this machine, to keep the binding; None writes files only.
         stores: This machine's certificate stores, for intermediates; None leaves them alone.
-        http_sys: Reads the records of http.sys; blocking.
+        http_sys: The records of http.sys; None where no IIS is here.
         site: Web site that has the binding; None is the first.
         port: The one port that is served.
         probe_address: Where a probe meets this machine's listener; None when there is none.
@@ -67,7 +68,7 @@ class IisCcsTarget(NothingHeld):
         *,
         gateway: IisGateway | None = None,
         stores: CertificateStores | None = None,
-        http_sys: Callable[[], Sequence[SslRecord]] = tuple,
+        http_sys: HttpSys | None = None,
         site: str | None = None,
         port: int = HTTPS_PORT,
         probe_address: str | None = None,
@@ -85,6 +86,12 @@ class IisCcsTarget(NothingHeld):
         self._held = held
         self._pause = pause
         self._version = ""
+        self._doubted = False
+
+    def forget(self) -> None:
+        """Every file is read again, and the next `apply` writes them again even where they are as asked for."""
+        self._files.forget()
+        self._doubted = True
 
     @property
     def place(self) -> str:
@@ -141,7 +148,7 @@ class IisCcsTarget(NothingHeld):
 
     @in_thread
     def current(self, keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
-        """The files that were written by certcast and are as they were written."""
+        """The hosts whose files certcast wrote, with what they hold: nothing known where another hand changed them."""
         wanted = None if keys is None else frozenset(keys)
         with _translated():
             return frozenset(
@@ -172,20 +179,26 @@ class IisCcsTarget(NothingHeld):
                 except BaseException:
                     undo()
                     raise
+        self._doubted = False
 
     def endpoint(self, port: int) -> tuple[str, int] | None:
         """The probe address, where this machine has a listener."""
         return None if self._probe_address is None else (self._probe_address, port)
 
     def refusal(self, change: Install) -> str | None:
-        """Another port than the store's is refused, and a host that makes no file name."""
+        """Another port than the store's is refused, the default host, and a host that makes no file name."""
         if change.port != self._port:
             return (
                 f"the Centralized Certificate Store serves port {self._port} only, since it finds a certificate by its "
                 f"host; upload with PortNumber {self._port}, or use the target iis"
             )
+        if change.host == DEFAULT_HOST:
+            return (
+                "the Centralized Certificate Store finds a file by the name that a client asks for, so it has none for "
+                "clients without SNI: bind one by hand that has neither SNI nor a host, or use the target iis"
+            )
         try:
-            file_name(change.host)
+            file_names(change.host)
         except ValueError as error:
             return str(error)
         return None
@@ -195,14 +208,15 @@ class IisCcsTarget(NothingHeld):
         """Name the http.sys record that goes before the store."""
         del seen_fingerprint_sha256
         address, gateway = self._probe_address, self._gateway
-        if gateway is None or address is None:
+        if gateway is None or address is None or self._http_sys is None:
             return None
-        records = self._http_sys()
+        with _translated():
+            records = self._http_sys.records()
         order = lookup_order(records, address=address, port=port, host=host)
         if order and order[0].ip is None and order[0].host is None:
-            path = self._files.folder / file_name(host)
+            paths = " or ".join(str(self._files.folder / name) for name in file_names(host))
             return (
-                f"the Centralized Certificate Store answered, but not from {path}: look whether IIS is configured to "
+                f"the Centralized Certificate Store answered, but not from {paths}: look whether IIS is configured to "
                 "read that folder, with the same password"
             )
         with _translated(), gateway.session() as session:
@@ -214,10 +228,10 @@ class IisCcsTarget(NothingHeld):
         steps: list[Write | Delete] = []
         for change in changes:
             if not isinstance(change, Install):
-                if change.port == self._port:
+                if change.port == self._port and change.host != DEFAULT_HOST:
                     steps.append(Delete(host=change.host))
                 continue
-            if self._files.holds(change.host, change.bundle_id):
+            if not self._doubted and self._files.holds(change.host, change.bundle_id):
                 continue
             try:
                 pfx = pfx_for_windows(change.bundle, password, chain=True)
@@ -229,7 +243,7 @@ class IisCcsTarget(NothingHeld):
                 fingerprint_sha256=change.bundle.fingerprint_sha256,
             )
             note = Note(host=change.host, port=change.port, site=change.site, now=content)
-            steps.append(Write(note=note, pfx=pfx))
+            steps.append(Write(note=note, pfx=pfx, again=self._doubted))
         return steps
 
     def _keep_binding(self, installs: Sequence[Install]) -> None:
@@ -243,7 +257,7 @@ class IisCcsTarget(NothingHeld):
                 self._gateway,
                 Scope(keys=frozenset({("", self._port)})),
                 partial(plan, site_name=self._site, port=self._port),
-                before_writing=lambda: None,
+                before_writing=lambda _: None,
                 pause=self._pause,
             )
 

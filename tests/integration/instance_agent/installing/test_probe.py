@@ -180,3 +180,133 @@ async def test_a_cancelled_probe_closes_its_connection() -> None:
         with pytest.raises(asyncio.CancelledError):
             await probing
     gc.collect()
+
+
+def first_flight(issued: Issued, context: ssl.SSLContext, hello: bytes) -> bytes:
+    """What a server answers to a first message, over buffers."""
+    load_bundle(context, issued.bundle())
+    received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = context.wrap_bio(received, to_send, server_side=True)
+    received.write(hello)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        server.do_handshake()
+    return to_send.read()
+
+
+def speaking(version: ssl.TLSVersion, ciphers: str = "DEFAULT:@SECLEVEL=0") -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.set_ciphers(ciphers)
+    return context
+
+
+class TestHandshakesThatDoNotFinish:
+    """The leaf is in the server's first flight: what happens after it changes nothing about what is served."""
+
+    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+    @pytest.mark.parametrize("piece", [1, 100, 65536])
+    async def test_a_server_that_closes_after_its_first_flight_has_shown_its_certificate(
+        self, version: ssl.TLSVersion, piece: int
+    ) -> None:
+        issued = self_signed("shop.example.com", key="rsa")
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            flight = first_flight(issued, speaking(version), await reader.read(4096))
+            for begin in range(0, len(flight), piece):
+                writer.write(flight[begin : begin + piece])
+                await writer.drain()
+
+        async with listening(None, serve) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=20) == issued.fingerprint
+
+    async def test_a_server_that_says_no_more_after_its_certificate_has_shown_it(self) -> None:
+        issued = self_signed("shop.example.com")
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            flight = first_flight(issued, speaking(ssl.TLSVersion.TLSv1_2), await reader.read(4096))
+            writer.write(flight[:-9])  # all but ServerHelloDone, a record of its own
+            await reader.read()
+
+        async with listening(None, serve) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=0.5) == issued.fingerprint
+
+    async def test_a_certificate_shown_in_a_handshake_that_no_client_can_finish_is_told_as_such(self) -> None:
+        issued = self_signed("shop.example.com")
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            flight = first_flight(issued, speaking(ssl.TLSVersion.TLSv1_2), await reader.read(4096))
+            writer.write(flight[:-20] + bytes([flight[-20] ^ 1]) + flight[-19:])  # in the signature of its key exchange
+            await reader.read()
+
+        async with listening(None, serve) as address:
+            with pytest.raises(ProbeError, match="failed the TLS handshake") as caught:
+                await served_fingerprint(address, "shop.example.com", timeout_s=5)
+        assert caught.value.shown == issued.fingerprint
+
+    async def test_a_server_that_sends_without_end_is_left(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(4096)
+            record = b"\x16\x03\x03\x40\x00" + b"\x0b\xff\xff\xff" + bytes(16380)
+            with contextlib.suppress(OSError):
+                while not writer.is_closing():
+                    writer.write(record)
+                    await writer.drain()
+
+        async with listening(None, serve) as address:
+            with pytest.raises(ProbeError) as caught:
+                await served_fingerprint(address, "shop.example.com", timeout_s=5)
+        assert not caught.value.timed_out
+
+
+class TestServersThatSpeakLittle:
+    @pytest.mark.parametrize(
+        "ciphers", ["AES128-SHA:@SECLEVEL=0", "AES256-GCM-SHA384", "ECDHE-RSA-AES128-SHA:@SECLEVEL=0"]
+    )
+    async def test_a_server_of_few_ciphers_is_understood(self, ciphers: str) -> None:
+        issued = self_signed("shop.example.com", key="rsa")
+        context = speaking(ssl.TLSVersion.TLSv1_2, ciphers)
+        load_bundle(context, issued.bundle())
+        async with listening(context) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint
+
+    async def test_a_server_of_one_curve_is_understood(self) -> None:
+        issued = self_signed("shop.example.com")
+        context = speaking(ssl.TLSVersion.TLSv1_2)
+        context.set_ecdh_curve("secp521r1")
+        load_bundle(context, issued.bundle())
+        async with listening(context) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint
+
+    @pytest.mark.parametrize("alert", [bytes.fromhex("15 0301 0002 0246"), None])
+    async def test_one_that_speaks_no_version_of_today_is_told_in_words(self, alert: bytes | None) -> None:
+        """An old server answers with its own version, a newer one that is told to speak old ones with an alert."""
+        hello = bytes.fromhex("16 0301 002a 02 000026 0301") + bytes(32) + bytes.fromhex("00 002f 00")
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(4096)
+            writer.write(alert or hello)
+
+        async with listening(None, serve) as address:
+            with pytest.raises(ProbeError, match=r"speaks only TLS 1\.1 or older, which browsers refuse"):
+                await served_fingerprint(address, "shop.example.com", timeout_s=5)
+
+    async def test_what_browsers_offer_is_offered_and_nothing_where_the_server_wants_something_else(self) -> None:
+        issued = self_signed("shop.example.com")
+        offered: list[bool] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            hello = await reader.read(4096)
+            offered.append(b"\x02h2\x08http/1.1" in hello)
+            alert = bytes.fromhex("15 0303 0002 0278")  # no_application_protocol
+            writer.write(alert if offered[-1] else first_flight(issued, speaking(ssl.TLSVersion.TLSv1_2), hello))
+
+        async with listening(None, serve) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint
+        assert offered == [True, False]
+
+    async def test_a_server_that_wants_http2_has_it(self) -> None:
+        issued = self_signed("shop.example.com")
+        context = context_for(issued)
+        context.set_alpn_protocols(["h2"])
+        async with listening(context) as address:
+            assert await served_fingerprint(address, "shop.example.com", timeout_s=5) == issued.fingerprint

@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import errno
 import logging
+import os
 import re
 import shutil
 import socket
@@ -19,13 +21,14 @@ from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
+from instance_agent.targets.caddy.manager import Manager
 from instance_agent.targets.caddy.target import CaddyTarget
 from local_azure.processes.listening import port_offsets
 from local_azure.servers.caddy import CaddyServer
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import DefaultContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.targets import QUICK, expect, fresh, root, seen, unfit
 from tests.rigs.visitors import visiting
 
@@ -78,7 +81,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[CaddyRig]:
         yield rig
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, DefaultContract):
     """With the module's rig."""
 
 
@@ -161,8 +164,24 @@ class TestTheManager:
         writer.close()
         await writer.wait_closed()
 
-    async def test_an_address_in_use_is_named_with_its_setting(self, rig: CaddyRig) -> None:
-        with pytest.raises(ConfigurationError, match="CERTCAST_CADDY_LISTEN: cannot listen on"):
+    async def test_an_address_in_use_is_waited_for_and_named_with_its_setting(self, rig: CaddyRig) -> None:
+        second = make_target("caddy", rig.server.agent_environment)
+        with pytest.raises(ServerUnavailableError, match="CERTCAST_CADDY_LISTEN: cannot listen on"):
+            await second.start()
+        await rig.target.stop()
+        await second.start()
+        assert await seen(rig, 443, "unknown.example") == rig.fallback
+        await second.stop()
+        await rig.restart_agent()
+
+    async def test_an_address_of_no_use_is_for_a_person_to_correct(
+        self, rig: CaddyRig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused(_: Manager, address: str, port: int) -> None:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL), f"{address}:{port}")
+
+        monkeypatch.setattr(Manager, "listen", refused)
+        with pytest.raises(ConfigurationError, match=r"Cannot assign requested address.*: name another one here"):
             await started(rig.server)
 
     async def test_the_installer_is_told_who_answered_instead(self, rig: CaddyRig) -> None:
@@ -259,5 +278,5 @@ class TestSettings:
             "CERTCAST_CADDY_LISTEN": f"127.0.0.1:{port}",
             "CERTCAST_CADDY_FALLBACK": str(tmp_path / "missing.pem"),
         }
-        with pytest.raises(ConfigurationError, match=r"CERTCAST_CADDY_FALLBACK: .*missing\.pem"):
+        with pytest.raises(ConfigurationError, match=r"missing\.pem .*CERTCAST_CADDY_FALLBACK"):
             await make_target("caddy", settings).start()

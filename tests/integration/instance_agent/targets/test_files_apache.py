@@ -5,14 +5,22 @@ from collections.abc import AsyncIterator
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.selection import make_target
+from instance_agent.targets.base import ServerUnavailableError
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import ReloadContract, RestartContract, TlsContract
+from tests.contracts.targets import (
+    DefaultContract,
+    HandmadeChangeContract,
+    ReloadContract,
+    RestartContract,
+    TlsContract,
+)
 from tests.rigs.apache import ApacheRig, serving_apache
-from tests.rigs.targets import expect, fresh
+from tests.rigs.targets import QUICK, expect, fresh, fresh_default, root, served
 
 
-class TestTheContract(TlsContract, ReloadContract, RestartContract):
+class TestTheContract(TlsContract, ReloadContract, RestartContract, DefaultContract, HandmadeChangeContract):
     """With the module's rig."""
 
 
@@ -47,6 +55,55 @@ async def test_what_the_check_refuses_is_found_and_the_others_go_live(rig: Apach
     results = await install(rig.target, [fresh(host, 443) for host in hosts], rig.probe)
     assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE, Outcome.FAILED, Outcome.LIVE]
     assert "Invalid command 'Nonsense'" in results[2].reason
+
+
+async def test_an_apache_that_somebody_broke_is_waited_for_at_the_start(rig: ApacheRig) -> None:
+    change = fresh("a.example.com", 443)
+    await rig.target.apply([change])
+    configuration = rig.folder / "httpd.conf"
+    sound = configuration.read_text()
+    configuration.write_text(sound + "Nonsense on\n")
+    template = rig.folder / "templates" / "all" / "apache.conf.j2"
+    template.write_text(f"# changed meanwhile\n{template.read_text()}")
+    await rig.target.stop()
+    target = make_target("files", rig.env)
+    with pytest.raises(ServerUnavailableError, match=r"broken without certcast's part: .*Invalid command 'Nonsense'"):
+        await target.start()
+    await expect(rig, 443, {"a.example.com": change})
+    configuration.write_text(sound)
+    await target.start()
+    assert (rig.folder / "certcast" / "rendered" / "apache.conf").read_text().startswith("# changed meanwhile\n")
+    await target.stop()
+
+
+@pytest.mark.parametrize("how", ["changed", "without its tag", "deleted"])
+async def test_a_file_that_somebody_changed_without_a_reload_is_written_again_before_it_is_read(
+    rig: ApacheRig, how: str
+) -> None:
+    change = fresh("a.example.com", 443)
+    await served(rig, change)
+    path = rig.folder / "certcast" / "live" / "443" / "a.example.com.pem"
+    before, theirs = path.read_bytes(), root().issue("a.example.com").bundle().to_pem()
+    path.unlink()
+    if how != "deleted":
+        path.write_bytes((before.partition(b"\n")[0] + b"\n" if how == "changed" else b"") + theirs)
+    await expect(rig, 443, {"a.example.com": change})
+    rig.target.forget()
+    assert not [binding for binding in await rig.target.current() if change.is_done_by(binding)]
+    (result,) = await install(rig.target, [change], rig.probe)
+    assert result.outcome is Outcome.LIVE, result.reason
+    assert path.read_bytes() == before
+    await expect(rig, 443, {"a.example.com": change})
+
+
+async def test_a_server_that_does_not_use_the_default_is_told_which_file_to_use(rig: ApacheRig) -> None:
+    template = rig.folder / "templates" / "all" / "apache.conf.j2"
+    template.write_text(template.read_text().replace('"{{ pem }}"', '"{{ fallback }}"'))
+    await rig.restart_agent()
+    (result,) = await install(rig.target, [fresh_default(443)], rig.probe, pace=QUICK)
+    assert result.outcome is Outcome.PROBE_MISMATCH
+    assert f"have it use {rig.folder}/certcast/live/443/_default_.pem" in result.reason
+    await expect(rig, 443, {None: rig.fallback})
 
 
 async def test_a_template_that_apache_refuses_ends_the_start_and_leaves_what_was_there(rig: ApacheRig) -> None:

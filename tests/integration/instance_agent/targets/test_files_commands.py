@@ -14,8 +14,9 @@ from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, BindingTarget, Remove, ServerUnavailableError
 from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
-from tests.rigs.targets import bind, fresh, root
+from tests.rigs.targets import bind, fresh, fresh_default, root
 
 KEY_TEMPLATE = "{{ key_pem }}"
 CHAIN_TEMPLATE = "{{ chain_pem }}"
@@ -115,6 +116,45 @@ class TestTemplates:
         assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.FAILED]
         assert "not looked at" in results[0].reason
         assert "'nothing' is undefined" in results[1].reason
+
+
+class TestTheDefault:
+    async def test_templates_about_all_that_ask_for_no_fallbacks_refuse_it_with_the_cure(self, folder: Path) -> None:
+        target = made(folder)
+        await target.start()
+        results = await install(target, [fresh_default(443), fresh("a.example.com", 443)], served_fingerprint)
+        assert [result.outcome for result in results] == [Outcome.REFUSED, Outcome.LIVE]
+        assert results[0].reason.startswith(
+            f"the default of port 443 reaches no server: no template in {folder}/templates/all uses `fallbacks`"
+        )
+
+    async def test_it_is_no_host_among_the_others_and_takes_the_fallbacks_place(self, folder: Path) -> None:
+        (folder / "templates" / "all" / "ports.j2").write_text(
+            "{% for port, pem in fallbacks.items() %}{{ port }} {{ pem }}\n{% endfor %}"
+        )
+        target = made(folder)
+        await target.start()
+        certcast = folder / "certcast"
+        rendered, default = certcast / "rendered", fresh_default(443)
+        await target.apply([default, fresh("a.example.com", 443), fresh("a.example.com", 8443)])
+        assert [line.split()[0] for line in (rendered / "hosts").read_text().splitlines()] == [
+            *("a.example.com:1443", "a.example.com:9443")
+        ]
+        file = certcast / "live" / "443" / "_default_.pem"
+        assert (rendered / "ports").read_text() == f"1443 {file}\n9443 {certcast}/fallback.pem\n"
+        assert (rendered / "443" / "_default_.key").read_bytes() == default.bundle.key_pem()
+        await target.apply([Remove(host=DEFAULT_HOST, port=443)])
+        assert (rendered / "ports").read_text().startswith(f"1443 {certcast}/fallback.pem\n")
+        assert not file.exists()
+        assert not list(rendered.glob("*/_default_*"))
+
+    async def test_without_templates_about_all_its_file_is_there_for_who_names_it(self, folder: Path) -> None:
+        (folder / "templates" / "all" / "hosts.j2").unlink()
+        target = made(folder)
+        await target.start()
+        (result,) = await install(target, [fresh_default(443)], served_fingerprint)
+        assert result.outcome is Outcome.LIVE
+        assert (folder / "certcast" / "live" / "443" / "_default_.pem").exists()
 
 
 class TestPermissions:

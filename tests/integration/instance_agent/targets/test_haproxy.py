@@ -6,14 +6,11 @@ import re
 import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import asynccontextmanager
 
 import pytest
 
 from instance_agent.installing.installer import install
-from instance_agent.installing.probe import served_fingerprint
 from instance_agent.selection import make_target
 from instance_agent.targets.base import ApplyError, BindingChange, Install, Remove, ServerUnavailableError
 from instance_agent.targets.haproxy import disk, runtime
@@ -21,13 +18,13 @@ from instance_agent.targets.haproxy.batch import RuntimeBatch
 from instance_agent.targets.haproxy.disk import Disk
 from instance_agent.targets.haproxy.mirror import read_mirror
 from instance_agent.targets.haproxy.session import Session
-from instance_agent.targets.haproxy.target import HAProxyTarget, NoListError, ReloadError
-from local_azure.processes.listening import port_offsets
+from instance_agent.targets.haproxy.target import NoListError, ReloadError
 from local_azure.servers.haproxy import HAProxyServer
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.rigs.certificates import self_signed
+from tests.rigs.haproxy import HAProxyRig, serving, started
 from tests.rigs.targets import QUICK, bind, expect, fresh, owned, owned_after, root, seen, served, unfit
 
 pytestmark = pytest.mark.skipif(
@@ -35,51 +32,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class HAProxyRig:
-    """A target beside a server of the test's own."""
-
-    ports = (443, 444)
-    probe = staticmethod(served_fingerprint)
-
-    def __init__(self, server: HAProxyServer, target: HAProxyTarget) -> None:
-        self.server = server
-        self.target = target
-        self.fallback = server.fallback.fingerprint_sha256
-
-    async def restart_agent(self) -> None:
-        await self.target.stop()
-        self.target = await started(self.server)
-
-    async def restart_server(self) -> None:
-        await self.server.stop()
-        await self.server.start()
-
-
-async def started(server: HAProxyServer, *, reloading: bool = True) -> HAProxyTarget:
-    settings = server.agent_environment | ({} if reloading else {"CERTCAST_HAPROXY_RELOAD": ""})
-    target = make_target("haproxy", settings)
-    assert isinstance(target, HAProxyTarget)
-    await target.start()
-    return target
-
-
-@asynccontextmanager
-async def serving(extra_global: str = "") -> AsyncIterator[HAProxyRig]:
-    """A server whose PortNumbers 443 and 444 are free ports, and a started target beside it."""
-    with ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(prefix="hap-"))  # pytest's are too long for a socket's path
-        [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))
-        server = HAProxyServer(
-            folder=Path(folder), port_offset=offset, port_numbers=(443, 444), extra_global=extra_global
-        )
-        await server.start()
-        try:
-            yield HAProxyRig(server, await started(server))
-        finally:
-            await server.stop()
-
-
-class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
     """With the module's rig."""
 
 
@@ -89,27 +42,10 @@ async def rig() -> AsyncIterator[HAProxyRig]:
         yield rig
 
 
-def tree(server: HAProxyServer) -> dict[str, bytes]:
-    """Everything in the folder that agent and server share."""
-    folder = server.certificates
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def long_chained(host: str, names: int = 500) -> Install:
     """A certificate of more than HAProxy's usual buffer of 16 KB, as one for many hosts is."""
     issuer = root().intermediate()
     return bind(issuer.issue(host, *(f"a-rather-long-host-name-{i}.example.com" for i in range(names))), host, 443)
-
-
-def pem(rig: HAProxyRig, host: str) -> str:
-    """What HAProxy calls a host's certificate."""
-    return str(rig.server.certificates / "443" / f"{host}.pem")
-
-
-async def ask(server: HAProxyServer, command: str, payload: bytes = b"") -> str:
-    """What an administrator would type into the socket."""
-    async with Session(server.socket) as session:
-        return await session.ask(command, payload)
 
 
 A, B = "a.example.com", "b.example.com"
@@ -121,12 +57,12 @@ class TestAnotherProgramsTransaction:
     ) -> None:
         """The trap, as it was met: without it the tests below would prove nothing."""
         await rig.target.apply([fresh(A, 443), fresh(B, 443)])
-        a, b = pem(rig, A), pem(rig, B)
+        a, b = str(rig.pem(A)), str(rig.pem(B))
         renewed = fresh(B, 443)
-        await ask(rig.server, f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
-        reply = await ask(rig.server, f"set ssl cert {b}", renewed.bundle.to_pem())
+        await rig.ask(f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
+        reply = await rig.ask(f"set ssl cert {b}", renewed.bundle.to_pem())
         assert f"Transaction updated for certificate {a}!" in reply
-        await ask(rig.server, f"commit ssl cert {a}")
+        await rig.ask(f"commit ssl cert {a}")
         await expect(rig, 443, {A: renewed})
 
     async def test_one_that_is_pending_is_aborted_and_named_and_takes_up_nothing_of_ours(
@@ -134,25 +70,25 @@ class TestAnotherProgramsTransaction:
     ) -> None:
         kept, renewed, new = fresh(A, 443), fresh(B, 443), fresh("new.example.com", 443)
         await rig.target.apply([kept, fresh(B, 443)])
-        a = pem(rig, A)
-        await ask(rig.server, f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
+        a = str(rig.pem(A))
+        await rig.ask(f"set ssl cert {a}", fresh(A, 443).bundle.to_pem())
         await rig.target.apply([renewed, new])
         await expect(rig, 443, {A: kept, B: renewed, new.host: new})
         assert f"transaction for {a} pending" in caplog.text
-        assert "No ongoing transaction" in await ask(rig.server, f"commit ssl cert {a}")
+        assert "No ongoing transaction" in await rig.ask(f"commit ssl cert {a}")
 
     async def test_one_that_was_begun_for_our_own_file_by_an_agent_that_died_is_begun_again(
         self, rig: HAProxyRig
     ) -> None:
         await rig.target.apply([fresh(A, 443)])
-        await ask(rig.server, f"set ssl cert {pem(rig, A)}", fresh(A, 443).bundle.to_pem())
+        await rig.ask(f"set ssl cert {rig.pem(A)}", fresh(A, 443).bundle.to_pem())
         await rig.restart_agent()
         await served(rig, fresh(A, 443))
 
     async def test_transactions_begun_in_the_middle_of_a_batch_end_up_on_no_host(self, rig: HAProxyRig) -> None:
         victim, intruder = fresh("victim.example.com", 443), fresh("victim.example.com", 443)
         await rig.target.apply([victim])
-        file = pem(rig, victim.host)
+        file = str(rig.pem(victim.host))
 
         async def interfere() -> None:
             async with Session(rig.server.socket) as session:
@@ -226,7 +162,7 @@ class TestWritingLongerThanHAProxyWaits:
         async with hanging_up.before() as session:
             mirror = await read_mirror(session, shared, (await session.identity()).process)
             await hanging_up.hang_up(session)
-            await RuntimeBatch(session, shared, mirror, {}).make([change])
+            await RuntimeBatch(session, shared, mirror, {}, {}).make([change])
         await expect(rig, 443, {A: change})
 
     async def test_nothing_is_done_in_a_process_that_was_started_meanwhile(self, rig: HAProxyRig) -> None:
@@ -239,7 +175,7 @@ class TestWritingLongerThanHAProxyWaits:
             await rig.server.start()
             await hanging_up.hang_up(session)
             with pytest.raises(ServerUnavailableError, match="restarted"):
-                await RuntimeBatch(session, shared, mirror, {}).make([change])
+                await RuntimeBatch(session, shared, mirror, {}, {}).make([change])
         assert await seen(rig, 443, A) == rig.fallback
 
 
@@ -263,7 +199,7 @@ class TestRestarts:
         change = fresh(A, 443)
         await rig.target.apply([change])
         await rig.server.stop()
-        (rig.server.certificates / "443.list").write_text("")
+        rig.crt_list().write_text("")
         await rig.server.start()
         assert await rig.target.current() == frozenset()
         (result,) = await install(rig.target, [change], rig.probe)
@@ -274,11 +210,11 @@ class TestRestarts:
     ) -> None:
         change = fresh(A, 443)
         await rig.server.stop()
-        before = tree(rig.server)
+        before = rig.tree()
         with pytest.raises(ServerUnavailableError, match="level admin") as caught:
             await rig.target.apply([change])
         assert str(rig.server.socket) in str(caught.value)
-        assert tree(rig.server) == before
+        assert rig.tree() == before
         assert await rig.target.version() == ""
         (result,) = await install(rig.target, [change], rig.probe)
         assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
@@ -301,14 +237,14 @@ class TestRestarts:
         await rig.target.apply([fresh(written, 443), fresh(held, 443)])
         async with Session(rig.server.socket) as session:
             for host in (written, held):
-                await runtime.unbind(session, str(rig.server.certificates / "443.list"), pem(rig, host))
-            await runtime.drop(session, pem(rig, written))
+                await runtime.unbind(session, str(rig.crt_list()), str(rig.pem(host)))
+            await runtime.drop(session, str(rig.pem(written)))
         await rig.restart_agent()
         assert await rig.target.current() == frozenset()
         await rig.target.apply([kept])
         folder = rig.server.certificates / "443"
         assert {path.name for path in folder.iterdir()} == {"kept.example.com.pem"}
-        assert held not in await ask(rig.server, "show ssl cert")
+        assert held not in await rig.ask("show ssl cert")
         await rig.restart_server()
         await expect(rig, 443, {kept.host: kept, written: rig.fallback, held: rig.fallback})
 
@@ -316,10 +252,10 @@ class TestRestarts:
         """A certificate that was changed by hand through the socket, and a line that was deleted from a list."""
         changes = [fresh(host, 443) for host in ("changed.example.com", "unlisted.example.com")]
         await rig.target.apply(changes)
-        file = pem(rig, "changed.example.com")
-        await ask(rig.server, f"set ssl cert {file}", fresh("changed.example.com", 443).bundle.to_pem())
-        await ask(rig.server, f"commit ssl cert {file}")
-        crt_list = rig.server.certificates / "443.list"
+        file = str(rig.pem("changed.example.com"))
+        await rig.ask(f"set ssl cert {file}", fresh("changed.example.com", 443).bundle.to_pem())
+        await rig.ask(f"commit ssl cert {file}")
+        crt_list = rig.crt_list()
         crt_list.write_text(
             "".join(line for line in crt_list.read_text().splitlines(keepends=True) if "unl" not in line)
         )
@@ -338,7 +274,7 @@ class TestWhatIsNotOurs:
         own = rig.server.certificates / "443" / "hand.example.com.pem"
         own.parent.mkdir()
         own.write_bytes(by_hand.bundle.to_pem())
-        crt_list = rig.server.certificates / "443.list"
+        crt_list = rig.crt_list()
         crt_list.write_text(f"# by hand\n{own} [alpn http/1.1] hand.example.com\n")
         await rig.restart_server()
         await rig.target.apply([fresh(A, 443)])
@@ -356,7 +292,7 @@ class TestWhatIsNotOurs:
         by_hand = fresh(A, 443)
         own = rig.server.folder / "own.pem"
         own.write_bytes(by_hand.bundle.to_pem())
-        (rig.server.certificates / "443.list").write_text(f"{own} a.example.com\n")
+        rig.crt_list().write_text(f"{own} a.example.com\n")
         await rig.restart_server()
         (result,) = await install(rig.target, [fresh(A, 443)], rig.probe, pace=QUICK)
         assert result.outcome is Outcome.PROBE_MISMATCH
@@ -378,7 +314,7 @@ class TestRefusals:
     ) -> None:
         old, gone, bad = (fresh(f"{what}.example.com", 443) for what in ("renewed", "gone", "bad"))
         await rig.target.apply([old, gone])
-        before, files = await rig.target.current(), tree(rig.server)
+        before, files = await rig.target.current(), rig.tree()
         # What OpenSSL does not serve never comes so far; what it does and HAProxy does not is not known to exist.
         monkeypatch.setattr(disk, "tagged_pem", lambda change: change.bundle.to_pem())
         changes: list[BindingChange] = [
@@ -391,11 +327,11 @@ class TestRefusals:
         with pytest.raises(ApplyError, match=refused) as caught:
             await rig.target.apply(changes)
         assert caught.value.culprit == bad.key
-        assert tree(rig.server) == files
+        assert rig.tree() == files
         assert await rig.target.current() == before
         unbound = {"new.example.com": rig.fallback, bad.host: rig.fallback}
         await expect(rig, 443, {old.host: old, gone.host: gone, **unbound})
-        held = await ask(rig.server, "show ssl cert")
+        held = await rig.ask("show ssl cert")
         assert "new.example.com" not in held
         assert "transaction" not in held
 
@@ -404,7 +340,7 @@ class TestRefusals:
     ) -> None:
         gone, stays = fresh("gone.example.com", 443), fresh("stays.example.com", 443)
         await rig.target.apply([gone, stays])
-        before, files = await rig.target.current(), tree(rig.server)
+        before, files = await rig.target.current(), rig.tree()
         unbind = runtime.unbind
 
         async def refuse_one(session: Session, crt_list: str, file: str) -> None:
@@ -417,7 +353,7 @@ class TestRefusals:
             with pytest.raises(ApplyError, match="in use"):
                 await rig.target.apply([Remove(host=each.host, port=443) for each in (gone, stays)])
         await expect(rig, 443, {gone.host: gone, stays.host: stays})
-        assert tree(rig.server) == files
+        assert rig.tree() == files
         await rig.restart_agent()
         assert await rig.target.current() == before
 
@@ -463,22 +399,22 @@ class TestChainsLargerThanTheBuffer:
         self, rig: HAProxyRig
     ) -> None:
         target = await started(rig.server, reloading=False)
-        before = tree(rig.server)
+        before = rig.tree()
         large = long_chained("large.example.com")
         with pytest.raises(ApplyError, match=r"tune\.bufsize 32768 .*CERTCAST_HAPROXY_RELOAD") as caught:
             await target.apply([large])
         assert caught.value.culprit == large.key
-        assert tree(rig.server) == before
+        assert rig.tree() == before
         results = await install(target, [large, fresh("small.example.com", 443)], rig.probe)
         assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
 
     async def test_a_reload_that_fails_leaves_everything_as_it_was(self, rig: HAProxyRig) -> None:
         target = make_target("haproxy", rig.server.agent_environment | {"CERTCAST_HAPROXY_RELOAD": "false"})
         await target.start()
-        before = tree(rig.server)
+        before = rig.tree()
         with pytest.raises(ReloadError, match="`false` ended with exit code 1"):
             await target.apply([long_chained("large.example.com")])
-        assert tree(rig.server) == before
+        assert rig.tree() == before
         assert await target.current() == frozenset()
 
     async def test_a_server_with_a_larger_buffer_takes_them_without_a_reload(

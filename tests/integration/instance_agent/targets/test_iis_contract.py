@@ -7,13 +7,16 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
+from instance_agent.targets.iis.ccs.notes import file_names
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
+from instance_agent.targets.iis.pfx import pfx_for_windows
 from instance_agent.targets.iis.target import IisTarget
+from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.fakes.iis.central import PASSWORD, read_central
 from tests.fakes.iis.http_sys import free_ports
-from tests.fakes.iis.rig import Machine
+from tests.fakes.iis.rig import WEB, Machine
 from tests.rigs.targets import Rig, fresh
 
 
@@ -31,8 +34,17 @@ class IisRig:
         self.target = self.machine.target()
         await self.target.start()
 
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """Another certificate chosen for the binding in IIS Manager."""
+        self.machine.stores.put_bundle(bundle)
+        self.machine.iis.http_sys[f"{host}:{port}"] = (bundle.thumbprint_sha1, "My")
 
-class TestIisTarget(TlsContract, OpenConnectionsContract, RestartContract):
+    async def untie(self, host: str, port: int) -> None:
+        """The binding removed in IIS Manager."""
+        self.machine.iis.take_away(WEB, f"*:{port}:{host}")
+
+
+class TestIisTarget(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[IisRig]:
         first, second = free_ports(2)
@@ -60,7 +72,7 @@ class CentralRig:
             lambda: PASSWORD,
             gateway=self.machine.iis,
             stores=self.machine.stores,
-            http_sys=self.machine.records,
+            http_sys=self.machine.http_sys,
             port=self.ports[0],
             probe_address="127.0.0.1",
             pause=self.machine.pauses.append,
@@ -71,8 +83,20 @@ class CentralRig:
         self.target = self._target()
         await self.target.start()
 
+    async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
+        """Another file copied over those in the folder."""
+        assert port == self.ports[0]
+        for name in file_names(host):
+            (self.folder / name).write_bytes(pfx_for_windows(bundle, PASSWORD, chain=True))
 
-class TestIisCcsTarget(TlsContract, OpenConnectionsContract, RestartContract):
+    async def untie(self, host: str, port: int) -> None:
+        """The files deleted from the folder."""
+        assert port == self.ports[0]
+        for name in file_names(host):
+            (self.folder / name).unlink()
+
+
+class TestIisCcsTarget(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
     @pytest.fixture
     async def rig(self, tmp_path: Path) -> AsyncIterator[CentralRig]:
         first, second = free_ports(2)

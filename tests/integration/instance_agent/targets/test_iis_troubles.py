@@ -9,6 +9,7 @@ from instance_agent.targets.base import Install, InstalledBinding, Remove
 from instance_agent.windows.selftest import SelfTest
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.iis.changes import install as install_change
 from tests.fakes.iis.changes import issue
@@ -160,12 +161,65 @@ class TestOrder:
         assert machine.stores.entries == {}
 
 
+class TestDefault:
+    async def test_clients_without_sni_and_with_unknown_names_get_it_and_bound_names_get_their_own(
+        self, port: int
+    ) -> None:
+        machine = Machine()
+        target = machine.target(probe_address=ADDRESS)
+        default = install_change(DEFAULT_HOST, issue("*.example.com"), port=port)
+        shop = change(SHOP, port)
+        async with machine.http_sys.listening((ADDRESS, port)):
+            results = await install(target, [default, shop], served_fingerprint, pace=QUICK)
+            assert [result.outcome for result in results] == [Outcome.LIVE, Outcome.LIVE]
+            for name in (None, "unknown.example.net", "x.example.com"):
+                assert await seen(port, name) == default.bundle.fingerprint_sha256
+            assert await seen(port, SHOP) == shop.bundle.fingerprint_sha256
+            removal = Remove(host=DEFAULT_HOST, port=port)
+            (result,) = await install(target, [removal], served_fingerprint, pace=QUICK)
+            assert result.outcome is Outcome.REMOVED
+            assert await seen(port, None) is None
+            assert await seen(port, SHOP) == shop.bundle.fingerprint_sha256
+
+    async def test_a_catch_all_of_the_administrator_is_named_in_the_report(self, port: int) -> None:
+        machine = Machine()
+        old = issue("old.example.com")
+        machine.stores.put(old)
+        machine.iis.add_binding(WEB, f"*:{port}:", flags=0, thumbprint=old.thumbprint)
+        default = install_change(DEFAULT_HOST, issue("*.example.com"), port=port)
+        target = machine.target(probe_address=ADDRESS)
+        async with machine.http_sys.listening((ADDRESS, port)):
+            results = await install(target, [default, change(SHOP, port)], served_fingerprint, pace=QUICK)
+            assert await seen(port, None) == old.fingerprint
+        assert [result.outcome for result in results] == [Outcome.FAILED, Outcome.LIVE]
+        assert f"catch-all binding *:{port}:" in results[0].reason
+
+
+class TestHalfMadeCommit:
+    async def test_the_one_that_http_sys_refused_is_blamed_and_the_others_are_live(self, port: int) -> None:
+        machine = Machine()
+        target = machine.target(probe_address=ADDRESS)
+        old = [change(f"h{number}.example.com", port) for number in range(5)]
+        new = [change(each.host, port) for each in old]
+        async with machine.http_sys.listening((ADDRESS, port)):
+            await install(target, old, served_fingerprint, pace=QUICK)
+            bad = new[2].bundle.thumbprint_sha1
+            machine.iis.usable = lambda thumbprint: thumbprint != bad
+            results = await install(target, new, served_fingerprint, pace=QUICK)
+            outcomes = {result.change.host: result.outcome for result in results}
+            assert outcomes.pop(old[2].host) is Outcome.FAILED
+            assert set(outcomes.values()) == {Outcome.LIVE}
+            assert "0x80070520" in results[2].reason
+            assert await seen(port, old[2].host) == old[2].bundle.fingerprint_sha256
+        assert bad not in machine.stores.thumbprints()
+
+
 class TestSelfTest:
     def make(self, machine: Machine, port: int, lines: list[str]) -> SelfTest:
         return SelfTest(
             machine.iis,
             machine.stores,
-            http_sys=machine.records,
+            http_sys=machine.http_sys,
             store="My",
             probe_address=ADDRESS,
             say=lines.append,
@@ -182,12 +236,13 @@ class TestSelfTest:
             assert await self.make(machine, port, lines).run()
         transcript = "\n".join(lines)
         assert "FAIL" not in transcript
-        assert transcript.count(" live, saw ") == 4
-        assert transcript.count(f":{port} removed") == 2
+        assert transcript.count(" live, saw ") == 6
+        assert transcript.count(f":{port} removed") == 3
+        assert "a setting that only http.sys holds is kept, [7]" in transcript
         assert "passed" in lines[-1]
         assert (machine.iis.rows(WEB), machine.iis.records(), set(machine.stores.entries)) == before
         assert machine.iis.site_names() == [WEB]
-        assert len(machine.stores.deleted_keys) == 3
+        assert len(machine.stores.deleted_keys) == 4
         asked = [name for name in machine.http_sys.names if name is not None]
         assert {"one.certcast-selftest.invalid", "two.certcast-selftest.invalid"} <= set(asked)
 

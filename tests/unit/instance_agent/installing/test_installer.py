@@ -1,18 +1,21 @@
 """What becomes of a batch: proof by probe, undoing and cleaning up, on a server in memory."""
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.probe import ProbeError
 from instance_agent.installing.result import Result
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, BindingChange, Install, InstalledBinding, Remove
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle
 from shared.errors import UnavailableError
+from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from tests.fakes.target import FALLBACK, FakeServer, FakeTarget, binding, bundle
 
@@ -57,15 +60,15 @@ class TestInstalling:
         assert set(results[0].stages_ms) == {"apply", "probe"}
         assert all(took >= 0 for took in results[0].stages_ms.values())
 
-    async def test_the_server_is_asked_about_the_batch_and_what_may_stand_in_for_a_removed_host(self) -> None:
+    async def test_the_server_is_asked_about_the_batch_and_what_is_above_its_hosts(self) -> None:
         target = target_with(binding("gone.example.com"), binding("other.example.com"))
         await install_on(
             target,
             binding("new.example.org", "new"),
             Remove(host="gone.example.com", port=443),
-            Remove(host="*.example.net", port=443),
+            Remove(host="gone.example.org", port=443),
         )
-        hosts = ("new.example.org", "gone.example.com", "*.example.com", "*.example.net")
+        hosts = ("new.example.org", "gone.example.org", "*.example.org", "gone.example.com", "*.example.com", "*")
         assert target.asked == [frozenset((host, 443) for host in hosts)]
 
     async def test_what_was_replaced_or_removed_is_cleaned_up_and_nothing_else(self) -> None:
@@ -140,7 +143,7 @@ class TestProof:
         assert result.outcome is Outcome.LIVE
 
     async def test_a_wildcard_is_proved_under_a_name_no_exact_binding_has(self) -> None:
-        target = target_with(binding("certcast-probe.example.com"))
+        target = FakeTarget()
         (result,) = await install_on(target, binding("*.example.com", "new"))
         assert result.outcome is Outcome.LIVE
         (name,) = target.server.probes
@@ -231,19 +234,18 @@ class TestMismatch:
         old = binding("a.example.com", site="shop")
         target = target_with(old, binding("b.example.com"))
         before = dict(target.server.bound)
-        target.server.handshakes_fail = {"a.example.com"}
-        target.explanation = "not asked without a certificate"
+        target.server.shadowed = {"a.example.com": OTHER}
 
         async def heal() -> None:
             while len(target.applies) < 2:  # noqa: ASYNC110 - the fake has no event for its second batch
                 await asyncio.sleep(0)
-            target.server.handshakes_fail = set()
+            target.server.shadowed = {}
 
         healing = asyncio.create_task(heal())
         (result,) = await install_on(target, binding("a.example.com", "new", site="shop"), earlier=[old])
         await healing
         assert result.outcome is Outcome.PROBE_MISMATCH
-        assert "failed the TLS handshake" in result.reason
+        assert f"serves {OTHER[:16]}…" in result.reason
         assert "the one before it is served again" in result.reason
         assert target.server.bound == before
         assert [each.bundle_id for each in target.retired] == ["id of new"]
@@ -329,6 +331,152 @@ class TestMismatch:
         (result,) = await install(target, changes, target.server.probe, recall=recall, pace=QUICK)
         assert "undoing it failed: the disk is full" in result.reason
         assert target.retired == []
+
+
+class TestNotSeen:
+    """A look that shows no certificate is no other certificate."""
+
+    @pytest.mark.parametrize("kind", ["mute", "handshakes_fail"])
+    async def test_a_binding_of_which_nothing_is_seen_stays_and_is_to_be_tried_again(self, kind: str) -> None:
+        old = binding("a.example.com")
+        target = target_with(old)
+        setattr(target.server, kind, {"a.example.com"})
+        (result,) = await install_on(target, binding("a.example.com", "new"), earlier=[old])
+        assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
+        assert "a.example.com:443 is bound, but no certificate was seen: " in result.reason
+        assert result.seen_fingerprint_sha256 == ""
+        assert target.server.bound["a.example.com", 443].bundle_id == "id of new"
+        assert (len(target.applies), target.retired) == (1, [])
+
+    async def test_it_is_looked_at_again_but_not_applied_again_by_the_same_process(self) -> None:
+        target, change, unseen = FakeTarget(), binding("a.example.com"), dict[tuple[str, int], str]()
+        target.server.mute = {"a.example.com"}
+        for _ in range(3):
+            (result,) = await install(target, [change], target.server.probe, pace=QUICK, unseen=unseen)
+            assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
+        assert len(target.applies) == 1
+        target.server.mute = set()
+        (result,) = await install(target, [change], target.server.probe, pace=QUICK, unseen=unseen)
+        assert result.outcome is Outcome.LIVE
+        assert (len(target.applies), unseen) == (1, {})
+
+    async def test_another_process_applies_it_once_more_since_the_first_may_have_ended_half_way(self) -> None:
+        target = target_with(binding("a.example.com"))
+        target.server.mute = {"a.example.com"}
+        await install_on(target, binding("a.example.com"))
+        assert len(target.applies) == 1
+
+    async def test_another_certificate_seen_later_is_undone_as_ever(self) -> None:
+        old = binding("a.example.com")
+        target, unseen = target_with(old), dict[tuple[str, int], str]()
+        target.server.mute = {"a.example.com"}
+        new = binding("a.example.com", "new")
+        await install(target, [new], target.server.probe, pace=QUICK, unseen=unseen)
+        target.server.mute, target.server.shadowed = set(), {"a.example.com": OTHER}
+        (result,) = await install(target, [new], target.server.probe, pace=QUICK, unseen=unseen)
+        assert result.outcome is Outcome.PROBE_MISMATCH
+
+    async def test_the_right_certificate_in_a_handshake_that_no_client_finishes_is_told_and_stays(self) -> None:
+        target, change = FakeTarget(), binding("a.example.com")
+        shown = change.bundle.fingerprint_sha256
+
+        async def probe(address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
+            del address, sni, timeout_s
+            raise ProbeError("failed the TLS handshake: bad signature", reached=True, shown=shown)
+
+        (result,) = await install(target, [change], probe, pace=QUICK)
+        assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
+        assert "shows its certificate, which no client can make use of: failed the TLS handshake" in result.reason
+        assert set(target.server.bound) == {change.key}
+
+    async def test_another_certificate_in_such_a_handshake_is_another_certificate(self) -> None:
+        target = FakeTarget()
+
+        async def probe(address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
+            del address, sni, timeout_s
+            raise ProbeError("failed the TLS handshake: bad signature", reached=True, shown=OTHER)
+
+        (result,) = await install(target, [binding("a.example.com")], probe, pace=QUICK)
+        assert result.outcome is Outcome.PROBE_MISMATCH
+        assert target.server.bound == {}
+
+    async def test_a_removed_host_of_which_nothing_is_seen_is_removed_by_the_servers_word_alone(self) -> None:
+        target = target_with(binding("a.example.com"))
+        target.server.mute = {"a.example.com"}
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert result.outcome is Outcome.REMOVED
+        assert "is unbound, but what is served there now could not be seen: " in result.reason
+
+    async def test_a_listener_that_is_slow_is_waited_for_before_a_removal_is_believed(self) -> None:
+        target = target_with(binding("a.example.com"))
+        looks = 0
+
+        async def probe(address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
+            nonlocal looks
+            looks += 1
+            if looks < 3:
+                raise ProbeError("did not finish", reached=True, silent=True, timed_out=True)
+            return await target.server.probe(address, sni, timeout_s=timeout_s)
+
+        (result,) = await install(target, [Remove(host="a.example.com", port=443)], probe, pace=QUICK)
+        assert (result.outcome, result.reason, looks) == (Outcome.REMOVED, "", 3)
+
+    async def test_a_listener_that_is_gone_serves_nothing_any_more(self) -> None:
+        target = target_with(binding("a.example.com"))
+        target.server.deaf = True
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert (result.outcome, result.reason) == (Outcome.REMOVED, "")
+
+
+class TestTheDefault:
+    async def test_it_is_proved_without_a_name_and_with_an_unknown_one(self) -> None:
+        target = FakeTarget()
+        (result,) = await install_on(target, binding(DEFAULT_HOST))
+        assert result.outcome is Outcome.LIVE
+        none, unknown = target.server.probes
+        assert none is None
+        assert re.fullmatch(r"certcast-probe-[0-9a-f]{8}\.invalid", str(unknown))
+
+    async def test_a_server_that_gives_it_only_to_clients_without_a_name_is_told_on(self) -> None:
+        target = FakeTarget()
+
+        async def probe(address: tuple[str, int], sni: str | None, *, timeout_s: float) -> str:
+            return OTHER if sni else await target.server.probe(address, sni, timeout_s=timeout_s)
+
+        (result,) = await install(target, [binding(DEFAULT_HOST)], probe, pace=QUICK)
+        assert result.outcome is Outcome.PROBE_MISMATCH
+        assert "to clients that ask for an unknown name" in result.reason
+
+    async def test_one_that_refuses_clients_without_a_name_is_told_too_and_keeps_it(self) -> None:
+        target = FakeTarget()
+        target.server.mute = {""}
+        (result,) = await install_on(target, binding(DEFAULT_HOST))
+        assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
+        assert set(target.server.bound) == {(DEFAULT_HOST, 443)}
+
+    async def test_a_removed_host_that_it_now_answers_for_with_the_same_certificate_is_removed(self) -> None:
+        target = target_with(binding("a.example.com"), binding(DEFAULT_HOST))
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert result.outcome is Outcome.REMOVED
+        assert "still served there for clients that ask for no name or an unknown one" in result.reason
+
+    async def test_a_wildcard_with_another_certificate_is_nearer_than_the_default(self) -> None:
+        target = target_with(binding("a.example.com"), binding("*.example.com", "wide"), binding(DEFAULT_HOST))
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert (result.outcome, result.reason) == (Outcome.REMOVED, "")
+        assert result.seen_fingerprint_sha256 == bundle("wide").fingerprint_sha256
+
+    async def test_its_removal_is_seen(self) -> None:
+        target = target_with(binding(DEFAULT_HOST))
+        (result,) = await install_on(target, Remove(host=DEFAULT_HOST, port=443))
+        assert (result.outcome, result.reason) == (Outcome.REMOVED, "")
+        assert result.seen_fingerprint_sha256 == FALLBACK
+
+    async def test_one_that_is_served_after_its_removal_is_a_failure_and_no_servers_own_default(self) -> None:
+        target = target_with(binding(DEFAULT_HOST))
+        target.server.shadowed = {"": bundle("old").fingerprint_sha256}
+        (result,) = await install_on(target, Remove(host=DEFAULT_HOST, port=443))
+        assert (result.outcome, result.retriable) == (Outcome.FAILED, True)
 
 
 class TestCancellation:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from instance_agent.targets.iis.bindings import SslFlags
 from instance_agent.targets.iis.catch_all import CatchAllAction
 from instance_agent.windows import service
 from instance_agent.windows.event_log import OneSentence, WorthAnEntry
@@ -147,7 +148,7 @@ class TestSettings:
     def test_all_have_defaults(self) -> None:
         settings = IisSettings.from_env({})
         assert (settings.store, settings.exportable, settings.catch_all.action) == ("My", False, CatchAllAction.KEEP)
-        assert (settings.probe_address, settings.role_instance) == (None, None)
+        assert (settings.probe_address, settings.role_instance, settings.new_flags) == (None, None, SslFlags.NONE)
 
     def test_are_read(self) -> None:
         settings = IisSettings.from_env(
@@ -155,20 +156,37 @@ class TestSettings:
                 "CERTCAST_IIS_STORE": "webhosting",
                 "CERTCAST_IIS_EXPORTABLE": "True",
                 "CERTCAST_IIS_CATCH_ALL": "replace:*.example.com",
+                "CERTCAST_IIS_SSL_FLAGS": " Disable-Legacy-TLS,disable-http2  disable-quic, ",
                 "CERTCAST_IIS_PROBE_ADDRESS": "10.0.0.4",
                 "RoleInstanceID": "WebRole1_IN_0",
             }
         )
         assert (settings.store, settings.exportable, settings.catch_all.host) == ("WebHosting", True, "*.example.com")
         assert (settings.probe_address, settings.role_instance) == ("10.0.0.4", "WebRole1_IN_0")
+        flags = SslFlags.DISABLE_LEGACY_TLS | SslFlags.DISABLE_HTTP2 | SslFlags.DISABLE_QUIC
+        assert settings.new_flags == flags
 
     @pytest.mark.parametrize(
         ("name", "value"),
-        [("CERTCAST_IIS_STORE", "Root"), ("CERTCAST_IIS_EXPORTABLE", "maybe"), ("CERTCAST_IIS_CATCH_ALL", "drop")],
+        [
+            ("CERTCAST_IIS_STORE", "Root"),
+            ("CERTCAST_IIS_EXPORTABLE", "maybe"),
+            ("CERTCAST_IIS_CATCH_ALL", "drop"),
+            ("CERTCAST_IIS_SSL_FLAGS", "sni"),
+        ],
     )
     def test_a_wrong_one_names_itself(self, name: str, value: str) -> None:
         with pytest.raises(ConfigurationError, match=name):
             IisSettings.from_env({name: value})
+
+    def test_flags_of_new_bindings_are_none_of_the_central_stores(self, tmp_path: Path) -> None:
+        central = {
+            "CERTCAST_IIS_CCS_FOLDER": str(tmp_path),
+            "CERTCAST_IIS_CCS_PASSWORD_FILE": str(tmp_path / "password"),
+            "CERTCAST_IIS_SSL_FLAGS": "disable-http2",
+        }
+        with pytest.raises(ConfigurationError, match="CERTCAST_IIS_SSL_FLAGS is for the target iis"):
+            make_iis_ccs(central)
 
     def test_of_the_central_store_need_folder_and_password(self, tmp_path: Path) -> None:
         whole = {

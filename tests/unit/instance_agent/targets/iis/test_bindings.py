@@ -73,6 +73,14 @@ class TestNewHosts:
         assert machine.served("a.example.com:443") == OLD
         assert "*:443:*.example.com" in machine.bindings()
 
+    async def test_an_international_host_is_bound_in_its_letters(self, machine: Machine) -> None:
+        change = install("xn--bcher-kva.example")
+        target = machine.target()
+        await target.apply([change])
+        assert machine.bindings() == {"*:443:bücher.example": 1}
+        (found,) = await target.current([change.key])
+        assert change.is_done_by(found)
+
     @pytest.mark.parametrize("version", [(8, 0), (8, 5)])
     async def test_a_wildcard_is_refused_with_the_reason_before_iis_10(self, version: tuple[int, int]) -> None:
         machine = Machine(version=version)

@@ -29,6 +29,7 @@ class TestSetting:
             (" Remove ", CatchAllAction.REMOVE, None),
             ("replace:Shop.Example.com", CatchAllAction.REPLACE, "shop.example.com"),
             ("replace:*.example.com", CatchAllAction.REPLACE, "*.example.com"),
+            ("replace:*", CatchAllAction.REPLACE, "*"),
             ("replace:bücher.example", CatchAllAction.REPLACE, "xn--bcher-kva.example"),
         ],
     )

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instance_agent.targets.base import ApplyError, BindingChange, Install, Remove, ServerUnavailableError
-from instance_agent.targets.iis.ccs.notes import file_name
+from instance_agent.targets.iis.ccs.notes import file_names
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.gateway import GatewayError
-from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.iis.records import SslRecord
 from instance_agent.targets.parts.locking import locked
 from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.errors import ConfigurationError
+from shared.hostnames import DEFAULT_HOST
 from tests.fakes.iis.central import PASSWORD, open_pfx
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import WEB, Machine
@@ -38,7 +39,7 @@ def ccs(folder: Path, machine: Machine | None = None, *, site: str | None = None
         lambda: PASSWORD,
         gateway=machine.iis,
         stores=machine.stores,
-        http_sys=machine.records,
+        http_sys=machine.http_sys,
         site=site,
         probe_address="10.0.0.4",
         pause=machine.pauses.append,
@@ -71,14 +72,34 @@ class TestNames:
         [(SHOP, "shop.example.com.pfx"), ("*.example.com", "_.example.com.pfx"), ("localhost", "localhost.pfx")],
     )
     def test_are_those_that_iis_looks_up(self, host: str, name: str) -> None:
-        assert file_name(host) == name
+        assert file_names(host) == (name,)
+
+    @pytest.mark.parametrize(
+        ("host", "letters"),
+        [
+            ("xn--bcher-kva.example", "bücher.example.pfx"),
+            ("*.xn--bcher-kva.example", "_.bücher.example.pfx"),
+            ("xn--i-7iq.example", "i❤.example.pfx"),
+            ("xn--e1aabxhdadn.xn--p1ai", "мороженое.рф.pfx"),
+        ],
+    )
+    def test_of_an_international_host_are_its_label_and_its_letters(self, host: str, letters: str) -> None:
+        assert file_names(host) == (f"_{host.removeprefix('*')}.pfx" if "*" in host else f"{host}.pfx", letters)
+
+    @pytest.mark.parametrize("host", ["xn--.example", "xn--a.example", "xn--foo-.example", "xn--a-ecp.ru"])
+    def test_a_label_that_stands_for_no_letters_stays(self, host: str) -> None:
+        assert file_names(host) == (f"{host}.pfx",)
 
     @pytest.mark.parametrize(
         "host", ["../x", "a/b", "a\\b", "", ".", "..", "a..b", "*.", "x.*.y", "C:x", "a b", "A.com"]
     )
     def test_what_is_no_host_is_no_file(self, host: str) -> None:
         with pytest.raises(ValueError, match="cannot be a file name"):
-            file_name(host)
+            file_names(host)
+
+    def test_a_host_too_long_for_the_note_beside_it_is_refused(self, tmp_path: Path) -> None:
+        host = ".".join(["x" * 61] * 4)
+        assert "too long" in (ccs(tmp_path).refusal(replace(install(SHOP), host=host)) or "")
 
     @pytest.mark.parametrize("host", ["con", "nul.example.com", "com1.example.com", "lpt9", "aux.x"])
     def test_names_of_devices_are_refused(self, host: str, tmp_path: Path) -> None:
@@ -87,20 +108,21 @@ class TestNames:
     @given(st.text(max_size=40))
     def test_whatever_the_host_the_file_is_in_the_folder(self, host: str) -> None:
         try:
-            name = file_name(host)
+            names = file_names(host)
         except ValueError:
             return
-        assert Path("folder", name).parent == Path("folder")
-        assert not set(name) & set('<>:"/\\|?*\0')
+        for name in names:
+            assert Path("folder", name).parent == Path("folder")
+            assert not set(name) & set('<>:"/\\|?*\0')
 
     @given(*[st.from_regex(r"(\*\.)?[a-z0-9_]{1,3}(\.[a-z0-9_]{1,3}){0,3}", fullmatch=True)] * 2)
     def test_two_hosts_never_share_a_file_unless_one_begins_with_an_underscore_label(self, one: str, two: str) -> None:
         if one != two and not one.startswith("_.") and not two.startswith("_."):
             try:
-                names = {file_name(one), file_name(two)}
+                ones, twos = set(file_names(one)), set(file_names(two))
             except ValueError:
                 return
-            assert len(names) == 2
+            assert not ones & twos
 
 
 class TestFiles:
@@ -151,7 +173,8 @@ class TestFiles:
         (tmp_path / "gone.example.com.pfx").unlink()
         (tmp_path / "edited.example.com.pfx").write_bytes(b"edited")
         monkeypatch.setattr(os, "scandir", None)
-        assert {it.host for it in await target.current(keys)} == {SHOP}
+        known = {it.host for it in await target.current(keys) if it.fingerprint_sha256}
+        assert known == {SHOP}
 
     async def test_the_same_change_again_writes_nothing(self, target: IisCcsTarget, tmp_path: Path) -> None:
         change = install(SHOP)
@@ -190,14 +213,36 @@ class TestOtherPeoplesFiles:
         assert caught.value.culprit == (SHOP, 443)
         assert everything(tmp_path) == {f"{SHOP}.pfx": b"the only copy of a key"}
 
-    async def test_a_file_of_ours_that_was_changed_is_no_longer_ours(
-        self, target: IisCcsTarget, tmp_path: Path
+    @pytest.mark.parametrize("gone", [True, False])
+    async def test_a_file_of_ours_that_was_changed_counts_with_nothing_known_and_is_kept_beside_the_new_one(
+        self, target: IisCcsTarget, tmp_path: Path, caplog: pytest.LogCaptureFixture, *, gone: bool
     ) -> None:
         await target.apply([install(SHOP)])
         (tmp_path / f"{SHOP}.pfx").write_bytes(b"by hand")
+        (found,) = await target.current()
+        assert (found.key, found.bundle_id, found.fingerprint_sha256) == ((SHOP, 443), "", "")
+        change = Remove(host=SHOP, port=443) if gone else install(SHOP)
+        await target.apply([change])
+        assert (tmp_path / ".certcast" / f"{SHOP}.pfx.changed").read_bytes() == b"by hand"
+        assert f"{SHOP}.pfx.changed" in caplog.text
+        assert files(tmp_path) == (set() if gone else {f"{SHOP}.pfx"})
+
+    async def test_a_file_of_ours_that_was_deleted_is_written_again(self, target: IisCcsTarget, tmp_path: Path) -> None:
+        change = install(SHOP)
+        await target.apply([change])
+        (tmp_path / f"{SHOP}.pfx").unlink()
+        (found,) = await target.current()
+        assert not change.is_done_by(found)
+        await target.apply([change])
+        assert files(tmp_path) == {f"{SHOP}.pfx"}
+
+    async def test_a_file_that_somebody_puts_where_one_of_ours_was_removed_is_theirs(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
+        await target.apply([install(SHOP)])
+        await target.apply([Remove(host=SHOP, port=443)])
+        (tmp_path / f"{SHOP}.pfx").write_bytes(b"by hand")
         assert await target.current() == frozenset()
-        with pytest.raises(ApplyError):
-            await target.apply([install(SHOP)])
         await target.apply([Remove(host=SHOP, port=443)])
         assert (tmp_path / f"{SHOP}.pfx").read_bytes() == b"by hand"
 
@@ -209,6 +254,59 @@ class TestOtherPeoplesFiles:
         await target.apply([install(SHOP), Remove(host="other.example.com", port=443)])
         await target.apply([Remove(host=SHOP, port=443)])
         assert everything(tmp_path) == {"other.example.com.pfx": b"x", "readme.txt": b"y"}
+
+
+class TestInternationalHosts:
+    HOST = "xn--bcher-kva.example"
+
+    async def test_have_both_files_which_go_together(self, target: IisCcsTarget, tmp_path: Path) -> None:
+        change = install(self.HOST)
+        await target.apply([change])
+        assert files(tmp_path) == {f"{self.HOST}.pfx", "bücher.example.pfx"}
+        for keys in (None, [change.key], [change.key, *((f"h{number}.example", 443) for number in range(200))]):
+            (found,) = await target.current(keys)
+            assert change.is_done_by(found)
+        await target.apply([Remove(host=self.HOST, port=443)])
+        assert everything(tmp_path) == {}
+
+    @pytest.mark.parametrize("name", [f"{HOST}.pfx", "bücher.example.pfx"])
+    @pytest.mark.parametrize("deed", ["changed", "deleted", "left at an older one"])
+    async def test_one_of_the_two_that_is_not_right_is_put_right(
+        self, target: IisCcsTarget, tmp_path: Path, name: str, deed: str
+    ) -> None:
+        old, new = install(self.HOST), install(self.HOST)
+        await target.apply([old])
+        before = ((tmp_path / name).read_bytes(), (tmp_path / ".certcast" / f"{name}.json").read_bytes())
+        await target.apply([new])
+        if deed == "deleted":
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_bytes(b"by hand" if deed == "changed" else before[0])
+        if deed == "left at an older one":
+            (tmp_path / ".certcast" / f"{name}.json").write_bytes(before[1])
+        target.forget()
+        (found,) = await target.current()
+        assert not new.is_done_by(found)
+        await target.apply([new])
+        assert {open_pfx(tmp_path / each).leaf for each in files(tmp_path)} == {new.bundle.leaf}
+        (found,) = await target.current()
+        assert new.is_done_by(found)
+
+    async def test_a_file_of_somebody_else_under_the_letters_is_not_overwritten(
+        self, target: IisCcsTarget, tmp_path: Path
+    ) -> None:
+        (tmp_path / "bücher.example.pfx").write_bytes(b"the only copy of a key")
+        with pytest.raises(ApplyError, match=r"bücher\.example\.pfx was not written by certcast"):
+            await target.apply([install(self.HOST)])
+        assert everything(tmp_path) == {"bücher.example.pfx": b"the only copy of a key"}
+
+
+async def test_the_default_host_is_refused_with_the_reason_and_its_removal_does_nothing(
+    target: IisCcsTarget, tmp_path: Path
+) -> None:
+    assert "without SNI" in (target.refusal(replace(install(SHOP), host=DEFAULT_HOST)) or "")
+    await target.apply([Remove(host=DEFAULT_HOST, port=443)])
+    assert everything(tmp_path) == {}
 
 
 class Crash(BaseException):
@@ -254,8 +352,8 @@ class TestCrashes:
                 assert open_pfx(tmp_path / name).fingerprint_sha256 in known
         again = ccs(tmp_path)
         await again.start()
-        for binding in await again.current():
-            served = open_pfx(tmp_path / file_name(binding.host))
+        for binding in [it for it in await again.current() if it.fingerprint_sha256]:
+            served = open_pfx(tmp_path / file_names(binding.host)[0])
             assert binding.fingerprint_sha256 == served.fingerprint_sha256
             assert binding.bundle_id == known[served.fingerprint_sha256].bundle_id
         await again.apply(batch)

@@ -9,7 +9,7 @@ from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import ApplyError, Install, InstalledBinding, Remove, ServerUnavailableError
 from instance_agent.targets.iis.gateway import GatewayError
 from instance_agent.targets.iis.hresult import ACCESS_DENIED, NO_LOGON_SESSION
-from instance_agent.targets.iis.shadow import SslRecord
+from instance_agent.targets.iis.records import SslRecord
 from instance_agent.targets.iis.tag import Mark, Tag, read_tag, tag_of
 from instance_agent.targets.iis.target import IisTarget
 from shared.bundle import CertificateBundle

@@ -1,103 +1,16 @@
-"""Why http.sys answered with another certificate, read from netsh in any language."""
+"""Which record of http.sys answers, and why it was another than expected."""
 
 import pytest
 
-from instance_agent.targets.iis.shadow import IIS_APPLICATION, SslRecord, explain, lookup_order
-from instance_agent.windows.http_sys import parse, show_sslcert
+from instance_agent.targets.iis.records import IIS_APPLICATION, SslRecord
+from instance_agent.targets.iis.shadow import explain, lookup_order
+from shared.hostnames import DEFAULT_HOST
 from tests.fakes.iis.changes import install, issue
 from tests.fakes.iis.rig import WEB, Machine
 
 HASH = "0123456789ABCDEF0123456789ABCDEF01234567"
 OTHER = "89ABCDEF0123456789ABCDEF0123456789ABCDEF"
 SHOP = "shop.example.com"
-
-ENGLISH = f"""
-SSL Certificate bindings:
--------------------------
-
-    IP:port                      : 0.0.0.0:443
-    Certificate Hash             : {HASH.lower()}
-    Application ID               : {IIS_APPLICATION}
-    Certificate Store Name       : My
-    Verify Client Certificate Revocation : Enabled
-    Verify Revocation Using Cached Client Certificate Only : Disabled
-    Usage Check                  : Enabled
-    Revocation Freshness Time    : 0
-    URL Retrieval Timeout        : 0
-    Ctl Identifier               : (null)
-    Ctl Store Name               : (null)
-    DS Mapper Usage              : Disabled
-    Negotiate Client Certificate : Disabled
-
-    Hostname:port                : Shop.example.com:443
-    Certificate Hash             : {OTHER.lower()}
-    Application ID               : {IIS_APPLICATION}
-    Certificate Store Name       : WebHosting
-    Verify Client Certificate Revocation : Enabled
-
-    IP:port                      : [fe80::1]:8443
-    Certificate Hash             : {HASH.lower()}
-    Application ID               : {{afebb9ad-9b97-4a91-9ab5-daf4d59122f6}}
-    Certificate Store Name       : (null)
-    Verify Client Certificate Revocation : Enabled
-
-    Central Certificate Store    : 443
-    Certificate Hash             : (null)
-    Application ID               : {IIS_APPLICATION}
-    Certificate Store Name       : (null)
-    Verify Client Certificate Revocation : Enabled
-"""
-GERMAN = f"""
-SSL-Zertifikatbindungen:
--------------------------
-
-    IP:Port                      : 10.0.0.4:443
-    Zertifikathash               : {HASH.lower()}
-    Anwendungs-ID                : {IIS_APPLICATION}
-    Zertifikatspeichername       : My
-    Clientzertifikatsperre überprüfen : Aktiviert
-
-    Hostname:Port                : www.example.de:443
-    Zertifikathash               : {OTHER.lower()}
-    Anwendungs-ID                : {IIS_APPLICATION}
-    Zertifikatspeichername       : My
-"""
-FRENCH = f"""
-Liaisons de certificat SSL :
--------------------------
-
-    Adresse IP:port              : 0.0.0.0:443
-    Hachage du certificat        : {HASH.lower()}
-    ID de l'application          : {IIS_APPLICATION}
-    Nom du magasin de certificats : My
-"""
-
-
-class TestParse:
-    def test_english(self) -> None:
-        assert parse(ENGLISH) == (
-            SslRecord(ip="0.0.0.0", port=443, thumbprint=HASH, application=IIS_APPLICATION, store="My"),  # noqa: S104
-            SslRecord(host=SHOP, port=443, thumbprint=OTHER, application=IIS_APPLICATION, store="WebHosting"),
-            SslRecord(ip="fe80::1", port=8443, thumbprint=HASH, application="{afebb9ad-9b97-4a91-9ab5-daf4d59122f6}"),
-            SslRecord(port=443, application=IIS_APPLICATION),
-        )
-
-    def test_german_in_any_code_page(self) -> None:
-        for text in (GERMAN, GERMAN.encode("cp850").decode("ascii", errors="replace"), GERMAN.replace("\n", "\r\n")):
-            found = [(record.endpoint, record.thumbprint) for record in parse(text)]
-            assert found == [("10.0.0.4:443", HASH), ("www.example.de:443", OTHER)]
-
-    def test_french(self) -> None:
-        assert [record.endpoint for record in parse(FRENCH)] == ["*:443"]
-
-    @pytest.mark.parametrize(
-        "text", ["", "\n\n", "Access is denied.", "The following command was not found: http show sslcert."]
-    )
-    def test_no_record_at_all(self, text: str) -> None:
-        assert parse(text) == ()
-
-    def test_where_there_is_no_netsh_nothing_is_known(self, tmp_path: object) -> None:
-        assert show_sslcert(tmp_path) == ()  # type: ignore[arg-type]
 
 
 class TestLookupOrder:
@@ -125,6 +38,15 @@ def explained(*records: SslRecord, seen: str = OTHER, owners: dict[str, str] | N
         explain(records, address="10.0.0.4", port=443, host=SHOP, seen={seen}, owners=owners or {})
         or "nothing is explained"
     )
+
+
+def test_a_client_without_sni_gets_the_record_for_all_addresses_last() -> None:
+    name, wildcard = SslRecord(host=SHOP, port=443), SslRecord(host="*.example.com", port=443)
+    address = SslRecord(ip="10.0.0.4", port=443)
+    records = [EVERY_ADDRESS, name, wildcard, address]
+    assert lookup_order(records, address="10.0.0.4", port=443, host=DEFAULT_HOST) == [address, EVERY_ADDRESS]
+    text = explain(records, address="10.0.0.5", port=443, host=DEFAULT_HOST, seen={OTHER}, owners={}) or ""
+    assert text.startswith("http.sys still has another certificate for *:443")
 
 
 class TestExplain:
