@@ -187,6 +187,7 @@ async def _status(account: Account, settings: AgentSettings, mark: str) -> int:
         "failing": record.failing,
         "ready": record.ready,
         "stopped": record.stopped,
+        "trouble": record.trouble or None,
     }
     print(json.dumps(document, indent=2))
     return DONE

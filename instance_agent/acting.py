@@ -157,19 +157,27 @@ class Actor:
         to_do: list[DesiredBinding] = []
         for row in rows:
             if self.drifts.put_off(row):
-                failed = self.memory.attempt(row, InstallOutcome.FAILED, self.drifts.waiting(row), again=True)
-                attempts.append(self.drifts.concluded(failed, tried=False))
+                attempts.append(self._put_off(row))
             else:
                 to_do.append(row)
         done = await (self._looked_at(to_do) if self.usability.trouble else self._applied(to_do, fetched))
         return attempts + [self.drifts.concluded(attempt) for attempt in done]
 
-    def found_otherwise(self, row: DesiredBinding) -> None:
-        """Enter that a look showed another certificate for a row that the server says it has."""
+    def found_otherwise(self, row: DesiredBinding) -> Attempt:
+        """Enter that a look showed another certificate for a row that the server says it has.
+
+        Returns:
+            What to tell of it where it is not put right at once.
+        """
         if self.usability.is_started:
             self._target.forget()
         if (last := self.memory.last(row)) is not None:
             self.drifts.find(last.report, Change.REPLACED)
+        return self._put_off(row)
+
+    def _put_off(self, row: DesiredBinding) -> Attempt:
+        failed = self.memory.attempt(row, InstallOutcome.FAILED, self.drifts.waiting(row), again=True)
+        return self.drifts.concluded(failed, tried=False)
 
     async def _looked_at(self, rows: Sequence[DesiredBinding]) -> list[Attempt]:
         """What rows come to while the server cannot be used: some may be served as they should be."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from instance_agent.rounds import TROUBLES
 from instance_agent.targets.base import ServerUnavailableError
 from shared.errors import ConfigurationError
-from shared.phrasing import logger
+from shared.phrasing import LOGGED_CHARS, logger, shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,6 +51,7 @@ class Usability:
     def broke(self, trouble: str) -> None:
         """Enter that the server cannot be used, and why; each other sentence is logged once."""
         self._since = self._since or self._now()
+        trouble = shown(trouble, LOGGED_CHARS)
         if trouble != self.trouble:
             self.trouble = trouble
             log.warning("the web server cannot be used now: %s; trying again", trouble)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from instance_agent.rounds import Rounds
     from instance_agent.targets.base import Key
     from instance_agent.work import Work
+    from shared.binding import DesiredBinding
     from shared.state.records import State
 
 log = logger(__name__)
 
 UNSEEN_S = 60
 """A binding that is not seen for less long is being reloaded, or its server restarted: that is no failure."""
+
+ALONE = timedelta(seconds=60)
+"""How often one binding is put right by itself: each may be a reload. Others wait for the reconcile that follows."""
 
 _IDLE_S = 1
 """Longest wait before it is asked again when the next look is due: bindings come and go."""
@@ -63,6 +68,7 @@ class Watch:
         self._rounds = rounds
         self._on_finding = on_finding
         self._said_too_many = False
+        self._repaired_at: datetime | None = None
 
     async def step(self) -> None:
         """Make the next look when it is due."""
@@ -115,18 +121,29 @@ class Watch:
             row = desired.rows.get(key)
             last = None if row is None else memory.last(row)
             if not due and row is not None and last is not None and last.report.outcome is InstallOutcome.LIVE:
-                sighting = await self._look(last)
-                if sighting.met:
-                    actor.proofs.seen(key)
-                elif sighting.fingerprint_sha256:
-                    actor.found_otherwise(row)
-                    due = [row]
-                else:
-                    actor.proofs.doubted(key)
-            if due:
+                await self._look_once_more(row, last)
+            elif due:
                 await self._work.do(due, "")
-        if due:
-            self._on_finding()
+                self._on_finding()
+
+    async def _look_once_more(self, row: DesiredBinding, last: Attempt) -> None:
+        actor = self._actor
+        actor.proofs.looks_again()
+        sighting = await self._look(last)
+        if sighting.met:
+            actor.proofs.seen(last.key)
+            return
+        if not sighting.fingerprint_sha256:
+            actor.proofs.doubted(last.key)
+            return
+        put_off = actor.found_otherwise(row)
+        now = actor.now()
+        if self._repaired_at is None or now - self._repaired_at >= ALONE:
+            self._repaired_at = now
+            await self._work.do([row], "")
+        else:
+            await self._work.tell([put_off], "")
+        self._on_finding()
 
     async def _tell_unseen(self, last: Attempt, sighting: Sighting) -> None:
         """Report a binding that stays unseen as failed; it is then tried again as any other is that fails."""
@@ -137,9 +154,7 @@ class Watch:
         )
         async with self._work.turn:
             if self._actor.memory.of(last.key) is last:
-                attempts = [replace(last, report=told, again=True)]
-                self._actor.proofs.enter(attempts)
-                await self._work.tell(attempts, "")
+                await self._work.tell([replace(last, report=told, again=True)], "")
         self._on_finding()
 
     def _say_if_too_many(self, bindings: int) -> None:

@@ -100,12 +100,12 @@ class Work:
         if due:
             self.batches += 1
             attempts = await self._actor.act(due, fetched)
-            self._actor.proofs.enter(attempts)
         return await self.tell(attempts, trace, asked=asked)
 
     async def tell(self, attempts: Sequence[Attempt], trace: str, *, asked: Iterable[Key] = ()) -> bool:
         """Tell what is new of what came of some rows, within a turn; as `do`."""
         memory = self._actor.memory
+        self._actor.proofs.enter(attempts)
         news = memory.unreported(attempts, asked)
         _log_outcomes(self._instance(), memory.not_owed(news))
         memory.remember(attempts, news)

@@ -113,8 +113,9 @@ class Drifts:
     def waiting(self, row: DesiredBinding) -> str:
         """What to say of a row that is put off."""
         key = (row.host, row.port)
-        until = self._put_off_until(row) or self._now()
-        return f"{self._told(key)}; it will be put right at {day(until)} or soon after{self._advice(key)}"
+        until = self._put_off_until(row)
+        when = "soon" if until is None or until <= self._now() else f"at {day(until)} or soon after"
+        return f"{self._told(key)}; it will be put right {when}{self._advice(key)}"
 
     def concluded(self, attempt: Attempt, *, tried: bool = True) -> Attempt:
         """What came of a binding, with what was seen to be changed on it.

@@ -107,6 +107,8 @@ class Proofs:
         Returns:
             For how many seconds that has been so.
         """
+        if key not in self._looked:
+            return 0.0
         now = self._now_s()
         before = self._doubts.get(key) or Doubt(since=now, looks=0, again_at=now)
         again_at = now + DOUBT_WAITS[before.looks]
@@ -137,9 +139,13 @@ class Proofs:
         if due is None or self._doubts[due].again_at > now:
             due = next(iter(self._looked), None)
         if due is not None:
-            self._last_look = now
+            self.looks_again()
             self._put_last(due, watched=True, keeps_doubt=True)
         return due
+
+    def looks_again(self) -> None:
+        """Enter that a look is made now, so that the next one keeps its distance."""
+        self._last_look = self._now_s()
 
     def _put_last(self, key: Key, *, watched: bool, keeps_doubt: bool = False) -> None:
         self._looked.pop(key, None)

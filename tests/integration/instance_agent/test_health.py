@@ -1,6 +1,8 @@
 """What load balancers and Prometheus see of an agent, over HTTP."""
 
+import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -8,12 +10,18 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from instance_agent import metrics
 from instance_agent.agent import Agent
 from instance_agent.health import HealthServer
+from instance_agent.memory import Attempt
+from instance_agent.targets.base import ServerUnavailableError
 from shared.errors import ConfigurationError
+from shared.messages import BindingReport, InstallOutcome
+from tests.fakes.storage import START
 from tests.fakes.target import FakeTarget
 from tests.rigs.agents import agent
 from tests.rigs.scenes import Scene
+from tests.rigs.some import some
 
 
 @dataclass
@@ -29,6 +37,15 @@ class Health:
     async def get(self, path: str) -> tuple[int, str]:
         async with self.client.get(f"{self.url}{path}") as answer:
             return answer.status, await answer.text()
+
+    async def when(self, said: str) -> tuple[int, str]:
+        """How ready it is, once it says this."""
+        async with asyncio.timeout(30):
+            while True:
+                answer = await self.get("/readyz")
+                if said in answer[1]:
+                    return answer
+                await asyncio.sleep(0.02)
 
     async def metrics(self) -> dict[str, float]:
         _, text = await self.get("/metrics")
@@ -81,6 +98,66 @@ async def test_metrics_count_what_was_done(health: Health) -> None:
     assert after["certcast_batches_total"] == 1
     assert after["certcast_outcomes_total/live"] == 1
     assert after["certcast_outcomes_total/refused"] == 1
+
+
+async def test_each_binding_has_its_end_and_the_age_of_its_proof(health: Health) -> None:
+    await health.scene.accepted("a.pfx", "a.example.com", "b.example.com")
+    await health.agent.once()
+    health.scene.storage.clock.advance(100)
+    health.agent.actor.proofs.seen(("a.example.com", 443))
+    health.scene.storage.clock.advance(20)
+    found = await health.metrics()
+    ends = some((await health.scene.record("a.pfx")).not_after).timestamp()
+    for host, age_s in (("a.example.com", 20), ("b.example.com", 120)):
+        assert found[f"certcast_binding_not_after_seconds/{host}/443"] == ends
+        assert found[f"certcast_binding_proved_age_seconds/{host}/443"] == age_s
+    await health.scene.looked_at(await health.scene.delete("a.pfx"))
+    await health.agent.once()
+    assert not any("a.example.com" in name for name in await health.metrics())
+
+
+async def test_what_something_else_changed_is_counted(health: Health) -> None:
+    await health.scene.accepted("a.pfx", "a.example.com")
+    await health.agent.once()
+    health.target.server.replace({})
+    await health.agent.reconcile()
+    found = await health.metrics()
+    assert (found["certcast_drifts_total"], found["certcast_repairs_total"]) == (1, 1)
+
+
+async def test_ten_thousand_bindings_are_told_quickly(health: Health) -> None:
+    reports = [
+        BindingReport(
+            role="*",
+            host=f"shop-{number}.example.com",
+            port=443,
+            generation=1,
+            source="a.pfx",
+            outcome=InstallOutcome.LIVE,
+            finished_at=START,
+            fingerprint_sha256="ab" * 32,
+        )
+        for number in range(10_000)
+    ]
+    health.agent.actor.proofs.enter(Attempt(report=report, not_after=START) for report in reports)
+    began = time.process_time()
+    text = metrics.text_of(health.agent)
+    assert time.process_time() - began < 1, "handshakes of a server that asks the agent wait meanwhile"
+    assert text.count(b"certcast_binding_proved_age_seconds{") == 10_000
+
+
+async def test_a_server_that_cannot_be_used_is_said_by_an_agent_that_lives(health: Health) -> None:
+    health.target.start_errors = [ServerUnavailableError("nginx.conf is broken: correct it")]
+    running = asyncio.ensure_future(health.agent.run())
+    status, text = await health.when("cannot be used now")
+    assert status == 503
+    assert (await health.get("/livez"))[0] == 200
+    assert text.endswith("\nthe web server cannot be used now: nginx.conf is broken: correct it\n")
+    assert (await health.metrics())["certcast_server_usable"] == 0
+    assert await health.when("ready\n") == (200, "ready\n")
+    assert (await health.metrics())["certcast_server_usable"] == 1
+    health.agent.stop()
+    await running
 
 
 async def test_the_metrics_are_marked_as_what_prometheus_reads(health: Health) -> None:

@@ -1,6 +1,7 @@
 """What an agent does about what something else changes on its server: found, put right, told; and what is no change."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -261,6 +262,34 @@ class TestAChange:
             await asyncio.sleep(RECONCILED_S + REPAIR_WAITS[99])
             assert served(server) == {HOST: record.bundle_id}
             assert one.actor.memory.failing == 0
+
+    async def test_of_everything_at_once_is_put_right_in_few_batches_and_delays_no_one(self, scene: Platform) -> None:
+        """Somebody put a listener in front of all, say: what is tried in vain may be a reload each time."""
+        target = FakeTarget()
+        target.in_slices = False
+        server = target.server
+        hosts = [f"h{number}.example.com" for number in range(30)]
+        async with serving(scene, agent(scene.storage, target=target, proof_cycle_s=60)) as one:
+            await scene.accepted("a.pfx", *hosts)
+            await asyncio.sleep(5)
+            await scene.news()
+            server.shadowed.update(dict.fromkeys(hosts, OTHERS))
+            before = len(target.applies)
+            for number in range(15):
+                await asyncio.sleep(45)
+                name = f"new{number}.example.com"
+                await scene.accepted(f"{number}.pfx", name)
+                await asyncio.sleep(15)
+                assert name in served(server)
+            assert one.actor.drifts.found == 30
+            assert len(target.applies) - before - 15 <= 30
+            by_host = Counter(report.host for report in await scene.news() if report.host in hosts)
+            assert set(by_host) == set(hosts)
+            assert max(by_host.values()) <= 4
+            server.shadowed.clear()
+            await asyncio.sleep(REPAIR_WAITS[99] + RECONCILED_S)
+            assert one.actor.memory.failing == 0
+            assert one.actor.drifts.repaired == 30
 
 
 @in_a_scene
