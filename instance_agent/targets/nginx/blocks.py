@@ -41,12 +41,12 @@ class NginxBlocks:
     in_slices = False
 
     def __init__(self, parts: NginxParts) -> None:
-        self._parts = parts
+        self.parts = parts
 
     def in_order(self, token: str) -> bool:
         """Whether the include is as it should be; what is not as it should be of a block is told by `served`."""
-        defaults = {port: self._block((DEFAULT_HOST, port)).exists() for port in self._parts.settings.ports}
-        return self._include(token, defaults) == text_of(self._parts.main)
+        defaults = {port: self._block((DEFAULT_HOST, port)).exists() for port in self.parts.settings.ports}
+        return self._include(token, defaults) == text_of(self.parts.main)
 
     async def prepare(self) -> None:
         """Write the include and every block that is not as the template now has it, and reload where that is new.
@@ -55,12 +55,12 @@ class NginxBlocks:
             ConfigurationError: nginx does not take them.
             ServerUnavailableError: It does not run, or does not include them.
         """
-        await bring_into_force(self._parts, await asyncio.to_thread(self._written))
+        await bring_into_force(self.parts, await asyncio.to_thread(self._written))
 
     def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What is tagged in the folder and has its server block, which is told from one that was changed by hand."""
         found: dict[Key, InstalledBinding] = {}
-        for key, binding in self._parts.pems.read(keys).items():
+        for key, binding in self.parts.pems.read(keys).items():
             block = self._block(key)
             if block.exists():
                 found[key] = self._as_its_block_has_it(binding, block.read_bytes())
@@ -73,7 +73,7 @@ class NginxBlocks:
             ApplyError: nginx does not take a change.
             ServerUnavailableError: nginx is not running, or its own configuration is broken.
         """
-        parts = self._parts
+        parts = self.parts
         await parts.interval.wait()
         batch, paths = await asyncio.to_thread(self._batch, changes)
         blame = partial(_named_in, paths=paths)
@@ -81,10 +81,10 @@ class NginxBlocks:
 
     @property
     def _blocks(self) -> Path:
-        return self._parts.settings.folder / config.BLOCKS_NAME
+        return self.parts.settings.folder / config.BLOCKS_NAME
 
     def _block(self, key: Key) -> Path:
-        pems = self._parts.pems
+        pems = self.parts.pems
         return self._blocks / pems.path(*key).relative_to(pems.folder).with_suffix(_BLOCK_SUFFIX)
 
     def _as_its_block_has_it(self, binding: InstalledBinding, block: bytes) -> InstalledBinding:
@@ -98,7 +98,7 @@ class NginxBlocks:
 
     def _batch(self, changes: Sequence[BindingChange]) -> tuple[FileBatch, dict[str, Key]]:
         """The batch's files, and whose they are; runs in a thread."""
-        parts, batch = self._parts, self._parts.folder.batch()
+        parts, batch = self.parts, self.parts.folder.batch()
         self._refuse_strange(change.key for change in changes if isinstance(change, Install))
         parts.pems.enter(changes, batch)
         paths: dict[str, Key] = {}
@@ -120,12 +120,12 @@ class NginxBlocks:
     def _refuse_strange(self, keys: Iterable[Key]) -> None:
         for key in keys:
             block = self._block(key)
-            if block.exists() and not is_tagged(block.read_bytes()) and not self._parts.pems.owns(key):
+            if block.exists() and not is_tagged(block.read_bytes()) and not self.parts.pems.owns(key):
                 raise ApplyError(not_ours(block), culprit=key)
 
     def _written(self) -> FileBatch | None:
         """What of the folder has to be written for this start; runs in a thread."""
-        parts = self._parts
+        parts = self.parts
         prepare_folder(parts)
         ours = parts.pems.read()
         for key in ours:
@@ -144,10 +144,10 @@ class NginxBlocks:
     def _may_serve(self, key: Key) -> bool:
         """Not the default of a port whose default server is somebody else's."""
         host, port = key
-        return host != DEFAULT_HOST or port not in self._parts.room.taken
+        return host != DEFAULT_HOST or port not in self.parts.room.taken
 
     def _text(self, binding: Install | InstalledBinding) -> str:
-        parts = self._parts
+        parts = self.parts
         pem = parts.pems.path(binding.host, binding.port)
         return config.host_block(parts.settings, binding, pem=pem, template=parts.template)
 
@@ -158,7 +158,7 @@ class NginxBlocks:
             token: As in `config.blocks_include`.
             bound: Whether each PortNumber has a certificate for the default, whose block is then the default server.
         """
-        parts = self._parts
+        parts = self.parts
         return config.blocks_include(
             parts.settings,
             token,

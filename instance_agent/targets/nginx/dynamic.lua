@@ -2,9 +2,9 @@
 --
 -- For port 443 and `shop.example.com` that is <folder>/443/shop.example.com.pem, else <folder>/443/_.example.com.pem,
 -- which is the wildcard's, else <folder>/443/_default_.pem, which alone is for clients that ask for no name; else the
--- server block's own certificate answers. It is the rule of `hosts_for` in shared/hostnames.py. Parsed files are kept by each worker until
--- the agent says that files have changed: it raises a generation shared by all workers, and a file is then read again on
--- its next use, and parsed again only where its content is another.
+-- server block's own certificate answers. It is the rule of `hosts_for` in shared/hostnames.py. Parsed files are kept by
+-- each worker until the agent says that files have changed: it raises a generation shared by all workers, and a file is
+-- then read again on its next use, and parsed again only where its content is another.
 
 local ssl = require "ngx.ssl"
 local lrucache = require "resty.lrucache"
@@ -111,17 +111,18 @@ local function look_up(place, sni, generation)
     return found
 end
 
--- What is bound for a name. A choice is kept by the name as it was sent, and what the default answers is not: it is for
--- any name at all, and would push others out.
-local function choose_for(place, asked, sni, generation)
-    local choice = choices:get(asked)
-    if choice and choice.generation == generation then
-        return choice.found
-    end
+-- What is bound for a name, or else for the default. A choice is kept by the name as it was sent, but not where the
+-- default answers: it does so for any name at all, and would push others out.
+local function choose_again(folder, port, sni, asked, generation)
+    local place = folder .. "/" .. port .. "/"
     local found = look_up(place, sni, generation)
     if not found then
-        choices:delete(asked)
-    elseif found.generation == generation then -- else it could not be read now
+        if asked then
+            choices:delete(asked)
+        end
+        return load_stem(place, DEFAULT_STEM, generation)
+    end
+    if found.generation == generation then -- else it could not be read now
         choices:set(asked, { found = found, generation = generation })
     end
     return found
@@ -131,11 +132,16 @@ end
 function _M.choose(folder, port_offset)
     local sni = ssl.server_name()
     local port = ssl.server_port() - port_offset
-    local place = folder .. "/" .. port .. "/"
     -- Read before the files are, so that a change in between is noticed at the next handshake.
     local generation = generations:get("generation") or 0
-    local found = sni and choose_for(place, port .. " " .. sni, sni, generation)
-        or load_stem(place, DEFAULT_STEM, generation)
+    local asked = sni and port .. " " .. sni
+    local choice = asked and choices:get(asked)
+    local found
+    if choice and choice.generation == generation then
+        found = choice.found
+    else
+        found = choose_again(folder, port, sni, asked, generation)
+    end
     if not found then
         return
     end

@@ -37,16 +37,16 @@ class NginxDynamic:
     name = "dynamic"
 
     def __init__(self, parts: NginxParts) -> None:
-        self._parts = parts
+        self.parts = parts
 
     @property
     def in_slices(self) -> bool:
         """Where nothing takes a reload."""
-        return not self._parts.room.taken
+        return not self.parts.room.taken
 
     def in_order(self, token: str) -> bool:
         """Whether snippet and include are as they should be."""
-        return self._is_snippet_there() and self._include(token, self._parts.pems.read()) == text_of(self._parts.main)
+        return self._is_snippet_there() and self._include(token, self.parts.pems.read()) == text_of(self.parts.main)
 
     async def prepare(self) -> None:
         """Write snippet and include, and have a running nginx load them where they are new.
@@ -55,12 +55,12 @@ class NginxDynamic:
             ConfigurationError: nginx does not take them.
             ServerUnavailableError: It does not run, or does not include them.
         """
-        await bring_into_force(self._parts, await asyncio.to_thread(self._written))
+        await bring_into_force(self.parts, await asyncio.to_thread(self._written))
         await self.read_again()
 
     def served(self, keys: Collection[Key] | None = None) -> dict[Key, InstalledBinding]:
         """What is tagged in the folder: nginx looks for the file at each name's next handshake."""
-        return self._parts.pems.read(keys)
+        return self.parts.pems.read(keys)
 
     async def apply(self, changes: Sequence[BindingChange]) -> None:
         """Replace the files, then have nginx read them again; it is seen to be there before anything is written.
@@ -69,7 +69,7 @@ class NginxDynamic:
             ApplyError: A certificate cannot be served.
             ServerUnavailableError: nginx is not running, or has to be reloaded and cannot be.
         """
-        parts = self._parts
+        parts = self.parts
         batch = parts.folder.batch()
         await asyncio.to_thread(parts.pems.enter, changes, batch, parts.access)
         if any(change.port in parts.room.taken for change in changes):
@@ -92,15 +92,15 @@ class NginxDynamic:
     async def read_again(self) -> None:
         """Have a running nginx forget what it has read; one that is down will start from the files as they are."""
         with suppress(ServerUnavailableError):
-            await self._parts.control.ask("POST")
+            await self.parts.control.ask("POST")
 
     def _commit(self, batch: FileBatch, changes: Sequence[BindingChange]) -> None:
-        with self._parts.pems.changing([change.key for change in changes]):
+        with self.parts.pems.changing([change.key for change in changes]):
             batch.commit()
 
     def _rename(self, changes: Sequence[BindingChange], batch: FileBatch) -> bool:
         """Have nginx know the names that come and go on a port whose default server is another; whether any do."""
-        parts = self._parts
+        parts = self.parts
         keys = set(parts.pems.read())
         after = keys - {change.key for change in changes} | {each.key for each in changes if isinstance(each, Install)}
         taken = parts.room.taken
@@ -117,7 +117,7 @@ class NginxDynamic:
 
     def _written(self) -> FileBatch | None:
         """What of the folder has to be written for this start; runs in a thread."""
-        parts = self._parts
+        parts = self.parts
         prepare_folder(parts)
         ours = parts.pems.read()
         for key in ours:
@@ -136,10 +136,10 @@ class NginxDynamic:
 
     @property
     def _snippet(self) -> Path:
-        return self._parts.settings.folder / config.LUA_NAME
+        return self.parts.settings.folder / config.LUA_NAME
 
     def _include(self, token: str, bound: Iterable[Key]) -> str:
-        parts = self._parts
+        parts = self.parts
         named: dict[int, set[str]] = {port: set() for port in parts.room.taken}
         for host, port in bound:
             if port in named and host != DEFAULT_HOST:

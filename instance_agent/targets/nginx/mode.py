@@ -94,6 +94,7 @@ class NginxMode(Protocol):
     """One way of having nginx serve what is in our folder."""
 
     name: str
+    parts: NginxParts
 
     @property
     def in_slices(self) -> bool:

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 from instance_agent.targets.base import ServerUnavailableError
 from instance_agent.targets.nginx import config, listens
-from instance_agent.targets.nginx.blocks import NginxBlocks
+from instance_agent.targets.nginx.choosing import Chooser
 from instance_agent.targets.nginx.control import Control
 from instance_agent.targets.nginx.dynamic import NginxDynamic
-from instance_agent.targets.nginx.mode import NginxMode, NginxParts, Room
 from instance_agent.targets.nginx.process import Nginx
-from instance_agent.targets.nginx.reload import access_of, claiming, load, text_of
-from instance_agent.targets.parts.access import PRIVATE, Access
 from instance_agent.targets.parts.bindings import answering, installs_of
 from instance_agent.targets.parts.own_folder import OwnFolder, trouble_with
 from instance_agent.targets.parts.pem_file import name_refusal
 from instance_agent.targets.parts.pem_folder import PemFolder
 from instance_agent.targets.parts.templates import site_refusal
-from instance_agent.targets.parts.tested_batch import Interval
+from shared.binding import phrased
 from shared.bundle import CertificateBundle
 from shared.errors import CertcastError, ConfigurationError
 from shared.hostnames import DEFAULT_HOST
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from instance_agent.targets.base import BindingChange, Install, InstalledBinding, Key
+    from instance_agent.targets.nginx.mode import NginxMode
     from instance_agent.targets.nginx.settings import NginxSettings
 
 _SLOW_S = 1.0
@@ -56,10 +54,8 @@ class NginxTarget:
         self._folder = OwnFolder(settings.folder, "NGINX")
         self._pems = PemFolder(settings.folder / config.LIVE_NAME)
         self._control = Control(settings.socket)
-        self._interval = Interval(settings.reload_interval_s)
-        self._parts: NginxParts | None = None
+        self._chooser = Chooser(settings, self._nginx, folder=self._folder, pems=self._pems, control=self._control)
         self._mode: NginxMode | None = None
-        self._template = config.body_template(None)
         self._is_sure = True
         self._load_took_s = 0.0
 
@@ -97,9 +93,9 @@ class NginxTarget:
         """
         if os.name == "nt":
             raise ConfigurationError("CERTCAST_TARGET nginx needs Linux: on Windows use iis, iis-ccs or files")
-        self._template = await asyncio.to_thread(config.body_template, self._settings.template)
         await asyncio.to_thread(self._undo_trial)
-        if await self._chosen():
+        await asyncio.to_thread(self._chooser.read_template)
+        if await self._choose():
             await self._started.prepare()
         self._is_sure = True
 
@@ -160,7 +156,7 @@ class NginxTarget:
                 f"nginx is not set to listen for PortNumber {change.port}: add it to CERTCAST_NGINX_PORTS "
                 f"({', '.join(map(str, ports))})"
             )
-        taken = self._parts.room.taken if self._parts else {}
+        taken = self._mode.parts.room.taken if self._mode else {}
         if change.host != DEFAULT_HOST or change.port not in taken:
             return None
         return (
@@ -175,14 +171,16 @@ class NginxTarget:
             fallback = await asyncio.to_thread(self._fallback_fingerprint)
         except OSError:
             return None
-        taken = self._parts.room.taken.get(port) if self._parts else None
+        taken = self._mode.parts.room.taken.get(port) if self._mode else None
         if taken is None and seen_fingerprint_sha256 == fallback:
-            return f"nginx's certificate for unknown names answered for {host}:{port}: its error log may say why"
+            answered = phrased(host, port)
+            return f"nginx's certificate for unknown names answered for {answered}: its error log may say why"
         address, actual = self.endpoint(port)
         default = f" (the default_server of that port is in {taken})" if taken else ""
+        named = "default_server" if host == DEFAULT_HOST else f"server_name {host}"
         return answering(ours.values(), seen_fingerprint_sha256) or (
             f"{address}:{actual} is answered by a server block of nginx, or by a program, that certcast did not "
-            f"configure{default}: look for `listen` and `server_name {host}` in `nginx -T`"
+            f"configure{default}: look for `listen` and `{named}` in `nginx -T`"
         )
 
     async def _assure(self) -> None:
@@ -190,73 +188,26 @@ class NginxTarget:
         if self._is_sure or self._mode is None:
             return
         is_quick = self._load_took_s <= _SLOW_S
-        if (is_quick or not await self._is_in_force()) and await self._chosen() and not await self._is_in_force():
+        if (is_quick or not await self._is_in_force()) and await self._choose() and not await self._is_in_force():
             await self._started.prepare()
             log.warning("nginx did not have certcast's include as it was written: it was written and loaded again")
         if isinstance(self._mode, NginxDynamic):
             await self._mode.read_again()
         self._is_sure = True
 
+    async def _choose(self) -> bool:
+        """Choose the mode again; whether nginx's configuration could be read for it."""
+        begun = time.monotonic()
+        chosen = await self._chooser.by_configuration()
+        if isinstance(chosen, ServerUnavailableError):
+            self._mode = await self._chooser.by_what_is_loaded(chosen, self._mode)
+            return False
+        self._mode, self._load_took_s = chosen, time.monotonic() - begun
+        return True
+
     async def _is_in_force(self) -> bool:
         token = await self._control.loaded()
         return token is not None and await asyncio.to_thread(self._started.in_order, token)
-
-    async def _chosen(self) -> bool:
-        """Choose the mode by nginx's configuration; whether that could be read, and is not only known by what we wrote.
-
-        Raises:
-            ConfigurationError: nginx, or the module that the settings want, is missing.
-            ServerUnavailableError: It cannot be read, and nginx has not loaded our include before.
-        """
-        settings, begun = self._settings, time.monotonic()
-        try:
-            loaded = await load(self._nginx, settings, self._folder)
-        except ServerUnavailableError as broken:
-            await self._go_on(broken)
-            return False
-        self._load_took_s = time.monotonic() - begun
-        if settings.mode == "dynamic" and not loaded.has_lua:
-            raise ConfigurationError(
-                "CERTCAST_NGINX_MODE is dynamic and nginx has no Lua module: choose blocks, or install it (on Debian "
-                "libnginx-mod-http-lua, lua-resty-core and lua-resty-lrucache)"
-            )
-        self._use(
-            await asyncio.to_thread(Room.beside, loaded, settings),
-            dynamic=settings.mode == "dynamic" or (settings.mode == "auto" and loaded.has_lua),
-            access=Access(group=loaded.worker_group),
-            included=str(settings.folder / config.MAIN_NAME) in loaded.files,
-        )
-        return True
-
-    async def _go_on(self, broken: ServerUnavailableError) -> None:
-        """With an nginx whose configuration is broken now, if it has loaded ours before: what it serves can change."""
-        main, *others = await asyncio.to_thread(claiming, self._settings)
-        include = await asyncio.to_thread(text_of, main)
-        token = await self._control.loaded()
-        if token is None or token != config.token_of(include):
-            raise broken
-        log.warning("%s; what nginx has loaded before goes on", broken)
-        if self._mode is None:
-            texts = [include, *[await asyncio.to_thread(text_of, other) for other in others]]
-            room = await asyncio.to_thread(Room.as_written, texts, self._settings)
-            self._use(room, dynamic=config.is_dynamic(include), access=access_of(main), included=True)
-
-    def _use(self, room: Room, *, dynamic: bool, access: Access, included: bool) -> None:
-        settings = self._settings
-        self._parts = NginxParts(
-            settings=settings,
-            folder=self._folder,
-            nginx=self._nginx,
-            control=self._control,
-            pems=self._pems,
-            # The workers read certificates in dynamic mode only; else the master does, which is root.
-            access=access if dynamic else PRIVATE,
-            template=self._template,
-            room=room,
-            included=included,
-            interval=self._interval,
-        )
-        self._mode = NginxDynamic(self._parts) if dynamic else NginxBlocks(self._parts)
 
     def _undo_trial(self) -> None:
         """Before nginx is asked anything: files that it does not take would keep every agent from starting."""
@@ -272,9 +223,8 @@ class NginxTarget:
         return self._mode
 
     def _fallback_fingerprint(self) -> str:
-        if self._parts is None:
-            return ""
         try:
-            return CertificateBundle.from_pem(self._parts.fallback.read_bytes()).fingerprint_sha256
+            pem = self._folder.fallback_path(self._settings.fallback)
+            return CertificateBundle.from_pem(pem.read_bytes()).fingerprint_sha256
         except CertcastError:
             return ""

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 
 from instance_agent.installing.installer import install
+from instance_agent.installing.probe import name_to_probe
 from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, InstalledBinding, Remove, ServerUnavailableError
 from instance_agent.targets.parts.pem_file import tagged_pem
 from shared.messages import InstallOutcome as Outcome
+from tests.contracts.defaults import default
 from tests.rigs.nginx import NginxRig, edited, replaced, serving_nginx
 from tests.rigs.targets import bind, expect, fresh, owned, owned_after, root, seen, served
 
@@ -37,7 +39,7 @@ async def made_good(rig: NginxRig, *changes: Install) -> None:
     assert [result.outcome for result in results] == [Outcome.LIVE] * len(changes), results
     rig.target.forget()
     assert owned(await rig.target.current()) == owned_after(*changes)
-    await expect(rig, 443, {change.host: change for change in changes})
+    await expect(rig, 443, {name_to_probe(change.host): change for change in changes})
 
 
 @pytest.mark.parametrize("put_back", [True, False])
@@ -140,6 +142,15 @@ async def test_an_nginx_that_is_down_is_named_once_it_is_asked_again(rig: NginxR
         await rig.target.current()
     await rig.server.start()
     await made_good(rig, mine)
+
+
+async def test_an_nginx_restarted_behind_our_back_serves_names_and_default_as_before(rig: NginxRig) -> None:
+    mine, unnamed = fresh(HOST, 443), default(443)
+    await served(rig, mine, unnamed)
+    await rig.server.stop()
+    await rig.server.start()
+    await expect(rig, 443, {HOST: mine, None: unnamed, "unknown.example": unnamed})
+    await made_good(rig, mine, unnamed)
 
 
 class TestBlocks:
