@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     print(f"soak of {chosen.minutes:g} min with --seed {seed}", file=sys.stderr, flush=True)
     options = Options(seconds=60 * chosen.minutes, seed=seed, blocks=chosen.nginx == "blocks")
     try:
-        plan = Plan(seed, instances=len(TARGETS), defaults=False)
+        plan = Plan(seed, instances=len(TARGETS), defaults=True)
         report = run_until_stopped(Soak(options, plan).run())
     except CertcastError as error:
         return _refuse(str(error))
