@@ -24,6 +24,7 @@ FINDINGS = ROOT / ".cache" / "fuzz"
 TARGETS = {
     "judging": "opening and judging uploads",
     "decoding": "decoding rows, messages, keys and answers",
+    "listening": "what a listener answers the agent's probe",
 }
 """What is fuzzed by default."""
 PLANTED = "planted"

@@ -85,7 +85,7 @@ def _end(code: int) -> NoReturn:
 
 def _imported(name: str) -> Any:
     module = f"tests.fuzz.{name}"
-    prefixes = {"planted": [module]}.get(name, ["shared"])
+    prefixes = {"planted": [module], "listening": ["instance_agent"]}.get(name, ["shared"])
     with atheris.instrument_imports(include=prefixes):
         return importlib.import_module(module)
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 from weakref import WeakKeyDictionary
 
-from instance_agent.targets.base import ApplyError, Install
+from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
 from instance_agent.targets.embedded.contexts import contexts_for, openssl_reason, server_context
 from instance_agent.targets.embedded.page import page
 from instance_agent.targets.parts.connections import Connections
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 HTTPS_PORT = 443
 
 _BACKLOG = 1024
+_NOT_TO_BE_HAD = {errno.EACCES, errno.EADDRNOTAVAIL}
 _CURES = {
     errno.EADDRINUSE: "another program has it, perhaps another agent: end it, or set CERTCAST_EMBEDDED_PORT_OFFSET",
     errno.EACCES: "this account may not: run as administrator, or set CERTCAST_EMBEDDED_PORT_OFFSET",
@@ -90,7 +91,8 @@ class Listeners:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
 
         Raises:
-            ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
+            ConfigurationError: The port or address is none that can be had, or the fallback cannot be served.
+            ServerUnavailableError: The port is another program's now, or there are no file descriptors left.
         """
         try:
             context = self._context(HTTPS_PORT)
@@ -100,7 +102,8 @@ class Listeners:
                 f"the certificate named by CERTCAST_EMBEDDED_FALLBACK cannot be served: {openssl_reason(error)}"
             ) from error
         except OSError as error:
-            raise ConfigurationError(self._trouble(HTTPS_PORT, error)) from error
+            kind = ConfigurationError if error.errno in _NOT_TO_BE_HAD else ServerUnavailableError
+            raise kind(self._trouble(HTTPS_PORT, error)) from error
         self._quiet.enter_context(_quiet_about_server_names())
 
     async def stop(self) -> None:

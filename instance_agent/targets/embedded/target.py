@@ -57,7 +57,8 @@ class EmbeddedTarget:
         """Listen for PortNumber 443, so that a fresh instance answers with the fallback at once.
 
         Raises:
-            ConfigurationError: The port or address cannot be had, or the fallback cannot be served.
+            ConfigurationError: The port or address is none that can be had, or the fallback cannot be served.
+            ServerUnavailableError: The port is another program's now, or there are no file descriptors left.
         """
         await self.listeners.start()
 

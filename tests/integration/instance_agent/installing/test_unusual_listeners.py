@@ -23,7 +23,7 @@ from local_azure.servers.caddy import CaddyServer
 from local_azure.servers.haproxy import HAProxyServer
 from shared.messages import InstallOutcome as Outcome
 from tests.rigs.nginx import serving_nginx
-from tests.rigs.targets import QUICK, fresh, root
+from tests.rigs.targets import QUICK, bind, fresh, root
 
 PORT = 443
 HOST = "shop.example.com"
@@ -142,6 +142,14 @@ async def test_a_listener_that_expects_the_proxy_protocol_is_found_out_to(server
             await goes_well(target, probe_set_to(way))
 
 
+@pytest.mark.parametrize("options", ["strict-sni", "strict-sni accept-proxy"])
+async def test_a_server_that_refuses_unknown_names_serves_what_is_bound_and_nothing_after_a_removal(
+    options: str,
+) -> None:
+    async with beside("haproxy", partial(OtherHAProxy, options=options)) as target:
+        await goes_well(target, probe_set_to(ProxyProtocol.AUTO))
+
+
 @pytest.mark.parametrize("server", ["dynamic nginx", "haproxy"])
 async def test_what_is_not_seen_stays_bound_and_is_to_be_tried_again(server: str) -> None:
     async with behind_a_balancer(server) as target:
@@ -154,3 +162,19 @@ async def test_what_is_not_seen_stays_bound_and_is_to_be_tried_again(server: str
         assert change.is_done_by(binding)
         (result,) = await install(target, [change], probe_set_to(ProxyProtocol.AUTO), pace=PATIENT)
         assert result.outcome is Outcome.LIVE
+
+
+async def test_a_wildcard_with_another_kind_of_key_never_takes_an_exact_host_over_in_silence() -> None:
+    """HAProxy prefers an ECDSA certificate to an RSA one, be it a wildcard's: either it is told not to, or told on."""
+    async with beside("haproxy", HAProxyServer) as target:
+        exact = bind(root().issue(HOST, key="rsa"), HOST, PORT)
+        (result,) = await install(target, [exact], served_fingerprint, pace=PATIENT)
+        assert result.outcome is Outcome.LIVE
+        wide = bind(root().issue("*.example.com"), "*.example.com", PORT)
+        (result,) = await install(target, [wide], served_fingerprint, pace=PATIENT)
+        assert result.outcome in {Outcome.LIVE, Outcome.PROBE_MISMATCH}
+        if result.outcome is Outcome.PROBE_MISMATCH:
+            assert f"{HOST}:{PORT} now gets its certificate too" in result.reason
+        address = target.endpoint(PORT)
+        assert address is not None
+        assert await served_fingerprint(address, HOST, timeout_s=5) == exact.bundle.fingerprint_sha256

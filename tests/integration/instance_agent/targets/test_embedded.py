@@ -107,10 +107,10 @@ class TestListeners:
             finally:
                 await target.stop()
 
-    async def test_starting_on_a_port_in_use_ends_with_the_setting_to_change(self) -> None:
+    async def test_a_port_in_use_is_waited_for_and_named_with_the_setting_to_change(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             target = target_on(taken.getsockname()[1])
-            with pytest.raises(ConfigurationError, match="CERTCAST_EMBEDDED_PORT_OFFSET"):
+            with pytest.raises(ServerUnavailableError, match="CERTCAST_EMBEDDED_PORT_OFFSET"):
                 await target.start()
             await target.stop()
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.names import NamesContract
-from tests.integration.instance_agent.targets import test_caddy, test_haproxy
+from tests.integration.instance_agent.targets import test_caddy
+from tests.rigs import haproxy
 from tests.rigs.apache import serving_apache
 from tests.rigs.embedded import EmbeddedRig, serving
 from tests.rigs.targets import Rig
@@ -29,7 +30,7 @@ class TestCaddy(NamesContract):
 class TestHAProxy(NamesContract):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[Rig]:
-        async with test_haproxy.serving() as rig:
+        async with haproxy.serving() as rig:
             yield rig
 
 
