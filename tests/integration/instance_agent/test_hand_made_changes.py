@@ -3,11 +3,15 @@
 import asyncio
 import re
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
+
+import pytest
 
 from instance_agent.acting import Actor
 from instance_agent.agent import Agent
-from instance_agent.installing.probe import ProbeError, served_fingerprint
+from instance_agent.installing.probe import served_fingerprint
 from instance_agent.targets.base import BindingTarget
 from local_azure.processes.listening import free_port
 from shared.messages import InstallOutcome
@@ -17,8 +21,10 @@ from tests.fakes.storage import START, FakeClock
 from tests.rigs.agents import settings
 from tests.rigs.certificates import authority
 from tests.rigs.embedded import EmbeddedRig, target_on
+from tests.rigs.haproxy import serving
+from tests.rigs.programs import needs
 from tests.rigs.scenes import Scene
-from tests.rigs.some import some
+from tests.rigs.targets import HandmadeRig, expect, seen
 
 HOST = "a.example.com"
 PATIENCE_S = 30
@@ -47,22 +53,6 @@ def watchful(storage: FakeStorage, target: BindingTarget) -> Agent:
     )
 
 
-async def served(target: BindingTarget, fingerprint: str) -> None:
-    """Wait until this certificate is served for the host."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if await seen(target) == fingerprint:
-                return
-            await asyncio.sleep(0.05)
-
-
-async def seen(target: BindingTarget) -> str:
-    try:
-        return await served_fingerprint(some(target.endpoint(443)), HOST, timeout_s=5)
-    except ProbeError:
-        return ""
-
-
 async def entered(scene: Scene, reason: str) -> InstallationRecord:
     """What the table has of the host, once it has it for such a reason."""
     async with asyncio.timeout(PATIENCE_S):
@@ -74,21 +64,27 @@ async def entered(scene: Scene, reason: str) -> InstallationRecord:
             await asyncio.sleep(0.05)
 
 
-async def test_is_found_put_right_and_told() -> None:
+@asynccontextmanager
+async def embedded() -> AsyncIterator[HandmadeRig]:
+    yield EmbeddedRig(target_on(free_port()))
+
+
+@pytest.mark.parametrize("beside", [embedded, pytest.param(serving, marks=needs("haproxy"), id="haproxy")])
+async def test_is_found_put_right_and_told(beside: Callable[[], AbstractAsyncContextManager[HandmadeRig]]) -> None:
     scene = Scene(FakeStorage(PassingClock()))
-    target = target_on(free_port())
-    one = watchful(scene.storage, target)
-    running = asyncio.ensure_future(one.run())
-    try:
-        record = await scene.accepted("a.pfx", HOST)
-        await served(target, record.fingerprint_sha256)
-        await entered(scene, "")
-        theirs = authority().issue(HOST).bundle()
-        await EmbeddedRig(target).tamper(HOST, 443, theirs)
-        assert await seen(target) == theirs.fingerprint_sha256
-        await served(target, record.fingerprint_sha256)
-        entry = await entered(scene, r"changed behind certcast's back at [0-9TZ:-]+; put right")
-        assert entry.outcome is InstallOutcome.LIVE
-    finally:
-        one.stop()
-        await running
+    async with beside() as rig:
+        one = watchful(scene.storage, rig.target)
+        running = asyncio.ensure_future(one.run())
+        try:
+            record = await scene.accepted("a.pfx", HOST)
+            await expect(rig, 443, {HOST: record.fingerprint_sha256})
+            await entered(scene, "")
+            theirs = authority().issue(HOST).bundle()
+            await rig.tamper(HOST, 443, theirs)
+            assert await seen(rig, 443, HOST) == theirs.fingerprint_sha256
+            await expect(rig, 443, {HOST: record.fingerprint_sha256})
+            entry = await entered(scene, r"changed behind certcast's back at [0-9TZ:-]+; put right")
+            assert entry.outcome is InstallOutcome.LIVE
+        finally:
+            one.stop()
+            await running
