@@ -1,6 +1,6 @@
 """What a binding costs in IIS: the planner and the .NET gateway on Mono, in one commit, beside few and many others.
 
-Needs Debian's mono-runtime, mono-mcs, mono-devel and libmono-cil-dev. The C# assembly of tests/iis_stub stands in for
+Needs Debian's mono-runtime, mono-mcs, mono-devel and libmono-cil-dev. The C# assembly of tests/fakes/iis stands in for
 Microsoft.Web.Administration, so the figures say how planner and gateway grow, not how fast a Windows Server is.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from shared.errors import AccessDeniedError, CertcastError, UnsupportedError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from operator_cli.storage import Storage
     from shared.ports import BlobVersion, UploadContainer
+    from shared.state.presence import Instances
     from shared.state.records import State, UploadRecord
 
 SUCCEEDED = frozenset({UploadStatus.LIVE, UploadStatus.SCHEDULED})
@@ -31,6 +33,9 @@ DECIDED = SUCCEEDED | {
     UploadStatus.SUPERSEDED,
     UploadStatus.REMOVED,
 }
+
+UNNAMED_FOR = timedelta(seconds=5)
+"""Until then nothing but the upload's row is read at each look while its proofs are waited for."""
 
 _CODES = "|".join(code.value for code in (*VerdictCode, *WarningCode))
 _IN_REASON = re.compile(rf"\b({_CODES}): (.*?)(?=\s*\b(?:{_CODES}): |\Z)", re.DOTALL)
@@ -94,10 +99,21 @@ class TableOutcomes:
         version = await self._uploads.version(sent.name)
         record = await self._state.uploads.get(sent.name)
         if record is not None and record.source_etag == sent.etag:
-            [record] = await with_reasons(self._state, [record], self._now())
+            now = self._now()
+            [record] = await with_reasons(self._state, [record], now, instances=await self._instances(record, now))
             return outcome_of(record)
         _refuse_another(sent, version)
         return None if record is None or record.held_up_since is None else _noticed(record)
+
+    async def _instances(self, record: UploadRecord, now: datetime) -> Instances | None:
+        """The instances, to name those that are missing, once it takes longer than it should or has come to an end."""
+        is_soon = record.fanned_out_at is None or now - record.fanned_out_at < UNNAMED_FOR
+        if record.status not in DECIDED and is_soon:
+            return None
+        try:
+            return {known.value.id: known async for known in self._state.instances.all()}
+        except AccessDeniedError:
+            return None
 
 
 class TagOutcomes:
@@ -174,13 +190,11 @@ def outcome_of_tags(name: str, tags: Mapping[str, str]) -> Outcome:
         CertcastError: They are not certcast's.
     """
     live, slash, total = tags.get(LIVE_TAG, "0/0").partition("/")
-    try:
-        status = UploadStatus(tags[STATUS_TAG])
-    except ValueError:
-        slash = ""
-    if not (slash and live.isdecimal() and total.isdecimal()):
+    status = next((status for status in UploadStatus if status.value == tags[STATUS_TAG]), None)
+    if status is None or not (slash and live.isdecimal() and total.isdecimal()):
         raise CertcastError(
-            f"the tags of blob {name} are not as certcast writes them: they were changed meanwhile, so upload it again"
+            f"the tags of blob {name} are not as this version of certcast writes them: they were changed meanwhile, so "
+            "upload it again, or the Function is of a newer version, so update this command"
         )
     reason = tags.get(REASON_TAG, "")
     found = _IN_REASON.findall(reason)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from contextlib import asynccontextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shared.state.records import State, UploadRecord
 
 REFRESH_S = 1.0
+_AGE = re.compile(r"\b\d+ (?:s|min|h|d) ago\b")
 
 
 @click.command("status")
@@ -75,6 +76,13 @@ def command(  # noqa: PLR0917 - Click passes them by name
       partially_live, failed           some, or no instance could serve it
       superseded                       another upload is served for its hosts
       removed                          deleted; `live` counts who still serves it
+
+    \b
+    Instances:
+      starting, ready                  running; ready once it tried all that it is to serve
+      trouble                          running; its web server cannot be used now
+      stopped                          its agent was stopped
+      silent                           it missed three heartbeats; both are forgotten after half an hour
     """  # noqa: D301 - \b is for Click: keep the lines as they are
     if watch and as_json:
         raise click.UsageError("--watch shows tables, and --json prints one document: use one of them")
@@ -92,7 +100,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
     if as_json:
         emit(document)
     else:
-        results().print(status_tables(document, now=datetime.now(UTC)))
+        results().print(status_tables(document))
     return Exit.DONE
 
 
@@ -108,16 +116,17 @@ async def read_status(storage: Storage, name: str | None) -> Document:
     """
     state, unreadable = storage.tables, list[UnreadableRow]()
     instances = [known async for known in state.instances.all(unreadable=unreadable)]
+    known_by_id = {known.value.id: known for known in instances}
     now = storage.now()
     if name is None:
         records = [known.value async for known in state.uploads.all(unreadable=unreadable)]
-        uploads = await with_reasons(state, records, now)
+        uploads = await with_reasons(state, records, now, instances=known_by_id)
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
         raise CertcastError(await _why_unknown(name, storage.uploads))
-    [record] = await with_reasons(state, [record], now)
-    document = status_document([record], instances, now=now, removed=True) | {"unreadable_rows": len(unreadable)}
+    [record] = await with_reasons(state, [record], now, instances=known_by_id)
+    document = status_document([record], instances, now=now, asked_for=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
 
@@ -165,7 +174,7 @@ async def _watch(reading: AbstractAsyncContextManager[Reader], name: str | None)
         with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
             while True:
                 document = await read(name)
-                tables = status_tables(document, now=datetime.now(UTC))
+                tables = status_tables(document)
                 if live is not None:
                     live.update(tables, refresh=True)
                 elif _settled(document) != before:
@@ -175,6 +184,7 @@ async def _watch(reading: AbstractAsyncContextManager[Reader], name: str | None)
 
 
 def _settled(document: Document) -> Document:
-    """The document without what changes with every heartbeat."""
+    """The document without what changes with every heartbeat, and every second."""
     instances = [{**instance, "last_seen": None} for instance in document["instances"]]
-    return {**document, "instances": instances}
+    uploads = [{**upload, "reason": _AGE.sub("", upload["reason"])} for upload in document["uploads"]]
+    return {**document, "as_of": None, "uploads": uploads, "instances": instances}

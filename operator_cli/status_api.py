@@ -49,11 +49,12 @@ async def status_api_at(url: str, env: Mapping[str, str]) -> AsyncIterator[Reade
     async with aiohttp.ClientSession(headers={"x-functions-key": key}, timeout=timeout) as session:
 
         async def read(name: str | None) -> Document:
-            instances = await _all(session, api, "instances", "instances")
+            instances, as_of = await _all(session, api, "instances", "instances")
             if name is None:
-                return {"uploads": await _all(session, api, "certificates", "uploads"), "instances": instances}
-            upload = await _get(session, api, f"certificates/{_in_path(name)}")
-            return {"uploads": [upload], "instances": instances}
+                uploads, as_of = await _all(session, api, "certificates", "uploads")
+            else:
+                uploads = [await _get(session, api, f"certificates/{_in_path(name)}")]
+            return {"as_of": as_of, "uploads": uploads, "instances": instances}
 
         yield read
 
@@ -87,8 +88,8 @@ def _parsed(text: str) -> object:
     return json.loads(text, parse_constant=refuse)
 
 
-async def _all(session: aiohttp.ClientSession, api: str, path: str, entries: str) -> list[Document]:
-    """The entries of every page, sorted by name."""
+async def _all(session: aiohttp.ClientSession, api: str, path: str, entries: str) -> tuple[list[Document], str | None]:
+    """The entries of every page, sorted by name, and the last one's time, which an older Function does not tell."""
     found: list[Document] = []
     asked: set[str] = set()
     query = f"limit={_PAGE}"
@@ -99,7 +100,7 @@ async def _all(session: aiohttp.ClientSession, api: str, path: str, entries: str
         if not page.get("next"):
             break
         query = f"limit={_PAGE}&after={quote(str(page['next']), safe='')}"
-    return sorted(found, key=lambda entry: str(entry.get("name") or entry.get("id")))
+    return sorted(found, key=lambda entry: str(entry.get("name") or entry.get("id"))), page.get("as_of")
 
 
 async def _get(session: aiohttp.ClientSession, api: str, path: str) -> dict[str, Any]:

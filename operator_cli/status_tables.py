@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,11 +13,13 @@ from operator_cli.terminal import safe
 from shared.binding import phrased
 from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import listed
+from shared.state.presence import ago as age
+from shared.state.presence import since
 from shared.state.reasons import KEPT
 from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.console import RenderableType
     from rich.text import Text
@@ -33,19 +35,19 @@ _STYLES = {
     UploadStatus.SUPERSEDED: "dim",
 }
 _MINUTE_S = 60
-_HOUR_S = 3600
-_DAY_S = 86_400
 
 
-def status_tables(document: Document, *, now: datetime) -> RenderableType:
-    """Uploads, then instances; where each binding is served, if the document tells."""
+def status_tables(document: Document) -> RenderableType:
+    """Uploads, then instances; where each binding is served, if the document tells. Times are those of the document."""
+    as_of = document.get("as_of")
+    now = datetime.now(UTC) if as_of is None else datetime.fromisoformat(as_of)
     parts: list[RenderableType] = [
         _uploads(document["uploads"], now) if document["uploads"] else safe("no uploads", "dim"),
         _instances(document["instances"], now) if document["instances"] else safe("no instances registered", "yellow"),
     ]
     for upload in document["uploads"]:
         if "installations" in upload:  # it is the one that was asked for
-            parts[1:1] = _details(upload)
+            parts[1:1] = _details(upload, {each["id"]: each for each in document["instances"]}, now)
     if unreadable := document.get("unreadable_rows"):
         parts.append(safe(f"{unreadable} row(s) of the tables cannot be read: `certcast doctor` names them", "red"))
     return Group(*parts)
@@ -92,13 +94,7 @@ def _for(since: str | None, now: datetime) -> str:
 
 def ago(instant: str | None, now: datetime) -> str:
     """How long before `now` an instant of the document was: "3 s ago"."""
-    if instant is None:
-        return "never"
-    seconds = max(0, int((now - datetime.fromisoformat(instant)).total_seconds()))
-    for unit_s, unit in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
-        if seconds >= unit_s:
-            return f"{seconds // unit_s} {unit} ago"
-    return f"{seconds} s ago"
+    return "never" if instant is None else age(datetime.fromisoformat(instant), now)
 
 
 def _uploads(uploads: list[Document], now: datetime) -> Table:
@@ -128,50 +124,79 @@ def _why(upload: Document, now: datetime) -> Text:
     return why
 
 
-def _details(upload: Document) -> list[RenderableType]:
+def _details(upload: Document, instances: Mapping[str, Document], now: datetime) -> list[RenderableType]:
     """What is told of an upload that was asked for: the chain that is served, and where it is."""
     chain = Table.grid(padding=(0, 2))
     for number, subject in enumerate(upload.get("chain", [])):
         chain.add_row(safe("" if number else "chain", "bold"), safe(subject))
     parts: list[RenderableType] = [chain] if upload.get("chain") else []
-    return [*parts, _installations(upload["installations"])] if upload["installations"] else parts
+    if not upload["installations"]:
+        return parts
+    return [*parts, _installations(upload["installations"], instances, now)]
 
 
 def _instances(instances: list[Document], now: datetime) -> Table:
-    table = _table("instance", "state", "role", "target", "served", "failing", "last seen")
+    troubled = any(instance.get("trouble") for instance in instances)
+    table = _table("instance", "state", "role", "target", "served", "failing", "last seen", *(["why"] * troubled))
     for instance in instances:
-        state, style = "ready", "green"
-        if instance["stopped"]:
-            state, style = "stopped", "dim"
-        elif not instance["alive"]:
-            state, style = "silent", "red"
-        elif not instance["ready"]:
-            state, style = "starting", "yellow"
+        state, style = _state(instance)
         table.add_row(
             safe(_named(instance)),
-            safe(state, style),
+            safe(_with_time(state, instance, now), style),
             safe(instance["role"]),
             safe(instance["target"]),
-            safe(str(instance["bindings"])),
+            safe(_served(instance)),
             safe(str(instance["failing"]), "red" if instance["failing"] else ""),
             safe(ago(instance["last_seen"], now)),
+            *([safe(instance.get("trouble") or "", "red")] * troubled),
         )
     return table
 
 
+def _state(instance: Document) -> tuple[str, str]:
+    """How an instance is, in a word, and that word's colour."""
+    if instance["stopped"]:
+        return "stopped", "dim"
+    if not instance["alive"]:
+        return "silent", "red"
+    if instance.get("trouble"):
+        return "trouble", "red"
+    return ("ready", "green") if instance["ready"] else ("starting", "yellow")
+
+
+def _with_time(state: str, instance: Document, now: datetime) -> str:
+    """The same, with since when where it does not run."""
+    match state:
+        case "stopped":
+            return f"stopped {ago(instance['last_seen'], now)}"
+        case "silent" if instance["last_seen"] is not None:
+            return f"silent since {since(datetime.fromisoformat(instance['last_seen']), now)}"
+        case _:
+            return state
+
+
+def _served(instance: Document) -> str:
+    """How many bindings it serves; of one that does not run, how many those were when it did."""
+    return str(instance["bindings"]) if instance["alive"] else f"({instance['bindings']})"
+
+
 def _named(instance: Document) -> str:
     name: str = instance["id"]
-    return f"id {instance['asked_id']} is in use elsewhere; runs as {name}" if instance["asked_id"] else name
+    asked = instance.get("asked_id")
+    return f"id {asked} is in use elsewhere; runs as {name}" if asked else name
 
 
-def _installations(installations: list[Document]) -> Table:
+def _installations(installations: list[Document], instances: Mapping[str, Document], now: datetime) -> Table:
     table = _table("served for", "instance", "outcome", "milliseconds by stage", "why")
     for item in installations:
+        instance = instances.get(item["instance"])
+        state = "no longer registered" if instance is None else _state(instance)[0]
+        away = state if instance is None else _with_time(state, instance, now) if not instance["alive"] else ""
         stages = "  ".join(f"{stage} {ms:.0f}" for stage, ms in item["stages_ms"].items())
         table.add_row(
             safe(phrased(item["host"], item["port"])),
-            safe(item["instance"]),
-            safe(item["outcome"], "green" if item["outcome"] in {"live", "removed"} else "red"),
+            safe(" ".join(filter(None, [item["instance"], away and f"({away})"]))),
+            safe(item["outcome"], "dim" if away else "green" if item["outcome"] in {"live", "removed"} else "red"),
             safe(stages),
             safe(item["reason"]),
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
-from typing import Any, NoReturn, TypeVar, get_origin, get_type_hints
+from typing import Any, NoReturn, Self, TypeVar, get_origin, get_type_hints
 
 from cattrs import Converter
 
@@ -32,6 +33,30 @@ _PIECE_DIGITS = 3
 
 _INT32 = range(-(2**31), 2**31)
 """Whole numbers that certcast writes to a table (Edm.Int32)."""
+
+_A_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}\Z")
+
+
+class Word(StrEnum):
+    """Words that later versions add to: one of theirs is kept as it was read, and written back so.
+
+    Rows and messages of two versions meet while an installation is upgraded. Where what is done depends on a word, one
+    that is not known must be safe to pass over or to take for a failure; a word that decides what is bound
+    (`BindingState`) is none of these, and its row counts as unreadable.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str) or not _A_WORD.match(value):
+            return None
+        word = str.__new__(cls, value)
+        word._name_ = word._value_ = value
+        return word
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version has the word."""
+        return any(self is member for member in type(self))
 
 
 def instant_text(value: datetime) -> str:

@@ -12,17 +12,20 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.binding import BindingKey
-from shared.codec import from_document, parse_json, to_document
+from shared.codec import Word, from_document, parse_json, to_document
 from shared.errors import BrokenMessageError
+from shared.phrasing import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+log = logger(__name__)
 
 MESSAGE_VERSION = 1
 
@@ -52,8 +55,8 @@ def poison_queue_of(instance: str) -> str:
     return f"{queue_of(instance)}-poison"
 
 
-class InstallOutcome(StrEnum):
-    """What became of one binding on one instance."""
+class InstallOutcome(Word):
+    """What became of one binding on one instance; a word of a newer version counts as a failure."""
 
     LIVE = "live"
     REMOVED = "removed"
@@ -137,7 +140,7 @@ class InstallReport:
     traceparent: str = ""
 
 
-class EventType(StrEnum):
+class EventType(Word):
     """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
 
     ACCEPTED = "Certcast.CertificateAccepted"
@@ -181,10 +184,10 @@ def encode(message: BindingsChanged | RecheckUpload | InstallReport) -> str:
 
 
 def decode(kind: type[Message], body: str | bytes) -> Message:
-    """Read a message.
+    """Read a message; of the things that it lists, those that cannot be read are left out with one line.
 
     Raises:
-        BrokenMessageError: It is not JSON, of another version, or lacks a field.
+        BrokenMessageError: It is not JSON, of another version, or lacks a field, or nothing that it lists can be read.
     """
     try:
         document = parse_json(body)
@@ -192,7 +195,37 @@ def decode(kind: type[Message], body: str | bytes) -> Message:
         raise BrokenMessageError(f"a {kind.__name__} message is not JSON") from None
     if not isinstance(document, dict) or document.get("version") != MESSAGE_VERSION:
         raise BrokenMessageError(f"a {kind.__name__} message is not of version {MESSAGE_VERSION}")
-    return from_document(kind, document)
+    try:
+        return from_document(kind, document)
+    except BrokenMessageError:
+        if (readable := _readable(kind, document)) is None:
+            raise
+    return from_document(kind, readable)
+
+
+_LISTED: Mapping[type, tuple[str, type]] = {
+    InstallReport: ("reports", BindingReport),
+    BindingsChanged: ("bindings", BindingKey),
+}
+
+
+def _readable(kind: type, document: Mapping[str, object]) -> Mapping[str, object] | None:
+    """A message without those of its items that cannot be read; None where it has no others."""
+    name, of = _LISTED.get(kind, ("", object))
+    items = document.get(name)
+    if not isinstance(items, list):
+        return None
+    kept: list[object] = []
+    for item in items:
+        with suppress(BrokenMessageError):
+            from_document(of, item)
+            kept.append(item)
+    if not kept:
+        return None
+    log.warning(
+        "%d of %d entries of a %s message are left out: unreadable", len(items) - len(kept), len(items), kind.__name__
+    )
+    return {**document, name: kept}
 
 
 def split_changes(message: BindingsChanged) -> Iterator[BindingsChanged]:

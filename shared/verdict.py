@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.codec import Word
 from shared.phrasing import LOGGED_CHARS, shown
 
 MAX_VIOLATIONS = 30
@@ -13,7 +14,7 @@ MAX_WARNINGS = 10
 """Of one upload, likewise."""
 
 
-class VerdictCode(StrEnum):
+class VerdictCode(Word):
     """Why an upload is not, or not yet, served. Stable: other tools build on these words (docs/verdicts.md)."""
 
     UNREADABLE_BUNDLE = "unreadable_bundle"
@@ -47,7 +48,7 @@ NOTICES = frozenset({VerdictCode.NOT_YET_VALID, VerdictCode.OLDER_THAN_LIVE})
 """Codes that explain an accepted upload (`scheduled`, `superseded`) rather than reject it."""
 
 
-class WarningCode(StrEnum):
+class WarningCode(Word):
     """What an uploader should know of an upload although it is, or would be, served. Stable as the verdicts are."""
 
     UNKNOWN_METADATA = "unknown_metadata"

@@ -61,16 +61,14 @@ class Prover:
         What this process has applied already is not applied again because a listener does not let itself be seen: each
         time would be one more reload.
         """
-        sightings = await self._looker.look(
-            [served(each) for each in unchanged], patience_s=self._looker.pace.confirm_s
-        )
+        sightings = await self._look(unchanged, self._looker.pace.confirm_s)
         results: list[Result] = []
         for change, seen in zip(unchanged, sightings, strict=True):
             stages_ms = {"probe": seen.took_ms}
             if seen.met:
                 self._unseen.pop(change.key, None)
                 results.append(live(change, seen, stages_ms))
-            elif not is_another(change, seen) and self._unseen.get(change.key) == change.bundle_id:
+            elif not seen.fingerprint_sha256 and self._unseen.get(change.key) == change.bundle_id:
                 results.append(self._not_seen(change, seen, stages_ms))
         return results
 
@@ -83,9 +81,7 @@ class Prover:
         return results + await self._unbinding.proved(removals, made, took_ms)
 
     async def _prove_installs(self, installs: Sequence[Install], took_ms: Mapping[Key, float]) -> list[Result]:
-        sightings = await self._looker.look(
-            [served(each) for each in installs], patience_s=self._looker.pace.patience_s
-        )
+        sightings = await self._look(installs, self._looker.pace.patience_s)
         results: list[Result] = []
         others: list[tuple[Install, Sighting, dict[str, float]]] = []
         for change, seen in zip(installs, sightings, strict=True):
@@ -93,7 +89,7 @@ class Prover:
             if seen.met:
                 self._unseen.pop(change.key, None)
                 results.append(live(change, seen, stages_ms))
-            elif is_another(change, seen):
+            elif seen.fingerprint_sha256:
                 others.append((change, seen, stages_ms))
             else:
                 results.append(self._not_seen(change, seen, stages_ms))
@@ -116,14 +112,14 @@ class Prover:
     def _not_seen(self, change: Install, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:
         """A binding that stays, since nothing shows that it is not served; it is looked at again."""
         self._unseen[change.key] = change.bundle_id
-        if seen.fingerprint_sha256:
+        if seen.unusable:
             told = "shows its certificate, which no client can make use of"
         elif seen.reached:
             told = "is bound, but no certificate was seen"
         else:
             told = "is bound, but no listener answered"
         reason = f"{change.host}:{change.port} {told}: {seen.problem}"
-        return failed(change, reason, retriable=True, seen=seen.fingerprint_sha256, stages_ms=stages_ms)
+        return failed(change, reason, retriable=True, stages_ms=stages_ms)
 
     async def _explain(self, change: Install, seen: Sighting) -> str:
         """What was seen in place of the certificate just bound, and why, where the target can tell."""
@@ -137,8 +133,3 @@ class Prover:
             log.warning("no explanation for %s:%d: %s", change.host, change.port, error)
             cause = None
         return f"{found}: {cause}" if cause else found
-
-
-def is_another(change: Install, seen: Sighting) -> bool:
-    """Whether a certificate was seen, and not this install's: all that speaks against it."""
-    return seen.fingerprint_sha256 not in {"", change.bundle.fingerprint_sha256}

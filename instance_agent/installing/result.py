@@ -39,17 +39,10 @@ class Result:
 
 
 def failed(
-    change: BindingChange, reason: str, *, retriable: bool, seen: str = "", stages_ms: Mapping[str, float] = _NO_STAGES
+    change: BindingChange, reason: str, *, retriable: bool, stages_ms: Mapping[str, float] = _NO_STAGES
 ) -> Result:
     """A change that was not made, or whose making could not be seen."""
-    return Result(
-        change=change,
-        outcome=InstallOutcome.FAILED,
-        reason=reason,
-        seen_fingerprint_sha256=seen,
-        retriable=retriable,
-        stages_ms=stages_ms,
-    )
+    return Result(change=change, outcome=InstallOutcome.FAILED, reason=reason, retriable=retriable, stages_ms=stages_ms)
 
 
 def live(change: Install, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:

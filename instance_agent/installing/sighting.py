@@ -63,8 +63,10 @@ class Sighting:
 
     Attributes:
         met: Whether the expectation was met.
-        fingerprint_sha256: The certificate seen; empty when none was.
-        problem: Why none was seen, or why the one seen is of no use to clients.
+        fingerprint_sha256: The certificate seen; empty when none was, or no use can be made of the one that should be
+            served. So one that is not as expected is another.
+        problem: Why none was seen, or why the one seen is of no use.
+        unusable: Whether the right certificate was shown in a handshake that no client can finish.
         reached: Whether a listener answered at all.
         asked: The server name that was asked for last; None for none.
         known: Whether the look showed what is served, be it that the server refuses this name or listens no longer; a
@@ -75,6 +77,7 @@ class Sighting:
     met: bool
     fingerprint_sha256: str = ""
     problem: str = ""
+    unusable: bool = False
     reached: bool = True
     asked: str | None = None
     known: bool = True
@@ -137,10 +140,13 @@ class Looker:
         try:
             seen = await self._probe(address, name, timeout_s=self.pace.timeout_s)
         except ProbeError as error:
+            shown = error.shown == expected.fingerprint_sha256
+            unusable = shown and expected.served
             return Sighting(
-                met=not expected.served and not error.timed_out and error.shown != expected.fingerprint_sha256,
-                fingerprint_sha256=error.shown,
+                met=not expected.served and not error.timed_out and not shown,
+                fingerprint_sha256="" if unusable else error.shown,
                 problem=str(error),
+                unusable=unusable,
                 reached=error.reached,
                 asked=name,
                 known=not (error.timed_out or error.silent),

@@ -175,7 +175,7 @@ class _Entering:
             # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
             standing = standing_of(record, rows, nothing, fleet.known, now)
-            return with_standing(cloud, record, standing, rows)
+            return with_standing(cloud, record, standing, rows, fleet)
 
         return entered
 

@@ -220,6 +220,7 @@ def _entry(item: BindingReport, row: DesiredBinding, instance: str, now: datetim
         reason=shown(item.reason, REASON_CHARS),
         fingerprint_sha256=item.fingerprint_sha256,
         stages_ms=item.stages_ms,
+        drifted_at=item.drifted_at and min(item.drifted_at, now),
     )
 
 
@@ -268,4 +269,6 @@ def _later(known: InstallationRecord | None, entry: InstallationRecord) -> Insta
     if known.role != entry.role:
         return entry if known.finished_at <= entry.finished_at else known
     late = (known.generation, known.finished_at) >= (entry.generation, entry.finished_at)
-    return known if late else entry
+    if late or entry.drifted_at or known.generation != entry.generation:
+        return known if late else entry
+    return replace(entry, drifted_at=known.drifted_at)  # an agent that was started again does not know of it

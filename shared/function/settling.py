@@ -20,6 +20,7 @@ from shared.function.fanout import read_fleet
 from shared.function.outbox import new_event_id
 from shared.function.standing import Standing, settled, standing_of
 from shared.phrasing import logger
+from shared.state.missing import Roll
 from shared.state.reasons import KEPT, as_told, reason_for_kept
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.state.rows import Held
@@ -123,8 +124,9 @@ async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[De
         rows = await _rows(cloud, record)
         has_status = record.status in SETTLEABLE
         if has_status:
-            standing = await _standing(cloud, record, rows, fleet or await read_fleet(cloud))
-            fresh = with_standing(cloud, record, standing, rows)
+            now_known = fleet or await read_fleet(cloud)
+            standing = await _standing(cloud, record, rows, now_known)
+            fresh = with_standing(cloud, record, standing, rows, now_known)
         else:
             # A rejected re-upload has no status to derive, but what was accepted before under its name may be served.
             fresh = with_reason(record, rows, cloud.now())
@@ -142,14 +144,14 @@ async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[De
 
 
 def with_standing(
-    cloud: Cloud, record: UploadRecord, standing: Standing, rows: Sequence[DesiredBinding]
+    cloud: Cloud, record: UploadRecord, standing: Standing, rows: Sequence[DesiredBinding], fleet: Fleet
 ) -> UploadRecord:
-    """Enter a standing into an upload's row, with the event that it calls for, which names who is served instead."""
+    """Enter a standing into an upload's row, with the event that it calls for, which names who does not serve it."""
     now = cloud.now()
     fresh = settled(record, standing, now)
     if cloud.topic is None:
         return fresh
-    about = as_told(fresh, {row.key: row for row in rows}, now)
+    about = Roll(fleet.known, now).as_seen(as_told(fresh, {row.key: row for row in rows}, now))
     return announced(fresh, about=about, at=now, event_id=new_event_id())
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, concerns
 from shared.messages import InstallOutcome
+from shared.phrasing import listed
 from shared.state.reasons import reason_for_live, reason_for_some, reason_for_superseded
-from shared.state.records import InstallationRecord, UploadRecord, UploadStatus, is_awaited
+from shared.state.records import (
+    ASIDE,
+    BEHIND,
+    JOINED,
+    MAX_APART,
+    InstallationRecord,
+    UploadRecord,
+    UploadStatus,
+    is_awaited,
+)
 from shared.state.tags import untagged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Collection, Sequence
 
     from shared.binding import BindingKey, DesiredBinding
     from shared.state.records import InstanceRecord
@@ -36,12 +46,20 @@ class Standing:
         live: Instances that serve all of it.
         total: Instances that are waited for.
         reason: The first failure, or why no instance serves it.
+        apart: With which instances it is otherwise than with those that were told and have proved it.
+        won: Hosts and ports that it is served for; None where that is not known.
+        remark: What an instance said of what it proved.
+        drifted_at: When something else than certcast was last seen to have changed that.
     """
 
     status: UploadStatus
     live: int
     total: int
     reason: str = ""
+    apart: Mapping[str, str] = field(default_factory=dict)
+    won: int | None = None
+    remark: str = ""
+    drifted_at: datetime | None = None
 
 
 def standing_of(
@@ -61,7 +79,7 @@ def standing_of(
         now: The time; instances that are silent are not waited for.
     """
     if record.status is UploadStatus.REMOVED:
-        return _removal_standing(rows, reports, _awaited(record, instances, now), instances)
+        return _removal_standing(record, rows, reports, instances, now)
     return _upload_standing(record, rows, reports, instances, now)
 
 
@@ -70,21 +88,42 @@ def _awaited(record: UploadRecord, instances: Instances, now: datetime) -> set[s
 
 
 def _removal_standing(
-    rows: Sequence[DesiredBinding], reports: Reports, awaited: Collection[str], instances: Instances
+    record: UploadRecord, rows: Sequence[DesiredBinding], reports: Reports, instances: Instances, now: datetime
 ) -> Standing:
     """Count the instances that have not yet shown that they stopped serving a removed upload."""
-    behind = [
-        name
-        for name in sorted(awaited)
-        if any(
-            not _let_go_of(row, reports[row.key].get(name))
-            for row in rows
-            if concerns(row.role, instances[name].value.role)
-        )
-    ]
+    awaited = _awaited(record, instances, now)
+    behind = [name for name in sorted(awaited) if _holds_on(rows, reports, name, instances)]
+    # One that is not waited for may serve it on: where it never had it, there is nothing to say.
+    had = {name for row in rows for name in reports[row.key] if name in instances and name not in awaited}
+    away = [name for name in sorted(had) if _holds_on(rows, reports, name, instances, told=False)]
     reasons = [r for row in rows if (r := next(iter(_failures(row, reports[row.key], behind)), ""))]
     return Standing(
-        status=UploadStatus.REMOVED, live=len(behind), total=len(awaited), reason=reasons[0] if reasons else ""
+        status=UploadStatus.REMOVED,
+        live=len(behind),
+        total=len(awaited),
+        reason=reasons[0] if reasons else "",
+        apart=dict.fromkeys((*behind, *away), BEHIND),
+        won=0,
+    )
+
+
+def _holds_on(
+    rows: Sequence[DesiredBinding], reports: Reports, name: str, instances: Instances, *, told: bool = True
+) -> bool:
+    """Whether an instance may serve a removed upload still.
+
+    Args:
+        rows: The rows it had a claim on.
+        reports: By row, then by instance.
+        name: The instance.
+        instances: The registered ones by id.
+        told: Whether it is taken to have had it where it never reported that.
+    """
+    return any(
+        not _let_go_of(row, report)
+        for row in rows
+        if concerns(row.role, instances[name].value.role)
+        and ((report := reports[row.key].get(name)) is not None or told)
     )
 
 
@@ -100,24 +139,29 @@ def _upload_standing(
     if not won:
         reason = reason_for_superseded(record, rows, now) if rows else "no host and port is claimed"
         return Standing(status=UploadStatus.SUPERSEDED, live=0, total=0, reason=reason)
-    live, failed, pending = _sorted_out(won, reports, _awaited(record, instances, now), instances)
+    live, failed, pending, apart = _sorted_out(record, won, reports, instances, now)
     reason = next((r for row in won for r in _failures(row, reports[row.key], failed)), "")
     if pending and _is_overdue(record, won, now):
         minutes = GIVE_UP_AFTER.total_seconds() / 60
-        reason = (
-            reason or f"instance {pending[0]} has reported nothing within {minutes:.0f} minutes; see its agent's log"
-        )
+        who = f"instance {pending[0]} has" if len(pending) == 1 else f"instances {listed(pending)} have"
+        reason = reason or f"{who} reported nothing within {minutes:.0f} minutes; see its agent's log"
         failed, pending = failed + pending, []
     elif not (live or failed or pending):
         reason = _why_none(record, won, reports, instances, now)
     status = _status(live=len(live), failed=len(failed), pending=len(pending))
     is_live = status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}
     others = reason_for_live(record.name, rows, now) if is_live else reason_for_some(record.name, rows)
+    remark, drifted_at = _remark(won, reports, live)
+    is_plain = apart == dict.fromkeys(record.expected, BEHIND)  # as any row is read that says no more
     return Standing(
         status=status,
         live=len(live),
         total=len(live) + len(failed) + len(pending),
         reason=reason or others,
+        apart={} if is_plain else apart,
+        won=None if is_plain else len(won),
+        remark=remark,
+        drifted_at=drifted_at,
     )
 
 
@@ -149,27 +193,47 @@ def _why_none(
 
 
 def _sorted_out(
-    won: Sequence[DesiredBinding], reports: Reports, awaited: Collection[str], instances: Instances
-) -> tuple[list[str], list[str], list[str]]:
-    """The instances that have proved all of these rows, those that failed, and those that are waited for."""
+    record: UploadRecord, won: Sequence[DesiredBinding], reports: Reports, instances: Instances, now: datetime
+) -> tuple[list[str], list[str], list[str], Mapping[str, str]]:
+    """The instances that have proved all of these rows, those that failed, those that are waited for, who is apart."""
     live: list[str] = []
     failed: list[str] = []
     pending: list[str] = []
-    for name in sorted({*awaited, *(n for row in won for n in reports[row.key] if n in instances)}):
+    told = {name for name in record.expected if name in instances}
+    apart = {name: ASIDE for name in record.expected if name not in told}
+    awaited = _awaited(record, instances, now)
+    for name in sorted({*told, *(n for row in won for n in reports[row.key] if n in instances)}):
         role = instances[name].value.role
         all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, role)]
         mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
         if not mine:
-            continue
-        if all(_caught_up(row, report) and not _failed(report) for row, report in mine):
+            apart[name] = ASIDE
+        elif all(_caught_up(row, report) and not _failed(report) for row, report in mine):
             live.append(name)
-        elif name not in awaited:
-            continue  # it joined later or went silent: counted once it has proved everything, waited for never
-        elif any(shows_failure(row, report) for row, report in mine):
-            failed.append(name)
+            apart |= {} if name in told else {name: JOINED}
         else:
-            pending.append(name)
-    return live, failed, pending
+            apart[name] = BEHIND  # not counted unless told and running: it joined later, or went silent
+            if name in awaited:
+                (failed if any(shows_failure(row, report) for row, report in mine) else pending).append(name)
+    return live, failed, pending, apart
+
+
+def _remark(won: Sequence[DesiredBinding], reports: Reports, live: Collection[str]) -> tuple[str, datetime | None]:
+    """What an instance said of what it proved: what was changed there last, else the first that said anything."""
+    said = [
+        (report, f"instance {name}, {row.key.host_port}: {report.told}")
+        for row in won
+        for name in live
+        if (report := reports[row.key].get(name)) is not None and report.told
+    ]
+    drifts = [(report.drifted_at, text) for report, text in said if report.drifted_at is not None]
+    if drifts:
+        at, text = max(drifts)
+        return text, at
+    if not said:
+        return "", None
+    more = len(said) - 1
+    return said[0][1] + (f" (and {more} more like it)" if more else ""), None
 
 
 def _status(*, live: int, failed: int, pending: int) -> UploadStatus:
@@ -207,7 +271,7 @@ def _failed(report: InstallationRecord | None) -> bool:
 
 def _failures(row: DesiredBinding, reports: Mapping[str, InstallationRecord], names: Collection[str]) -> Sequence[str]:
     return [
-        f"instance {name}, {row.key.phrased}: {report.reason or report.outcome.value}"
+        f"instance {name}, {row.key.phrased}: {report.told or report.outcome.value}"
         for name in names
         if (report := reports.get(name)) is not None and _failed(report)
     ]
@@ -231,6 +295,10 @@ def started_over(
         expected=tuple(told),
         live=len(told) if status is UploadStatus.REMOVED else 0,
         total=len(told),
+        apart={},
+        won=None,
+        remark="",
+        drifted_at=None,
         live_at=None,
         counted_from=counted_from,
         fanned_out_at=now,
@@ -241,12 +309,17 @@ def started_over(
 
 def settled(record: UploadRecord, standing: Standing, now: datetime) -> UploadRecord:
     """Enter a standing into an upload's row; the moment it became live is kept while it stays so."""
+    is_told = len(standing.apart) <= MAX_APART
     follows = replace(
         record,
         status=standing.status,
         live=standing.live,
         total=standing.total,
         reason=standing.reason,
+        apart=standing.apart if is_told else {},
+        won=standing.won if is_told else None,
+        remark=standing.remark,
+        drifted_at=standing.drifted_at,
         live_at=(record.live_at or now) if standing.status is UploadStatus.LIVE else record.live_at,
     )
     return untagged(record, follows)

@@ -10,11 +10,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from shared.codec import instant_text
 from shared.errors import CertcastError
+from shared.function.fanout import read_fleet
 from shared.function.paging import MAX_LIMIT, MAX_ROWS_READ, Asked, page
 from shared.function.redeploy import redeploy
-from shared.state.document import installation_document, instance_document, is_gone, upload_document
+from shared.state.document import installation_document, instance_document, is_gone, is_listed, upload_document
 from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
+from shared.state.missing import Roll
 from shared.state.reasons import depends_on_others
 from shared.state.telling import with_reasons
 from shared.upload import MAX_NAME_CHARS
@@ -62,20 +65,25 @@ async def certificates(
         return _refused(asked)
 
     dependent: dict[str, UploadRecord] = {}
+    known_instances, now = (await read_fleet(cloud)).known, cloud.now()
+    roll = Roll(known_instances, now)
 
     def described(known: Versioned[UploadRecord]) -> Document | None:
-        if removed != "true" and is_gone(known.value):
+        record = roll.as_seen(known.value)
+        if removed != "true" and not is_listed(record):
             return None
         if depends_on_others(known.value):
             dependent[known.value.name] = known.value
-        return upload_document(known.value)
+        return upload_document(record)
 
     rows = cloud.state.uploads.all(after=asked.after, page=asked.rows)
     found, then = await page(rows, described, lambda known: upload_key(known.value.name), limit=asked.limit)
-    records = await with_reasons(cloud.state, [*dependent.values()], cloud.now(), most_rows=MAX_ROWS_READ)
+    records = await with_reasons(
+        cloud.state, [*dependent.values()], now, instances=known_instances, most_rows=MAX_ROWS_READ
+    )
     told = {record.name: upload_document(record) for record in records}
     uploads = [told.get(document["name"], document) for document in found]
-    return Answer(status=HTTPStatus.OK, document={"uploads": uploads, "next": then})
+    return Answer(status=HTTPStatus.OK, document={"as_of": instant_text(now), "uploads": uploads, "next": then})
 
 
 async def certificate(cloud: Cloud, name: str) -> Answer:
@@ -90,7 +98,8 @@ async def certificate(cloud: Cloud, name: str) -> Answer:
         limit=MAX_LIMIT,
     )
     more = {"installations": installations, "installations_complete": then is None}
-    [record] = await with_reasons(cloud.state, [record], cloud.now(), most_rows=MAX_ROWS_READ)
+    known = (await read_fleet(cloud)).known
+    [record] = await with_reasons(cloud.state, [record], cloud.now(), instances=known, most_rows=MAX_ROWS_READ)
     return Answer(status=HTTPStatus.OK, document=upload_document(record) | more)
 
 
@@ -113,7 +122,7 @@ async def instances(cloud: Cloud, *, limit: str | None = None, after: str | None
         lambda known: instance_key(known.value.id),
         limit=asked.limit,
     )
-    return Answer(status=HTTPStatus.OK, document={"instances": found, "next": then})
+    return Answer(status=HTTPStatus.OK, document={"as_of": instant_text(now), "instances": found, "next": then})
 
 
 async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shared.codec import instant_text
 from shared.phrasing import day
-from shared.state.records import UploadStatus, is_awaited
+from shared.state.missing import served_by_each
+from shared.state.presence import Presence, presence_of
+from shared.state.records import UploadStatus
 from shared.state.waiting import waiting_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
     from datetime import datetime
 
     from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord
@@ -22,32 +25,65 @@ Document = dict[str, Any]
 
 
 def status_document(
-    uploads: Iterable[UploadRecord],
-    instances: Iterable[Versioned[InstanceRecord]],
+    uploads: Sequence[UploadRecord],
+    instances: Sequence[Versioned[InstanceRecord]],
     *,
     now: datetime,
-    removed: bool = False,
+    asked_for: bool = False,
 ) -> Document:
     """Put uploads and instances into one document, each sorted by name.
 
     Args:
-        uploads: The uploads to show.
+        uploads: The uploads to show, as they are told.
         instances: The instances to show.
         now: The time by which an instance is alive or silent.
-        removed: Whether to show also those uploads that are gone and served nowhere any more.
+        asked_for: Whether this is one upload that was asked for, to be shown also when it is gone; else these are all.
     """
-    shown = (record for record in uploads if removed or not is_gone(record))
+    shown = [record for record in uploads if asked_for or is_listed(record)]
+    current = _counted_since(uploads, instances, now, whole=not asked_for)
     return {
+        "as_of": _instant(now),
         "uploads": [upload_document(record) for record in sorted(shown, key=lambda record: record.name)],
-        "instances": [
-            instance_document(known, now=now) for known in sorted(instances, key=lambda known: known.value.id)
-        ],
+        "instances": [instance_document(known, now=now) for known in sorted(current, key=lambda known: known.value.id)],
     }
+
+
+def _counted_since(
+    uploads: Sequence[UploadRecord], instances: Sequence[Versioned[InstanceRecord]], now: datetime, *, whole: bool
+) -> Sequence[Versioned[InstanceRecord]]:
+    """The instances; what one serves is counted by the uploads where these changed after its last heartbeat.
+
+    Args:
+        uploads: All of them, or some.
+        instances: Their rows.
+        now: The time.
+        whole: Whether these are all uploads, so that a heartbeat may have counted too many, too.
+    """
+    changes = [at for record in uploads for at in (record.fanned_out_at, record.live_at) if at is not None]
+    changed_at = max(changes, default=None)
+    if any(record.status is UploadStatus.ACCEPTED and record.live for record in uploads):
+        changed_at = now  # some have proved it, which no moment tells of
+    if changed_at is None or all(known.written_at > changed_at for known in instances):
+        return instances
+    served = served_by_each(uploads)
+
+    def counted(known: Versioned[InstanceRecord]) -> Versioned[InstanceRecord]:
+        if presence_of(known, now) is not Presence.RUNNING or known.written_at > changed_at:
+            return known
+        row, found = known.value, served[known.value.id]
+        return replace(known, value=replace(row, bindings=found if whole else max(found, row.bindings)))
+
+    return [counted(known) for known in instances]
 
 
 def is_gone(record: UploadRecord) -> bool:
     """Whether an upload was removed and no instance serves it any more."""
     return record.status is UploadStatus.REMOVED and record.live == 0
+
+
+def is_listed(record: UploadRecord) -> bool:
+    """Whether an upload is shown unasked: until it is gone, and nothing is left to say of one that may serve it."""
+    return not is_gone(record) or bool(record.reason)
 
 
 def upload_document(record: UploadRecord) -> Document:
@@ -79,6 +115,7 @@ def upload_document(record: UploadRecord) -> Document:
         "thumbprint_sha1": record.thumbprint_sha1 or None,
         "uploaded_at": _instant(record.uploaded_at),
         "live_at": _instant(record.live_at),
+        "drifted_at": _instant(record.drifted_at),
     }
 
 
@@ -92,8 +129,8 @@ def _events_waiting(record: UploadRecord) -> Document | None:
 
 
 def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Document:
-    """Describe one instance; `alive` is whether it stopped neither cleanly nor silently."""
-    record = known.value
+    """Describe one instance; it is `alive` when its `state` is `running`. `last_seen` is by the service's clock."""
+    record, presence = known.value, presence_of(known, now)
     return {
         "id": record.id,
         "asked_id": record.asked_id or None,
@@ -103,13 +140,14 @@ def instance_document(known: Versioned[InstanceRecord], *, now: datetime) -> Doc
         "target_version": record.target_version,
         "agent_version": record.agent_version,
         "ready": record.ready,
-        "alive": is_awaited(known, now),
+        "state": presence.value,
+        "alive": presence is Presence.RUNNING,
         "stopped": record.stopped,
         "trouble": record.trouble or None,
         "bindings": record.bindings,
         "failing": record.failing,
         "started_at": _instant(record.started_at),
-        "last_seen": _instant(record.last_seen),
+        "last_seen": _instant(min(known.written_at, now)),
     }
 
 
@@ -122,7 +160,7 @@ def installation_document(record: InstallationRecord) -> Document:
         "source": record.source or None,
         "generation": record.generation,
         "outcome": record.outcome.value,
-        "reason": record.reason,
+        "reason": record.told,
         "fingerprint_sha256": record.fingerprint_sha256 or None,
         "finished_at": _instant(record.finished_at),
         "drifted_at": _instant(record.drifted_at),

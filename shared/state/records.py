@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
 from shared.bundle import MAX_INTERMEDIATES
+from shared.codec import Word
 from shared.hostnames import DEFAULT_HOST
-from shared.messages import InstallOutcome, OutgoingEvent
+from shared.messages import InstallOutcome, OutgoingEvent, queue_of
 from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
 from shared.state.rows import Rows, Versioned
@@ -39,12 +39,21 @@ SUBJECT_CHARS = 500
 MAX_DNS_NAMES = 250
 MAX_DNS_NAME_CHARS = 253
 
+BEHIND, ASIDE, JOINED = "behind", "aside", "joined"
+"""What `UploadRecord.apart` says of an instance: it has not proved all of the upload; it does not count, as it obeys
+rows of its own role instead or is registered no more; it was not told, and has proved it."""
+MAX_APART = 500
+"""Instances kept there; where there are more, counts stay as they were written."""
+
+DRIFTED = "changed behind certcast's back"
+"""What is said of a binding that something else changed."""
+
 DELETED = "deleted"
 """Stands in an upload's `etag` when its removal is complete."""
 
 
-class UploadStatus(StrEnum):
-    """Where an upload is on its way."""
+class UploadStatus(Word):
+    """Where an upload is on its way; with a word of a newer version it is left alone until something is uploaded."""
 
     RECEIVED = "received"
     WAITING_FOR_METADATA = "waiting_for_metadata"
@@ -92,6 +101,11 @@ class UploadRecord:
         expected: Instances registered at the last fan-out.
         live: Instances that proved every binding of this upload (for a removed one: that still serve it).
         total: Instances that are waited for.
+        apart: With which instances it is otherwise than proved by one that was told: `behind`, `aside`, `joined`. Of a
+            removed upload, `behind` are those that had it and have not let go of it.
+        won: Hosts and ports that it is served for; None until reports were looked at, and `apart` is known.
+        remark: What an instance said of what it proved, and who; shown while the upload is live.
+        drifted_at: When that was last seen to have been changed by something else than certcast; None for never.
         uploaded_at: When the content was uploaded, by the storage account's clock.
         counted_from: What `seconds_to_live` counts from: the upload, or the change that made it take over.
         fanned_out_at: When the instances were told.
@@ -140,6 +154,10 @@ class UploadRecord:
     expected: tuple[str, ...] = ()
     live: int = 0
     total: int = 0
+    apart: Mapping[str, str] = field(default_factory=dict)
+    won: int | None = None
+    remark: str = ""
+    drifted_at: datetime | None = None
     uploaded_at: datetime | None = None
     counted_from: datetime | None = None
     noticed_at: datetime | None = None
@@ -168,7 +186,7 @@ class UploadRecord:
         object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
-        for told in ("reason", "tags_refused", "password_left", "held_up"):
+        for told in ("reason", "remark", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
         object.__setattr__(self, "issuer", shown(self.issuer, SUBJECT_CHARS))
@@ -208,6 +226,8 @@ class InstanceRecord:
         stopped: The agent was stopped cleanly and is not to be waited for.
         asked_id: The id that its settings ask for, where another agent runs under that; else empty.
         trouble: What keeps its web server from being used now, in a sentence; empty where all is well.
+        queue: Its queue, which follows from its id. A Function of version 0.1.0 cannot read a row without it, and sends
+            there; what stands in a row is not believed.
     """
 
     id: str
@@ -225,9 +245,11 @@ class InstanceRecord:
     stopped: bool = False
     asked_id: str = ""
     trouble: str = ""
+    queue: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "trouble", shown(self.trouble, LOGGED_CHARS))
+        object.__setattr__(self, "queue", queue_of(self.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +287,17 @@ class InstallationRecord:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", shown(self.reason, LOGGED_CHARS))
+
+    @property
+    def told(self) -> str:
+        """The reason as people read it: also what to do about a newer version's outcome, and what was changed."""
+        said = [self.reason] if self.reason else []
+        if not self.outcome.is_known:
+            newer = f"outcome '{self.outcome.value}' is of a newer version: update the Function and this command"
+            said.insert(0, newer)
+        if self.drifted_at is not None and self.outcome is InstallOutcome.LIVE and DRIFTED not in self.reason:
+            said.append(f"{DRIFTED} at {self.drifted_at:%Y-%m-%d %H:%M} UTC; put right")
+        return "; ".join(said)
 
 
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""Uploads' rows, read to be told: with the desired rows that their reasons depend on, one request for many of them."""
+"""Uploads' rows, read to be told: with the instances, and with the desired rows that their reasons depend on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.errors import AccessDeniedError
 from shared.state.keys import binding_key
+from shared.state.missing import Roll
 from shared.state.reasons import as_told, depends_on_others
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.binding import BindingKey, DesiredBinding
+    from shared.state.presence import Instances
     from shared.state.records import State, UploadRecord
 
 MOST_READS = 50
@@ -23,7 +25,12 @@ MOST_READS = 50
 
 
 async def with_reasons(
-    state: State, records: Sequence[UploadRecord], now: datetime, *, most_rows: int | None = None
+    state: State,
+    records: Sequence[UploadRecord],
+    now: datetime,
+    *,
+    instances: Instances | None = None,
+    most_rows: int | None = None,
 ) -> list[UploadRecord]:
     """The same uploads with reasons that are true now; as they stand in their rows, to who may not read the others.
 
@@ -31,12 +38,24 @@ async def with_reasons(
         state: The tables.
         records: Uploads' rows, as they were read a moment ago.
         now: The time.
+        instances: The registered ones by id: counts are of those that run, and who is missing is named. None leaves it.
         most_rows: Desired rows that are read at most; what lies beyond is told as it stands in the upload's row.
     """
     dependent = [record for record in records if depends_on_others(record)]
+    told = await _with_names(state, records, dependent, now, most_rows)
+    if instances is None:
+        return told
+    roll = Roll(instances, now)
+    return [roll.as_seen(record) for record in told]
+
+
+async def _with_names(
+    state: State, records: Sequence[UploadRecord], dependent: Sequence[UploadRecord], now: datetime, most: int | None
+) -> list[UploadRecord]:
+    """With the uploads named that are served in their place."""
     keys = {key for record in dependent for key in record.claims}
     names = {record.name for record in dependent}
-    found = _each(state, keys) if len(keys) <= MOST_READS else _among(state, keys, most_rows)
+    found = _each(state, keys) if len(keys) <= MOST_READS else _among(state, keys, most)
     try:
         rows = {row.key: _without_others(row, names) async for row in found}
     except AccessDeniedError:

@@ -77,11 +77,8 @@ class SettingsKeeper:
                 pending.setdefault(endpoint, settings)
         self._set(pending)
 
-    def put_back(self, endpoints: Collection[str] | None = None) -> dict[str, str]:
+    def put_back(self) -> dict[str, str]:
         """Give the records back what they had.
-
-        Args:
-            endpoints: The only ones to look at; None for all.
 
         Returns:
             By endpoint, what could not be put back, as a sentence that names the settings and the command.
@@ -89,12 +86,11 @@ class SettingsKeeper:
         problems: dict[str, str] = {}
         pending = dict(self._pending)
         for endpoint, settings in self._pending.items():
-            if endpoints is None or endpoint in endpoints:
-                problem = self._restore(endpoint, settings)
-                if problem is None:
-                    del pending[endpoint]
-                elif problem:
-                    problems[endpoint] = problem
+            problem = self._restore(endpoint, settings)
+            if problem is None:
+                del pending[endpoint]
+            elif problem:
+                problems[endpoint] = problem
         self._try_to_set(pending)
         return problems
 

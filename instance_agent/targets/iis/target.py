@@ -199,7 +199,7 @@ class IisTarget(NothingHeld):
                     pause=self._pause,
                 )
             except (ApplyError, GatewayError):
-                self._keeper.put_back(endpoints)
+                self._keeper.put_back()
                 self._discard(needs)
                 raise
             self._doubted = False

@@ -285,7 +285,7 @@ class TestCost:
         await scene.everyone_obeys("web-0")
         watched = Mortal()
         await status_api.certificates(scene.seen_by(watched))
-        assert watched.steps == {"uploads query": 1}
+        assert watched.steps == {"uploads query": 1, "instances query": 1}
 
     async def test_what_lies_beyond_is_told_without_names_and_not_untruly(self, scene: Scene) -> None:
         await crowded(scene, 7_000)

@@ -46,7 +46,7 @@ def opened(storage: FakeStorage) -> Storage:
 def drawn(document: Document) -> str:
     console = Console(width=200, force_terminal=False)
     with console.capture() as capture:
-        console.print(status_tables(document, now=NOW))
+        console.print(status_tables(document))
     return capture.get()
 
 
@@ -67,7 +67,7 @@ def test_the_document_has_the_promised_keys_and_is_json() -> None:
         }.items()
     )
     assert listed.items() >= {"id": "web-0", "role": "web", "ready": True, "alive": True}.items()
-    assert listed["last_seen"] == "2030-01-02T03:04:02.000000Z"
+    assert listed["last_seen"] == "2030-01-02T03:04:05.000000Z"  # by the service's clock, whatever the instance says
 
 
 def test_reasons_are_told_with_code_and_detail() -> None:
@@ -83,7 +83,7 @@ def test_reasons_are_told_with_code_and_detail() -> None:
 def test_a_removed_upload_is_shown_as_long_as_an_instance_serves_it(live: int, shown: list[str]) -> None:
     removed = dataclasses.replace(LIVE, status=UploadStatus.REMOVED, live=live)
     assert [upload["name"] for upload in status_document([removed], [], now=NOW)["uploads"]] == shown
-    assert len(status_document([removed], [], now=NOW, removed=True)["uploads"]) == 1
+    assert len(status_document([removed], [], now=NOW, asked_for=True)["uploads"]) == 1
 
 
 def test_uploads_and_instances_are_sorted() -> None:
@@ -195,7 +195,7 @@ def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:
     assert "expired warning: Did you mean Role?" in drawn(named(warned))
     console = Console(width=200, force_terminal=True, color_system="standard")
     with console.capture() as capture:
-        console.print(status_tables(named(warned), now=NOW))
+        console.print(status_tables(named(warned)))
     assert "\x1b[33mwarning: Did you mean Role?" in capture.get()
     assert "Did you mean" in drawn(status_document([warned], [], now=NOW))
 

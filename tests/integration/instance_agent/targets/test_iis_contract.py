@@ -7,12 +7,15 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.installing.probe import served_fingerprint
+from instance_agent.targets.base import HostPort
 from instance_agent.targets.iis.ccs.notes import file_names
 from instance_agent.targets.iis.ccs.target import IisCcsTarget
 from instance_agent.targets.iis.pfx import pfx_for_windows
+from instance_agent.targets.iis.planner import information_of
 from instance_agent.targets.iis.target import IisTarget
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
+from tests.contracts.defaults import DefaultContract, DefaultRestartContract
 from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
 from tests.fakes.iis.central import PASSWORD, read_central
 from tests.fakes.iis.http_sys import free_ports
@@ -41,10 +44,17 @@ class IisRig:
 
     async def untie(self, host: str, port: int) -> None:
         """The binding removed in IIS Manager."""
-        self.machine.iis.take_away(WEB, f"*:{port}:{host}")
+        self.machine.iis.take_away(WEB, information_of(HostPort(host=host, port=port)))
 
 
-class TestIisTarget(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
+class TestIisTarget(
+    TlsContract,
+    OpenConnectionsContract,
+    RestartContract,
+    HandmadeChangeContract,
+    DefaultContract,
+    DefaultRestartContract,
+):
     @pytest.fixture
     async def rig(self) -> AsyncIterator[IisRig]:
         first, second = free_ports(2)
