@@ -89,10 +89,14 @@ class Doubts:
         if kept is not None:
             kept[report.instance] = replace(report, fingerprint_sha256="", stages_ms={})
         row = self._bindings.get(BindingKey(role=report.role, host=report.host, port=report.port))
-        if row is not None and shows_failure(row, report):
-            record = self._live.get(row.source)
-            if record is not None and self._waits_for(record, row, report.instance):
+        record = None if row is None else self._live.get(row.source)
+        if row is None or record is None:
+            return
+        if shows_failure(row, report):
+            if self._waits_for(record, row, report.instance):
                 self._doubtful.add(record.name)
+        elif _is_news_of_drift(record, row, report) and report.instance in self._instances:
+            self._doubtful.add(record.name)
 
     def _waits_for(self, record: UploadRecord, row: DesiredBinding, instance: str) -> bool:
         """Whether the status of an upload depends on what an instance says of a row; one that joined late may fail."""
@@ -128,6 +132,13 @@ class Doubts:
         reports = {row.key: self._reports[row.host, row.port] for row in rows}
         standing = standing_of(record, rows, reports, self._instances, self._now)
         return settled(record, standing, self._now) != record
+
+
+def _is_news_of_drift(record: UploadRecord, row: DesiredBinding, report: InstallationRecord) -> bool:
+    """Whether a report of what is served tells of a change by something else that the upload's row does not."""
+    if report.drifted_at is None or report.generation != row.generation:
+        return False
+    return record.drifted_at is None or report.drifted_at > record.drifted_at
 
 
 async def passing_reports(

@@ -65,13 +65,13 @@ def _counted_since(
         changed_at = now  # some have proved it, which no moment tells of
     if changed_at is None or all(known.written_at > changed_at for known in instances):
         return instances
-    served = served_by_each(uploads)
+    served, tells_all = served_by_each(uploads)
 
     def counted(known: Versioned[InstanceRecord]) -> Versioned[InstanceRecord]:
         if presence_of(known, now) is not Presence.RUNNING or known.written_at > changed_at:
             return known
         row, found = known.value, served[known.value.id]
-        return replace(known, value=replace(row, bindings=found if whole else max(found, row.bindings)))
+        return replace(known, value=replace(row, bindings=found if whole and tells_all else max(found, row.bindings)))
 
     return [counted(known) for known in instances]
 

@@ -51,14 +51,16 @@ def behind_of(record: UploadRecord) -> Collection[str]:
     return record.expected if undone == len(record.expected) else ()
 
 
-def served_by_each(uploads: Iterable[UploadRecord]) -> Counter[str]:
-    """How many hosts and ports of these uploads each instance has proved, as their rows tell."""
+def served_by_each(uploads: Iterable[UploadRecord]) -> tuple[Counter[str], bool]:
+    """How many hosts and ports of these uploads each instance has proved, and whether the rows tell of all that did."""
     served: Counter[str] = Counter()
+    is_whole = True
     for record in uploads:
         if record.status in _COUNTED:
-            won = len(record.claims) if record.won is None else record.won
-            served.update(dict.fromkeys(proved_by(record), won))
-    return served
+            proved = proved_by(record)
+            is_whole = is_whole and bool(proved or not record.live)
+            served.update(dict.fromkeys(proved, len(record.claims) if record.won is None else record.won))
+    return served, is_whole
 
 
 class Roll:

@@ -46,11 +46,13 @@ def as_told(record: UploadRecord, rows: Mapping[BindingKey, DesiredBinding], now
     if record.status in KEPT:
         return replace(record, reason=reason_for_kept(record, mine, now))
     others = _lost(record.name, mine)
+    # Version 0.1.0 wrote the notice down, and with it a name that may lie behind.
+    violations = tuple(each for each in record.violations if each.code is not VerdictCode.OLDER_THAN_LIVE)
     notice = older_than_live(record, others, now)
     return replace(
         record,
         reason=_naming_winners(record, others, now),
-        violations=record.violations if notice is None else (*record.violations, notice),
+        violations=violations if notice is None else (*violations, notice),
     )
 
 

@@ -228,3 +228,54 @@ async def test_a_blob_that_was_not_noticed_is_told_from_one_that_is_not_there() 
     ):
         with pytest.raises(CertcastError, match=said):
             await read_status(storage, name)
+
+
+def test_what_an_older_function_answers_is_drawn_without_what_it_lacks() -> None:
+    document = status_document([LIVE], [seen(INSTANCE)], now=NOW)
+    newer = {
+        "as_of",
+        "state",
+        "trouble",
+        "asked_id",
+        "drifted_at",
+        "warnings",
+        "chain",
+        "waiting_for",
+        "events_waiting",
+    }
+    older = {
+        key: [{name: value for name, value in each.items() if name not in newer} for each in entries]
+        for key, entries in document.items()
+        if key not in newer
+    }
+    assert "web-0" in drawn(older)
+
+
+def test_trouble_and_since_when_an_instance_is_gone_are_shown_beside_it() -> None:
+    gone = NOW - timedelta(minutes=4)
+    known = [
+        seen(dataclasses.replace(INSTANCE, trouble="nginx: [emerg] unknown directive")),
+        seen(dataclasses.replace(INSTANCE, id="web-1", bindings=7), gone),
+        seen(dataclasses.replace(INSTANCE, id="web-2", stopped=True), gone),
+    ]
+    document = status_document([], known, now=NOW)
+    lines = {line.split()[0]: " ".join(line.split()) for line in drawn(document).splitlines() if "web-" in line}
+    assert lines["web-0"] == "web-0 trouble web fake 2 0 0 s ago nginx: [emerg] unknown directive"
+    assert lines["web-1"].startswith("web-1 silent since 03:00:05 UTC web fake (7) 0 4 min ago")
+    assert lines["web-2"].startswith("web-2 stopped 4 min ago web fake (2) 0 4 min ago")
+    assert [each["state"] for each in document["instances"]] == ["running", "silent", "stopped"]
+
+
+async def test_reports_of_instances_that_do_not_run_are_shown_as_such() -> None:
+    report = {
+        "host": "a.example.com",
+        "port": 443,
+        "outcome": "live",
+        "stages_ms": {},
+        "reason": "",
+    }
+    document = status_document([LIVE], [seen(INSTANCE, NOW - timedelta(minutes=4))], now=NOW)
+    document["uploads"][0]["installations"] = [report | {"instance": name} for name in ("web-0", "web-9")]
+    text = " ".join(drawn(document).split())
+    assert "web-0 (silent since 03:00:05 UTC) live" in text
+    assert "web-9 (no longer registered) live" in text
