@@ -124,10 +124,7 @@ class Soak:
     def _is_disturbed(self, stage: Stage, session: Session) -> bool:
         if self._options.blocks and session.instance == stage.instances[0].name:
             return True
-        return any(
-            each.instance == session.instance and each.began <= session.ended and session.began <= each.ended + 2
-            for each in stage.disturbances
-        )
+        return stage.is_disturbed(session.instance, began=session.began, ended=session.ended)
 
     async def _ask(self, stage: Stage, number: int) -> None:
         """The load of one server, for as long as it runs."""

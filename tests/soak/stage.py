@@ -116,11 +116,11 @@ class Stage:
         """The instances."""
         return self.platform.instances
 
-    def is_disturbed(self, instance: str, since: float | None = None) -> bool:
-        """Whether a server is disturbed now, or was at any time since a moment."""
-        now = self.now()
+    def is_disturbed(self, instance: str, *, began: float | None = None, ended: float | None = None) -> bool:
+        """Whether a server is disturbed now, or was at any time between two moments."""
+        first, last = (self.now() if at is None else at for at in (began, ended))
         return any(
-            each.instance == instance and each.ended + _CALMED_S > (now if since is None else since)
+            each.instance == instance and each.began <= last and first < each.ended + _CALMED_S
             for each in self.disturbances
         )
 

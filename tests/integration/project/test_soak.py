@@ -58,7 +58,10 @@ async def test_everything_comes_right_and_what_would_not_is_found() -> None:
     for target in ("nginx", "haproxy", "caddy"):
         assert f"({target}) shows " in told
     assert f"for {ANCHOR_HOST}, and must show abababababab" in told
-    assert f"upload {ANCHOR}: it is told of another certificate" in told
+    assert f"upload {ANCHOR}: told to be live 3/3" in told
+    assert "it is live with abababababab" in told
+    assert "upload t2.pfx is removed and still listed" in told
+    assert "instance agent-0 serves " in told
     assert report.done["renewals"] > 0
     assert {what: len(took) for what, took in report.took_s.items()} == {"server restarts": 1, "agents killed": 1}
     [drift] = report.drifts

@@ -13,10 +13,12 @@ import pytest
 
 from local_azure.processes.listening import free_port
 from shared.hostnames import DEFAULT_HOST
+from shared.state.document import Document
 from shared.state.records import UploadStatus
 from tests.rigs.pages import rows, text_of
 from tests.soak.__main__ import main
 from tests.soak.drifts import Drift, Drifts
+from tests.soak.judging import told_wrong
 from tests.soak.load import Session, told
 from tests.soak.logs import Logs
 from tests.soak.machine import MARK, Memory, ports_taken, processes_left
@@ -66,6 +68,59 @@ def test_the_upload_that_begins_last_wins_whenever_it_came_and_the_other_follows
     assert (model.shown("a.test"), model.shown("b.test")) == ("again", None)
     assert (model.status("new"), model.status("old")) == (UploadStatus.REMOVED, UploadStatus.LIVE)
     assert {"a.test", "b.test", "c.test", None} <= set(model.names())
+
+
+def told_of(name: str, status: str, fingerprint: str, *, live: int = 1, reason: str = "") -> Document:
+    return {
+        "name": name,
+        "status": status,
+        "live": live,
+        "expected": 1,
+        "fingerprint_sha256": fingerprint,
+        "reason": reason,
+    }
+
+
+def document_of(*uploads: Document, bindings: int = 3, **instance: object) -> Document:
+    well = {"id": "agent-0", "alive": True, "ready": True, "failing": 0, "trouble": None, "bindings": bindings}
+    return {"uploads": list(uploads), "instances": [{**well, **instance}]}
+
+
+SETTLED = model_of(("new", "a.test b.test", 9), ("old", "a.test c.test", 3), ("out", "b.test", 2))
+NEW, OLD = told_of("new", "live", "new 9"), told_of("old", "live", "old 3", reason="a.test:443 is served from new")
+OUT = told_of("out", "superseded", "out 2", live=0, reason="superseded by new")
+DRIFTED = "instance agent-0, b.test:443: changed behind certcast's back at 10:00; put right"
+
+
+@pytest.mark.parametrize(
+    ("document", "wrong"),
+    [
+        (document_of(NEW, OLD, OUT), []),
+        (document_of({**NEW, "reason": DRIFTED}, OLD, OUT), []),
+        (
+            document_of({**NEW, "reason": DRIFTED.replace("b.test", "a.test")}, OLD, OUT),
+            ["nothing is to be said of it"],
+        ),
+        (document_of(NEW, OLD), ["upload out is not listed"]),
+        (document_of(NEW, OLD, OUT, {**OUT, "name": "gone"}), ["upload gone is removed and still listed"]),
+        (
+            document_of({**NEW, "status": "failed"}, OLD, OUT),
+            ["new: told to be failed 1/1 (), and it is live with new 9"],
+        ),
+        (document_of({**NEW, "live": 0}, OLD, OUT), ["told to be live 0/1 (), and it is so on all 1"]),
+        (document_of({**NEW, "fingerprint_sha256": "other"}, OLD, OUT), ["it is live with new 9"]),
+        (document_of(NEW, {**OLD, "reason": ""}, OUT), ["upload old: told to be live 1/1 (), and new won hosts of it"]),
+        (document_of(NEW, OLD, {**OUT, "reason": ""}), ["upload out: told to be superseded 0/1 (), and new won hosts"]),
+        (document_of(NEW, OLD, OUT, bindings=2), ["instance agent-0 serves 3, and is told to be"]),
+        (document_of(NEW, OLD, OUT, failing=1), ["instance agent-0 serves 3, and is told to be"]),
+        (document_of(NEW, OLD, OUT, alive=False), ["instance agent-0 serves 3, and is told to be"]),
+        (document_of(NEW, OLD, OUT, trouble="it is down"), ["instance agent-0 serves 3, and is told to be"]),
+    ],
+)
+def test_whatever_is_told_and_is_not_so_is_found(document: Document, wrong: list[str]) -> None:
+    found = list(told_wrong(SETTLED, document, {("agent-0", "b.test")}))
+    assert len(found) == len(wrong)
+    assert all(part in sentence for part, sentence in zip(wrong, found, strict=True))
 
 
 def plan(seed: int = 1, *, defaults: bool = True) -> Plan:
