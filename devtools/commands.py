@@ -42,7 +42,7 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   fuzz [--minutes N] [--repeat FILE]
                                feed the code that reads what strangers write with changed inputs, for a minute in
                                all unless told otherwise, and keep what breaks it; --repeat tries such an input again
-  soak [--minutes N] [--seed N] [--nginx dynamic|blocks] [--json]
+  soak [--minutes N] [--seed N] [--nginx dynamic|blocks] [--state DIR] [--json]
                                have everything happen at random to three instances on nginx, HAProxy and Caddy, under
                                load, for 30 minutes unless told otherwise, and say whether all came right in the end
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current

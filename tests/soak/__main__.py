@@ -7,6 +7,7 @@ import json
 import secrets
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from operator_cli.foreground import run_until_stopped
 from shared.errors import CertcastError
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=30.0, help="how long something is done (default: 30)")
     parser.add_argument("--seed", type=int, help="does the same things in the same order; it is printed")
     parser.add_argument("--nginx", choices=["dynamic", "blocks"], default="dynamic", help="how nginx is used")
+    parser.add_argument("--state", type=Path, metavar="DIR", help="keep storage and logs in this folder")
     parser.add_argument("--json", action="store_true", help="print a document in place of the table")
     chosen = parser.parse_args(arguments)
     if missing := [program for program in _PROGRAMS if path_of(program) is None]:
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse("--minutes is more than 0 and at most a day's")
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     print(f"soak of {chosen.minutes:g} min with --seed {seed}", file=sys.stderr, flush=True)
-    options = Options(seconds=60 * chosen.minutes, seed=seed, blocks=chosen.nginx == "blocks")
+    options = Options(seconds=60 * chosen.minutes, seed=seed, blocks=chosen.nginx == "blocks", state=chosen.state)
     try:
         plan = Plan(seed, instances=len(TARGETS), defaults=True)
         report = run_until_stopped(Soak(options, plan).run())

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from local_azure.as_azure import AsAzure
 from local_azure.eventgrid.delivery import Disorder
@@ -35,6 +36,7 @@ class Options:
         seed: Decides what.
         mean_s: Mean seconds between two things.
         blocks: Whether nginx is reloaded for each change, though it has its Lua module.
+        state: Folder for storage and logs, kept; None for a temporary one.
         settle_s: How long everything may take to come right at the end.
         answers_lost: Which part of the requests to the storage account is carried out without an answer, and which
             part is refused as busy.
@@ -44,6 +46,7 @@ class Options:
     seed: int
     mean_s: float = 1.5
     blocks: bool = False
+    state: Path | None = None
     settle_s: float = 180.0
     answers_lost: float = 0.005
 
@@ -54,6 +57,7 @@ class Options:
             agents=len(TARGETS),
             targets=TARGETS,
             ports=FREE_PORTS,
+            state=self.state,
             as_azure=AsAzure(
                 busy=self.answers_lost,
                 lost=self.answers_lost,
