@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from shared.binding import phrased
 from shared.errors import CertcastError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
@@ -150,7 +151,7 @@ def _log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:
     """Say what came of each row; on Windows these lines are entries of the event log."""
     for report in (attempt.report for attempt in attempts):
         log.info(
-            "instance %s: %s:%d generation %d %s%s",
-            *(instance, report.host, report.port, report.generation, report.outcome.value),
+            "instance %s: %s generation %d %s%s",
+            *(instance, phrased(report.host, report.port), report.generation, report.outcome.value),
             f" ({report.reason})" if report.reason else "",
         )

@@ -101,7 +101,7 @@ def _uploads(uploads: list[Document], now: datetime) -> Table:
     table = _table("upload", "status", "live", "hosts", "in", "valid until", "why")
     for upload in uploads:
         seconds = upload["seconds_to_live"]
-        named = [*upload["hosts"], *([DEFAULT_HOST] if upload["default"] else [])]
+        named = [*upload["hosts"], *([DEFAULT_HOST] if upload.get("default") else [])]
         hosts = listed([phrased(host, upload["port"]) for host in named])
         role = "" if upload["role"] == "*" else f" (role {upload['role']})"
         table.add_row(

@@ -118,18 +118,18 @@ class Prover:
             told = "is bound, but no certificate was seen"
         else:
             told = "is bound, but no listener answered"
-        reason = f"{change.host}:{change.port} {told}: {seen.problem}"
+        reason = f"{change.phrased} {told}: {seen.problem}"
         return failed(change, reason, retriable=True, stages_ms=stages_ms)
 
     async def _explain(self, change: Install, seen: Sighting) -> str:
         """What was seen in place of the certificate just bound, and why, where the target can tell."""
         wanted = change.bundle.fingerprint_sha256[:SHORT]
-        found = f"{change.host}:{change.port} serves {seen.fingerprint_sha256[:SHORT]}… in place of {wanted}…"
+        found = f"{change.phrased} serves {seen.fingerprint_sha256[:SHORT]}… in place of {wanted}…"
         if change.host == DEFAULT_HOST:
             found += f" to clients that ask for {'an unknown name' if seen.asked else 'no name'}"
         try:
             cause = await self._target.explain_mismatch(change.host, change.port, seen.fingerprint_sha256)
         except CertcastError as error:
-            log.warning("no explanation for %s:%d: %s", change.host, change.port, error)
+            log.warning("no explanation for %s: %s", change.phrased, error)
             cause = None
         return f"{found}: {cause}" if cause else found

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from instance_agent.installing.neighbours import Neighbour
     from instance_agent.installing.result import Result
     from instance_agent.installing.sighting import Sighting
-    from instance_agent.targets.base import BindingChange, HostPort, Install
+    from instance_agent.targets.base import BindingChange, Install
 
 MOST_NEIGHBOURS = 20
 """Looked at after one batch, chosen at random; the continued proof comes to the others."""
@@ -103,7 +103,7 @@ class Takeovers:
             if change.key in self.before and neighbour.is_harmed(seen) and neighbour.taken_by(seen) is None:
                 innocent[change.key] = (change, neighbour)
                 continue
-            reason = f"{_named(change)} is served, but {_named(neighbour.expected)} now gets its certificate too"
+            reason = f"{change.phrased} is served, but {neighbour.expected.phrased} now gets its certificate too"
             results[change.key] = replace(
                 judged[change.key], outcome=Outcome.PROBE_MISMATCH, reason=f"{reason}; {told[change.key]}"
             )
@@ -114,7 +114,7 @@ class Takeovers:
         results = [failed(each.change, each.failure, retriable=each.retriable) for each in applied if each.failure]
         results += await self.prover.proved([each for each in applied if not each.failure])
         told = {
-            key: f"{_named(neighbour.expected)} gets its certificate too, as it did the one before"
+            key: f"{neighbour.expected.phrased} gets its certificate too, as it did the one before"
             for key, (_, neighbour) in innocent.items()
         }
         return {
@@ -128,12 +128,8 @@ def _with_word(result: Result, neighbour: Neighbour, seen: Sighting) -> Result:
     if not isinstance(result.change, Remove):
         return result
     wanted, found = neighbour.expected.fingerprint_sha256[:_SHORT], seen.fingerprint_sha256[:_SHORT]
-    word = f"{_named(neighbour.expected)} serves {found}… since, in place of {wanted}…"
+    word = f"{neighbour.expected.phrased} serves {found}… since, in place of {wanted}…"
     return replace(result, reason=_joined(result.reason, word))
-
-
-def _named(binding: HostPort) -> str:
-    return f"{binding.host}:{binding.port}"
 
 
 def _joined(*clauses: str) -> str:

@@ -58,7 +58,7 @@ class Unbinding:
     async def _judged(self, change: Remove, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:
         fingerprint = seen.fingerprint_sha256
         gone = Result(change=change, outcome=Outcome.REMOVED, seen_fingerprint_sha256=fingerprint, stages_ms=stages_ms)
-        unbound = f"{change.host}:{change.port} is unbound"
+        unbound = f"{change.phrased} is unbound"
         if not fingerprint and not seen.known:
             # The server's word is all there is; it would be all there is at another try too.
             return replace(gone, reason=f"{unbound}, but what is served there now could not be seen: {seen.problem}")

@@ -77,7 +77,7 @@ class Undoer:
         try:
             bundle = await self.recall(old)
         except CertcastError as error:
-            log.warning("the earlier bundle of %s:%d could not be recalled: %s", old.host, old.port, error)
+            log.warning("the earlier bundle of %s could not be recalled: %s", old.phrased, error)
             return None
         if bundle is None or bundle.fingerprint_sha256 != old.fingerprint_sha256:
             return None

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from instance_agent.memory import DONE, REASON_CHARS
+from shared.binding import phrased
 from shared.bounded import Delays
 from shared.messages import InstallOutcome
 from shared.phrasing import day, logger
@@ -103,7 +104,7 @@ class Drifts:
         history.drift = _Drift(change=change, role=last.role, generation=last.generation, at=now)
         history.seen.append(now)
         self.found += 1
-        log.warning("%s:%d %s", last.host, last.port, history.drift.sentence)
+        log.warning("%s %s", phrased(last.host, last.port), history.drift.sentence)
 
     def put_off(self, row: DesiredBinding) -> bool:
         """Whether the row's binding was put right so often that the next repair is to wait."""

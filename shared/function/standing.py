@@ -221,7 +221,7 @@ def _sorted_out(
 def _remark(won: Sequence[DesiredBinding], reports: Reports, live: Collection[str]) -> tuple[str, datetime | None]:
     """What an instance said of what it proved: what was changed there last, else the first that said anything."""
     said = [
-        (report, f"instance {name}, {row.key.host_port}: {report.told}")
+        (report, f"instance {name}, {row.key.phrased}: {report.told}")
         for row in won
         for name in live
         if (report := reports[row.key].get(name)) is not None and report.told

@@ -3,7 +3,8 @@
 `BindingContract` is for everyone; `TlsContract` adds what needs real handshakes; `OpenConnectionsContract` is for
 targets that promise not to disturb open connections, `ReloadContract` for those that cannot promise it;
 `RestartContract` for servers that outlive the agent; `DefaultContract` for those that an upload can give the
-certificate for unknown names; `HandmadeChangeContract` for rigs that can play somebody else.
+certificate for unknown names, `DefaultRestartContract` where such a server outlives the agent;
+`HandmadeChangeContract` for rigs that can play somebody else.
 """
 
 import asyncio
@@ -341,7 +342,7 @@ class RestartContract:
 class DefaultContract:
     """What `Default=true` is served for: clients that ask for no name, or for one that nothing is bound for."""
 
-    _STRANGERS = (None, "unknown.example", "a.b.example.net", "example.net")
+    _STRANGERS = (None, "unknown.example", "a.b.example.net", "example.net", "x" * 63)
 
     async def test_it_answers_where_no_host_does_on_its_port_alone(self, rig: Rig) -> None:
         first, second = rig.ports
@@ -394,6 +395,13 @@ class DefaultContract:
         assert result.outcome is Outcome.REMOVED, result.reason
         await expect(rig, port, {None: rig.fallback, "unknown.example": rig.fallback, "a.example.net": wide})
 
+    async def test_the_default_of_each_port_is_its_own(self, rig: Rig) -> None:
+        first, second = (fresh_default(port) for port in rig.ports)
+        await served(rig, first, second)
+        await rig.target.apply([Remove(host=DEFAULT_HOST, port=first.port)])
+        await expect(rig, first.port, {None: rig.fallback})
+        await expect(rig, second.port, {None: second, "unknown.example": second})
+
     async def test_a_bad_one_leaves_everything_as_it_was(self, rig: Rig) -> None:
         port = rig.ports[0]
         exact, default = fresh(SHOP, port), fresh_default(port)
@@ -402,6 +410,33 @@ class DefaultContract:
             await rig.target.apply([unfit(DEFAULT_HOST, port), fresh("new.example.com", port)])
         await expect(rig, port, {None: default, SHOP: exact, "new.example.com": default})
         assert owned(await rig.target.current()) == owned_after(exact, default)
+
+
+class DefaultRestartContract:
+    """For rigs whose servers outlive the agent and that can play somebody else."""
+
+    async def test_a_restarted_agent_finds_its_default(self, rig: HandmadeRig) -> None:
+        change = fresh_default(rig.ports[0])
+        await served(rig, change)
+        await rig.restart_agent()
+        (binding,) = await rig.target.current()
+        assert change.is_done_by(binding)
+        assert await seen(rig, change.port, None) == change.bundle.fingerprint_sha256
+
+    async def test_a_default_that_somebody_changed_is_put_right(self, rig: HandmadeRig) -> None:
+        change, theirs = fresh_default(rig.ports[0]), fresh_default(rig.ports[0])
+        await served(rig, change)
+        await rig.tamper(DEFAULT_HOST, change.port, theirs.bundle)
+        await expect(rig, change.port, {None: theirs})
+        await self._made_good(rig, change)
+        await rig.untie(DEFAULT_HOST, change.port)
+        await self._made_good(rig, change)
+
+    async def _made_good(self, rig: HandmadeRig, change: Install) -> None:
+        rig.target.forget()
+        (result,) = await install(rig.target, [change], rig.probe, pace=_QUICK_TO_REPAIR)
+        assert result.outcome is Outcome.LIVE, result.reason
+        await expect(rig, change.port, {None: change, "unknown.example": change})
 
 
 class HandmadeChangeContract:

@@ -11,6 +11,7 @@ from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import (
     DefaultContract,
+    DefaultRestartContract,
     HandmadeChangeContract,
     ReloadContract,
     RestartContract,
@@ -20,7 +21,14 @@ from tests.rigs.apache import ApacheRig, serving_apache
 from tests.rigs.targets import QUICK, expect, fresh, fresh_default, root, served
 
 
-class TestTheContract(TlsContract, ReloadContract, RestartContract, DefaultContract, HandmadeChangeContract):
+class TestTheContract(
+    TlsContract,
+    ReloadContract,
+    RestartContract,
+    DefaultContract,
+    DefaultRestartContract,
+    HandmadeChangeContract,
+):
     """With the module's rig."""
 
 
@@ -59,7 +67,7 @@ async def test_what_the_check_refuses_is_found_and_the_others_go_live(rig: Apach
 
 async def test_an_apache_that_somebody_broke_is_waited_for_at_the_start(rig: ApacheRig) -> None:
     change = fresh("a.example.com", 443)
-    await rig.target.apply([change])
+    await served(rig, change)  # read already: Apache ends where it reads a broken one
     configuration = rig.folder / "httpd.conf"
     sound = configuration.read_text()
     configuration.write_text(sound + "Nonsense on\n")

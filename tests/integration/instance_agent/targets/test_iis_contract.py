@@ -15,8 +15,14 @@ from instance_agent.targets.iis.planner import information_of
 from instance_agent.targets.iis.target import IisTarget
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.defaults import DefaultContract, DefaultRestartContract
-from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import (
+    DefaultContract,
+    DefaultRestartContract,
+    HandmadeChangeContract,
+    OpenConnectionsContract,
+    RestartContract,
+    TlsContract,
+)
 from tests.fakes.iis.central import PASSWORD, read_central
 from tests.fakes.iis.http_sys import free_ports
 from tests.fakes.iis.rig import WEB, Machine

@@ -13,9 +13,15 @@ import pytest
 from instance_agent.installing.installer import install
 from instance_agent.targets.base import ApplyError, Install, ServerUnavailableError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.defaults import DefaultContract, DefaultRestartContract
 from tests.contracts.names import NamesContract
-from tests.contracts.targets import HandmadeChangeContract, ReloadContract, RestartContract, TlsContract
+from tests.contracts.targets import (
+    DefaultContract,
+    DefaultRestartContract,
+    HandmadeChangeContract,
+    ReloadContract,
+    RestartContract,
+    TlsContract,
+)
 from tests.rigs.deployment import ROOT
 from tests.rigs.nginx import NginxRig, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, owned, owned_after, root, seen, served

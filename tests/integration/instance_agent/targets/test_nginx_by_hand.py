@@ -11,9 +11,8 @@ from instance_agent.installing.sighting import Pace
 from instance_agent.targets.base import Install, InstalledBinding, Remove, ServerUnavailableError
 from instance_agent.targets.parts.pem_file import tagged_pem
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.defaults import default
 from tests.rigs.nginx import NginxRig, edited, replaced, serving_nginx
-from tests.rigs.targets import bind, expect, fresh, owned, owned_after, root, seen, served
+from tests.rigs.targets import bind, expect, fresh, fresh_default, owned, owned_after, root, seen, served
 
 HOST = "shop.example.com"
 QUICK = Pace(confirm_s=0.2)
@@ -145,7 +144,7 @@ async def test_an_nginx_that_is_down_is_named_once_it_is_asked_again(rig: NginxR
 
 
 async def test_an_nginx_restarted_behind_our_back_serves_names_and_default_as_before(rig: NginxRig) -> None:
-    mine, unnamed = fresh(HOST, 443), default(443)
+    mine, unnamed = fresh(HOST, 443), fresh_default(443)
     await served(rig, mine, unnamed)
     await rig.server.stop()
     await rig.server.start()

@@ -10,11 +10,10 @@ from instance_agent.installing.installer import install
 from instance_agent.targets.base import ApplyError, Install, Remove, ServerUnavailableError
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.defaults import default
 from tests.contracts.names import NamesContract
 from tests.contracts.targets import BindingContract, HandmadeChangeContract, RestartContract
 from tests.rigs.nginx import NginxRig, edited, serving_nginx
-from tests.rigs.targets import bind, endpoint, expect, fresh, owned, owned_after, root, served
+from tests.rigs.targets import bind, endpoint, expect, fresh, fresh_default, owned, owned_after, root, served
 from tests.rigs.visitors import visiting
 
 HOST = "shop.example.com"
@@ -78,7 +77,7 @@ class Contract(RestartContract, NamesContract):
     async def test_a_default_is_refused_with_the_file_and_the_cure_and_taken_on_another_port(
         self, rig: RigBesideAnother
     ) -> None:
-        changes = [default(port) for port in rig.ports]
+        changes = [fresh_default(port) for port in rig.ports]
         results = await install(rig.target, changes, rig.probe)
         assert [result.outcome for result in results] == [Outcome.REFUSED, Outcome.LIVE]
         assert str(rig.server.folder / "nginx.conf") in results[0].reason
@@ -134,7 +133,7 @@ class TestBlocks(Contract):
 @BOTH
 async def test_one_that_comes_while_the_agent_runs_is_given_way_to(dynamic: bool) -> None:  # noqa: FBT001
     async with serving_nginx(dynamic=dynamic) as rig:
-        mine, unnamed = fresh(HOST, 443), default(443)
+        mine, unnamed = fresh(HOST, 443), fresh_default(443)
         await served(rig, mine, unnamed)
         with another_server(rig) as other:
             assert "a duplicate default server" in (await rig.target._nginx.test() or "")
@@ -174,7 +173,7 @@ async def test_another_server_that_is_no_default_changes_nothing(dynamic: bool) 
         with another_server(rig, options="") as other:
             await rig.reload()
             await rig.restart_agent()
-            change = default(443)
+            change = fresh_default(443)
             await expect(rig, 443, {"other.example": other, "unknown.example": rig.fallback, None: rig.fallback})
             (result,) = await install(rig.target, [change], rig.probe)
             assert result.outcome is Outcome.LIVE

@@ -13,9 +13,15 @@ from instance_agent.targets.base import Remove, ServerUnavailableError
 from instance_agent.targets.parts.pem_file import TAG
 from shared.bundle import CertificateBundle
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.defaults import DefaultContract, DefaultRestartContract
 from tests.contracts.names import NamesContract
-from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import (
+    DefaultContract,
+    DefaultRestartContract,
+    HandmadeChangeContract,
+    OpenConnectionsContract,
+    RestartContract,
+    TlsContract,
+)
 from tests.rigs.nginx import NginxRig, running_as_root, serving_nginx
 from tests.rigs.targets import bind, endpoint, expect, fresh, root, seen, served
 from tests.rigs.visitors import fingerprint_for_raw_name, flight_for_raw_name, visiting

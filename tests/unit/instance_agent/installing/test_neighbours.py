@@ -17,6 +17,7 @@ from instance_agent.targets.base import (
     Remove,
     ServerUnavailableError,
 )
+from shared.binding import phrased
 from shared.bounded import Delays
 from shared.bundle import CertificateBundle
 from shared.hostnames import DEFAULT_HOST
@@ -123,10 +124,8 @@ class TestTakingOver:
         new = binding(change, "new")
         (result,) = await install_on(target, new)
         assert result.outcome is Outcome.PROBE_MISMATCH
-        told = (
-            f"{change}:443 is served, but {beside}:443 now gets its certificate too; the binding was taken away again"
-        )
-        assert result.reason == told
+        told = f"{phrased(change, 443)} is served, but {beside}:443 now gets its certificate too"
+        assert result.reason == f"{told}; the binding was taken away again"
         assert target.server.bound == before
         assert target.retired == [new.bound]
 
