@@ -109,14 +109,16 @@ class Roll:
         return instance.ready or record.fanned_out_at is None or instance.started_at <= record.fanned_out_at
 
     def _removed(self, record: UploadRecord) -> UploadRecord:
-        known = [name for name in behind_of(record) if name in self._instances]
+        behind = behind_of(record)
+        if not behind:
+            return record
+        known = [name for name in behind if name in self._instances]
         here = [name for name in known if name in self._running and record.live]
         away = [name for name in known if name not in self._running]
         clauses = [(name, f"has not shown that it serves it no more{self._since(name, record)}") for name in here]
         clauses += [(name, f"{self._seen(name)} and had not shown that it serves it no more") for name in away]
-        if not clauses:
-            return record
         said = listed([f"{shown(name)} {clause}" for name, clause in clauses], "; ")
+        # What was reaped counts no more, though no row was written for it yet.
         return replace(record, live=len(here), reason="; ".join(filter(None, [record.reason, said])))
 
     def _remark(self, record: UploadRecord) -> str:
