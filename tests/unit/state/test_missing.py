@@ -216,6 +216,14 @@ class TestWhatIsLive:
         await scene.proves("web-0", HOST)
         assert numbers(await told(scene)) == (UploadStatus.LIVE, 1, 1)
 
+    async def test_says_so_where_all_that_proved_it_were_reaped(self, scene: Scene) -> None:
+        await live_on(scene, "web-0")
+        scene.storage.clock.advance(REAP_AFTER.total_seconds() + 1)
+        await sweep(scene.cloud)
+        record = await told(scene)
+        assert numbers(record) == (UploadStatus.LIVE, 0, 0)
+        assert record.reason == "no instance that proved it is registered any more"
+
     async def test_is_told_alike_by_the_status_api(self, scene: Scene) -> None:
         await live_on(scene, "web-0", "web-1")
         await ready(scene, "web-1", stopped=True)
@@ -327,6 +335,16 @@ class TestDrift:
         await scene.accepted("a.pfx", HOST, serial=1)
         await scene.everyone_obeys("web-0", "web-1")
         assert (await scene.record("a.pfx")).drifted_at is None  # that was another certificate
+
+    async def test_is_known_also_where_its_report_comes_after_a_later_one(self, scene: Scene) -> None:
+        await live_on(scene, "web-0")
+        scene.storage.clock.advance(60)
+        await ready(scene, "web-0")
+        now, row = scene.storage.clock(), await scene.row(HOST)
+        later, earlier = report_on(row, at=now), report_on(row, at=now - timedelta(seconds=1))
+        for item in (later, replace(earlier, drifted_at=now - timedelta(seconds=1))):
+            await fold(scene.cloud, InstallReport(instance="web-0", reports=(item,)))
+        assert (await scene.record("a.pfx")).drifted_at == now - timedelta(seconds=1)
 
     async def test_what_a_proof_was_made_without_is_told_too(self, scene: Scene) -> None:
         await scene.join("web-0")
