@@ -64,11 +64,13 @@ def neighbours_of(changes: Sequence[BindingChange], bound: Mapping[Key, Installe
         if by and key not in changed
     ]
     orphans = [(change, heir_of(change, after)) for change in changes if change.key not in after]
-    return found + [
+    found += [
         Neighbour(expected=_answered_by(change, heir), causes=(change,))
         for change, heir in orphans
         if heir is not None and change.key in bound
     ]
+    # Of a binding that the server only half has, no certificate is known that should be seen.
+    return [each for each in found if each.expected.fingerprint_sha256]
 
 
 def heirs_of(binding: HostPort) -> tuple[Key, ...]:

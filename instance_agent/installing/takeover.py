@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.applying import apply_all
-from instance_agent.installing.neighbours import neighbours_of
+from instance_agent.installing.neighbours import after_these, neighbours_of
 from instance_agent.installing.proving import Prover
 from instance_agent.installing.result import failed
 from instance_agent.installing.sighting import Looker
@@ -63,7 +63,8 @@ class Takeovers:
         """
         judged = {result.change.key: result for result in results}
         made = [result.change for result in results if result.outcome in {Outcome.LIVE, Outcome.REMOVED}]
-        neighbours = await self._neighbours(made)
+        unproved = [result.change for result in results if result.outcome is Outcome.FAILED]
+        neighbours = await self._neighbours(made, after_these(unproved, self.before))
         looks = await self._look(neighbours)
         taken: dict[Key, tuple[Install, Neighbour]] = {}
         for neighbour, seen in zip(neighbours, looks, strict=True):
@@ -75,8 +76,8 @@ class Takeovers:
                     judged[cause.key] = _with_word(judged[cause.key], neighbour, seen)
         return list((judged | await self._taken_back(list(taken.values()), judged)).values())
 
-    async def _neighbours(self, made: Sequence[BindingChange]) -> list[Neighbour]:
-        bound = dict(self.before)
+    async def _neighbours(self, made: Sequence[BindingChange], bound: dict[Key, InstalledBinding]) -> list[Neighbour]:
+        """What to look at; `bound` has what was before, and changes of the batch that were made and are unproved."""
         if any(change.host.startswith("*") for change in made):
             try:
                 bound |= {each.key: each for each in await self.target.current() if each.key not in bound}
