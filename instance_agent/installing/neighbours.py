@@ -28,6 +28,11 @@ class Neighbour:
     expected: Expectation
     causes: tuple[BindingChange, ...]
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it has a binding of its own, which none of the changes is about."""
+        return all(cause.key != self.expected.key for cause in self.causes)
+
     def taken_by(self, seen: Sighting) -> Install | None:
         """The change whose certificate is seen here in place of the right one; None where it is none of theirs."""
         if not self.is_harmed(seen):

@@ -1,6 +1,6 @@
 """What a change does to bindings beside it, which it did not name, on a server in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ from instance_agent.targets.base import (
     BindingChange,
     Install,
     InstalledBinding,
+    Key,
     Remove,
     ServerUnavailableError,
 )
@@ -211,6 +212,22 @@ class TestTakingOver:
         assert (shop.outcome, shop.retriable) == (Outcome.FAILED, True)
         assert (wide.outcome, wide.reason) == (Outcome.LIVE, "")
         assert {each.bundle_id for each in target.server.bound.values()} == {"id of both"}
+
+    @pytest.mark.parametrize("change", [WIDE, DEFAULT_HOST])
+    async def test_one_that_somebody_took_away_before_was_not_taken_over(self, change: str) -> None:
+        remembered = binding(SHOP)
+        target = target_with()
+        current = target.current
+
+        async def until_read_again(keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
+            found = await current(keys)
+            of_it = keys is None or remembered.key in keys
+            return found | {remembered.bound} if of_it and not target.forgets else found
+
+        target.current = until_read_again  # type: ignore[method-assign]
+        (result,) = await install_on(target, binding(change, "new"))
+        assert (result.outcome, result.reason) == (Outcome.LIVE, "")
+        assert SHOP in target.server.probes
 
     async def test_one_of_which_the_server_cannot_tell_what_is_bound_was_not_taken_over(self) -> None:
         target = target_with(binding(SHOP))
