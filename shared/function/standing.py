@@ -214,8 +214,11 @@ def _sorted_out(
             apart |= {} if name in told else {name: JOINED}
         else:
             apart[name] = BEHIND  # not counted unless told and running: it joined later, or went silent
-            if name in awaited:
-                (failed if any(shows_failure(row, report) for row, report in mine) else pending).append(name)
+            failing = any(shows_failure(row, report) for row, report in mine)
+            if failing and name in (awaited or told):  # where none runs, what each said last stands
+                failed.append(name)
+            elif name in awaited:
+                pending.append(name)
     return live, failed, pending, apart
 
 

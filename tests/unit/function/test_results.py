@@ -128,6 +128,17 @@ class TestWhoIsWaitedFor:
         await scene.everyone_obeys("i0")
         assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
 
+    @pytest.mark.parametrize("stopping", [("i1", "i0"), ("i0", "i1")])
+    async def test_where_none_runs_any_more_what_each_said_last_stands(self, stopping: tuple[str, str]) -> None:
+        scene = await platform("i0", "i1")
+        await scene.obey("i0")
+        await scene.everyone_obeys("i1", outcome=InstallOutcome.PROBE_MISMATCH, reason="the catch-all binding answers")
+        for name in stopping:
+            await scene.beat(name, stopped=True)
+        await sweep(scene.cloud)
+        assert (await scene.record("a.pfx")).status is UploadStatus.PARTIALLY_LIVE
+        assert "the catch-all binding answers" in (await scene.record("a.pfx")).reason
+
     async def test_an_instance_that_went_silent_for_good_is_found_out_by_the_sweep(self) -> None:
         scene = await platform("i0", "i1")
         await scene.everyone_obeys("i0")
