@@ -86,7 +86,7 @@ class Watch:
         try:
             await self._look_at(key)
         except CertcastError:
-            self._actor.proofs.doubted(key)  # what could not be finished is begun again soon
+            self._actor.proofs.unfinished(key)
             raise
 
     async def _look_at(self, key: Key) -> None:

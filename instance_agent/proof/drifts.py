@@ -170,4 +170,4 @@ class Drifts:
     def _advice(self, key: Key) -> str:
         if len(self._of[key].seen) < OFTEN:
             return ""
-        return f": look for another program that writes what the server has for {key[0]}:{key[1]}"
+        return f": look for another program that writes what the server has for {phrased(*key)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -41,15 +41,15 @@ class Proof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """That a binding was not seen, with no other certificate in its place.
+    """That a binding was not seen, with no other certificate in its place, or that what was seen led to nothing.
 
     Attributes:
-        since: When that was first so, in seconds since 1970.
+        since: When it was first not seen, in seconds since 1970; None where it was not unseen.
         looks: How many looks there have been from then on.
         again_at: When to look again.
     """
 
-    since: float
+    since: float | None
     looks: int
     again_at: float
 
@@ -110,10 +110,16 @@ class Proofs:
         if key not in self._looked:
             return 0.0
         now = self._now_s()
-        before = self._doubts.get(key) or Doubt(since=now, looks=0, again_at=now)
-        again_at = now + DOUBT_WAITS[before.looks]
-        self._doubts[key] = Doubt(since=before.since, looks=before.looks + 1, again_at=again_at)
-        return now - before.since
+        before = self._doubts.get(key)
+        since = now if before is None or before.since is None else before.since
+        self._doubt(key, since)
+        return now - since
+
+    def unfinished(self, key: Key) -> None:
+        """Enter that nothing came of a look, whatever it showed; look again soon."""
+        if key in self._looked:
+            before = self._doubts.get(key)
+            self._doubt(key, None if before is None else before.since)
 
     def hurry(self) -> None:
         """Look at everything once out of turn, as fast as looks may be made."""
@@ -141,11 +147,18 @@ class Proofs:
         if due is not None:
             self.looks_again()
             self._put_last(due, watched=True, keeps_doubt=True)
+            if (doubt := self._doubts.get(due)) is not None:
+                # Should nothing come of this look, the others have their turn before it is made again.
+                self._doubts[due] = replace(doubt, again_at=now + DOUBT_WAITS[doubt.looks])
         return due
 
     def looks_again(self) -> None:
         """Enter that a look is made now, so that the next one keeps its distance."""
         self._last_look = self._now_s()
+
+    def _doubt(self, key: Key, since: float | None) -> None:
+        looks = self._doubts[key].looks if key in self._doubts else 0
+        self._doubts[key] = Doubt(since=since, looks=looks + 1, again_at=self._now_s() + DOUBT_WAITS[looks])
 
     def _put_last(self, key: Key, *, watched: bool, keeps_doubt: bool = False) -> None:
         self._looked.pop(key, None)

@@ -12,6 +12,7 @@ from instance_agent.targets.base import Key
 from shared.binding import ANY_ROLE
 from shared.messages import BindingReport, InstallOutcome
 from tests.fakes.storage import START, FakeClock
+from tests.rigs.some import some
 
 CYCLE_S = 3600
 
@@ -173,3 +174,32 @@ def test_in_a_hurry_everything_is_looked_at_once_at_the_highest_pace_and_that_se
     assert {looked_at for _, looked_at in looks.made} == set(map(key, range(100)))
     assert looks.most_in_a_second() == MOST_LOOKS_PER_S
     assert len(looks.made) <= 115
+
+
+def test_a_second_look_that_comes_to_nothing_keeps_no_other_from_its_look() -> None:
+    """It showed another certificate, say, and the row is gone or cannot be read."""
+    looks = Looks(cycle_s=100)
+    looks.enter(key(0), key(1))
+    looks.proofs.doubted(key(0))
+    taken = Counter[Key]()
+    while looks.now_s < 100:
+        looks.clock.advance(some(looks.proofs.wait_s(100)))
+        each = some(looks.proofs.take())
+        taken[each] += 1
+    assert taken[key(0)] <= 10
+    assert taken[key(1)] >= 1
+
+
+def test_a_look_that_could_not_be_finished_is_made_again_soon_and_is_no_sign_that_nothing_is_served() -> None:
+    looks = Looks()
+    looks.enter(*map(key, range(10)))
+    looks.proofs.unfinished(key(0))
+    looks.let_pass(DOUBT_WAITS[0] + 1)
+    assert len(looks.at(key(0))) == 1
+    looks.proofs.unfinished(key(0))
+    looks.clock.advance(1000)
+    looks.proofs.unfinished(key(0))
+    assert looks.proofs.doubted(key(0)) == 0.0
+    looks.clock.advance(10)
+    looks.proofs.unfinished(key(0))
+    assert looks.proofs.doubted(key(0)) == 10.0
