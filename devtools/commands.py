@@ -42,6 +42,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   fuzz [--minutes N] [--repeat FILE]
                                feed the code that reads what strangers write with changed inputs, for a minute in
                                all unless told otherwise, and keep what breaks it; --repeat tries such an input again
+  soak [--minutes N] [--seed N] [--nginx dynamic|blocks] [--state DIR] [--json]
+                               have everything happen at random to three instances on nginx, HAProxy and Caddy, under
+                               load, for 30 minutes unless told otherwise, and say whether all came right in the end
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench [NAME...] [--json FILE] [--docs] [--quick] [...]
                                measure what was named, or everything; --json adds the results to a file, --docs
@@ -143,6 +146,11 @@ def _fuzz(arguments: list[str]) -> int:
     return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
 
 
+def _soak(arguments: list[str]) -> int:
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "tests.soak", *arguments], quiet=True)
+
+
 def _bench(arguments: list[str]) -> int:
     known = benchmarks.all_of(ROOT / "bench")
     if arguments == ["--list"]:
@@ -162,6 +170,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": _test,
     "demo": _demo,
     "fuzz": _fuzz,
+    "soak": _soak,
     "lint": _lint,
     "lock": _lock,
     "bench": _bench,

@@ -154,7 +154,8 @@ class Roll:
         if name not in self._running:
             return self._away(name, record, behind, lost)
         if name in lost:
-            return f"started {ago(instance.started_at, self._now)} and is not through with what it serves"
+            why = f": {shown(instance.trouble, TROUBLE_CHARS)}" if instance.trouble else ""
+            return f"started {ago(instance.started_at, self._now)} and is not through with what it serves{why}"
         if instance.trouble:
             return f"has not proved it: {shown(instance.trouble, TROUBLE_CHARS)}{self._since(name, record)}"
         if name in record.expected:

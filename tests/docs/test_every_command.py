@@ -13,7 +13,7 @@ from tests.integration.project.test_azure_cli import SCRIPTS
 from tests.rigs.deployment import ROOT
 from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
-COMMANDS, IIS = Path("docs/commands.md"), Path("docs/iis.md")
+COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
 TARGETS = Path("docs/targets")
 
 MODULES = ("tests.docs.test_local_cloud", "tests.docs.test_openssl")
@@ -36,6 +36,7 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
+    (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
     (COMMANDS, "certcast up --target nginx"): "it is tests/acceptance/test_three_servers.py",
     **{
         (DEPLOY, begins): AZURE

@@ -12,6 +12,7 @@ from instance_agent.targets.haproxy import runtime
 from instance_agent.targets.haproxy.default import how_to_name
 from instance_agent.targets.haproxy.reading import entries
 from instance_agent.targets.haproxy.runtime import RefusedError, TooLargeError, entry_line
+from shared.binding import phrased
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError
 from shared.hostnames import DEFAULT_HOST
@@ -185,10 +186,10 @@ def _named(key: Key) -> Iterator[None]:
         yield
     except TooLargeError as error:
         raise OversizedError(
-            f"the certificate for {key[0]}:{key[1]} cannot be handed to HAProxy: {error}", culprit=key
+            f"the certificate for {phrased(*key)} cannot be handed to HAProxy: {error}", culprit=key
         ) from error
     except RefusedError as error:
-        raise ApplyError(f"HAProxy does not take the change for {key[0]}:{key[1]}: {error}", culprit=key) from error
+        raise ApplyError(f"HAProxy does not take the change for {phrased(*key)}: {error}", culprit=key) from error
 
 
 def _bundle(pem: bytes | None) -> CertificateBundle | None:

@@ -8,54 +8,31 @@ and what `default` describes. Everything blocks on the disk: call it on a thread
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from functools import partial
+from contextlib import ExitStack
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-
-from instance_agent.targets.base import ApplyError, Install, InstalledBinding
+from instance_agent.targets.base import ApplyError, Install
 from instance_agent.targets.haproxy import default
 from instance_agent.targets.haproxy.crt_list import CrtList
-from instance_agent.targets.haproxy.reading import Leaf
+from instance_agent.targets.haproxy.own_files import OwnFiles, path_of
 from instance_agent.targets.haproxy.runtime import entry_line
 from instance_agent.targets.parts.own_folder import OwnFolder
-from instance_agent.targets.parts.pem_file import PEM_SUFFIX, decode, file_name, is_tagged, not_ours, tagged_pem
+from instance_agent.targets.parts.pem_file import is_tagged, not_ours, tagged_pem
 from shared.hostnames import DEFAULT_HOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from instance_agent.targets.base import BindingChange, Key
+    from instance_agent.targets.haproxy.own_files import Stored
     from instance_agent.targets.parts.file_batch import FileBatch
 
 _LIST = re.compile(r"([1-9]\d{0,4})\.list\Z")
-_PORT = re.compile(r"[1-9]\d{0,4}\Z")
 _NOTHING_LEFT_OUT: Mapping[Key, frozenset[str]] = MappingProxyType({})
-_LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
-    """A file of ours.
-
-    Attributes:
-        binding: What it is for.
-        leaf: By which HAProxy tells what it serves.
-    """
-
-    binding: InstalledBinding
-    leaf: Leaf
-
-
-_State = tuple[int, int, int, int]
 
 
 class Written:
@@ -85,15 +62,11 @@ class Disk:
         self.folder = folder
         self.own = OwnFolder(folder, "HAPROXY")
         self._lists: dict[int, CrtList] = {}
-        self._read: dict[str, tuple[_State, Stored]] = {}
-        self._ours: dict[str, Key] = {}
-        """Files that had our tag while we run: one whose content somebody replaced is still ours to put right."""
+        self._files = OwnFiles(folder)
 
     def pem(self, host: str, port: int) -> str:
         """Where a host's key and chain lie, which is also what HAProxy calls them."""
-        if host == DEFAULT_HOST:
-            return str(default.pem_of(self.folder, port))
-        return str(self.folder / str(port) / f"{file_name(host)}{PEM_SUFFIX}")
+        return path_of(self.folder, host, port)
 
     def crt_list(self, port: int) -> str:
         """Where a port's list lies."""
@@ -146,46 +119,12 @@ class Disk:
         return found | {str(pem): frozenset() for pem in named}
 
     def stored(self) -> dict[str, Stored]:
-        """Every file of ours, by its path; only those that changed since the last time are read.
+        """Every file of ours, by its path.
 
         Raises:
             OSError: The folder cannot be read.
         """
-        found: dict[str, tuple[_State, Stored]] = {}
-        for path, state in self._pems():
-            known = self._read.get(path)
-            if known is not None and known[0] == state:
-                found[path] = known
-            elif (stored := self._stored(path)) is not None:
-                found[path] = (state, stored)
-        self._read = found
-        self._ours = {path: stored.binding.key for path, (_, stored) in found.items()}
-        return {path: stored for path, (_, stored) in found.items()}
-
-    def _stored(self, path: str) -> Stored | None:
-        """A file of ours; without a fingerprint where its content is no longer what we wrote; None for a stranger's."""
-        content = Path(path).read_bytes()
-        binding, leaf = decode(content), _LEAF.search(content)
-        if binding is not None and leaf is not None and path == self.pem(*binding.key):
-            with suppress(ValueError):
-                certificate = x509.load_pem_x509_certificate(leaf[0])
-                thumbprint = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - a name
-                told = Leaf(serial=certificate.serial_number, thumbprint_sha1=thumbprint)
-                return Stored(binding=binding, leaf=told)
-        if (ours := self._ours.get(path)) is None:
-            return None
-        nothing = InstalledBinding(host=ours[0], port=ours[1], bundle_id="", fingerprint_sha256="")
-        return Stored(binding=nothing, leaf=Leaf(serial=0, thumbprint_sha1=""))
-
-    def _pems(self) -> Iterator[tuple[str, _State]]:
-        """The PEM files of ports and defaults, and by what a change of them is noticed."""
-        folders = [each for each in self.folder.iterdir() if _PORT.match(each.name) and each.is_dir()]
-        for folder in (self.folder, *folders):
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):
-                        if entry.name.endswith(PEM_SUFFIX):
-                            yield entry.path, _state(entry.stat())
+        return self._files.read()
 
     def made_by_hand(self, files: Iterable[str]) -> set[str]:
         """Those of the files that are there and that certcast did not write."""
@@ -202,7 +141,7 @@ class Disk:
             path = Path(self.pem(*change.key))
             if path.is_file():
                 found[change.key] = content = path.read_bytes()
-                is_ours = is_tagged(content) or str(path) in self._ours or change.host == DEFAULT_HOST
+                is_ours = is_tagged(content) or str(path) in self._files.ours or change.host == DEFAULT_HOST
                 if not is_ours:
                     raise ApplyError(not_ours(path), culprit=change.key)
         return found
@@ -226,7 +165,7 @@ class Disk:
         for change in changes:
             name = self.pem(*change.key)
             if change.host == DEFAULT_HOST:
-                default.enter(change, self.folder, files, known=self._ours)
+                default.enter(change, self.folder, files, known=self._files.ours)
             elif isinstance(change, Install):
                 files.write(Path(name), tagged_pem(change))
             else:
@@ -256,26 +195,8 @@ class Disk:
             files.commit()
             for crt_list, new in filter(itemgetter(1), appends):
                 restoring.callback(crt_list.append(new))
-            restoring.callback(self._note(changes))
+            restoring.callback(self._files.note(changes))
             return Written(files, restoring.pop_all())
-
-    def _note(self, changes: Iterable[BindingChange]) -> Callable[[], None]:
-        """Know whose the files of these changes are now.
-
-        Returns:
-            What forgets it again.
-        """
-        names = {self.pem(*each.key): each.key if isinstance(each, Install) else None for each in changes}
-        was = {name: self._ours.get(name) for name in names}
-
-        def know(keys: Mapping[str, Key | None]) -> None:
-            for name, key in keys.items():
-                self._ours.pop(name, None)
-                if key is not None:
-                    self._ours[name] = key
-
-        know(names)
-        return partial(know, was)
 
     def _lines(self, changes: Iterable[BindingChange], plan: Mapping[Key, frozenset[str]]) -> dict[int, dict[str, str]]:
         """The lines that lists have after the changes for what is changed or planned, by port and file."""
@@ -307,8 +228,3 @@ class Disk:
         crt_list = self._lists.setdefault(port, CrtList(Path(self.crt_list(port))))
         crt_list.refresh()
         return crt_list
-
-
-def _state(there: os.stat_result) -> _State:
-    """What differs once a file was written: its contents' time can be set, its state's (ctime) cannot."""
-    return (there.st_ino, there.st_mtime_ns, there.st_ctime_ns, there.st_size)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from instance_agent.targets.base import ApplyError, Install
 from instance_agent.targets.haproxy.reading import key_type_of
 from instance_agent.targets.haproxy.runtime import carries, entry_line
+from shared.binding import phrased
 from shared.hostnames import wildcard_of
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def require_room(
         else:
             continue
         raise ApplyError(
-            f"{key[0]}:{key[1]} must not answer for {len(hosts)} exact hosts whose keys are of another type (RSA or "
+            f"{phrased(*key)} must not answer for {len(hosts)} exact hosts whose keys are of another type (RSA or "
             f"EC) than its own, since HAProxy prefers a type to an exact name, and {cure}; or have the certificates of "
             f"{key[0]} and of these hosts issued for keys of one type",
             culprit=_culprit(key, hosts, mirror, due),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from instance_agent.targets.base import BindingChange
-    from instance_agent.targets.haproxy.disk import Disk, Stored
+    from instance_agent.targets.haproxy.disk import Disk
+    from instance_agent.targets.haproxy.own_files import Stored
     from instance_agent.targets.haproxy.reading import Leaf
     from instance_agent.targets.haproxy.session import Session
 
@@ -95,7 +96,8 @@ class _Told:
 async def read_mirror(session: Session, disk: Disk, process: tuple[str, str]) -> Mirror:
     """Ask HAProxy for all that is ours and compare it with what a restart would bring back.
 
-    Measured with HAProxy 2.6 at 10,000 bindings of which nothing changed: 0.3 to 0.4 s, half of it in `reading.shown`.
+    Measured with HAProxy 2.6 at 10,000 bindings: it takes this process 1 s of processor time once, and 0.3 s after
+    that, since only files that changed are read. `reading.shown` tells HAProxy's part.
 
     Raises:
         ServerUnavailableError: HAProxy did not tell.
@@ -117,7 +119,7 @@ async def read_mirror(session: Session, disk: Disk, process: tuple[str, str]) ->
         defaults=frozenset(told.defaults),
         bound=Bindings(),
         neighbours=Neighbours(),
-        by_hand=_made_by_hand(told, by_hand, leaves),
+        by_hand=await _made_by_hand(session, told, by_hand, leaves),
         excepted={keys[file]: hosts for file, hosts in told.excepted.items() if file in keys},
         stray_files=strays,
         stray_names=strays & set(await reading.held(session)),
@@ -154,13 +156,15 @@ def _may_be_deleted(unserved: InstalledBinding) -> bool:
     return bool(unserved.fingerprint_sha256) and unserved.host != DEFAULT_HOST
 
 
-def _made_by_hand(told: _Told, by_hand: set[str], leaves: Mapping[str, Leaf | None]) -> Neighbours:
+async def _made_by_hand(
+    session: Session, told: _Told, by_hand: set[str], leaves: Mapping[str, Leaf | None]
+) -> Neighbours:
     """The key types of hosts that an administrator's entries are for."""
     found = Neighbours()
     for entry, port in told.others:
         if (leaf := leaves[entry.file]) is not None:
-            for name in entry.names or leaf.names:
-                found.put((name.lower(), port), leaf.key_type)
+            for name in entry.names or await reading.names_of(session, entry.file):
+                found.put((name, port), leaf.key_type)
     for file in by_hand:
         if (leaf := leaves[file]) is not None:
             found.put(told.keys[file], leaf.key_type)

@@ -20,6 +20,7 @@ _THUMBPRINT = re.compile(r"^SHA1 FingerPrint: ([0-9A-F]{40})$", re.MULTILINE)
 _ALGORITHM = re.compile(r"^Algorithm: ([A-Z]*)", re.MULTILINE)
 _DNS_NAME = re.compile(r"\bDNS:([^\s,]+)")
 _COMMON_NAME = re.compile(r"^Subject: .*/CN=([^/\n]+)", re.MULTILINE)
+_ONE_ABOVE = "\nChain Subject: "
 _ENTRY = re.compile(r"^(?P<file>.+):(?P<line>\d+)(?: \[[^\]]*\])?(?P<names>(?: \S+)*)$")
 
 _KEY_TYPES = {"1.2.840.113549.1.1.1": "RSA", "1.2.840.10045.2.1": "EC"}
@@ -38,19 +39,21 @@ class Leaf:
         serial: Its serial number.
         thumbprint_sha1: Upper-case hex SHA-1 of its DER; empty where HAProxy cuts it off after very many names.
         key_type: As in `key_type_of`.
-        names: Its own names, which an entry without any stands for.
+        intermediates: How many are served with it; 0 where any number will do.
     """
 
     serial: int
     thumbprint_sha1: str
     key_type: str = ""
-    names: tuple[str, ...] = ()
+    intermediates: int = 0
 
     def is_shown_by(self, shown: Leaf | None) -> bool:
-        """Whether this is what HAProxy shows."""
+        """Whether this is what HAProxy shows, which after a cut is taken for it by its serial number alone."""
         if shown is None or shown.serial != self.serial:
             return False
-        return shown.thumbprint_sha1 in {"", self.thumbprint_sha1}
+        if shown.thumbprint_sha1 == "":
+            return True
+        return shown.thumbprint_sha1 == self.thumbprint_sha1 and self.intermediates in {0, shown.intermediates}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,12 @@ async def shown(session: Session, files: list[str]) -> list[Leaf | None]:
     return [leaf_in(reply) for reply in await session.ask_all([f"show ssl cert {file}" for file in files])]
 
 
+async def names_of(session: Session, file: str) -> list[str]:
+    """A certificate's own names, which an entry without any stands for."""
+    reply = await session.ask(f"show ssl cert {file}")
+    return [name.lower() for name in (*_DNS_NAME.findall(reply), *_COMMON_NAME.findall(reply))]
+
+
 async def held(session: Session) -> list[str]:
     """The files HAProxy holds, bound or not."""
     return [line for line in (await session.ask("show ssl cert")).splitlines() if line.startswith("/")]
@@ -110,7 +119,7 @@ def leaf_in(reply: str) -> Leaf | None:
         serial=int(serial[1], 16),
         thumbprint_sha1=thumbprint[1] if thumbprint else "",
         key_type=algorithm[1] if algorithm else "",
-        names=(*_DNS_NAME.findall(reply), *_COMMON_NAME.findall(reply)),
+        intermediates=reply.count(_ONE_ABOVE),
     )
 
 

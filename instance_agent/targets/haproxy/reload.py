@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from instance_agent.targets.base import ServerUnavailableError
@@ -12,7 +13,7 @@ from instance_agent.targets.parts import commands
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from instance_agent.targets.haproxy.session import Identity
@@ -22,8 +23,13 @@ _TAKE_OVER_TIMEOUT_S = 120.0  # 10,000 certificates take about 13 s to load
 _PAUSE_S = 0.05
 
 
-async def reload(command: Sequence[str], socket: Path, old: tuple[str, str]) -> Identity:
-    """Run the reload command and wait until a new process answers.
+@asynccontextmanager
+async def reloaded(
+    command: Sequence[str], socket: Path, old: tuple[str, str]
+) -> AsyncIterator[tuple[Session, Identity]]:
+    """Run the reload command and talk to the process that then answers.
+
+    Old and new process accept connections on one socket for a moment: a further conversation may be with the old one.
 
     Args:
         command: Program and arguments; no shell is involved.
@@ -39,17 +45,20 @@ async def reload(command: Sequence[str], socket: Path, old: tuple[str, str]) -> 
         raise ServerUnavailableError(f"CERTCAST_HAPROXY_RELOAD: {error}") from error
     if (failure := finished.failure) is not None:
         raise ServerUnavailableError(f"CERTCAST_HAPROXY_RELOAD: {failure}")
-    return await _taken_over(socket, old)
+    async with AsyncExitStack() as stack:
+        yield await _taken_over(socket, old, stack)
 
 
-async def _taken_over(socket: Path, old: tuple[str, str]) -> Identity:
+async def _taken_over(socket: Path, old: tuple[str, str], stack: AsyncExitStack) -> tuple[Session, Identity]:
     deadline = asyncio.get_running_loop().time() + _TAKE_OVER_TIMEOUT_S
     while asyncio.get_running_loop().time() < deadline:
         with contextlib.suppress(ServerUnavailableError):
-            async with Session(socket) as session:
+            async with AsyncExitStack() as meanwhile:
+                session = await meanwhile.enter_async_context(Session(socket))
                 identity = await session.identity()
                 if identity.process != old and not identity.stopping:
-                    return identity
+                    stack.push_async_exit(meanwhile.pop_all())
+                    return session, identity
         await asyncio.sleep(_PAUSE_S)
     raise ServerUnavailableError(
         f"no new HAProxy process took over within {_TAKE_OVER_TIMEOUT_S:g} s of the reload: look at its log, "

@@ -15,7 +15,7 @@ from instance_agent.targets.haproxy.default import how_to_name
 from instance_agent.targets.haproxy.disk import Disk
 from instance_agent.targets.haproxy.exceptions import planned, require_room
 from instance_agent.targets.haproxy.mirror import differing, read_mirror
-from instance_agent.targets.haproxy.reload import reload
+from instance_agent.targets.haproxy.reload import reloaded
 from instance_agent.targets.haproxy.session import Session
 from instance_agent.targets.parts.bindings import answering, installs_of
 from instance_agent.targets.parts.holding import holding
@@ -244,15 +244,12 @@ class HAProxyTarget(NothingHeld):
             ) from oversized
         log.warning("HAProxy is reloaded, which closes idle connections: %s", oversized)
         try:
-            identity = await reload(self._settings.reload, self._socket, mirror.process)
+            async with reloaded(self._settings.reload, self._socket, mirror.process) as (session, identity):
+                renewed = await read_mirror(session, self._disk, identity.process)
         except ServerUnavailableError as error:
             raise ReloadError(f"{oversized}; {error}", culprit=oversized.culprit) from error
-        async with Session(self._socket) as session:
-            renewed = await read_mirror(session, self._disk, identity.process)
         if left := differing(renewed, due):
-            raise ServerUnavailableError(
-                f"HAProxy was reloaded and does not serve {left[0].host}:{left[0].port} as its files say"
-            )
+            raise ServerUnavailableError(f"HAProxy was reloaded and does not serve {left[0].phrased} as its files say")
         return renewed
 
     async def _restore_files(self, written: Written) -> bool:

@@ -163,6 +163,8 @@ class TestWhatIsLive:
         record = await told(scene)
         assert numbers(record) == (UploadStatus.LIVE, 1, 1)
         assert record.reason == "web-1 started 4 s ago and is not through with what it serves"
+        await ready(scene, "web-1", ready=False, started_at=started, trouble="nginx: unknown directive")
+        assert (await told(scene)).reason.endswith("is not through with what it serves: nginx: unknown directive")
         await ready(scene, "web-1", started_at=started)
         assert ((await told(scene)).reason, numbers(await told(scene))) == ("", (UploadStatus.LIVE, 2, 2))
 

@@ -22,7 +22,13 @@ from instance_agent.targets.haproxy.target import NoListError, ReloadError
 from local_azure.servers.haproxy import HAProxyServer
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
-from tests.contracts.targets import HandmadeChangeContract, OpenConnectionsContract, RestartContract, TlsContract
+from tests.contracts.targets import (
+    DefaultContract,
+    HandmadeChangeContract,
+    OpenConnectionsContract,
+    RestartContract,
+    TlsContract,
+)
 from tests.rigs.certificates import self_signed
 from tests.rigs.haproxy import HAProxyRig, serving, started
 from tests.rigs.targets import QUICK, bind, expect, fresh, owned, owned_after, root, seen, served, unfit
@@ -32,7 +38,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, HandmadeChangeContract):
+class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, DefaultContract, HandmadeChangeContract):
     """With the module's rig."""
 
 
