@@ -210,7 +210,7 @@ _LISTED: Mapping[type, tuple[str, type]] = {
 
 
 def _readable(kind: type, document: Mapping[str, object]) -> Mapping[str, object] | None:
-    """A message without those of its items that cannot be read; None where it has no others."""
+    """A message without those of its items that cannot be read; None where that leaves nothing, or changes nothing."""
     name, of = _LISTED.get(kind, ("", object))
     items = document.get(name)
     if not isinstance(items, list):
@@ -220,7 +220,7 @@ def _readable(kind: type, document: Mapping[str, object]) -> Mapping[str, object
         with suppress(BrokenMessageError):
             from_document(of, item)
             kept.append(item)
-    if not kept:
+    if len(kept) in {0, len(items)}:
         return None
     log.warning(
         "%d of %d entries of a %s message are left out: unreadable", len(items) - len(kept), len(items), kind.__name__

@@ -28,6 +28,11 @@ class Neighbour:
     expected: Expectation
     causes: tuple[BindingChange, ...]
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it has a binding of its own, which none of the changes is about."""
+        return all(cause.key != self.expected.key for cause in self.causes)
+
     def taken_by(self, seen: Sighting) -> Install | None:
         """The change whose certificate is seen here in place of the right one; None where it is none of theirs."""
         if not self.is_harmed(seen):
@@ -64,11 +69,13 @@ def neighbours_of(changes: Sequence[BindingChange], bound: Mapping[Key, Installe
         if by and key not in changed
     ]
     orphans = [(change, heir_of(change, after)) for change in changes if change.key not in after]
-    return found + [
+    found += [
         Neighbour(expected=_answered_by(change, heir), causes=(change,))
         for change, heir in orphans
         if heir is not None and change.key in bound
     ]
+    # Of a binding that the server only half has, no certificate is known that should be seen.
+    return [each for each in found if each.expected.fingerprint_sha256]
 
 
 def heirs_of(binding: HostPort) -> tuple[Key, ...]:

@@ -78,6 +78,8 @@ class Prover:
         made = {each.change.key: each.change for each in applied}
         results = await self._prove_installs([each for each in made.values() if isinstance(each, Install)], took_ms)
         removals = [each for each in made.values() if isinstance(each, Remove)]
+        for each in removals:
+            self._unseen.pop(each.key, None)
         return results + await self._unbinding.proved(removals, made, took_ms)
 
     async def _prove_installs(self, installs: Sequence[Install], took_ms: Mapping[Key, float]) -> list[Result]:

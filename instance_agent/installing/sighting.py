@@ -140,7 +140,7 @@ class Looker:
         try:
             seen = await self._probe(address, name, timeout_s=self.pace.timeout_s)
         except ProbeError as error:
-            shown = error.shown == expected.fingerprint_sha256
+            shown = error.shown != "" and error.shown == expected.fingerprint_sha256
             unusable = shown and expected.served
             return Sighting(
                 met=not expected.served and not error.timed_out and not shown,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from instance_agent.installing.applying import apply_all
-from instance_agent.installing.neighbours import neighbours_of
+from instance_agent.installing.neighbours import after_these, neighbours_of
 from instance_agent.installing.proving import Prover
 from instance_agent.installing.result import failed
 from instance_agent.installing.sighting import Looker
@@ -63,20 +63,25 @@ class Takeovers:
         """
         judged = {result.change.key: result for result in results}
         made = [result.change for result in results if result.outcome in {Outcome.LIVE, Outcome.REMOVED}]
-        neighbours = await self._neighbours(made)
+        unproved = [result.change for result in results if result.outcome is Outcome.FAILED]
+        neighbours = await self._neighbours(made, after_these(unproved, self.before))
         looks = await self._look(neighbours)
+        harmed = [(each, seen) for each, seen in zip(neighbours, looks, strict=True) if each.is_harmed(seen)]
+        lost = await self._lost_before([neighbour for neighbour, _ in harmed])
         taken: dict[Key, tuple[Install, Neighbour]] = {}
-        for neighbour, seen in zip(neighbours, looks, strict=True):
+        for neighbour, seen in harmed:
+            if neighbour.expected.key in lost:
+                continue
             culprit = neighbour.taken_by(seen)
             if culprit is not None:
                 taken.setdefault(culprit.key, (culprit, neighbour))
-            elif neighbour.is_harmed(seen):
+            else:
                 for cause in neighbour.causes:
                     judged[cause.key] = _with_word(judged[cause.key], neighbour, seen)
         return list((judged | await self._taken_back(list(taken.values()), judged)).values())
 
-    async def _neighbours(self, made: Sequence[BindingChange]) -> list[Neighbour]:
-        bound = dict(self.before)
+    async def _neighbours(self, made: Sequence[BindingChange], bound: dict[Key, InstalledBinding]) -> list[Neighbour]:
+        """What to look at; `bound` has what was before, and changes of the batch that were made and are unproved."""
         if any(change.host.startswith("*") for change in made):
             try:
                 bound |= {each.key: each for each in await self.target.current() if each.key not in bound}
@@ -84,6 +89,22 @@ class Takeovers:
                 log.warning("the neighbours of what changed could not be looked at: %s", error)
         found = neighbours_of(made, bound)
         return found if len(found) <= MOST_NEIGHBOURS else random.sample(found, MOST_NEIGHBOURS)
+
+    async def _lost_before(self, neighbours: Sequence[Neighbour]) -> set[Key]:
+        """Those that the server, asked once more, no longer has: something else changed them, no change of ours.
+
+        What is remembered of a server may be older than what somebody did there; the continued proof puts it right.
+        """
+        expected = {each.expected.key: each.expected.fingerprint_sha256 for each in neighbours if each.is_bound}
+        if not expected:
+            return set()
+        self.target.forget()
+        try:
+            found = {each.key: each.fingerprint_sha256 for each in await self.target.current(expected.keys())}
+        except CertcastError as error:
+            log.warning("what is bound beside the changes could not be read again: %s", error)
+            return set(expected)
+        return {key for key, fingerprint in expected.items() if found.get(key) != fingerprint}
 
     async def _look(self, neighbours: Sequence[Neighbour]) -> list[Sighting]:
         patience_s = self.looker.pace.confirm_s

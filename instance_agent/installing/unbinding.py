@@ -41,7 +41,8 @@ class Unbinding:
         looked_at: list[Remove] = []
         for change in removals:
             heir = heir_of(change, after)
-            if heir is None or heir.fingerprint_sha256 != self._before[change.key].fingerprint_sha256:
+            was = self._before[change.key].fingerprint_sha256  # empty where the server cannot tell
+            if heir is None or not was or heir.fingerprint_sha256 != was:
                 looked_at.append(change)
                 continue
             also = "clients that ask for no name or an unknown one" if heir.host == DEFAULT_HOST else heir.host

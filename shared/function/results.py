@@ -269,6 +269,7 @@ def _later(known: InstallationRecord | None, entry: InstallationRecord) -> Insta
     if known.role != entry.role:
         return entry if known.finished_at <= entry.finished_at else known
     late = (known.generation, known.finished_at) >= (entry.generation, entry.finished_at)
-    if late or entry.drifted_at or known.generation != entry.generation:
-        return known if late else entry
-    return replace(entry, drifted_at=known.drifted_at)  # an agent that was started again does not know of it
+    kept, other = (known, entry) if late else (entry, known)
+    if kept.drifted_at or other.drifted_at is None or known.generation != entry.generation:
+        return kept
+    return replace(kept, drifted_at=other.drifted_at)  # an agent that was started again does not know of it

@@ -97,10 +97,10 @@ async def _settle_now(cloud: Cloud, name: str, fleet: Fleet | None, *, alone: bo
 
 
 async def settle_removed(cloud: Cloud, names: Collection[str], *, fleet: Fleet | None = None) -> None:
-    """Settle those of these uploads that were removed and are served somewhere still."""
+    """Settle those of these uploads that were removed and are served somewhere still, or may be."""
     for name in sorted(names):
-        held = await cloud.state.uploads.read(name)
-        if held.value is not None and held.value.status is UploadStatus.REMOVED and held.value.live:
+        record = (await cloud.state.uploads.read(name)).value
+        if record is not None and record.status is UploadStatus.REMOVED and (record.live or record.apart):
             await _settle(cloud, name, fleet)
 
 

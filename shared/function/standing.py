@@ -152,7 +152,8 @@ def _upload_standing(
     is_live = status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}
     others = reason_for_live(record.name, rows, now) if is_live else reason_for_some(record.name, rows)
     remark, drifted_at = _remark(won, reports, live)
-    is_plain = apart == dict.fromkeys(record.expected, BEHIND)  # as any row is read that says no more
+    undone = len(failed) + len(pending)  # with all told among them, it is as any row is read that says no more
+    is_plain = undone == len(record.expected) and apart == dict.fromkeys(record.expected, BEHIND)
     return Standing(
         status=status,
         live=len(live),

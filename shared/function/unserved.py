@@ -53,6 +53,7 @@ async def turn_down_unread(
         port=metadata.port,
         role=metadata.role,
         site=metadata.site,
+        default=metadata.default,
         bundle=None,
         warnings=warnings_on(version),
     )

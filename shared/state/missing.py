@@ -29,6 +29,8 @@ UNSAID_FOR = timedelta(seconds=3)
 """From being told to proof an instance usually takes less; until then none that runs is named."""
 TROUBLE_CHARS = 200
 """Of an instance's trouble, in an upload's reason; beside the instance all of it is shown."""
+NONE_LEFT = "no instance that proved it is registered any more"
+"""Why none is live of what was proved, where none of those instances can be named."""
 
 _COUNTED = frozenset({UploadStatus.ACCEPTED, UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE, UploadStatus.FAILED})
 _SERVED = frozenset({UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE})
@@ -95,7 +97,8 @@ class Roll:
             total = live + sum(name in self._running and name in record.expected for name in behind)
         else:
             total = max(live, record.total - len(lost))
-        reason = "; ".join(filter(None, [record.reason, self._remark(record), self._said(record, behind, lost)]))
+        said = self._said(record, behind, lost) or (NONE_LEFT if lost and not live else "")
+        reason = "; ".join(filter(None, [record.reason, self._remark(record) if live else "", said]))
         if (live, total, reason) == (record.live, record.total, record.reason):
             return record
         return replace(record, live=live, total=total, reason=reason)
@@ -109,14 +112,16 @@ class Roll:
         return instance.ready or record.fanned_out_at is None or instance.started_at <= record.fanned_out_at
 
     def _removed(self, record: UploadRecord) -> UploadRecord:
-        known = [name for name in behind_of(record) if name in self._instances]
+        behind = behind_of(record)
+        if not behind:
+            return record
+        known = [name for name in behind if name in self._instances]
         here = [name for name in known if name in self._running and record.live]
         away = [name for name in known if name not in self._running]
         clauses = [(name, f"has not shown that it serves it no more{self._since(name, record)}") for name in here]
         clauses += [(name, f"{self._seen(name)} and had not shown that it serves it no more") for name in away]
-        if not clauses:
-            return record
         said = listed([f"{shown(name)} {clause}" for name, clause in clauses], "; ")
+        # What was reaped counts no more, though no row was written for it yet.
         return replace(record, live=len(here), reason="; ".join(filter(None, [record.reason, said])))
 
     def _remark(self, record: UploadRecord) -> str:

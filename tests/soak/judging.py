@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Iterator
 
+from operator_cli.demo.handmade import BEHIND
 from operator_cli.status import read_status
 from operator_cli.storage import Storage
 from shared.state.document import Document
@@ -14,6 +16,7 @@ from tests.soak.stage import Stage
 
 _LOOK_EVERY_S = 2.0
 _SHOWN = 12
+_CHANGED = re.compile(rf"{BEHIND}|was no longer bound")
 
 
 async def settled(stage: Stage) -> tuple[list[str], float]:
@@ -78,13 +81,23 @@ def _upload_wrong(model: Model, told: Document, instances: int, changed: Collect
     winners = {other.name for host in upload.hosts if (other := model.elected(host)) not in {None, upload}}
     if unnamed := sorted(winner for winner in winners if winner not in told["reason"]):
         return f"{', '.join(unnamed)} won hosts of it"
-    if (
-        not winners
-        and told["reason"]
-        and not any(f"{instance}, {host}:443: " in told["reason"] for instance, host in changed if host in won)
-    ):
+    if told["reason"] and not winners and not _tells_of_a_change(told["reason"], won, changed):
         return "nothing is to be said of it"
     return ""
+
+
+def _tells_of_a_change(reason: str, won: Collection[str], changed: Collection[tuple[str, str]]) -> bool:
+    """Whether it tells what an instance found that was changed by hand: for a host, its wildcard, or one below it."""
+    return any(
+        f"{instance}, {mine}:443: " in reason and _CHANGED.search(reason)
+        for instance, host in changed
+        for mine in won
+        if mine in {host, _above(host)} or _above(mine) == host
+    )
+
+
+def _above(host: str) -> str:
+    return f"*.{host.partition('.')[2]}"
 
 
 def _short(told: Document) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from shared.binding import ANY_ROLE, BindingKey
+from shared.errors import HeldError
 from shared.function.claiming import places_of
 from shared.function.expiry import coming_certificates
 from shared.function.intake import look_at
@@ -19,6 +20,7 @@ from shared.state.document import upload_document
 from shared.state.records import UploadRecord, UploadStatus
 from shared.validation.judge import MAX_HOSTS
 from shared.verdict import VerdictCode
+from tests.fakes.processes import Failing
 from tests.rigs.event_schemas import as_sent, check_event
 from tests.rigs.scenes import PASSWORD, Scene
 
@@ -140,6 +142,14 @@ async def test_it_is_no_host_that_is_counted_or_must_be_covered(scene: Scene) ->
     assert codes(none) == [VerdictCode.HOST_NOT_COVERED]
     star = await accepted(scene, "star.pfx", "a.example", HostHeader="*")
     assert codes(star) == [VerdictCode.INVALID_HOST]
+
+
+async def test_one_that_cannot_be_read_still_says_that_it_asks_for_it(scene: Scene) -> None:
+    scene.cloud = scene.seen_by(
+        Failing({"blob download": [HeldError("reading blob free.pfx: refused (BlobArchived)")]})
+    )
+    record = await accepted(scene, "free.pfx", FREE)
+    assert (record.status, record.default) == (UploadStatus.REJECTED, True)
 
 
 async def test_it_waits_for_its_turn_at_the_default_and_for_room_there(scene: Scene) -> None:

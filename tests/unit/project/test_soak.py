@@ -123,6 +123,23 @@ def test_whatever_is_told_and_is_not_so_is_found(document: Document, wrong: list
     assert all(part in sentence for part, sentence in zip(wrong, found, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("changed", "told", "so"),
+    [
+        ("a.test", "a.test", True),
+        ("x.a.test", "*.a.test", True),
+        ("*.a.test", "x.a.test", True),
+        ("b.test", "a.test", False),
+        ("a.test", "x.a.test", False),
+    ],
+)
+def test_a_change_by_hand_may_be_told_of_what_is_above_or_below_too(changed: str, told: str, *, so: bool) -> None:
+    model = model_of(("one", told, 1))
+    reason = f"instance agent-0, {told}:443: changed behind certcast's back at 10:00; put right"
+    document = document_of(told_of("one", "live", "one 1", reason=reason), bindings=1)
+    assert (not list(told_wrong(model, document, {("agent-0", changed)}))) is so
+
+
 def plan(seed: int = 1, *, defaults: bool = True) -> Plan:
     return Plan(seed, instances=3, defaults=defaults)
 

@@ -131,6 +131,13 @@ def test_a_refusal_does_not_quote_the_body() -> None:
         assert "hunter2" not in str(caught.value)
 
 
+def test_where_it_is_no_entry_that_is_unreadable_none_is_said_to_be_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    body = json.dumps({"version": 1, "bindings": [{"role": "*", "host": "a.test", "port": 443}], "traceparent": 5})
+    with pytest.raises(BrokenMessageError):
+        decode(BindingsChanged, body)
+    assert "left out" not in caplog.text
+
+
 def test_what_a_newer_version_adds_is_passed_over() -> None:
     assert decode(RecheckUpload, '{"version": 1, "name": "a.pfx", "colour": "red"}') == RecheckUpload(name="a.pfx")
 

@@ -117,6 +117,19 @@ class TestWhileItIsWaitedFor:
         await scene.proves("web-1", HOST)
         assert ((await told(scene)).reason, numbers(await told(scene))) == ("", (UploadStatus.LIVE, 2, 2))
 
+    async def test_it_is_named_also_where_another_that_was_told_is_silent(self, scene: Scene) -> None:
+        await scene.join("web-0", "web-1")
+        scene.storage.clock.advance(100)
+        await ready(scene, "web-0")
+        await scene.accepted("a.pfx", HOST)
+        scene.storage.clock.advance(14)
+        before = await told(scene)
+        await sweep(scene.cloud)
+        for record in (before, await told(scene)):
+            assert numbers(record) == (UploadStatus.ACCEPTED, 0, 1)
+            assert "web-0 has not proved it (told 14 s ago, last seen 14 s ago)" in record.reason
+            assert "web-1 silent since " in record.reason
+
     async def test_one_that_is_told_and_silent(self, scene: Scene) -> None:
         await scene.join("web-0", "web-1")
         await ready(scene, "web-1")
@@ -203,6 +216,14 @@ class TestWhatIsLive:
         await scene.proves("web-0", HOST)
         assert numbers(await told(scene)) == (UploadStatus.LIVE, 1, 1)
 
+    async def test_says_so_where_all_that_proved_it_were_reaped(self, scene: Scene) -> None:
+        await live_on(scene, "web-0")
+        scene.storage.clock.advance(REAP_AFTER.total_seconds() + 1)
+        await sweep(scene.cloud)
+        record = await told(scene)
+        assert numbers(record) == (UploadStatus.LIVE, 0, 0)
+        assert record.reason == "no instance that proved it is registered any more"
+
     async def test_is_told_alike_by_the_status_api(self, scene: Scene) -> None:
         await live_on(scene, "web-0", "web-1")
         await ready(scene, "web-1", stopped=True)
@@ -254,6 +275,32 @@ class TestWhatIsRemoved:
         await scene.everyone_obeys("web-1")
         assert (await told(scene)).reason == ""
 
+    async def test_what_one_showed_when_it_came_back_is_known_where_another_upload_took_over(
+        self, scene: Scene
+    ) -> None:
+        await scene.join("web-0", "web-1")
+        await scene.looked_at(await scene.upload("older.pfx", HOST, day=-5))
+        await scene.accepted("a.pfx", HOST)
+        await scene.everyone_obeys("web-0", "web-1")
+        scene.storage.clock.advance(100)
+        await ready(scene, "web-0")
+        await scene.looked_at(await scene.delete("a.pfx"))
+        await scene.everyone_obeys("web-0")
+        assert (await told(scene)).reason.startswith("web-1 silent since ")
+        await ready(scene, "web-1")
+        await scene.everyone_obeys("web-1")
+        await ready(scene, "web-1", stopped=True)
+        assert (await told(scene)).reason == ""
+
+    async def test_is_served_by_none_that_was_reaped(self, scene: Scene) -> None:
+        await live_on(scene, "web-0", "web-1")
+        await scene.looked_at(await scene.delete("a.pfx"))
+        assert (await told(scene)).live == 2
+        for known in (await instances(scene)).values():
+            await scene.outside.state.instances.remove(known.value.id, known)
+        record = await told(scene)
+        assert (record.live, record.reason) == (0, "")
+
 
 class TestDrift:
     async def drifted(self, scene: Scene, reason: str = "") -> None:
@@ -288,6 +335,16 @@ class TestDrift:
         await scene.accepted("a.pfx", HOST, serial=1)
         await scene.everyone_obeys("web-0", "web-1")
         assert (await scene.record("a.pfx")).drifted_at is None  # that was another certificate
+
+    async def test_is_known_also_where_its_report_comes_after_a_later_one(self, scene: Scene) -> None:
+        await live_on(scene, "web-0")
+        scene.storage.clock.advance(60)
+        await ready(scene, "web-0")
+        now, row = scene.storage.clock(), await scene.row(HOST)
+        later, earlier = report_on(row, at=now), report_on(row, at=now - timedelta(seconds=1))
+        for item in (later, replace(earlier, drifted_at=now - timedelta(seconds=1))):
+            await fold(scene.cloud, InstallReport(instance="web-0", reports=(item,)))
+        assert (await scene.record("a.pfx")).drifted_at == now - timedelta(seconds=1)
 
     async def test_what_a_proof_was_made_without_is_told_too(self, scene: Scene) -> None:
         await scene.join("web-0")

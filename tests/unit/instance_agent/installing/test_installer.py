@@ -198,6 +198,24 @@ class TestProof:
         (result,) = await install_on(target, Remove(host="a.example.com", port=443))
         assert result.outcome is Outcome.REMOVED
 
+    @pytest.mark.parametrize("kind", ["mute", "handshakes_fail"])
+    async def test_a_removed_binding_that_the_server_only_half_had_is_believed_to_be_gone(self, kind: str) -> None:
+        half = replace(binding("a.example.com").bound, bundle_id="", fingerprint_sha256="")
+        target = FakeTarget(FakeServer(bound={half.key: half}))
+        setattr(target.server, kind, {"a.example.com"})
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert result.outcome is Outcome.REMOVED
+        assert "still served" not in result.reason
+
+    async def test_a_removed_binding_is_not_said_to_be_served_by_another_that_the_server_only_half_has(self) -> None:
+        target = FakeTarget()
+        for host in ("a.example.com", "*.example.com"):
+            half = replace(binding(host).bound, bundle_id="", fingerprint_sha256="")
+            target.server.bound[half.key] = half
+        target.server.shadowed = {"a.example.com": OTHER}
+        (result,) = await install_on(target, Remove(host="a.example.com", port=443))
+        assert (result.outcome, result.reason) == (Outcome.REMOVED, "")
+
     async def test_a_certificate_that_a_wildcard_of_ours_goes_on_serving_is_removed_from_the_host_all_the_same(
         self,
     ) -> None:
@@ -359,6 +377,15 @@ class TestNotSeen:
         (result,) = await install(target, [change], target.server.probe, pace=QUICK, unseen=unseen)
         assert result.outcome is Outcome.LIVE
         assert (len(target.applies), unseen) == (1, {})
+
+    async def test_nothing_is_kept_of_one_that_was_removed(self) -> None:
+        target, unseen = FakeTarget(), dict[tuple[str, int], str]()
+        target.server.mute = {"a.example.com"}
+        await install(target, [binding("a.example.com")], target.server.probe, pace=QUICK, unseen=unseen)
+        assert unseen
+        gone = Remove(host="a.example.com", port=443)
+        await install(target, [gone], target.server.probe, pace=QUICK, unseen=unseen)
+        assert unseen == {}
 
     async def test_another_process_applies_it_once_more_since_the_first_may_have_ended_half_way(self) -> None:
         target = target_with(binding("a.example.com"))

@@ -1,6 +1,7 @@
 """What a change does to bindings beside it, which it did not name, on a server in memory."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from instance_agent.targets.base import (
     BindingChange,
     Install,
     InstalledBinding,
+    Key,
     Remove,
     ServerUnavailableError,
 )
@@ -191,6 +193,47 @@ class TestTakingOver:
         target = target_with(binding(SHOP))
         setattr(target.server, trouble, {SHOP: OTHER} if trouble == "shadowed" else {SHOP})
         (result,) = await install_on(target, binding(WIDE, "wide"))
+        assert (result.outcome, result.reason) == (Outcome.LIVE, "")
+
+    async def test_one_of_the_same_upload_that_is_seen_late_was_not_taken_over(self) -> None:
+        """It was renewed in the same batch with the same certificate, and its first handshakes failed."""
+        old = [binding(SHOP, "old"), binding(WIDE, "old")]
+        target = target_with(*old)
+        target.server.handshakes_fail = {SHOP}
+        listed = target.current
+
+        async def current(keys: object = None) -> frozenset[InstalledBinding]:
+            if keys is None:
+                target.server.handshakes_fail.clear()
+            return await listed(keys)  # type: ignore[arg-type]
+
+        target.current = current  # type: ignore[method-assign]
+        shop, wide = await install_on(target, binding(SHOP, "both"), binding(WIDE, "both"), earlier=old)
+        assert (shop.outcome, shop.retriable) == (Outcome.FAILED, True)
+        assert (wide.outcome, wide.reason) == (Outcome.LIVE, "")
+        assert {each.bundle_id for each in target.server.bound.values()} == {"id of both"}
+
+    @pytest.mark.parametrize("change", [WIDE, DEFAULT_HOST])
+    async def test_one_that_somebody_took_away_before_was_not_taken_over(self, change: str) -> None:
+        remembered = binding(SHOP)
+        target = target_with()
+        current = target.current
+
+        async def until_read_again(keys: Collection[Key] | None = None) -> frozenset[InstalledBinding]:
+            found = await current(keys)
+            of_it = keys is None or remembered.key in keys
+            return found | {remembered.bound} if of_it and not target.forgets else found
+
+        target.current = until_read_again  # type: ignore[method-assign]
+        (result,) = await install_on(target, binding(change, "new"))
+        assert (result.outcome, result.reason) == (Outcome.LIVE, "")
+        assert SHOP in target.server.probes
+
+    async def test_one_of_which_the_server_cannot_tell_what_is_bound_was_not_taken_over(self) -> None:
+        target = target_with(binding(SHOP))
+        target.server.bound[SHOP, 443] = replace(binding(SHOP).bound, bundle_id="", fingerprint_sha256="")
+        target.server.shadowed = {SHOP: bundle("both").fingerprint_sha256}
+        (result,) = await install_on(target, binding(WIDE, "both"))
         assert (result.outcome, result.reason) == (Outcome.LIVE, "")
 
 
