@@ -84,20 +84,21 @@ class ApacheRig:
     async def tamper(self, host: str, port: int, bundle: CertificateBundle) -> None:
         path = self._pem(host, port)
         tag = path.read_bytes().partition(b"\n")[0]
-        path.write_bytes(tag + b"\n" + bundle.to_pem())
-        await self._reload()
+        _put(path, tag + b"\n" + bundle.to_pem())
+        await self.reload()
 
     async def untie(self, host: str, port: int) -> None:
         """As somebody does who takes the virtual host out of the file that the templates make."""
         path = self.folder / "certcast" / "rendered" / "apache.conf"
         hosts = re.findall(r"<VirtualHost .*?</VirtualHost>\n", path.read_text(), re.DOTALL)
-        path.write_text("".join(each for each in hosts if f'"{self._pem(host, port)}"' not in each))
-        await self._reload()
+        _put(path, "".join(each for each in hosts if f'"{self._pem(host, port)}"' not in each).encode())
+        await self.reload()
 
     def _pem(self, host: str, port: int) -> Path:
         return self.folder / "certcast" / "live" / str(port) / f"{file_name(host)}.pem"
 
-    async def _reload(self) -> None:
+    async def reload(self) -> None:
+        """As somebody does, and not the target."""
         assert self.process is not None
         assert self.process.pid is not None
         os.kill(self.process.pid, signal.SIGUSR1)
@@ -110,6 +111,13 @@ class ApacheRig:
     async def stop_server(self) -> None:
         if self.process is not None:
             await self.process.stop()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Whole at any moment: a reload may be under way, and Apache ends where it reads half a file."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_bytes(content)
+    new.replace(path)
 
 
 def apache() -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from instance_agent.installing.installer import install
 from instance_agent.selection import make_target
-from instance_agent.targets.base import ServerUnavailableError
+from instance_agent.targets.base import Install, ServerUnavailableError
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import (
@@ -18,7 +18,7 @@ from tests.contracts.targets import (
     TlsContract,
 )
 from tests.rigs.apache import ApacheRig, serving_apache
-from tests.rigs.targets import QUICK, expect, fresh, fresh_default, root, served
+from tests.rigs.targets import QUICK, expect, fresh, fresh_default, root
 
 
 class TestTheContract(
@@ -65,9 +65,19 @@ async def test_what_the_check_refuses_is_found_and_the_others_go_live(rig: Apach
     assert "Invalid command 'Nonsense'" in results[2].reason
 
 
-async def test_an_apache_that_somebody_broke_is_waited_for_at_the_start(rig: ApacheRig) -> None:
-    change = fresh("a.example.com", 443)
-    await served(rig, change)  # read already: Apache ends where it reads a broken one
+@pytest.fixture
+async def quiet() -> AsyncIterator[tuple[ApacheRig, Install]]:
+    """An Apache that has read its one binding, and is told to read nothing again: a reload that is due reads all."""
+    async with serving_apache(CERTCAST_FILES_RELOAD="") as rig:
+        change = fresh("a.example.com", 443)
+        await rig.target.apply([change])
+        await rig.reload()
+        await expect(rig, 443, {"a.example.com": change})
+        yield rig, change
+
+
+async def test_an_apache_that_somebody_broke_is_waited_for_at_the_start(quiet: tuple[ApacheRig, Install]) -> None:
+    rig, change = quiet
     configuration = rig.folder / "httpd.conf"
     sound = configuration.read_text()
     configuration.write_text(sound + "Nonsense on\n")
@@ -86,10 +96,9 @@ async def test_an_apache_that_somebody_broke_is_waited_for_at_the_start(rig: Apa
 
 @pytest.mark.parametrize("how", ["changed", "without its tag", "deleted"])
 async def test_a_file_that_somebody_changed_without_a_reload_is_written_again_before_it_is_read(
-    rig: ApacheRig, how: str
+    quiet: tuple[ApacheRig, Install], how: str
 ) -> None:
-    change = fresh("a.example.com", 443)
-    await served(rig, change)
+    rig, change = quiet
     path = rig.folder / "certcast" / "live" / "443" / "a.example.com.pem"
     before, theirs = path.read_bytes(), root().issue("a.example.com").bundle().to_pem()
     path.unlink()
