@@ -195,7 +195,8 @@ class Agent:
     async def _serves_nothing_of(self, desired: Desired) -> bool:
         """Whether there is something to serve, and the server has none of it: a vault refused, or it is down."""
         wanted = {key for key, row in desired.rows.items() if row.present}
-        return bool(wanted) and not any(each.key in wanted for each in await self._target.current(wanted))
+        async with self.work.turn:
+            return bool(wanted) and not any(each.key in wanted for each in await self._target.current(wanted))
 
     async def drain(self) -> int:
         """Take the messages there are, act on the rows they name in one batch, report, and delete them.

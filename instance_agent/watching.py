@@ -101,7 +101,8 @@ class Watch:
         elif sighting.fingerprint_sha256:
             # Something may be acting on it at this moment, and the server in the middle of it.
             await self._rounds.pause(1 / MOST_LOOKS_PER_S)
-            await self._look_again(key)
+            if not self._rounds.stopping:
+                await self._look_again(key)
         elif self._actor.proofs.doubted(key) >= UNSEEN_S:
             await self._tell_unseen(last, sighting)
 
