@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,15 +58,26 @@ def _resident_mb(pid: int) -> float | None:
 
 
 def processes_left(mark: str, folder: Path) -> list[str]:
-    """Processes other than this one that carry the mark, or have to do with the folder; as they were started."""
-    return [told for entry in Path("/proc").glob("[0-9]*") if (told := _told(entry, mark, folder))]
+    """Processes that carry the mark, or have to do with the folder, as they were started; not this one's ancestors.
+
+    Those name the folder where it is one of their arguments.
+    """
+    own = set(_with_ancestors(os.getpid()))
+    entries = [entry for entry in Path("/proc").glob("[0-9]*") if int(entry.name) not in own]
+    return [told for entry in entries if (told := _told(entry, mark, folder))]
+
+
+def _with_ancestors(pid: int) -> Iterator[int]:
+    while pid > 0:
+        yield pid
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _told(entry: Path, mark: str, folder: Path) -> str:
     """A process's command where it is one of ours, else nothing."""
     with suppress(OSError):
         command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        if int(entry.name) == os.getpid() or not command:
+        if not command:
             return ""
         marked = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
         beside = str(folder) in command or (entry / "cwd").readlink().is_relative_to(folder)

@@ -283,6 +283,14 @@ def test_processes_that_are_left_are_found_by_their_mark_or_their_folder(tmp_pat
     assert not processes_left("of this test", tmp_path)
 
 
+def test_what_started_the_soak_is_not_left_though_it_names_the_folder(tmp_path: Path) -> None:
+    asks = "import sys, pathlib; from tests.soak.machine import processes_left as left; "
+    asks += "print(left('of no test', pathlib.Path(sys.argv[1])))"
+    starts = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {asks!r}, sys.argv[1]], check=True)"
+    said = subprocess.run([sys.executable, "-c", starts, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert said.stdout == "[]\n"
+
+
 async def test_a_port_on_which_something_listens_is_found() -> None:
     port = free_port()
     assert not ports_taken([port])
