@@ -35,14 +35,24 @@ _PYTHON_LOCKS = (
         output="requirements.txt",
         source="pyproject.toml",
         python="3.11",
-        options=("--extra", "function", "--universal", "--constraints", "requirements-dev.lock"),
+        options=("--extra", "function", "--extra", "traces", "--universal", "--constraints", "requirements-dev.lock"),
     ),
     # What an agent needs: on Linux, and on Windows, where install.ps1 puts it beside the wheel.
     _PythonLock(
         output="infra/agent/requirements.lock",
         source="pyproject.toml",
         python="3.11",
-        options=("--extra", "agent", "--extra", "iis", "--universal", "--constraints", "requirements-dev.lock"),
+        options=(
+            "--extra",
+            "agent",
+            "--extra",
+            "iis",
+            "--extra",
+            "traces",
+            "--universal",
+            "--constraints",
+            "requirements-dev.lock",
+        ),
     ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(

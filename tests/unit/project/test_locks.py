@@ -108,8 +108,9 @@ def test_the_runtimes_own_lock_agrees_with_what_is_deployed() -> None:
     assert {name: runtime[name] for name in shared} == {name: deployed[name] for name in shared}
 
 
-def test_what_is_deployed_is_what_the_function_extra_needs_and_no_more() -> None:
-    assert chosen("requirements.txt", default_environment()).keys() == closure("certcast", "function")
+def test_what_is_deployed_is_what_the_function_and_its_spans_need_and_no_more() -> None:
+    needed = closure("certcast", "function") | closure("certcast", "traces")
+    assert chosen("requirements.txt", default_environment()).keys() == needed
 
 
 def test_azurite_is_pinned_with_all_it_needs() -> None:
