@@ -22,7 +22,7 @@ _COMMANDS = {
     "upload": "operator_cli.upload",
     "status": "operator_cli.status",
     "remove": "operator_cli.remove",
-    "doctor": "operator_cli.doctor",
+    "doctor": "operator_cli.doctor.command",
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",
 }

@@ -7,20 +7,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.azure.account import Account
+from shared.azure.checkup import account_checks, outlet_checks
 from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
+from shared.function.health import Health
 from shared.function.listening import Listener
 from shared.function.rules import Rules
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
+from shared.state.findings import Check, Seen
 from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
+from shared.validation.checkup import policy_check, trust_check
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from shared.validation.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from shared.config import Settings
     from shared.ports import CertificateSource
 
@@ -35,6 +41,8 @@ def open_cloud(settings: Settings) -> Cloud:
     topic = None
     if settings.event_topic:
         topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
+    sources = _sources(settings, account)
+    rules = policy_source(settings.rules, account) if settings.rules else None
     policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
     cloud = Cloud(
         uploads=account.uploads,
@@ -44,13 +52,44 @@ def open_cloud(settings: Settings) -> Cloud:
         secrets=account.secrets,
         policy=policy,
         judges=Workers(policy),
-        rules=Rules(policy_source(settings.rules, account) if settings.rules else None),
+        rules=Rules(rules),
         scrub_password=settings.scrub_password,
         topic=topic,
-        sources=_sources(settings, account),
+        sources=sources,
         now=account.clock.now,
+        health=Health(_checks(settings, account, rules, sources)),
     )
     return replace(cloud, listener=Listener(cloud))
+
+
+def _checks(
+    settings: Settings,
+    account: Account,
+    rules: Callable[[], Awaitable[str]] | None,
+    sources: Mapping[str, CertificateSource],
+) -> list[Check]:
+    """What the Function looks at to tell whether it can do its work; without the vital ones it cannot."""
+
+    async def set_so() -> Seen:
+        # The address of a database may hold a password.
+        told = {
+            "trust": settings.trust,
+            "ports": str(settings.ports),
+            "passwords are removed": "yes" if settings.scrub_password else "no",
+            "key": settings.key_encryption_key,
+            "vaults": ", ".join(sorted(settings.key_vaults)) or "none",
+            "sources": ", ".join(sources) or "none but the container",
+        }
+        return Seen(remark="; ".join(f"{name}: {value}" for name, value in told.items()))
+
+    outlets = {"CERTCAST_EVENTGRID_TOPIC": settings.event_topic}
+    return [
+        Check(name="settings", look=set_so),
+        *account_checks(account),
+        trust_check(settings.trust),
+        *([policy_check(rules)] if rules is not None else []),
+        *outlet_checks({setting: url for setting, url in outlets.items() if url}),
+    ]
 
 
 def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:
