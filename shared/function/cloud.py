@@ -41,7 +41,7 @@ class Cloud:
         uploads: The container that uploaders write to.
         bundles: The sealed bundles.
         queues: The account's queues.
-        state: The four tables.
+        state: The five tables.
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
         judges: Where it is judged.

@@ -1,4 +1,4 @@
-"""The rows of the four tables."""
+"""The rows of the five tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from shared.codec import Word
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, OutgoingEvent, queue_of
 from shared.phrasing import LOGGED_CHARS, shown
-from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
+from shared.state.history import MAX_PAST, HistoryEntry
+from shared.state.keys import (
+    binding_key,
+    history_key,
+    installation_key,
+    installation_partition,
+    instance_key,
+    upload_key,
+)
 from shared.state.rows import Rows, Versioned
 from shared.verdict import MAX_VIOLATIONS, MAX_WARNINGS, Caution, Violation
 
@@ -24,6 +32,7 @@ UPLOADS_TABLE = "uploads"
 BINDINGS_TABLE = "bindings"
 INSTANCES_TABLE = "instances"
 INSTALLATIONS_TABLE = "installations"
+HISTORY_TABLE = "history"
 
 HEARTBEAT_S = 30
 """Seconds between two heartbeats of an agent."""
@@ -115,8 +124,9 @@ class UploadRecord:
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
         untold: Instances whose queue did not take what they were to be told.
-        announced: The status that the last event was about.
+        announced: The status that the last event, and the last entry of its history on a status, was about.
         due: Events that other services have not been sent yet.
+        past: Entries of its history that have yet to be written to table `history`, oldest first.
         due_asked_at: When the sweep last asked for them to be sent; None where it had not to.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
@@ -172,6 +182,7 @@ class UploadRecord:
     untold: tuple[str, ...] = ()
     announced: str = ""
     due: tuple[OutgoingEvent, ...] = ()
+    past: tuple[HistoryEntry, ...] = ()
     due_asked_at: datetime | None = None
     warned_days: int | None = None
     warned_of: str = ""
@@ -191,6 +202,7 @@ class UploadRecord:
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
         object.__setattr__(self, "missing", self.missing[:MAX_MISSING])
+        object.__setattr__(self, "past", self.past[-MAX_PAST:])
         for told in ("reason", "remark", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
@@ -311,9 +323,11 @@ def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
 
 
 class State:
-    """The four tables, typed."""
+    """The five tables, typed."""
 
-    def __init__(self, *, uploads: Table, bindings: Table, instances: Table, installations: Table) -> None:
+    def __init__(
+        self, *, uploads: Table, bindings: Table, instances: Table, installations: Table, history: Table
+    ) -> None:
         self.uploads = Rows[str, UploadRecord](
             UPLOADS_TABLE, uploads, UploadRecord, key=upload_key, named=lambda record: record.name
         )
@@ -329,6 +343,9 @@ class State:
             InstallationRecord,
             key=installation_key,
             named=lambda entry: (entry.host, entry.port, entry.instance),
+        )
+        self.history = Rows[tuple[datetime, str], HistoryEntry](
+            HISTORY_TABLE, history, HistoryEntry, key=history_key, named=lambda entry: (entry.at, entry.id)
         )
 
     async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:
