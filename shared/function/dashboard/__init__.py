@@ -1,0 +1,1 @@
+"""The dashboard: pages that say whether every tenant is served, and why not."""
