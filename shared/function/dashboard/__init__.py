@@ -1,1 +1,1 @@
-"""The dashboard: pages that say whether every tenant is served, and why not."""
+"""The dashboard: pages for people, served by the Functions app (docs/dashboard.md)."""

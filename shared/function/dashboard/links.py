@@ -1,55 +1,66 @@
-"""The addresses that pages link to, which carry on what let their reader in."""
+"""Addresses within the dashboard, which carry the function key on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-CODE = "code"
-"""The query's name for a function key (learn.microsoft.com, "Work with access keys in Azure Functions")."""
+KEY = "code"
+"""The query's name of a function key (learn.microsoft.com, "Work with access keys in Azure Functions")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Links:
-    """Makes the addresses of one reader's pages.
+    """Makes the addresses that a page needs; None as a value leaves a name out of a query.
 
     Attributes:
-        base: The path of the fleet page, without a slash at its end.
-        code: The function key that the reader's own address has; empty where something else let them in.
+        base: Path of the fleet page, such as `/api/dashboard`.
+        code: The function key that this request came with; empty where people sign in, or a header had the key.
+        query: What this page was asked for, without the key.
+        can_act: Whether this page may offer to change something.
     """
 
-    base: str = "/api/dashboard"
+    base: str
     code: str = field(default="", repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
+    can_act: bool = True
 
     @property
-    def carried(self) -> Mapping[str, str]:
-        """What a form that is sent by GET has to hold besides its fields: its action's query is not sent."""
-        return {CODE: self.code} if self.code else {}
+    def carried(self) -> dict[str, str]:
+        """Hidden fields of a form that is sent by GET: such a form replaces its address's query."""
+        return {KEY: self.code} if self.code else {}
 
-    def fleet(self, query: Mapping[str, str] | None = None) -> str:
-        """The fleet page, with what is asked of it."""
-        return self._address("", query or {})
+    def fleet(self, **query: str | None) -> str:
+        """The fleet page."""
+        return self._to("", query)
 
-    def certificate(self, name: str, query: Mapping[str, str] | None = None) -> str:
-        """The page of one upload."""
-        return self._address("/certificate", {"name": name, **(query or {})})
+    def here(self, path: str = "", **changes: str | None) -> str:
+        """A page, with this one's query but for some changes: another order, the next page.
 
-    def history(self, query: Mapping[str, str] | None = None) -> str:
-        """What became of uploads, with what is asked of it."""
-        return self._address("/history", query or {})
+        Args:
+            path: Empty for the fleet page; else `history`.
+            changes: What differs.
+        """
+        return self._to(path, {**self.query, **changes})
 
-    def redeploy(self, name: str) -> str:
-        """Where the order to install an upload once more is sent by POST."""
-        return self._address("/redeploy", {"name": name})
+    def certificate(self, name: str, **query: str | None) -> str:
+        """The page about one upload."""
+        return self._to("certificate", {"name": name, **query})
+
+    def history(self, **query: str | None) -> str:
+        """The page of what changed."""
+        return self._to("history", query)
 
     def asset(self, name: str) -> str:
-        """A style sheet, script or picture."""
-        return self._address(f"/assets/{quote(name)}", {})
+        """A file that pages refer to."""
+        return self._to(f"assets/{quote(name)}", {})
 
-    def _address(self, path: str, query: Mapping[str, str]) -> str:
-        asked = urlencode({**query, **self.carried}, errors="surrogatepass", quote_via=quote)
-        return f"{self.base}{path}?{asked}" if asked else f"{self.base}{path}"
+    def redeploy(self) -> str:
+        """Where a form posts an upload's `name` to, to have it installed once more."""
+        return self._to("redeploy", {})
+
+    def _to(self, path: str, query: Mapping[str, str | None]) -> str:
+        told = {name: value for name, value in query.items() if value is not None} | self.carried
+        address = f"{self.base}/{path}" if path else self.base
+        return f"{address}?{urlencode(told)}" if told else address

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.function.dashboard.links import Links
-    from shared.function.dashboard.views import CertificateView, HistoryView, View
+    from shared.function.dashboard.told import CertificateView, HistoryView
+    from shared.function.dashboard.views import View
 
 _HERE = Path(__file__).parent
 _TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}

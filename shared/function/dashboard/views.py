@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from shared.binding import phrased
 from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import shown
-from shared.state.document import Document
 from shared.state.reasons import KEPT
 from shared.state.records import UploadStatus
+
+if TYPE_CHECKING:
+    from shared.state.document import Document
 
 REASON_CHARS = 240
 """Of a reason, in the table; the upload's own page shows all of it."""
@@ -49,50 +51,6 @@ class View(Protocol):
     @property
     def complete(self) -> bool:
         """Whether all rows were read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CertificateView:
-    """One upload, with all that is known of it.
-
-    Attributes:
-        as_of: The moment.
-        upload: Its entry in the status document.
-        installations: What each instance last reported, as the status document has it.
-        complete: Whether these are all reports.
-        instances: The registered instances, as the status document has them.
-        moments: Its timeline, as documents.
-        past: Its entries in the history, as documents.
-        notice: What came of an order that was given on this page, in a sentence; empty where none was.
-    """
-
-    as_of: datetime
-    upload: Document
-    installations: Sequence[Document]
-    complete: bool
-    instances: Sequence[Document]
-    moments: Sequence[Document] = ()
-    past: Sequence[Document] = ()
-    notice: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryView:
-    """What became of all uploads.
-
-    Attributes:
-        as_of: The moment.
-        entries: As documents, the newest first.
-        asked: What was asked for: `since`, `host`, `kind`; absent where not.
-        refused: What is wrong with what was asked for, in a sentence; empty where nothing is.
-        older: The query of the next page; None on the last one.
-    """
-
-    as_of: datetime
-    entries: Sequence[Document]
-    asked: Mapping[str, str]
-    refused: str = ""
-    older: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
