@@ -42,6 +42,8 @@ MAX_DNS_NAME_CHARS = 253
 BEHIND, ASIDE, JOINED = "behind", "aside", "joined"
 """What `UploadRecord.apart` says of an instance: it has not proved all of the upload; it does not count, as it obeys
 rows of its own role instead or is registered no more; it was not told, and has proved it."""
+MAX_MISSING = 100
+"""Instances named of those that do not serve an upload; beside it, how many there are is told in any case."""
 MAX_APART = 500
 """Instances kept there; where there are more, counts stay as they were written."""
 
@@ -104,6 +106,7 @@ class UploadRecord:
         apart: With which instances it is otherwise than proved by one that was told: `behind`, `aside`, `joined`. Of a
             removed upload, `behind` are those that had it and have not let go of it.
         won: Hosts and ports that it is served for; None until reports were looked at, and `apart` is known.
+        missing: Ids of instances that are waited for, or that serve it no more; derived as it is told, empty in rows.
         remark: What an instance said of what it proved, and who; shown while the upload is live.
         drifted_at: When that was last seen to have been changed by something else than certcast; None for never.
         uploaded_at: When the content was uploaded, by the storage account's clock.
@@ -156,6 +159,7 @@ class UploadRecord:
     total: int = 0
     apart: Mapping[str, str] = field(default_factory=dict)
     won: int | None = None
+    missing: tuple[str, ...] = ()
     remark: str = ""
     drifted_at: datetime | None = None
     uploaded_at: datetime | None = None
@@ -186,6 +190,7 @@ class UploadRecord:
         object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
+        object.__setattr__(self, "missing", self.missing[:MAX_MISSING])
         for told in ("reason", "remark", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
