@@ -56,6 +56,7 @@ class Tables:
             "bindings": (state.bindings, False),
             "instances": (state.instances, True),
             "installations": (state.installations, False),
+            "history": (state.history, False),
         }
 
     async def close(self) -> None:

@@ -26,6 +26,7 @@ from shared.config import LOOPBACK_NAMES
 from shared.errors import CertcastError, ConfigurationError, MissingError, NotSetUpError
 from shared.phrasing import shown
 from shared.state.findings import Check, Finding, Seen, Severity, each_of
+from shared.state.records import HISTORY_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +53,7 @@ CLOCK_WRONG = timedelta(minutes=5)
 """Storage refuses requests signed with a key that are 15 minutes old (learn.microsoft.com, "Authorize with Shared
 Key", specifying the Date header): a third of that is no matter of a slow network."""
 
-_LATER_TABLES = frozenset({"table history"})
+_LATER_TABLES = frozenset({f"table {HISTORY_TABLE}"})
 """Tables that the first deployments did not bring, and without which all else goes on."""
 
 

@@ -96,7 +96,7 @@ class TestSettings:
             settings = {"CERTCAST_PORTS": "443,8443", "CERTCAST_TRUST": "public"}
             ran = await doctor(azurite, "--json", CERTCAST_KEY_ENCRYPTION_KEY=f"file:{tmp_path / 'key'}", **settings)
             assert (ran.code, ran.document["ok"], ran.document["problems"]) == (0, True, [])
-            assert set(ran.document["rows"]) == {"uploads", "bindings", "instances", "installations"}
+            assert set(ran.document["rows"]) == {"uploads", "bindings", "instances", "installations", "history"}
             results = {check["name"]: check["result"] for check in ran.document["checks"]}
             assert results["key file"] == results["trust"] == results["settings"] == "ok"
             assert results["events"] == "not looked at"
@@ -189,6 +189,7 @@ async def test_what_is_wrong_in_the_account_is_counted_and_named(azurite: Emulat
         for name in bad:
             await table.create_entity({"PartitionKey": "instance", "RowKey": name, "x": "\u202e"})
         await service.delete_table("installations")
+        await service.delete_table("history")
     poison = f"{own('p')}-poison"
     await account.queues.create(poison)
     await account.queues.send(poison, "x")
@@ -208,6 +209,7 @@ async def test_what_is_wrong_in_the_account_is_counted_and_named(azurite: Emulat
     } <= said(ran.document)
     assert len([each for each in ran.document["problems"] if each["code"] == "unreadable_row"]) == NAMED + 1
     assert ran.document["rows"]["instances"] == {"read": 0, "unreadable": NAMED + 5}
+    assert ("missing", "table history") in {(each["code"], each["about"]) for each in ran.document["warnings"]}
     cures = {each["about"]: each["detail"] for each in ran.document["problems"]}
     assert "certcast up" in cures[f"container {BUNDLES_CONTAINER}"]
     assert f"{NAMED + 5} row(s) of the tables cannot be read: `certcast doctor` names them" in status.out
