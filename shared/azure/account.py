@@ -26,14 +26,8 @@ from shared.azure.secrets import VaultSecrets
 from shared.azure.tables import AzureTable, table_hooks
 from shared.errors import ConfigurationError
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
-from shared.state.records import (
-    BINDINGS_TABLE,
-    HISTORY_TABLE,
-    INSTALLATIONS_TABLE,
-    INSTANCES_TABLE,
-    UPLOADS_TABLE,
-    State,
-)
+from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.tables import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -23,7 +23,7 @@ from shared.function.recent import Recent
 from shared.function.rules import Rules
 from shared.messages import InstallReport
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
-from shared.state.records import State
+from shared.state.tables import State
 from shared.upload import BLOB_SCHEME, scheme_of
 from shared.validation.judge import ValidationPolicy
 from shared.validation.workers import Judges

@@ -25,14 +25,8 @@ from shared.function.cloud import Cloud
 from shared.function.in_process import Later
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
-from shared.state.records import (
-    BINDINGS_TABLE,
-    HISTORY_TABLE,
-    INSTALLATIONS_TABLE,
-    INSTANCES_TABLE,
-    UPLOADS_TABLE,
-    State,
-)
+from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.tables import State
 from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
