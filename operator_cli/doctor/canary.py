@@ -70,7 +70,7 @@ async def _waited(account: Account, name: str, wait_s: float) -> Seen:
         if (record := await _row_of(account, name)) is not None:
             return _older(record)
     cure = (
-        "`certcast up` delivers events itself: is it running?"
+        "`certcast up` delivers them itself: see that it runs, and its log"
         if account.access.is_emulator
         else "make the subscription, or see its metrics and dead letters (docs/deploy.md, section 7), and see that the "
         "Functions app runs"

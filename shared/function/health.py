@@ -16,11 +16,11 @@ from shared.state.findings import Check, Checked, Result, make_checks
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-KEPT_S = 30.0
+HEALTH_KEPT_S = 30
 """How long a look at what is vital holds."""
-DIAGNOSIS_KEPT_S = 3.0
+DIAGNOSIS_KEPT_S = 3
 """A person who puts something right wants to see it; several who ask at once are one."""
-WITHIN_S = 8.0
+WITHIN_S = 8
 """What one check may take here."""
 
 
@@ -34,7 +34,7 @@ class Health:
 
     def __init__(self, checks: Sequence[Check] = (), clock: Callable[[], float] = time.monotonic) -> None:
         quick = [replace(check, within_s=min(check.within_s, WITHIN_S)) for check in checks]
-        self._vital = _Kept([check for check in quick if check.vital], KEPT_S, clock)
+        self._vital = _Kept([check for check in quick if check.vital], HEALTH_KEPT_S, clock)
         self._whole = _Kept(quick, DIAGNOSIS_KEPT_S, clock)
 
     async def failing(self) -> list[str]:

@@ -144,21 +144,15 @@ async def _made(check: Check) -> Checked:
     return Checked(name=check.name, seen=seen, seconds=time.monotonic() - began)
 
 
-def finding_of(error: CertcastError, about: str, *, cure: str = "") -> Finding:
-    """What an error is as a finding.
-
-    Args:
-        error: What was met.
-        about: At what.
-        cure: What to do about it, where its text does not say so.
-    """
+def finding_of(error: CertcastError, about: str) -> Finding:
+    """What an error, met at something, is as a finding."""
     kinds: tuple[tuple[tuple[type[CertcastError], ...], str], ...] = (
         ((MissingError, NotSetUpError), "missing"),
         ((ConfigurationError,), "setting"),
         ((AccessDeniedError,), "refused"),
     )
     code = next((code for kind, code in kinds if isinstance(error, kind)), "unreachable")
-    return Finding(code=code, about=about, detail=f"{error}: {cure}" if cure else str(error))
+    return Finding(code=code, about=about, detail=str(error))
 
 
 async def each_of(looks: Sequence[tuple[str, Callable[[], Awaitable[object]]]], cure: Callable[[str], str]) -> Seen:
@@ -172,8 +166,8 @@ async def each_of(looks: Sequence[tuple[str, Callable[[], Awaitable[object]]]], 
     async def look(about: str, call: Callable[[], Awaitable[object]]) -> Finding | None:
         try:
             await call()
-        except (MissingError, NotSetUpError) as error:
-            return finding_of(error, about, cure=cure(about))
+        except (MissingError, NotSetUpError):
+            return Finding(code="missing", about=about, detail=f"it is not there: {cure(about)}")
         except CertcastError as error:
             return finding_of(error, about)
         return None

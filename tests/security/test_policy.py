@@ -17,8 +17,7 @@ from shared.binding import ANY_ROLE
 from shared.config import Settings
 from shared.errors import CertcastError, ConfigurationError, UnavailableError
 from shared.function.diagnosis import health
-from shared.function.health import KEPT_S as HEALTH_KEPT_S
-from shared.function.health import Health
+from shared.function.health import HEALTH_KEPT_S, Health
 from shared.function.rules import FAILED_S, KEPT_S, Rules
 from shared.state.records import UploadStatus
 from shared.upload import PortRanges

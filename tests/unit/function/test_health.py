@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from shared.errors import ConfigurationError, UnavailableError
 from shared.function.diagnosis import diagnosis, health, health_of, not_opened
-from shared.function.health import DIAGNOSIS_KEPT_S, KEPT_S, WITHIN_S, Health
+from shared.function.health import DIAGNOSIS_KEPT_S, HEALTH_KEPT_S, WITHIN_S, Health
 from shared.state.findings import Check, Finding, Seen, Severity
 from tests.fakes.edges import fake_cloud
 
@@ -47,10 +47,10 @@ async def test_one_look_serves_all_who_ask_at_once_and_for_half_a_minute() -> No
     await asyncio.sleep(0)
     counted.gate.set()
     assert await asyncio.gather(*asked) == [[]] * 50
-    seconds.passed = KEPT_S - 1
+    seconds.passed = HEALTH_KEPT_S - 1
     await kept.failing()
     assert counted.looks == 1
-    seconds.passed = KEPT_S
+    seconds.passed = HEALTH_KEPT_S
     counted.error = UnavailableError("no answer")
     assert await kept.failing() == ["vault key"]
     assert counted.looks == 2

@@ -153,6 +153,6 @@ async def test_each_missing_thing_is_named_with_how_it_is_made() -> None:
     seen = await each_of(looks, lambda about: f"make {about}")
     assert seen.remark == "a, b, c"
     assert [(each.code, each.about, each.detail) for each in seen.findings] == [
-        ("missing", "queue b", "looking for queue b: not there: make queue b"),
+        ("missing", "queue b", "it is not there: make queue b"),
         ("refused", "queue c", "refused"),
     ]
