@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import together
-from shared.function.outbox import new_event_id, send_now, with_event, without_events
+from shared.function.outbox import new_event_id, with_event
+from shared.function.sending import send_now
 from shared.function.tagging import is_tagged, is_to_be_tagged, is_untold, tag
 from shared.messages import EventType
 from shared.state.records import UploadRecord, UploadStatus
@@ -49,7 +50,7 @@ async def tell(cloud: Cloud, record: UploadRecord) -> Change:
     tagged, sent = await together(tag(cloud, record), send_now(cloud, record))
 
     def told(current: UploadRecord) -> UploadRecord:
-        return tagged.entered(without_events(current, sent))
+        return tagged.entered(sent.entered(current))
 
     return told
 
@@ -78,7 +79,7 @@ async def tell_as_it_is(cloud: Cloud, name: str) -> None:
 
 async def announce(cloud: Cloud, record: UploadRecord) -> None:
     """Have the event sent that this status calls for, unless that was done."""
-    if cloud.topic is None or is_announced(record):
+    if not cloud.outlets or is_announced(record):
         return
     now, event_id = cloud.now(), new_event_id()
     [about] = await with_reasons(cloud.state, [record], now)

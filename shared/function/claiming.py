@@ -170,7 +170,7 @@ class _Entering:
             if goes_on:
                 return replace(record, counted_from=before.counted_from)
             record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
-            if cloud.topic is not None:
+            if cloud.outlets:
                 record = announced(record, at=now, event_id=event_id)
             # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}

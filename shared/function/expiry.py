@@ -168,7 +168,7 @@ async def warn(cloud: Cloud, record: UploadRecord, coming: Coming = _NONE_COMING
         if current is None or place is None or warning_due(current, now, rows, coming) != due:
             return None  # replaced or given meanwhile; the next sweep sees what is served then
         warned = replace(current, warned_days=due, warned_of=place.described.fingerprint_sha256)
-        if cloud.topic is None:
+        if not cloud.outlets:
             return warned
         return with_event(warned, place.described, EventType.EXPIRING, at=now, event_id=_event_id(place.described, due))
 

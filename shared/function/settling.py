@@ -149,7 +149,7 @@ def with_standing(
     """Enter a standing into an upload's row, with the event that it calls for, which names who does not serve it."""
     now = cloud.now()
     fresh = settled(record, standing, now)
-    if cloud.topic is None:
+    if not cloud.outlets:
         return fresh
     about = Roll(fleet.known, now).as_seen(as_told(fresh, {row.key: row for row in rows}, now))
     return announced(fresh, about=about, at=now, event_id=new_event_id())

@@ -122,6 +122,6 @@ def _unserved(
     def change(before: UploadRecord) -> UploadRecord:
         record = replace(judged(before), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
         record = untagged(before, replace(record, claims=claims))
-        return record if cloud.topic is None else announced_once(before, record, at=now, event_id=event_id)
+        return announced_once(before, record, at=now, event_id=event_id) if cloud.outlets else record
 
     return change
