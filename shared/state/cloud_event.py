@@ -52,3 +52,15 @@ def trial_event(*, at: datetime, event_id: str) -> OutgoingEvent:
         "hosts": [],
     }
     return OutgoingEvent(event_id=event_id, kind=EventType.TEST, subject=TEST_SUBJECT, at=at, document=json.dumps(data))
+
+
+def attempt_document(outlet: str, answer: str, *, taken: bool, seconds: float) -> Document:
+    """What became of a test event at one outlet.
+
+    Args:
+        outlet: What people are told of the outlet.
+        answer: What it answered, or why there is no answer.
+        taken: Whether it took the event.
+        seconds: How long that took.
+    """
+    return {"outlet": outlet, "taken": taken, "answer": answer, "seconds": round(seconds, 3)}
