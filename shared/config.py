@@ -25,6 +25,7 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 STORAGE_SETTING = "CERTCAST_STORAGE"
 PORTS_SETTING = "CERTCAST_PORTS"
 POLICY_SETTING = "CERTCAST_POLICY"
+TOPIC_SETTING = "CERTCAST_EVENTGRID_TOPIC"
 WEBHOOK_SETTING = "CERTCAST_WEBHOOK"
 WEBHOOK_SECRET_SETTING = "CERTCAST_WEBHOOK_SECRET"  # noqa: S105 - its name
 EVENT_SOURCE_SETTING = "CERTCAST_EVENT_SOURCE"
@@ -187,7 +188,7 @@ class Settings:
             key_encryption_key=key,
             key_vaults=frozenset(vault_host(name) for name in vaults),
             scrub_password=switch(env, "CERTCAST_SCRUB_PASSWORD", default=True),
-            event_topic=env.get("CERTCAST_EVENTGRID_TOPIC", "").strip(),
+            event_topic=env.get(TOPIC_SETTING, "").strip(),
             event_topic_key=env.get("CERTCAST_EVENTGRID_KEY", "").strip(),
             webhooks=webhook_urls(env.get(WEBHOOK_SETTING, "")),
             webhook_secrets=webhook_secrets(env.get(WEBHOOK_SECRET_SETTING, "")),

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from shared.bounded import Locks
 from shared.function.fleet import Fleet, News
+from shared.function.health import Health
 from shared.function.in_process import (
     BlobTrouble,
     Gathering,
@@ -77,6 +78,7 @@ class Cloud:
         later: The uploads that are settled a little later in this process.
         left_off: Behind which row a sweep of this process stopped that could not go through all, by what it read.
         last_done: When this process last did what not every sweep need do, by its name.
+        health: What this process found when it last looked at what it needs.
     """
 
     uploads: UploadContainer
@@ -108,6 +110,7 @@ class Cloud:
     later: Later = field(default_factory=Later)
     left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
 
     @property
     def tells_others(self) -> bool:
