@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from shared.bounded import Locks
+from shared.function.board import Board
 from shared.function.fleet import Fleet, News
 from shared.function.in_process import BlobTrouble, Gathering, Later, Settlings, TagTrouble, TopicTrouble
 from shared.function.lanes import Lanes
@@ -66,6 +67,7 @@ class Cloud:
         later: The uploads that are settled a little later in this process.
         left_off: Behind which row a sweep of this process stopped that could not go through all, by what it read.
         last_done: When this process last did what not every sweep need do, by its name.
+        board: All uploads and instances, as the dashboard shows them.
     """
 
     uploads: UploadContainer
@@ -95,6 +97,7 @@ class Cloud:
     later: Later = field(default_factory=Later)
     left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
+    board: Board = field(default_factory=Board)
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""
