@@ -16,7 +16,7 @@ from shared.function.recent import Recent
 from shared.function.rules import Rules
 from shared.messages import InstallReport
 from shared.ports import BundleVault, CertificateSource, EventTopic, Queues, Secrets, UploadContainer
-from shared.state.records import State
+from shared.state.tables import State
 from shared.upload import BLOB_SCHEME, scheme_of
 from shared.validation.judge import ValidationPolicy
 from shared.validation.workers import Judges
@@ -42,7 +42,7 @@ class Cloud:
         uploads: The container that uploaders write to.
         bundles: The sealed bundles.
         queues: The account's queues.
-        state: The four tables.
+        state: The five tables.
         secrets: Where referred-to passwords are had.
         policy: What is accepted.
         judges: Where it is judged.

@@ -25,7 +25,8 @@ from shared.function.cloud import Cloud
 from shared.function.in_process import Later
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
-from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.tables import State
 from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
@@ -44,7 +45,7 @@ from tests.fakes.storage import (
 
 Step = Callable[[str], Awaitable[None]]
 
-TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
+TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE, HISTORY_TABLE)
 
 _PAGE = 1000
 _BLOBS_ON_A_PAGE = 5000
@@ -372,9 +373,8 @@ class FakeStorage(StorageContents):
         return FakeTable(self, name, step, page=page)
 
     def state(self, step: Step = unhindered, *, page: int = _PAGE) -> State:
-        """The four tables as one process sees them."""
-        uploads, bindings, instances, installations = (self.table(name, step, page=page) for name in TABLES)
-        return State(uploads=uploads, bindings=bindings, instances=instances, installations=installations)
+        """The five tables as one process sees them."""
+        return State(**{name: self.table(name, step, page=page) for name in TABLES})
 
     def cloud(
         self, step: Step = unhindered, *, page: int = _PAGE, scrub_password: bool = True, key: str = "key"

@@ -21,6 +21,7 @@ class CertificateView:
         moments: Its timeline, earliest first (`moment_document`).
         past: What became of it before, latest first (`history_document`).
         notice: A sentence about what was just done; empty otherwise.
+        instances: The registered instances, as in the status document: whether one that reported still runs.
     """
 
     as_of: datetime
@@ -30,6 +31,7 @@ class CertificateView:
     moments: Sequence[Document]
     past: Sequence[Document]
     notice: str = ""
+    instances: Sequence[Document] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class HistoryView:
         entries: Latest first (`history_document`).
         since: How far back it was asked for, in the words of the query, such as `7d`.
         host: The host that was asked for; empty for all.
+        kind: The word of `HistoryKind` that was asked for; empty for all.
         complete: Whether these are all entries of that time.
     """
 
@@ -48,4 +51,5 @@ class HistoryView:
     entries: Sequence[Document]
     since: str
     host: str = ""
+    kind: str = ""
     complete: bool = True

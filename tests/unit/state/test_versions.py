@@ -34,7 +34,8 @@ from shared.messages import (
     encode,
     queue_of,
 )
-from shared.state.records import InstallationRecord, InstanceRecord, State, UploadRecord, UploadStatus
+from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tables import State
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeBundles, FakeStorage
 from tests.fakes.target import FakeServer
