@@ -18,7 +18,8 @@ from shared.messages import InstallOutcome
 from shared.ports import StoredEntity
 from shared.state.document import status_document
 from shared.state.keys import upload_key
-from shared.state.records import SILENT_AFTER, UPLOADS_TABLE, State, UploadRecord, UploadStatus
+from shared.state.records import SILENT_AFTER, UPLOADS_TABLE, UploadRecord, UploadStatus
+from shared.state.tables import State
 from shared.state.telling import with_reasons
 from tests.fakes.edges import FakeStorage, FakeTable, Step, unhindered
 from tests.fakes.processes import Failing, StandingStill
