@@ -1,11 +1,11 @@
 """The dashboard's pages of tenants, as its serving half would have them made."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.function.board import View
 from shared.function.dashboard import pages
-from shared.function.dashboard.links import Links
+from shared.function.dashboard.links import KEY, Links
 from shared.function.dashboard.told import CertificateView, HistoryView
 from shared.state.document import Document, installation_document, instance_document, upload_document
 from shared.state.history import history_document
@@ -39,20 +39,21 @@ class Pages:
     code: str = ""
     can_act: bool = True
 
-    def links(self, **query: str) -> Links:
+    def links(self, query: Mapping[str, str] | None = None) -> Links:
         """The addresses of somebody who asks for that."""
-        return Links(base=BASE, code=self.code, query=query, can_act=self.can_act)
+        asked = {name: value for name, value in (query or {}).items() if name != KEY}
+        return Links(base=BASE, code=self.code, query=asked, can_act=self.can_act)
 
     def view(self) -> View:
         """All of it."""
         uploads = sorted((upload_document(each) for each in self.of.uploads), key=lambda each: str(each["name"]))
         return view_of(uploads, [instance_document(each, now=NOW) for each in self.of.instances.values()])
 
-    def fleet(self, view: View | None = None, **query: str) -> str:
+    def fleet(self, view: View | None = None, query: Mapping[str, str] | None = None) -> str:
         """The fleet page."""
-        asked = Asked.of(query)
+        asked = Asked.of(query or {})
         assert isinstance(asked, Asked), asked
-        return pages.fleet(view or self.view(), asked, self.links(**query))
+        return pages.fleet(view or self.view(), asked, self.links(query))
 
     def certificate(self, name: str, notice: str = "") -> str:
         """The page of an upload."""
@@ -69,13 +70,13 @@ class Pages:
             notice=notice,
             instances=self.view().instances,
         )
-        return pages.certificate(view, self.links(name=name))
+        return pages.certificate(view, self.links({"name": name}))
 
     def history(self, since: str = "90d", host: str = "", kind: str = "") -> str:
         """The page of what became of uploads."""
         entries = [history_document(entry) for entry in self.of.history]
         view = HistoryView(as_of=NOW, entries=entries, since=since, host=host, kind=kind)
-        return pages.history(view, self.links(since=since))
+        return pages.history(view, self.links({"since": since}))
 
     def problem(self) -> str:
         """A page that says what is wrong."""

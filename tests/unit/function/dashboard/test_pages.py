@@ -126,7 +126,7 @@ def test_hostile_names_stand_everywhere_as_text_alone() -> None:
     )
     plain = set(Reader(Pages(code="k").fleet()).elements)
     for page in (
-        made.fleet(host=HOSTILE, prefix=HOSTILE, instance=HOSTILE, status="live," + "y" * 99),
+        made.fleet(query={"host": HOSTILE, "prefix": HOSTILE, "instance": HOSTILE, "status": "live," + "y" * 99}),
         made.certificate(HOSTILE, notice=HOSTILE),
         made.history(since=HOSTILE, host=HOSTILE, kind=HOSTILE),
         pages.problem(404, HOSTILE, made.links()),
@@ -146,7 +146,7 @@ def test_what_was_typed_and_the_name_to_redeploy_reach_the_browser_letter_by_let
     name = 'kunden/\u202e <b> "x".pfx'
     made = Pages(of=replace(platform, uploads=[replace(platform.uploads[0], name=name)]))
     assert name in Reader(made.certificate(name)).values("value")
-    assert name in Reader(made.fleet(prefix=name)).values("value")
+    assert name in Reader(made.fleet(query={"prefix": name})).values("value")
     assert any("%E2%80%AE" in address for address in Reader(made.fleet()).values("href"))
 
 
@@ -167,7 +167,7 @@ def test_a_page_of_many_shows_some_and_links_to_the_others() -> None:
         upload_document(live(f"{number:05}.pfx", ["a.example"], days_left=9, seconds=1)) for number in range(120)
     ]
     view = view_of(uploads, RUNNING)
-    first, second, last = (Pages().fleet(view, offset=offset, sort="-name") for offset in ("0", "50", "100"))
+    first, second, last = (Pages().fleet(view, {"offset": offset, "sort": "-name"}) for offset in ("0", "50", "100"))
     assert "1 to 50 of 120" in first
     assert "00119.pfx" in first
     assert 'rel="prev"' not in first
@@ -175,8 +175,8 @@ def test_a_page_of_many_shows_some_and_links_to_the_others() -> None:
     assert f'rel="next" href="{BASE}?offset=100&amp;sort=-name"' in second
     assert "101 to 120 of 120" in last
     assert 'rel="next"' not in last
-    assert "There are no more" in Pages().fleet(view, offset="500")
-    assert Pages().fleet(view, limit="100000").count('data-status="live"') == 120
+    assert "There are no more" in Pages().fleet(view, {"offset": "500"})
+    assert Pages().fleet(view, {"limit": "100000"}).count('data-status="live"') == 120
 
 
 def test_no_page_is_longer_than_its_bounds() -> None:
@@ -184,16 +184,16 @@ def test_no_page_is_longer_than_its_bounds() -> None:
         upload_document(live(f"{number:05}.pfx", ["a.example"], days_left=9, seconds=1)) for number in range(700)
     ]
     instances = [{**RUNNING[0], "id": f"web-{number}"} for number in range(300)]
-    page = Pages().fleet(view_of(uploads, instances), limit="100000")
+    page = Pages().fleet(view_of(uploads, instances), {"limit": "100000"})
     assert page.count('data-status="live"') == pages.MOST_UPLOADS_SHOWN
     assert page.count('data-status="ready"') == pages.INSTANCES_SHOWN
     assert "100 of 300, those first that need somebody" in page
-    assert Pages().fleet(view_of([], instances), instances="all").count('data-status="ready"') == 300
+    assert Pages().fleet(view_of([], instances), {"instances": "all"}).count('data-status="ready"') == 300
 
 
 def test_a_column_is_sorted_one_way_and_then_the_other() -> None:
-    assert 'aria-sort="ascending"><a href="/api/dashboard?sort=-expiry">' in Pages().fleet(sort="expiry")
-    assert 'aria-sort="descending"><a href="/api/dashboard?sort=expiry">' in Pages().fleet(sort="-expiry")
+    assert 'aria-sort="ascending"><a href="/api/dashboard?sort=-expiry">' in Pages().fleet(query={"sort": "expiry"})
+    assert 'aria-sort="descending"><a href="/api/dashboard?sort=expiry">' in Pages().fleet(query={"sort": "-expiry"})
     assert len(re.findall("aria-sort", Pages().fleet())) == 1
 
 
@@ -234,7 +234,7 @@ def test_a_page_is_the_same_at_another_moment_if_it_says_the_same() -> None:
     page, later = made.fleet(), made.fleet(replace(made.view(), as_of=NOW + timedelta(seconds=3)))
     assert page != later
     assert pages.tag_of(page) == pages.tag_of(later)
-    assert pages.tag_of(page) != pages.tag_of(made.fleet(status="live"))
+    assert pages.tag_of(page) != pages.tag_of(made.fleet(query={"status": "live"}))
 
 
 def test_assets_are_files_of_the_package_and_no_others() -> None:
