@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.function.board.view import View
-    from shared.state.records import State
+    from shared.state.tables import State
 
 log = logger(__name__)
 

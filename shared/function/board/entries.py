@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from shared.binding import BindingKey
     from shared.state.missing import Roll
-    from shared.state.records import State
     from shared.state.rows import Versioned
+    from shared.state.tables import State
 
 MOST_UPLOADS = 20_000
 """Kept in memory, at some kilobytes each."""

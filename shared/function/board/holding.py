@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from shared.function.paging import Place
     from shared.state.document import Document
     from shared.state.presence import Instances
-    from shared.state.records import InstanceRecord, State
+    from shared.state.records import InstanceRecord
     from shared.state.rows import Versioned
+    from shared.state.tables import State
 
 PORTION_ROWS = 500
 PORTION_EVERY_S = 10.0

@@ -18,7 +18,8 @@ from shared.messages import InstallOutcome
 from shared.ports import StoredEntity
 from shared.state.document import status_document
 from shared.state.keys import upload_key
-from shared.state.records import SILENT_AFTER, UPLOADS_TABLE, State, UploadRecord, UploadStatus
+from shared.state.records import SILENT_AFTER, UPLOADS_TABLE, UploadRecord, UploadStatus
+from shared.state.tables import State
 from shared.state.telling import with_reasons
 from tests.fakes.edges import FakeStorage, FakeTable, Step, unhindered
 from tests.fakes.processes import Failing, StandingStill
@@ -53,7 +54,9 @@ class Looking:
                     looking.rows += 1
                     yield entity
 
-        others = {name: self.storage.table(name, step) for name in ("bindings", "instances", "installations")}
+        others = {
+            name: self.storage.table(name, step) for name in ("bindings", "instances", "installations", "history")
+        }
         return State(uploads=Counted(self.storage, UPLOADS_TABLE, step), **others)
 
     async def look(self, *, after_s: float = REFRESH_S) -> View:
