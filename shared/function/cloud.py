@@ -10,7 +10,15 @@ from typing import Any, Protocol
 from shared.bounded import Locks
 from shared.function.board import Board
 from shared.function.fleet import Fleet, News
-from shared.function.in_process import BlobTrouble, Gathering, Later, Settlings, TagTrouble, TopicTrouble
+from shared.function.in_process import (
+    BlobTrouble,
+    Gathering,
+    HistoryTrouble,
+    Later,
+    Settlings,
+    TagTrouble,
+    TopicTrouble,
+)
 from shared.function.lanes import Lanes
 from shared.function.recent import Recent
 from shared.function.rules import Rules
@@ -58,6 +66,7 @@ class Cloud:
         in_hand: The uploads whose rows are being written in this process, which settling waits for.
         topic_trouble: What this process has met with at the topic.
         tag_trouble: What this process has met with at blobs' tags.
+        history_trouble: What it has met with at table `history`.
         scrub_trouble: What it has met with at uploads' metadata.
         reports: The reports that are being entered in this process.
         fleet: The instances, as this process reads them.
@@ -89,6 +98,7 @@ class Cloud:
     in_hand: Locks = field(default_factory=Locks)
     topic_trouble: TopicTrouble = field(default_factory=TopicTrouble)
     tag_trouble: TagTrouble = field(default_factory=TagTrouble)
+    history_trouble: HistoryTrouble = field(default_factory=HistoryTrouble)
     scrub_trouble: BlobTrouble = field(default_factory=BlobTrouble)
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
@@ -100,6 +110,11 @@ class Cloud:
     last_done: dict[str, datetime] = field(default_factory=dict)
     board: Board = field(default_factory=Board)
     looks: Gathering[str, Mapping[str, Any]] = field(default_factory=Gathering)
+
+    @property
+    def tells_others(self) -> bool:
+        """Whether outgoing events go anywhere."""
+        return self.topic is not None
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""
