@@ -54,7 +54,9 @@ class Looking:
                     looking.rows += 1
                     yield entity
 
-        others = {name: self.storage.table(name, step) for name in ("bindings", "instances", "installations")}
+        others = {
+            name: self.storage.table(name, step) for name in ("bindings", "instances", "installations", "history")
+        }
         return State(uploads=Counted(self.storage, UPLOADS_TABLE, step), **others)
 
     async def look(self, *, after_s: float = REFRESH_S) -> View:
