@@ -39,9 +39,10 @@ async def _take() -> None:
 
 
 def _keep(path: Path, picture: bytes) -> None:
-    """Write a picture with 128 colours, at a third of its size."""
+    """Write a picture with 256 colours, which takes less than half; by octree, which keeps rare ones too."""
     with Image.open(BytesIO(picture)) as full:
-        full.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, "PNG", optimize=True)
+        few = full.convert("RGB").quantize(256, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        few.save(path, "PNG", optimize=True)
 
 
 if __name__ == "__main__":

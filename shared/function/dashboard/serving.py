@@ -35,8 +35,6 @@ PAGE_S = 20.0
 """A page that takes longer is given up: somebody waits for it."""
 ACTION_S = 90.0
 """What a form asks for; Azure's load balancer ends a request after 230 s."""
-ON_A_PAGE = 100
-MOST_ON_A_PAGE = 500
 FRESH_S = 15
 """Pages say "12 s ago": one that is otherwise unchanged counts as the same for so long."""
 DEFAULT_SINCE = "7d"
@@ -46,7 +44,21 @@ _DONE = {
     REDEPLOYED: "It is installed once more: every instance was told, and shows below once it has proved it again.",
 }
 _ASKED = frozenset(
-    {"host", "instance", "prefix", "status", "failed", "expiring", "sort", "limit", "offset", "since", "name"}
+    {
+        "host",
+        "instance",
+        "prefix",
+        "status",
+        "failed",
+        "expiring",
+        "sort",
+        "limit",
+        "offset",
+        "since",
+        "name",
+        "kind",
+        "instances",
+    }
 )
 _READS, _FORMS = ("GET", "HEAD"), ("POST",)
 _ASSETS = "assets/"
@@ -128,7 +140,6 @@ async def _fleet(cloud: Cloud, request: Request, links: Links) -> Response:
     tag = _tag(view.version, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)
-    asked = replace(asked, limit=min(asked.limit or ON_A_PAGE, MOST_ON_A_PAGE))
     return _shown(pages.fleet(view, asked, links), tag, view.as_of)
 
 
@@ -151,7 +162,8 @@ async def _history(cloud: Cloud, request: Request, links: Links) -> Response:
     if back is None:
         sentence = "since must be a length of time such as 1d, 12h or 30m"
         return _problem(HTTPStatus.BAD_REQUEST, sentence, links)
-    view = await history_view(cloud, since, min(back, KEPT_FOR), request.query.get("host", "").strip().lower())
+    host, kind = (request.query.get(name, "").strip().lower() for name in ("host", "kind"))
+    view = await history_view(cloud, since, min(back, KEPT_FOR), host=host, kind=kind)
     tag = _tag(view.entries, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)
