@@ -12,7 +12,7 @@ from shared.function.dashboard.told import CertificateView, HistoryView
 from shared.function.fanout import read_fleet
 from shared.function.paging import MAX_ROWS_READ
 from shared.phrasing import logger
-from shared.state.document import installation_document, upload_document
+from shared.state.document import installation_document, instance_document, upload_document
 from shared.state.history import HistoryEntry, days_back, history_document
 from shared.state.keys import installation_partition
 from shared.state.telling import with_reasons
@@ -63,6 +63,7 @@ async def _one(cloud: Cloud, name: str) -> CertificateView | None:
         complete=complete,
         moments=[moment_document(moment) for moment in timeline(record, reports, past)],
         past=[history_document(entry) for entry in past],
+        instances=[instance_document(known, now=now) for _, known in sorted(fleet.known.items())],
     )
 
 
@@ -89,21 +90,27 @@ async def _past_of(cloud: Cloud, record: UploadRecord) -> list[HistoryEntry]:
     return sorted(past.values(), key=lambda entry: entry.at, reverse=True)
 
 
-async def history_view(cloud: Cloud, since: str, back: timedelta, host: str) -> HistoryView:
-    """What changed within a time until now, of all uploads or of those that ask for a host.
+async def history_view(cloud: Cloud, since: str, back: timedelta, *, host: str = "", kind: str = "") -> HistoryView:
+    """What changed within a time until now.
 
     Args:
         cloud: What is read.
         since: How long that is, as it was asked for.
         back: The same.
-        host: Empty for all.
+        host: What an upload is to ask for; empty for any.
+        kind: A word of `HistoryKind`; empty for any.
     """
-    entries, complete = await _entries(cloud, back, lambda entry: not host or host in entry.hosts)
+
+    def is_wanted(entry: HistoryEntry) -> bool:
+        return (not host or host in entry.hosts) and (not kind or entry.kind.value == kind)
+
+    entries, complete = await _entries(cloud, back, is_wanted)
     return HistoryView(
         as_of=cloud.now(),
         entries=[history_document(entry) for entry in entries],
         since=since,
         host=host,
+        kind=kind,
         complete=complete,
     )
 
