@@ -32,8 +32,8 @@ MOST_REPORTS = 1_000
 MOST_ENTRIES = 200
 """Of the history, on one page."""
 MOST_ENTRIES_READ = 5_000
-PAST = timedelta(days=30)
-"""How far back an upload's own page looks."""
+PAST = timedelta(days=3)
+"""How far back an upload's own page looks: a request for each day, as the history lies by days."""
 
 
 async def certificate_view(cloud: Cloud, name: str) -> CertificateView | None:
