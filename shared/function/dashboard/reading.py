@@ -32,8 +32,8 @@ MOST_REPORTS = 1_000
 MOST_ENTRIES = 200
 """Of the history, on one page."""
 MOST_ENTRIES_READ = 5_000
-PAST = timedelta(days=30)
-"""How far back an upload's own page looks."""
+PAST = timedelta(days=3)
+"""How far back an upload's own page looks: a request for each day, as the history lies by days."""
 
 
 async def certificate_view(cloud: Cloud, name: str) -> CertificateView | None:
@@ -63,7 +63,7 @@ async def _one(cloud: Cloud, name: str) -> CertificateView | None:
         complete=complete,
         moments=[moment_document(moment) for moment in timeline(record, reports, past)],
         past=[history_document(entry) for entry in past],
-        instances=[instance_document(known, now=now) for known in fleet.known.values()],
+        instances=[instance_document(known, now=now) for _, known in sorted(fleet.known.items())],
     )
 
 
@@ -90,19 +90,21 @@ async def _past_of(cloud: Cloud, record: UploadRecord) -> list[HistoryEntry]:
     return sorted(past.values(), key=lambda entry: entry.at, reverse=True)
 
 
-async def history_view(cloud: Cloud, since: str, back: timedelta, *, host: str, kind: str) -> HistoryView:
-    """What changed within a time until now, of all uploads or of those that ask for a host, or of one kind.
+async def history_view(cloud: Cloud, since: str, back: timedelta, *, host: str = "", kind: str = "") -> HistoryView:
+    """What changed within a time until now.
 
     Args:
         cloud: What is read.
         since: How long that is, as it was asked for.
         back: The same.
-        host: Empty for all.
-        kind: A word of `HistoryKind`; empty for all.
+        host: What an upload is to ask for; empty for any.
+        kind: A word of `HistoryKind`; empty for any.
     """
-    entries, complete = await _entries(
-        cloud, back, lambda entry: (not host or host in entry.hosts) and kind in {"", entry.kind.value}
-    )
+
+    def is_wanted(entry: HistoryEntry) -> bool:
+        return (not host or host in entry.hosts) and (not kind or entry.kind.value == kind)
+
+    entries, complete = await _entries(cloud, back, is_wanted)
     return HistoryView(
         as_of=cloud.now(),
         entries=[history_document(entry) for entry in entries],

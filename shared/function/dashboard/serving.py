@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from shared.codec import instant_text
 from shared.errors import CertcastError
 from shared.function.dashboard import pages
 from shared.function.dashboard.access import SECURITY_HEADERS, is_same_origin
@@ -44,22 +44,9 @@ _DONE = {
     REDEPLOYED: "It is installed once more: every instance was told, and shows below once it has proved it again.",
 }
 _ASKED = frozenset(
-    {
-        "host",
-        "instance",
-        "prefix",
-        "status",
-        "failed",
-        "expiring",
-        "sort",
-        "limit",
-        "offset",
-        "since",
-        "name",
-        "kind",
-        "instances",
-    }
-)
+    {"host", "instance", "prefix", "status", "failed", "expiring", "sort", "limit", "offset", "instances", "name"}
+) | {"since", "kind"}
+"""What a page's own addresses keep of its query."""
 _READS, _FORMS = ("GET", "HEAD"), ("POST",)
 _ASSETS = "assets/"
 _HTML = "text/html; charset=utf-8"
@@ -149,7 +136,8 @@ async def _certificate(cloud: Cloud, request: Request, links: Links) -> Response
     if view is None:
         return _problem(HTTPStatus.NOT_FOUND, f"there is no upload named {shown(name)}", links)
     view = replace(view, notice=_DONE.get(request.query.get("done", ""), ""))
-    told = (view.upload, view.installations, view.moments, view.past, view.notice)
+    seen = [{**each, "last_seen": None} for each in view.instances]
+    told = (view.upload, view.installations, view.moments, view.past, view.notice, seen)
     tag = _tag(told, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)
@@ -195,12 +183,13 @@ def _asset(request: Request, links: Links) -> Response:
 
 
 def _shown(page: str, tag: str, as_of: datetime) -> Response:
-    headers = {"Content-Type": _HTML, "ETag": tag, "X-As-Of": instant_text(as_of)}
+    headers = {"Content-Type": _HTML, "ETag": tag, "Last-Modified": format_datetime(as_of, usegmt=True)}
     return Response(status=HTTPStatus.OK, headers=headers, body=page.encode("utf-8", "replace"))
 
 
 def _unchanged(tag: str, as_of: datetime) -> Response:
-    return Response(status=HTTPStatus.NOT_MODIFIED, headers={"ETag": tag, "X-As-Of": instant_text(as_of)})
+    headers = {"ETag": tag, "Last-Modified": format_datetime(as_of, usegmt=True)}
+    return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
 
 
 def _problem(status: int, sentence: str, links: Links, headers: Mapping[str, str] | None = None) -> Response:
