@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.azure.account import Account
-from shared.azure.checkup import account_checks, outlet_checks
+from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.azure.checkup import account_checks, named_webhooks, outlet_checks
 from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
+from shared.azure.webhook import webhooks_at
+from shared.config import TOPIC_SETTING
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
 from shared.function.health import Health
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from shared.config import Settings
-    from shared.ports import CertificateSource
+    from shared.ports import CertificateSource, Outlet
 
 
 def open_cloud(settings: Settings) -> Cloud:
@@ -38,9 +41,6 @@ def open_cloud(settings: Settings) -> Cloud:
         ConfigurationError: A setting is wrong; the text names it and the cure.
     """
     account = Account(settings.storage, key_encryption_key=settings.key_encryption_key, key_vaults=settings.key_vaults)
-    topic = None
-    if settings.event_topic:
-        topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
     sources = _sources(settings, account)
     rules = policy_source(settings.rules, account) if settings.rules else None
     policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
@@ -54,12 +54,22 @@ def open_cloud(settings: Settings) -> Cloud:
         judges=Workers(policy),
         rules=Rules(rules),
         scrub_password=settings.scrub_password,
-        topic=topic,
+        outlets=_outlets(settings, account),
         sources=sources,
         now=account.clock.now,
         health=Health(_checks(settings, account, rules, sources)),
     )
     return replace(cloud, listener=Listener(cloud))
+
+
+def _outlets(settings: Settings, account: Account) -> tuple[Outlet, ...]:
+    # A connection string with a signature has it in every address.
+    source = settings.event_source or account.container(UPLOADS_CONTAINER).url.partition("?")[0]
+    topic = settings.event_topic
+    topics = [Topic(topic, key=settings.event_topic_key, credential=account.identity, source=source)] if topic else []
+    return *topics, *webhooks_at(
+        settings.webhooks, secrets=settings.webhook_secrets, source=source, now=account.clock.now
+    )
 
 
 def _checks(
@@ -82,7 +92,7 @@ def _checks(
         }
         return Seen(remark="; ".join(f"{name}: {value}" for name, value in told.items()))
 
-    outlets = {"CERTCAST_EVENTGRID_TOPIC": settings.event_topic}
+    outlets = {TOPIC_SETTING: settings.event_topic} | named_webhooks(settings.webhooks)
     return [
         Check(name="settings", look=set_so),
         *account_checks(account),

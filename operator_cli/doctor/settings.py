@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from operator_cli.status_api import KEY_SETTING
-from shared.azure.checkup import outlet_checks
+from shared.azure.checkup import named_webhooks, outlet_checks
 from shared.azure.key_ring import SETTING as KEY_ENCRYPTION_KEY
 from shared.azure.policy_source import BLOB_PREFIX, policy_source
-from shared.config import EMULATOR_SHORTHAND, POLICY_SETTING, STORAGE_SETTING, Settings
+from shared.config import (
+    EMULATOR_SHORTHAND,
+    POLICY_SETTING,
+    STORAGE_SETTING,
+    TOPIC_SETTING,
+    WEBHOOK_SETTING,
+    Settings,
+    webhook_urls,
+)
 from shared.errors import ConfigurationError
 from shared.state.findings import Check, Finding, Seen
 from shared.validation.checkup import TRUST_SETTING, policy_check, trust_check
@@ -17,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shared.azure.account import Account
-
-TOPIC_SETTING = "CERTCAST_EVENTGRID_TOPIC"
 
 _PREFIX = "CERTCAST_"
 _ANY_KEY = "file:not-looked-at"
@@ -46,12 +53,20 @@ def settings_checks(env: Mapping[str, str], *, asks_function: bool) -> list[Chec
     policy = env.get(POLICY_SETTING, "").strip()
     if policy and not policy.startswith(BLOB_PREFIX):
         checks.append(policy_check(policy_source(policy, None)))
-    checks += outlet_checks({name: env[name].strip() for name in (TOPIC_SETTING,) if env.get(name, "").strip()})
+    checks += outlet_checks(_outlets(env))
     unset = [name for name in _LOOKED_AT if not env.get(name, "").strip()]
     if unset and not asks_function:
         why = f"{', '.join(unset)} not set here: `certcast doctor --url` asks the Function, which has its own"
         checks.append(not_looked_at("further settings" if _told(env) else "settings", why))
     return checks
+
+
+def _outlets(env: Mapping[str, str]) -> dict[str, str]:
+    """Where events go; of webhooks that cannot be used, the settings' own check tells."""
+    topic = {TOPIC_SETTING: env.get(TOPIC_SETTING, "").strip()}
+    with suppress(ConfigurationError):
+        topic |= named_webhooks(webhook_urls(env.get(WEBHOOK_SETTING, "")))
+    return {name: url for name, url in topic.items() if url}
 
 
 def _told(env: Mapping[str, str]) -> list[str]:

@@ -22,14 +22,14 @@ from azure.core.exceptions import AzureError
 from shared.azure.errors import translated
 from shared.azure.key_ring import SETTING as KEY_SETTING
 from shared.azure.key_ring import open_keys
-from shared.config import LOOPBACK_NAMES
+from shared.config import LOOPBACK_NAMES, WEBHOOK_SETTING
 from shared.errors import CertcastError, ConfigurationError, MissingError, NotSetUpError
 from shared.phrasing import shown
 from shared.state.findings import Check, Finding, Seen, Severity, each_of
 from shared.state.records import HISTORY_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from azure.core.credentials import TokenCredential
 
@@ -268,6 +268,13 @@ def outlet_checks(outlets: dict[str, str]) -> list[Check]:
 
     sound = {setting: url for setting, url in outlets.items() if address_fault(setting, url) is None}
     return [Check(name="topic", look=well_formed), *(reach(setting, url) for setting, url in sound.items())]
+
+
+def named_webhooks(urls: Sequence[str]) -> dict[str, str]:
+    """Webhooks' addresses by names to call them, as an address may itself be a secret."""
+    if len(urls) == 1:
+        return {WEBHOOK_SETTING: urls[0]}
+    return {f"{WEBHOOK_SETTING}, address {number}": url for number, url in enumerate(urls, start=1)}
 
 
 async def _reached(setting: str, url: str) -> Seen:

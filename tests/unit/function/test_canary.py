@@ -12,7 +12,7 @@ from shared.function.intake import recheck
 from shared.function.sweep import sweep
 from shared.messages import RecheckUpload
 from shared.upload import is_canary, is_certificate_name, new_canary_name
-from tests.fakes.edges import FakeTopic
+from tests.fakes.edges import FakeOutlet
 from tests.rigs.scenes import Scene, pfx
 from tests.rigs.some import some
 
@@ -26,7 +26,7 @@ def told(name: str, kind: str = "Created") -> Notice | None:
 def watched() -> Scene:
     """A scene in which events would be published."""
     scene = Scene()
-    scene.cloud = replace(scene.cloud, topic=FakeTopic(scene.storage))
+    scene.cloud = replace(scene.cloud, outlets=(FakeOutlet(scene.storage.published),))
     return scene
 
 
