@@ -19,12 +19,15 @@ from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
+from shared.function.cloud import utc_now
 from shared.function.dashboard import serving
 from shared.function.dashboard.access import Access
 from shared.function.dashboard.exchange import Request
 from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
+from shared.function.diagnosis import SETTINGS, diagnosis, health, health_of, not_opened
 from shared.function.grid_event import decode_event
 from shared.function.intake import handle_notice, recheck
+from shared.function.notifying import notify_all
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import (
@@ -157,6 +160,13 @@ async def instances(req: func.HttpRequest) -> func.HttpResponse:
     return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
+@app.function_name("notify")
+@app.route("notify", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+async def notify(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
+    """Send a test event to every outlet of outgoing events."""
+    return await _answered(lambda: notify_all(cloud()))
+
+
 @app.function_name("dashboard")
 @app.route(
     "dashboard/{*rest}",
@@ -183,12 +193,25 @@ async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("healthz")
 @app.route("healthz", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
-    """Whether the Function can do its work."""
+    """Whether the Function can do its work, and which part of it fails."""
+    try:
+        opened = cloud()
+    except CertcastError:
+        answer = health_of([SETTINGS])
+        return _json(answer.status, answer.document)
+    return await _answered(lambda: health(opened))
+
+
+@app.function_name("diagnosis")
+@app.route("diagnosis", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def diagnose(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
+    """What is wrong with the Function, and what to do about it."""
     try:
         opened = cloud()
     except CertcastError as error:
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "failing", "reason": str(error)})
-    return await _answered(lambda: status_api.health(opened))
+        answer = not_opened(error, utc_now())
+        return _json(answer.status, answer.document)
+    return await _answered(lambda: diagnosis(opened))
 
 
 @app.function_name("openapi")

@@ -88,14 +88,16 @@ async def visit(
     size: tuple[int, int] = DESKTOP,
     scheme: Scheme = "light",
     scripts: bool = True,
+    still: bool = True,
 ) -> AsyncIterator[Visit]:
-    """Open a window of its own, in whose pages no time passes but by `looks_again`.
+    """Open a window of its own.
 
     Args:
         browser: Where.
         size: Width and height in CSS pixels.
         scheme: What the person prefers.
         scripts: Whether JavaScript is switched on.
+        still: Whether no time passes in its pages but by `looks_again`.
     """
     context: BrowserContext = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
@@ -105,7 +107,8 @@ async def visit(
     )
     try:
         page = await context.new_page()
-        await page.clock.install()
+        if still:
+            await page.clock.install()
         found = Visit(page=page)
 
         def hear(message: ConsoleMessage) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from shared.function.dashboard.told import CertificateView, HistoryView
     from shared.state.overview import Asked
 
-UPLOADS_SHOWN = 50
+UPLOADS_SHOWN = 100
 """On one page, unless asked otherwise."""
 MOST_UPLOADS_SHOWN = 500
 INSTANCES_SHOWN = 100
@@ -32,7 +31,6 @@ REPORTS_SHOWN = 300
 """On the page of an upload, those that need somebody first."""
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-_AS_OF = re.compile(r'<time id="as-of"[^>]*>[^<]*</time>')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +110,6 @@ def problem(status: int, sentence: str, links: Links) -> str:
         links: The reader's addresses.
     """
     return render("problem", links=links, as_of=None, status=status, sentence=sentence)
-
-
-def tag_of(page: str) -> str:
-    """A page's ETag: the same as long as the page says the same, at whatever moment it was made."""
-    return _etag(_AS_OF.sub("", page).encode("utf-8", "surrogatepass"))
 
 
 def asset(name: str) -> Asset | None:

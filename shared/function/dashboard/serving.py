@@ -35,8 +35,6 @@ PAGE_S = 20.0
 """A page that takes longer is given up: somebody waits for it."""
 ACTION_S = 90.0
 """What a form asks for; Azure's load balancer ends a request after 230 s."""
-ON_A_PAGE = 100
-MOST_ON_A_PAGE = 500
 FRESH_S = 15
 """Pages say "12 s ago": one that is otherwise unchanged counts as the same for so long."""
 DEFAULT_SINCE = "7d"
@@ -129,7 +127,6 @@ async def _fleet(cloud: Cloud, request: Request, links: Links) -> Response:
     tag = _tag(view.version, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)
-    asked = replace(asked, limit=min(asked.limit or ON_A_PAGE, MOST_ON_A_PAGE))
     return _shown(pages.fleet(view, asked, links), tag, view.as_of)
 
 

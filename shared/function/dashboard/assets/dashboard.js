@@ -122,6 +122,11 @@
     asOf.textContent = instant.slice(11, 19);
   }
 
+  function later(why) {
+    wait = Math.min(MOST_MS, wait * 2);
+    show("lost", `${why}; as of`);
+  }
+
   async function ask() {
     const answer = await fetch(location.href, {
       headers: tag ? { "If-None-Match": tag } : {},
@@ -131,17 +136,17 @@
       signal: AbortSignal.timeout(ANSWER_MS),
     });
     if (answer.type === "opaqueredirect" || answer.status === 401 || answer.status === 403) {
-      return show("lost", "you are signed out: load the page again; as of");
+      return later("you are let in no more: load the page again");
     }
     const text = await answer.text();
     if (answer.status !== 304) {
-      if (!answer.ok) throw new Error(`the server answers ${answer.status}`);
+      if (!answer.ok) return later(`the server answers ${answer.status}`);
       const made = replaceMain(text);
       if (made) showTime(made.dateTime);
       tag = answer.headers.get("ETag") || "";
     } else {
-      const unchanged = Date.parse(answer.headers.get("Last-Modified") || answer.headers.get("Date") || "");
-      if (unchanged) showTime(new Date(unchanged).toISOString());
+      const unchanged = answer.headers.get("X-As-Of");
+      if (unchanged) showTime(unchanged);
     }
     wait = EVERY_MS;
     show("live", "as of");
@@ -153,8 +158,7 @@
     try {
       await ask();
     } catch {
-      wait = Math.min(MOST_MS, wait * 2);
-      show("lost", "the server cannot be reached; as of");
+      later("the server cannot be reached");
     }
     clearTimeout(timer);
     timer = setTimeout(round, wait);

@@ -1,1 +1,1 @@
-"""The dashboard as pure rendering."""
+"""The dashboard: its pages, who may see them, and how they are served."""

@@ -167,12 +167,11 @@ def test_a_page_of_many_shows_some_and_links_to_the_others() -> None:
         upload_document(live(f"{number:05}.pfx", ["a.example"], days_left=9, seconds=1)) for number in range(120)
     ]
     view = view_of(uploads, RUNNING)
-    first, second, last = (Pages().fleet(view, {"offset": offset, "sort": "-name"}) for offset in ("0", "50", "100"))
-    assert "1 to 50 of 120" in first
+    first, last = (Pages().fleet(view, {"offset": offset, "sort": "-name"}) for offset in ("0", "100"))
+    assert "1 to 100 of 120" in first
     assert "00119.pfx" in first
     assert 'rel="prev"' not in first
-    assert "51 to 100 of 120" in second
-    assert f'rel="next" href="{BASE}?offset=100&amp;sort=-name"' in second
+    assert f'rel="next" href="{BASE}?offset=100&amp;sort=-name"' in first
     assert "101 to 120 of 120" in last
     assert 'rel="next"' not in last
     assert "There are no more" in Pages().fleet(view, {"offset": "500"})
@@ -227,14 +226,6 @@ def test_many_reasons_of_one_code_need_one_cure() -> None:
 def test_a_reader_who_may_not_act_is_offered_no_button() -> None:
     assert "Redeploy</button>" in Pages().certificate("alpenrad/shop.pfx")
     assert "Redeploy</button>" not in Pages(can_act=False).certificate("alpenrad/shop.pfx")
-
-
-def test_a_page_is_the_same_at_another_moment_if_it_says_the_same() -> None:
-    made = Pages()
-    page, later = made.fleet(), made.fleet(replace(made.view(), as_of=NOW + timedelta(seconds=3)))
-    assert page != later
-    assert pages.tag_of(page) == pages.tag_of(later)
-    assert pages.tag_of(page) != pages.tag_of(made.fleet(query={"status": "live"}))
 
 
 def test_assets_are_files_of_the_package_and_no_others() -> None:
