@@ -103,7 +103,7 @@ def _waits(upload: Document, now: datetime) -> Iterator[str]:
     if waiting and has_waited(waiting["since"], now):
         yield f"Waits for {waiting['what'].rstrip('.')}; since {_for(waiting['since'], now)}."
     if events and has_waited(events["since"], now):
-        yield f"{events['count']} event(s) about it wait for the topic; since {_for(events['since'], now)}."
+        yield f"{events['count']} event(s) about it wait for topic or webhook; since {_for(events['since'], now)}."
 
 
 def _ends(upload: Document, now: datetime) -> str:

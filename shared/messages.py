@@ -87,6 +87,7 @@ class RecheckUpload:
         attempt: Counts what was tried already; the delay grows with it.
         traceparent: W3C trace context of the upload.
         events: Whether it is about the events.
+        outlet: The one of the outlets that they are to be sent to, by its key; empty for all of them.
         redeploy: Whether it is to be installed once more everywhere; an older Function takes another look instead.
     """
 
@@ -94,6 +95,7 @@ class RecheckUpload:
     attempt: int = 0
     traceparent: str = ""
     events: bool = False
+    outlet: str = ""
     redeploy: bool = False
 
 
@@ -143,7 +145,10 @@ class InstallReport:
 
 
 class EventType(Word):
-    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
+    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events.
+
+    A test event stands in no row: it is sent at once, to see whether it arrives.
+    """
 
     ACCEPTED = "Certcast.CertificateAccepted"
     REJECTED = "Certcast.CertificateRejected"
@@ -153,6 +158,7 @@ class EventType(Word):
     REMOVED = "Certcast.CertificateRemoved"
     EXPIRING = "Certcast.CertificateExpiring"
     SUPERSEDED = "Certcast.CertificateSuperseded"
+    TEST = "Certcast.Test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +172,7 @@ class OutgoingEvent:
         at: When it happened.
         document: The upload's entry of the status document, as JSON text.
         traceparent: W3C trace context of the upload.
+        taken: Keys of the outlets that are done with it: they took it, or it was given up there.
     """
 
     event_id: str
@@ -174,6 +181,7 @@ class OutgoingEvent:
     at: datetime
     document: str
     traceparent: str = ""
+    taken: tuple[str, ...] = ()
 
 
 T = TypeVar("T")

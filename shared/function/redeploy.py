@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING
 from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError, MissingError
+from shared.function.announcing import announced
 from shared.function.deadlines import LOOK_S
 from shared.function.election import redeployed
 from shared.function.fanout import notify, read_fleet, recipients
+from shared.function.history import entry_about
+from shared.function.outbox import new_event_id
 from shared.function.recheck import send_again
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.messages import new_traceparent, trace_of
 from shared.phrasing import logger
+from shared.state.history import HistoryKind
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -89,7 +93,7 @@ async def _raised(cloud: Cloud, record: UploadRecord, traceparent: str) -> tuple
 
 async def _told(cloud: Cloud, name: str, keys: tuple[BindingKey, ...], traceparent: str) -> None:
     """Let the upload's status start over, once for a trace, and tell the instances."""
-    fleet, now = await read_fleet(cloud), cloud.now()
+    fleet, now, event_id = await read_fleet(cloud), cloud.now(), new_event_id()
     instances = recipients(fleet, keys)
 
     def start_over(current: UploadRecord | None) -> UploadRecord | None:
@@ -99,7 +103,9 @@ async def _told(cloud: Cloud, name: str, keys: tuple[BindingKey, ...], tracepare
             return None
         told = [instance.id for instance in instances]
         again = started_over(current, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        return replace(again, announced="", untold=(), traceparent=traceparent)
+        again = replace(again, announced="", untold=(), traceparent=traceparent)
+        entry = entry_about(again, HistoryKind.REDEPLOYED, at=now, entry_id=event_id, reason="")
+        return announced(again, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
 
     await cloud.state.uploads.update(name, start_over)
     untold = await notify(cloud, instances, keys, traceparent=traceparent)

@@ -7,26 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
+from shared.binding import ANY_ROLE, BindingKey
 from shared.bundle import MAX_INTERMEDIATES
 from shared.codec import Word
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, OutgoingEvent, queue_of
 from shared.phrasing import LOGGED_CHARS, shown
 from shared.state.history import MAX_PAST, HistoryEntry
-from shared.state.keys import (
-    binding_key,
-    history_key,
-    installation_key,
-    installation_partition,
-    instance_key,
-    upload_key,
-)
-from shared.state.rows import Rows, Versioned
 from shared.verdict import MAX_VIOLATIONS, MAX_WARNINGS, Caution, Violation
 
 if TYPE_CHECKING:
-    from shared.ports import Table
+    from shared.state.rows import Versioned
 
 UPLOADS_TABLE = "uploads"
 BINDINGS_TABLE = "bindings"
@@ -317,34 +308,3 @@ class InstallationRecord:
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
     """Whether a status should wait for this instance; its own clock has no say in it."""
     return not known.value.stopped and now - known.written_at < SILENT_AFTER
-
-
-class State:
-    """The five tables, typed."""
-
-    def __init__(
-        self, *, uploads: Table, bindings: Table, instances: Table, installations: Table, history: Table
-    ) -> None:
-        self.uploads = Rows[str, UploadRecord](
-            UPLOADS_TABLE, uploads, UploadRecord, key=upload_key, named=lambda record: record.name
-        )
-        self.bindings = Rows[BindingKey, DesiredBinding](
-            BINDINGS_TABLE, bindings, DesiredBinding, key=binding_key, named=lambda row: row.key
-        )
-        self.instances = Rows[str, InstanceRecord](
-            INSTANCES_TABLE, instances, InstanceRecord, key=instance_key, named=lambda instance: instance.id
-        )
-        self.installations = Rows[tuple[str, int, str], InstallationRecord](
-            INSTALLATIONS_TABLE,
-            installations,
-            InstallationRecord,
-            key=installation_key,
-            named=lambda entry: (entry.host, entry.port, entry.instance),
-        )
-        self.history = Rows[tuple[datetime, str], HistoryEntry](
-            HISTORY_TABLE, history, HistoryEntry, key=history_key, named=lambda entry: (entry.at, entry.id)
-        )
-
-    async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:
-        """What every instance last reported about one host and port."""
-        return [known.value async for known in self.installations.all(installation_partition(host, port))]

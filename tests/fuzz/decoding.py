@@ -28,7 +28,8 @@ from shared.messages import (
 )
 from shared.state.history import HistoryEntry, HistoryKind
 from shared.state.keys import decode_key, encode_key
-from shared.state.records import InstallationRecord, InstanceRecord, State, UploadRecord, UploadStatus
+from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tables import State
 from shared.validation.judged import Judged
 from shared.validation.tasks import LENGTH_OCTETS, Answer, decode_answer, encode
 from shared.verdict import VerdictCode, Violation
