@@ -330,6 +330,27 @@ async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Wit
     ran = await certcast_status(api, ODD_NAME, key=api.key)
     assert ran.code == 0
     assert "odd.test" in ran.out
+    ran = await certcast_status(api, "--host", "odd.test", "--instance", "agent-0", "--json-lines", key=api.key)
+    summary, *entries = map(json.loads, ran.out.splitlines())
+    assert (summary["kind"], summary["total"], summary["running"]) == ("summary", 1, AGENTS)
+    assert [entry.get("name", entry.get("id")) for entry in entries][:2] == [ODD_NAME, "agent-0"]
+
+
+async def test_certcast_redeploys_by_the_queue_and_by_the_api(cloud: Witness, api: Api) -> None:
+    await cloud.goes_live("again.pfx", authority().issue("again.test"), live=AGENTS)
+    installs = len(cloud.installs("again.test"))
+    by_api = ("redeploy", "again.pfx", "--url", api.base)
+    by_queue = ("redeploy", "again.pfx", "--json")
+    ran = await certcast(*by_api, env=clean_environment(CERTCAST_FUNCTION_KEY=api.key))
+    assert ran.code == 0, ran.err
+    assert f"live: again.pfx on {AGENTS}/{AGENTS} in " in ran.out
+    assert len(cloud.installs("again.test")) == installs + AGENTS
+    ran = await certcast(*by_queue, env=clean_environment(CERTCAST_STORAGE=cloud.platform.connection_string))
+    assert ran.code == 0, ran.err
+    assert ran.document.items() >= {"status": "live", "live": AGENTS, "redeployed": True}.items()
+    assert len(cloud.installs("again.test")) == installs + 2 * AGENTS
+    ran = await certcast("redeploy", "none.pfx", *by_api[2:], env=clean_environment(CERTCAST_FUNCTION_KEY=api.key))
+    assert (ran.code, "there is no upload named none.pfx" in ran.err) == (1, True)
 
 
 @pytest.mark.parametrize(
