@@ -29,8 +29,6 @@ TOPIC_SETTING = "CERTCAST_EVENTGRID_TOPIC"
 WEBHOOK_SETTING = "CERTCAST_WEBHOOK"
 WEBHOOK_SECRET_SETTING = "CERTCAST_WEBHOOK_SECRET"  # noqa: S105 - its name
 EVENT_SOURCE_SETTING = "CERTCAST_EVENT_SOURCE"
-DASHBOARD_SIGN_IN_SETTING = "CERTCAST_DASHBOARD_SIGN_IN"
-DASHBOARD_SIGN_INS = frozenset({"", "app-service"})
 
 MAX_WEBHOOKS = 4
 """With all of them slow, the queue that their events go through has places left for others."""
@@ -153,7 +151,6 @@ class Settings:
         folder: Folder of PFX files to serve from, on one machine; empty for none.
         ports: PortNumbers that uploads may ask for.
         rules: Where the policy is: a path, `blob:<container>/<name>`, or its JSON text; empty for none.
-        dashboard_sign_in: `app-service` where people sign in to see the dashboard; empty where a key is asked for.
     """
 
     storage: StorageAccess
@@ -170,7 +167,6 @@ class Settings:
     folder: str = ""
     ports: PortRanges = USUAL_PORTS
     rules: str = ""
-    dashboard_sign_in: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -201,7 +197,6 @@ class Settings:
             folder=env.get("CERTCAST_FOLDER", "").strip(),
             ports=ports(env) or USUAL_PORTS,
             rules=env.get(POLICY_SETTING, "").strip(),
-            dashboard_sign_in=dashboard_sign_in(env),
         )
 
 
@@ -283,21 +278,6 @@ def vault_host(name: str) -> str:
     """Take a vault's name, host name or URL for its host name."""
     host = name.removeprefix("https://").rstrip("/").lower()
     return host if "." in host else f"{host}.vault.azure.net"
-
-
-def dashboard_sign_in(env: Mapping[str, str]) -> str:
-    """Read how people sign in to see the dashboard; empty where they do not, and a key is asked for.
-
-    Raises:
-        ConfigurationError: It is something else.
-    """
-    way = env.get(DASHBOARD_SIGN_IN_SETTING, "").strip().lower()
-    if way not in DASHBOARD_SIGN_INS:
-        raise ConfigurationError(
-            f"{DASHBOARD_SIGN_IN_SETTING} must be app-service, or not be set where the dashboard asks for a function "
-            f"key; it is {way!r}"
-        )
-    return way
 
 
 def text(env: Mapping[str, str], name: str, default: str = "") -> str:
