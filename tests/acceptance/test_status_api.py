@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ class Api:
         async with self._session.request(method, URL(f"{self.base}/{path}", encoded=True), headers=headers) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None
+
+    async def send(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answered:
+        headers = {"x-functions-key": self.key} if headers is None else headers
+        async with self._session.request(
+            method, URL(f"{self.base}/{path}", encoded=True), headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            return Answered(status=answer.status, headers=answer.headers, body=await answer.read())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 async def test_an_upload_is_listed_as_the_status_command_shows_it(cloud: Witness, api: Api) -> None:
@@ -222,6 +239,60 @@ async def test_the_key_may_stand_in_the_query(api: Api) -> None:
 async def test_anybody_may_ask_whether_it_works_and_how_it_is_used(api: Api) -> None:
     assert await api.call("healthz", headers={}) == (200, {"status": "ok"})
     assert await api.call("openapi.json", headers={}) == (200, openapi())
+
+
+DASHBOARD_FORM = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+class TestTheDashboardsAddresses:
+    """Pages themselves are read in a browser, in test_dashboard.py."""
+
+    @pytest.mark.parametrize("path", ["", "/", "/certificate?name=listed.pfx", "/history", "/assets/dashboard.css"])
+    async def test_are_answered_with_the_key_alone_and_without_a_word_to_other_sites(
+        self, cloud: Witness, api: Api, path: str
+    ) -> None:
+        await cloud.goes_live("listed.pfx", authority().issue("listed.test"), live=AGENTS)
+        assert (await api.send("GET", f"dashboard{path}", headers={})).status == 401
+        for method in ("GET", "HEAD"):
+            answer = await api.send(method, f"dashboard{path}")
+            assert answer.status == 200
+            assert bool(answer.body) is (method == "GET")
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+            assert answer.headers["ETag"]
+
+    async def test_say_that_nothing_changed(self, api: Api) -> None:
+        for _ in range(10):  # a page that tells times is sent again every quarter of a minute
+            tag = (await api.send("GET", "dashboard")).headers["ETag"]
+            answer = await api.send("GET", "dashboard", headers={"x-functions-key": api.key, "If-None-Match": tag})
+            if answer.status == 304:
+                break
+        assert (answer.status, answer.body) == (304, b"")
+
+    async def test_are_of_the_platforms_own_address(self, cloud: Witness, api: Api) -> None:
+        assert cloud.platform.dashboard_url == f"{api.base}/dashboard?code={api.key}"
+        page = await api.send("GET", f"dashboard?code={api.key}", headers={})
+        assert f"/api/dashboard/assets/dashboard.css?code={api.key}".encode() in page.body
+
+    @pytest.mark.parametrize(("method", "status"), [("PUT", 404), ("DELETE", 404), ("POST", 405)])
+    async def test_take_no_other_method(self, api: Api, method: str, status: int) -> None:
+        assert (await api.send(method, "dashboard", headers={"x-functions-key": api.key})).status == status
+
+    async def test_that_are_none_are_a_page_for_people(self, api: Api) -> None:
+        answer = await api.send("GET", "dashboard/nothing/here")
+        assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+    async def test_have_an_upload_installed_once_more_for_their_own_form_alone(self, cloud: Witness, api: Api) -> None:
+        before = await cloud.goes_live("form.pfx", authority().issue("form.test"), live=AGENTS)
+        row = await cloud.account.state.bindings.get(before.claims[0])
+        for headers, status in (({"Sec-Fetch-Site": "cross-site"}, 403), ({}, 303)):
+            sent = {**DASHBOARD_FORM, **headers}
+            address = f"dashboard/redeploy?code={api.key}"
+            assert (await api.send("POST", address, headers=sent, body=b"name=form.pfx")).status == status
+        again = await cloud.account.state.bindings.get(before.claims[0])
+        assert row is not None
+        assert again is not None
+        assert again.generation == row.generation + 1
 
 
 async def test_the_running_api_is_what_its_description_says(api: Api, tmp_path: Path) -> None:
