@@ -74,6 +74,7 @@ class Table(Protocol):
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Read rows in the order of their keys.
@@ -83,6 +84,7 @@ class Table(Protocol):
             row: RowKey of all of them; None for any.
             after: PartitionKey and RowKey, of a row or not, that all of them come after; None for the beginning.
             since: All were written then or later, by the service's clock; None for any time.
+            having: A column and the text that stands in it in all of them; None for any.
             page: Rows that one request brings at most; None for as many as the service gives.
         """
 

@@ -10,7 +10,15 @@ from typing import Protocol
 
 from shared.bounded import Locks
 from shared.function.fleet import Fleet, News
-from shared.function.in_process import BlobTrouble, Gathering, Later, OutletTrouble, Settlings, TagTrouble
+from shared.function.in_process import (
+    BlobTrouble,
+    Gathering,
+    HistoryTrouble,
+    Later,
+    OutletTrouble,
+    Settlings,
+    TagTrouble,
+)
 from shared.function.lanes import Lanes
 from shared.function.recent import Recent
 from shared.function.rules import Rules
@@ -59,6 +67,7 @@ class Cloud:
         outlet_trouble: What this process has met with at each outlet, by its key.
         sending: Whose events are being sent to which outlet in this process.
         tag_trouble: What this process has met with at blobs' tags.
+        history_trouble: What it has met with at table `history`.
         scrub_trouble: What it has met with at uploads' metadata.
         reports: The reports that are being entered in this process.
         fleet: The instances, as this process reads them.
@@ -89,6 +98,7 @@ class Cloud:
     outlet_trouble: defaultdict[str, OutletTrouble] = field(default_factory=lambda: defaultdict(OutletTrouble))
     sending: Locks = field(default_factory=Locks)
     tag_trouble: TagTrouble = field(default_factory=TagTrouble)
+    history_trouble: HistoryTrouble = field(default_factory=HistoryTrouble)
     scrub_trouble: BlobTrouble = field(default_factory=BlobTrouble)
     reports: Gathering[InstallReport, None] = field(default_factory=Gathering)
     fleet: Gathering[None, Fleet] = field(default_factory=Gathering)
@@ -98,6 +108,11 @@ class Cloud:
     later: Later = field(default_factory=Later)
     left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
+
+    @property
+    def tells_others(self) -> bool:
+        """Whether outgoing events go anywhere."""
+        return bool(self.outlets)
 
     def source_of(self, name: str) -> CertificateSource | None:
         """Where an upload of this name is read; None when its source is not set up (any more)."""

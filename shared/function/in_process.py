@@ -27,7 +27,7 @@ SENT_AT_ONCE = 4
 SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
 REFUSED_FOR = timedelta(seconds=55)
-"""After the identity was refused, no other blob is tried until the next sweep, which tries with one or a few."""
+"""After the identity was refused, no other blob (or entry) is tried until the next sweep, which tries with a few."""
 SLOW_FOR = timedelta(seconds=10)
 """After a blob was not answered for in time, no other is tried for so long."""
 BLOB_WAITS = Delays((0, 55, 300, 900, 3600))
@@ -165,6 +165,32 @@ class OutletTrouble:
     away_until: float = float("-inf")
     retired_until: float = float("-inf")
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
+
+
+@dataclass(slots=True)
+class HistoryTrouble:
+    """What was met with at table `history`.
+
+    Attributes:
+        until: Until when nothing is written there.
+        said: What was said of it; empty since something was written.
+    """
+
+    until: datetime | None = None
+    said: str = ""
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether there is a point in trying it now."""
+        return self.until is None or now >= self.until
+
+    def met(self, problem: str, now: datetime) -> bool:
+        """Note what was met with; whether that is to be said."""
+        is_new, self.until, self.said = self.said != problem, now + REFUSED_FOR, problem
+        return is_new
+
+    def passed(self) -> None:
+        """Note that something was written."""
+        self.until, self.said = None, ""
 
 
 @dataclass(slots=True)

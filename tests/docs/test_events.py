@@ -1,8 +1,9 @@
-"""What docs/events/README.md shows is run, and the files beside it are what the code makes or documentation asks for."""
+"""What docs/events/README.md shows is run; the files beside it are what the code makes, or what documentation asks."""
 
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ import pytest
 from local_azure.processes.listening import LOOPBACK
 from shared.messages import EventType
 from tests.docs.shown import run_here
+from tests.rigs.command_line import clean_environment
 from tests.rigs.deployment import ROOT
-from tests.rigs.environment import clean_environment
 from tests.rigs.event_examples import EXAMPLES, examples, written
 from tests.rigs.event_schemas import FOLDER, check_event, schemas
 from tests.rigs.pages import rows, text_of
@@ -48,8 +49,9 @@ class TestExamples:
 
 
 @pytest.fixture
-def port(unused_tcp_port: int) -> int:
-    return unused_tcp_port
+def port() -> int:
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ class FakeTable:
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
@@ -118,6 +119,7 @@ class FakeTable:
                 and partition in {None, key[0]}
                 and row in {None, key[1]}
                 and (since is None or self._rows[key].written_at >= since)
+                and (having is None or self._rows[key].columns.get(having[0]) == having[1])
             ]
             for entity in [self._stored(key) for key in keys[:page]]:
                 yield entity

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from shared.messages import OutgoingEvent
 from shared.state.cloud_event import cloud_event
 from tests.rigs.deployment import ROOT
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 FOLDER = ROOT / "docs" / "events"
 SUFFIX = ".schema.json"
@@ -26,7 +27,7 @@ def schemas() -> dict[str, Any]:
 
 
 @cache
-def validator(event_type: str) -> Draft202012Validator:
+def validator(event_type: str) -> "Draft202012Validator":
     """What checks the events of a type; its schema is itself checked first."""
     # Imported here, where few tests come: the grammars of its formats take a second to build.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
