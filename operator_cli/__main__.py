@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": "operator_cli.status",
     "remove": "operator_cli.remove",
     "doctor": "operator_cli.doctor",
+    "notify": "operator_cli.notify",
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",
 }

@@ -14,9 +14,10 @@ from tests.rigs.deployment import ROOT
 from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
+EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
 
-MODULES = ("tests.docs.test_local_cloud", "tests.docs.test_openssl")
+MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
 
 SYNOPSES = {
     name: run_here(COMMANDS, f"certcast {name} {first}")
@@ -26,6 +27,7 @@ SYNOPSES = {
         "status": "[",
         "remove": "NAME",
         "doctor": "[",
+        "notify": "--test",
         "up": "[",
         "demo": "[",
     }.items()
@@ -63,6 +65,7 @@ NOT_RUN: dict[tuple[Path, str], str] = {
             "az eventgrid topic create",
         )
     },
+    (EVENTS, "az eventgrid event-subscription create"): AZURE,
     (DEPLOY, "sudo apt-get install python3-venv"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",
