@@ -62,9 +62,14 @@ class Storage:
 async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
     """Open as much of the account as the connection string is for; raises as `opened_account`."""
     async with opened_account(access) as account:
-        parts = connection_parts(access.connection_string or "")
-        state = None if _container_only(parts) else account.state
-        yield Storage(uploads=account.uploads, state=state, now=account.clock.now)
+        yield storage_of(account, access)
+
+
+def storage_of(account: Account, access: StorageAccess) -> Storage:
+    """As much of an open account as the connection string is for."""
+    parts = connection_parts(access.connection_string or "")
+    state = None if _container_only(parts) else account.state
+    return Storage(uploads=account.uploads, state=state, now=account.clock.now)
 
 
 def _container_only(parts: Mapping[str, str]) -> bool:

@@ -18,7 +18,7 @@ from shared.function.redeploy import redeploy
 from shared.state.document import installation_document, instance_document, is_gone, is_listed, upload_document
 from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
 from shared.state.missing import Roll
-from shared.state.reasons import depends_on_others
+from shared.state.reasons import depends_on_others, nothing_to_redeploy
 from shared.state.telling import with_reasons
 from shared.upload import MAX_NAME_CHARS
 
@@ -132,10 +132,7 @@ async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
         return _unknown(name)
     keys = await redeploy(cloud, record.name)
     if not keys:
-        reason = (
-            f"upload {record.name} is {record.status.value} and serves no host, so there is nothing to install again"
-        )
-        return Answer(status=HTTPStatus.CONFLICT, document={"error": reason})
+        return Answer(status=HTTPStatus.CONFLICT, document={"error": nothing_to_redeploy(record)})
     bindings = [key.host_port for key in keys]
     return Answer(status=HTTPStatus.ACCEPTED, document={"name": record.name, "bindings": bindings})
 

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,8 @@ SILVER_PLAN = run_here(UPLOADING, "certcast upload books.pfx ")
 AZ_WITH_A_REFERENCE = run_here(COMMANDS, "az storage blob upload ")
 CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
 UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
+FAILED_LINES = run_here(COMMANDS, "certcast status --failed --json-lines")
+COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
 SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
 STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
@@ -359,6 +362,34 @@ def test_asking_the_status_api_and_which_key_seals(clone: Clone, pfx: Path) -> N
     asked = json.loads(clone.run(named + here(clone, STATUS_API)))
     assert "shop.pfx" in {upload["name"] for upload in asked["uploads"]}
     assert re.fullmatch(r'( *\d+ "KeyId": *"[^"]+"\n)+', clone.run(named + KEY_IDS))
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_what_failed_is_told_line_by_line(clone: Clone) -> None:
+    with clone.blob("broken/a.pfx") as blob:
+        blob.upload_blob(b"no certificate", metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("broken/a.pfx", "rejected")
+    assert "broken/a.pfx" in clone.run(FAILED_LINES, PATH=clone.with_certcast).splitlines()
+    shown = clone.run("certcast status --failed --host example.com", PATH=clone.with_certcast)
+    assert "broken/a.pfx" not in shown
+    with clone.blob("broken/a.pfx") as blob:
+        blob.delete_blob()
+
+
+def test_the_shell_completes_commands_and_uploads(clone: Clone, pfx: Path) -> None:
+    with clone.blob("completed/shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("completed/shop.pfx", "live")
+    pressed = """
+    COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()
+    _certcast_completion certcast; printf '%s\n' "${{COMPREPLY[@]}}"
+    """
+    typed = ("certcast redep", "certcast status completed/s", "certcast status --js")
+    script = COMPLETION + "".join(pressed.format(line=line) for line in typed)
+    assert clone.run(script, PATH=clone.with_certcast).split() == [
+        *("redeploy", "completed/shop.pfx", "--json", "--json-lines"),
+    ]
+    clone.run("certcast remove completed/shop.pfx", PATH=clone.with_certcast)
 
 
 def test_trying_a_policy_on_what_is_there(clone: Clone) -> None:
