@@ -23,7 +23,7 @@ _COMMANDS = {
     "status": "operator_cli.status",
     "remove": "operator_cli.remove",
     "redeploy": "operator_cli.redeploy",
-    "doctor": "operator_cli.doctor",
+    "doctor": "operator_cli.doctor.command",
     "notify": "operator_cli.notify",
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",

@@ -117,7 +117,7 @@ async def api_at(url: str, env: Mapping[str, str]) -> AsyncIterator[Api]:
     Raises:
         ConfigurationError: There is no key, or the address cannot be used.
     """
-    address = _api(url)
+    address = api_address(url)
     key = env.get(KEY_SETTING, "").strip()
     if not key:
         raise ConfigurationError(
@@ -136,7 +136,15 @@ async def status_api_at(url: str, env: Mapping[str, str]) -> AsyncIterator[Reade
         yield api.status
 
 
-def _api(url: str) -> str:
+def api_address(url: str) -> str:
+    """The address below which the status API's paths are.
+
+    Args:
+        url: What a person gave: the address of the Functions app, with or without `/api`.
+
+    Raises:
+        ConfigurationError: It is no such address, or a key would be sent unencrypted.
+    """
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

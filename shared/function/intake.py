@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import BusyError, CertcastError, HeldError
 from shared.function.blob_event import Notice
+from shared.function.canary import remove_canary
 from shared.function.claiming import accept, places_of, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
@@ -29,7 +30,7 @@ from shared.function.unserved import schedule, turn_down, turn_down_unread
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import is_upload_name, scheme_of
+from shared.upload import is_canary, is_upload_name, scheme_of
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -144,6 +145,9 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     Raises:
         CertcastError: Neither could be done.
     """
+    if is_canary(notice.name):
+        await remove_canary(cloud, notice.name)
+        return None
     try:
         async with asyncio.timeout(EVENT_S):
             return await look_at(cloud, notice)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.codec import instant_text
-from shared.errors import CertcastError
 from shared.function.fanout import read_fleet
 from shared.function.paging import MAX_LIMIT, MAX_ROWS_READ, Asked, page
 from shared.function.redeploy import redeploy
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from shared.state.records import InstallationRecord, UploadRecord
     from shared.state.rows import Versioned
 
-_HEALTH_ROW = "healthz"
 _WRITTEN_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
@@ -135,16 +133,6 @@ async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
         return Answer(status=HTTPStatus.CONFLICT, document={"error": nothing_to_redeploy(record)})
     bindings = [key.host_port for key in keys]
     return Answer(status=HTTPStatus.ACCEPTED, document={"name": record.name, "bindings": bindings})
-
-
-async def health(cloud: Cloud) -> Answer:
-    """Whether the Function can do its work: read its settings and its policy, and reach its tables."""
-    try:
-        await cloud.state.uploads.get(_HEALTH_ROW)
-        await cloud.rules.current()
-    except CertcastError as error:
-        return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, document={"status": "failing", "reason": str(error)})
-    return Answer(status=HTTPStatus.OK, document={"status": "ok"})
 
 
 @cache

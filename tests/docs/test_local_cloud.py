@@ -34,6 +34,7 @@ from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
 from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
+DOCTOR_PAGE = Path("docs/doctor.md")
 
 START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
 UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
@@ -51,6 +52,9 @@ COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
 SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
 STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
+DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
+DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
+DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
 KEY_IDS = run_here(DEPLOY, "az storage blob list ")
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
@@ -398,3 +402,26 @@ def test_trying_a_policy_on_what_is_there(clone: Clone) -> None:
     written = policy.replace("3F:7A:…", "3F" * 32)
     (clone.folder / "policy.toml").write_text(written, encoding="utf-8")
     clone.run(f"{DOCTOR.rstrip()} --json", PATH=clone.with_certcast)
+
+
+def checks_in(said: str) -> dict[str, str]:
+    """The checks by name, with what each came to."""
+    lines = re.findall(r"^(\S.*?)  +(ok|warning|wrong|not looked at)(?:  |$)", said, re.MULTILINE)
+    return {name: result for name, result in lines if name not in {"warning", "wrong"}}
+
+
+def test_the_doctor_looks_at_what_its_page_shows(clone: Clone) -> None:
+    here, function, broken = blocks(text_of(DOCTOR_PAGE), "text")
+    assert checks_in(here).keys() == checks_in(broken).keys()
+    assert checks_in(clone.run(DOCTOR_HERE, PATH=clone.with_certcast)) == checks_in(here)
+
+    assert DOCTOR_OF_THE_FUNCTION.count("http://127.0.0.1:7071") == 1
+    script = DOCTOR_OF_THE_FUNCTION.replace("http://127.0.0.1:7071", clone.functions_url)
+    said = checks_in(clone.run(script, PATH=clone.with_certcast))
+    assert {name: result for name, result in said.items() if name.startswith("Function")} == checks_in(function)
+
+
+def test_the_doctor_is_the_last_step_of_a_deployment(clone: Clone) -> None:
+    script = here(clone, DOCTOR_OF_A_DEPLOYMENT)
+    said = clone.run(f"KEY={keys_of(clone.folder)['function']}\n{script}", PATH=clone.with_certcast)
+    assert checks_in(said)["Function: key file"] == checks_in(said)["events"] == "ok"
