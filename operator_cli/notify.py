@@ -18,7 +18,7 @@ from operator_cli.status_api import api_at
 from operator_cli.terminal import emit, results, safe
 from operator_cli.webhook_choice import chosen_secrets, chosen_webhooks
 from shared.azure.webhook import webhooks_at
-from shared.config import WEBHOOK_SETTING, event_source
+from shared.config.webhooks import WEBHOOK_SETTING, event_source
 from shared.errors import CertcastError, ConfigurationError
 from shared.state.cloud_event import attempt_document, trial_event
 
