@@ -12,6 +12,8 @@ from azure.eventgrid.aio import EventGridPublisherClient
 
 from shared.azure.errors import translated
 from shared.azure.patience import Patience
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import span
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +61,11 @@ class Topic:
             datacontenttype="application/json",
             extensions=extensions,
         )
-        try:
-            await self._client.send(cloud_event)
-        except AzureError as error:
-            raise translated(error, f"publishing to topic {self._endpoint}") from None
+        with span(Stage.PUBLISH, of=event.traceparent or None, kind=Kind.PRODUCER, upload=event.subject):
+            try:
+                await self._client.send(cloud_event)
+            except AzureError as error:
+                raise translated(error, f"publishing to topic {self._endpoint}") from None
 
     async def close(self) -> None:
         """Close the connections."""

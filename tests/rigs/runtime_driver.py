@@ -92,7 +92,7 @@ class HostLog(logging.Handler):
         invocation = getattr(task, "invocation_id", None)
         ended = invocation is not None and invocation not in self.executing
         fate = "no invocation" if invocation is None else "ended" if ended else "shown"
-        said = {"name": record.name, "level": record.levelname, "text": record.getMessage(), "fate": fate}
+        said = {"name": record.name, "level": record.levelname, "text": self.format(record), "fate": fate}
         sys.stderr.write(f"RECORD {json.dumps(said)}\n")
         sys.stderr.flush()
 
