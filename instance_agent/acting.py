@@ -277,6 +277,7 @@ def _record(rows: Sequence[DesiredBinding], attempts: Sequence[Attempt], began_n
         ):
             note({names.OUTCOME: told.outcome.value, names.PORT: told.port})
             if told.outcome not in DONE:
+                note({names.REASON: told.reason})
                 fail(told.reason)
 
 

@@ -27,7 +27,7 @@ from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S
 from shared.telemetry import names
 from shared.telemetry.names import Kind, Stage
-from shared.telemetry.spans import note, span, this_is
+from shared.telemetry.spans import has_become, note, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -301,7 +301,7 @@ class Agent:
     def _take_up(self, *, changed: bool) -> None:
         """Go on under the id that the registration has; where it is new, everything is looked at and told once more."""
         self.inbox.settings = self.settings
-        this_is(self.settings.instance)
+        has_become(self.settings.instance)
         if changed:
             self._start_over = True
             self._reconcile_now.set()

@@ -109,9 +109,15 @@ def record_with(recorder: Recorder | None) -> None:
     _Process.recorder = recorder
 
 
-def this_is(instance: str) -> None:
-    """Say which instance's agent this process is."""
+def this_is(instance: str | None) -> None:
+    """Say which instance's agent this process is; None where it is no agent's alone."""
     _Process.instance = instance
+
+
+def has_become(instance: str) -> None:
+    """Say that this process's agent goes on under this id; a process with several agents is none's."""
+    if _Process.instance is not None:
+        _Process.instance = instance
 
 
 def fields() -> Fields:

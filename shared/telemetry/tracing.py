@@ -30,8 +30,8 @@ OF_TELEMETRY = ("OTEL_", "APPLICATIONINSIGHTS_")
 """How settings begin that the libraries read from the environment by themselves."""
 
 _MISSING = (
-    "{setting} is {value}, but what sends spans is not installed: install certcast's extra `traces` "
-    "(pip install 'certcast[agent,traces]' for an agent), or leave {setting} empty"
+    "{setting} is {value}, but what sends spans is not installed: install the packages of certcast's extra `traces`, "
+    "which infra/agent/requirements.lock and requirements.txt have, or leave {setting} empty"
 )
 
 

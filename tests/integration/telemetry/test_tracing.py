@@ -9,10 +9,12 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from aiohttp import web
 from local_azure.processes.listening import LOOPBACK, free_port
 from tests.rigs.collector import collecting
 from tests.rigs.deployment import ROOT
+from tests.rigs.pages import section
 
 WORK = """
 import logging, os, sys, time
@@ -89,8 +92,8 @@ async def test_with_it_and_without_the_extra_a_sentence_says_what_to_install(whe
     env = environment(CERTCAST_TRACES=where, APPLICATIONINSIGHTS_CONNECTION_STRING=connection)
     _, told, code = await work(env, before=WITHOUT)
     assert told == (
-        f"CERTCAST_TRACES is {where}, but what sends spans is not installed: install certcast's extra `traces` (pip "
-        "install 'certcast[agent,traces]' for an agent), or leave CERTCAST_TRACES empty\n"
+        f"CERTCAST_TRACES is {where}, but what sends spans is not installed: install the packages of certcast's extra "
+        "`traces`, which infra/agent/requirements.lock and requirements.txt have, or leave CERTCAST_TRACES empty\n"
     )
     assert code == 1
 
@@ -229,3 +232,23 @@ async def test_azure_monitor_that_is_away_holds_up_the_end_for_seconds_at_most()
     assert (out.split(), code) == (["True", "done"], 0)
     assert time.monotonic() - began < 20
     assert len([line for line in told.splitlines() if line != "INFO looked at"]) <= 1, told
+
+
+async def test_the_collector_that_the_page_shows_prints_a_line_for_each_span(tmp_path: Path) -> None:
+    [shown] = re.findall(r"```python\n(.*?)```", section(Path("docs/observability/README.md"), "## Traces"), re.DOTALL)
+    port = free_port()
+    script = tmp_path / "collector.py"
+    assert "port=4318" in shown
+    script.write_text(shown.replace("port=4318", f"port={port}"))
+    env = environment(PYTHONUNBUFFERED="1")
+    running = await asyncio.create_subprocess_exec(sys.executable, script, env=env, stdout=subprocess.PIPE)
+    assert running.stdout is not None
+    try:
+        assert b"Running on" in await asyncio.wait_for(running.stdout.readline(), 30)
+        await running.stdout.readline()  # how to stop it
+        await work(environment(CERTCAST_TRACES="otlp", OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{LOOPBACK}:{port}"))
+        line = (await asyncio.wait_for(running.stdout.readline(), 30)).decode()
+    finally:
+        running.terminate()
+        await running.wait()
+    assert re.fullmatch(rf"{'a1' * 16} [0-9a-f]{{16}} {'b2' * 8} certcast\.look [\d.]+ ms\n", line), line

@@ -19,7 +19,7 @@ from shared.telemetry import names
 from shared.telemetry.names import Kind, Stage
 from shared.telemetry.now_and_then import NowAndThen
 from shared.telemetry.recording import SpanRecorder
-from shared.telemetry.spans import about, fail, fields, invoked, note, record_with, span, spanned, this_is
+from shared.telemetry.spans import about, fail, fields, has_become, invoked, note, record_with, span, spanned, this_is
 from shared.telemetry.traceparents import ids_of, trace_of, traceparent_of
 
 ABOVE = f"00-{'a1' * 16}-{'b2' * 8}-01"
@@ -182,14 +182,17 @@ class TestRecorded:
 
 
 def test_an_agents_spans_and_lines_name_its_instance() -> None:
-    this_is("web-7")
+    has_become("nobody")
+    assert fields().instance is None
+    this_is("web-6")
+    has_become("web-7")
     try:
         assert fields().instance == "web-7"
         with about(instance="web-8"):
             assert fields().instance == "web-8"
     finally:
-        this_is("")
-    assert not fields().instance
+        this_is(None)
+    assert fields().instance is None
 
 
 def test_shared_names_are_those_of_the_semantic_conventions() -> None:
