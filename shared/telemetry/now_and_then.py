@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-EVERY_S = 600.0
+SAID_EVERY_S = 600
 SHOWN_OF_IT = 300
 _ADDRESS = re.compile(r"(https?://[^/\s'\"?]+)[^\s'\"]*|(with url:) \S+")
 """Behind the host there may be a token."""
@@ -40,7 +40,7 @@ class NowAndThen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep it, unless something was kept a short while ago."""
         now = self._clock()
-        if self._last is not None and now - self._last < EVERY_S:
+        if self._last is not None and now - self._last < SAID_EVERY_S:
             return
         self._last = now
         self._unsaid = _ADDRESS.sub(lambda found: f"{found[1] or found[2]} ...", record.getMessage())
@@ -51,7 +51,7 @@ class NowAndThen(logging.Handler):
             kept, self._unsaid = self._unsaid, ""
             log.warning(
                 "traces: spans may be lost, and nothing else is: %s; this is said once in %d minutes",
-                *(shown(kept, SHOWN_OF_IT), EVERY_S / 60),
+                *(shown(kept, SHOWN_OF_IT), SAID_EVERY_S / 60),
             )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TRACES_SETTING = "CERTCAST_TRACES"
 OTLP, AZURE_MONITOR = "otlp", "azure-monitor"
-ENDS_IN_S = 2.0
+ENDS_IN_S = 2
 """How long the end of a process waits for its last spans."""
 OF_TELEMETRY = ("OTEL_", "APPLICATIONINSIGHTS_")
 """How settings begin that the libraries read from the environment by themselves."""

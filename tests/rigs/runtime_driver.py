@@ -147,7 +147,8 @@ async def main(folder: str) -> None:
     os.chdir(folder)
     sys.path.insert(0, folder)
     asyncio.get_running_loop().set_task_factory(lambda loop, coro, **more: InvocationTask(coro, loop=loop, **more))
-    logging.basicConfig(level=logging.INFO, handlers=[HOST_LOG])
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().addHandler(HOST_LOG)  # as the worker does it; a record is sent as its formatter writes it
     runtime = importlib.import_module("azure_functions_runtime")
     runtime.start_threadpool_executor()
     indexed = await index(runtime, folder)

@@ -11,7 +11,7 @@ from shared.phrasing import logger
 from shared.telemetry import log_lines
 from shared.telemetry.log_lines import FIELDS, JsonLines, note_fields, wants_json, write_json
 from shared.telemetry.names import Stage
-from shared.telemetry.now_and_then import EVERY_S, NowAndThen, hush
+from shared.telemetry.now_and_then import SAID_EVERY_S, NowAndThen, hush
 from shared.telemetry.spans import about, span
 
 ABOVE = f"00-{'a1' * 16}-{'b2' * 8}-01"
@@ -146,7 +146,7 @@ def test_what_a_library_says_again_and_again_is_said_once_in_ten_minutes(caplog:
         handler.say()
         clock.now += 5.0
     assert len(caplog.records) == 1
-    clock.now += EVERY_S
+    clock.now += SAID_EVERY_S
     handler.handle(record)
     handler.say()
     handler.say()
