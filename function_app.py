@@ -22,6 +22,7 @@ from shared.function.blob_event import Notice, read_event
 from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
 from shared.function.grid_event import decode_event
 from shared.function.intake import handle_notice, recheck
+from shared.function.notifying import notify_all
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import (
@@ -175,6 +176,13 @@ async def instances(req: func.HttpRequest) -> func.HttpResponse:
     """The registered instances, page by page."""
     asked = {name: req.params.get(name) or None for name in ("limit", "after")}
     return await _answered(lambda: status_api.instances(cloud(), **asked))
+
+
+@app.function_name("notify")
+@app.route("notify", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+async def notify(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
+    """Send a test event to every outlet of outgoing events."""
+    return await _answered(lambda: notify_all(cloud()))
 
 
 @app.function_name("healthz")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from instance_agent.inbox import Hints
     from instance_agent.targets.base import BindingTarget
     from shared.ports import Queues
-    from shared.state.records import State
+    from shared.state.tables import State
 
 log = logger(__name__)
 

@@ -16,8 +16,8 @@ from shared.state.keys import binding_key, decode_key, encode_key
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.state.records import State
     from shared.state.rows import UnreadableRow
+    from shared.state.tables import State
 
 log = logger(__name__)
 

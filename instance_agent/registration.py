@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from instance_agent.config import AgentSettings
     from shared.ports import Queues
-    from shared.state.records import State
     from shared.state.rows import Versioned
+    from shared.state.tables import State
 
 log = logger(__name__)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import Key
     from instance_agent.work import Work
     from shared.binding import DesiredBinding
-    from shared.state.records import State
+    from shared.state.tables import State
 
 log = logger(__name__)
 

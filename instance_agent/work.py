@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from instance_agent.targets.base import Key
     from shared.binding import DesiredBinding
     from shared.ports import Queues
-    from shared.state.records import State
+    from shared.state.tables import State
 
 log = logger(__name__)
 

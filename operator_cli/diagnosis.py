@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from shared.azure.account import Account
-    from shared.state.records import State
     from shared.state.rows import Rows, UnreadableRow
+    from shared.state.tables import State
 
 NAMED_ROWS = 50
 """Unreadable rows of one table that are named; all are counted."""

@@ -36,6 +36,24 @@ json_option = click.option(
 name_argument = click.argument("name")
 file_argument = click.argument("file", type=click.Path(path_type=Path))
 
+webhook_options = _together(
+    click.option(
+        "--webhook",
+        "webhooks",
+        multiple=True,
+        metavar="URL",
+        help="Post outgoing events there; repeat for several. Where the address holds a secret, set CERTCAST_WEBHOOK "
+        "in place of this: every user of a machine can read arguments.",
+    ),
+    click.option(
+        "--webhook-secret-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="A file with the secret, whsec_..., that those requests are signed with; several, one a line, while one "
+        "is replaced. Default: CERTCAST_WEBHOOK_SECRET.",
+    ),
+)
+
 claim_options = _together(
     click.option(
         "--host",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from operator_cli.storage import Storage
     from shared.ports import BlobVersion, UploadContainer
     from shared.state.presence import Instances
-    from shared.state.records import State, UploadRecord
+    from shared.state.records import UploadRecord
+    from shared.state.tables import State
 
 SUCCEEDED = frozenset({UploadStatus.LIVE, UploadStatus.SCHEDULED})
 """Nothing more is to be waited for: it is served, or will be on a day that is known."""

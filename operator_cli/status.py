@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from shared.config import StorageAccess
     from shared.ports import UploadContainer
     from shared.state.document import Document
-    from shared.state.records import State, UploadRecord
+    from shared.state.records import UploadRecord
+    from shared.state.tables import State
 
 REFRESH_S = 1.0
 _AGE = re.compile(r"\b\d+ (?:s|min|h|d) ago\b")

@@ -81,7 +81,7 @@ def _waits(upload: Document, now: datetime) -> Iterator[str]:
     if waiting and _is_long(waiting["since"], now):
         yield f"Waits for {waiting['what'].rstrip('.')}; since {_for(waiting['since'], now)}."
     if events and _is_long(events["since"], now):
-        yield f"{events['count']} event(s) about it wait for the topic; since {_for(events['since'], now)}."
+        yield f"{events['count']} event(s) about it wait for topic or webhook; since {_for(events['since'], now)}."
 
 
 def _is_long(since: str | None, now: datetime) -> bool:

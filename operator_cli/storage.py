@@ -21,7 +21,7 @@ from shared.errors import (
     UnansweredError,
 )
 from shared.ports import UploadContainer
-from shared.state.records import State
+from shared.state.tables import State
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -87,12 +87,14 @@ class RecheckUpload:
         attempt: Counts what was tried already; the delay grows with it.
         traceparent: W3C trace context of the upload.
         events: Whether it is about the events.
+        outlet: The one of the outlets that they are to be sent to, by its key; empty for all of them.
     """
 
     name: str
     attempt: int = 0
     traceparent: str = ""
     events: bool = False
+    outlet: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +143,10 @@ class InstallReport:
 
 
 class EventType(Word):
-    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
+    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events.
+
+    A test event stands in no row: it is sent at once, to see whether it arrives.
+    """
 
     ACCEPTED = "Certcast.CertificateAccepted"
     REJECTED = "Certcast.CertificateRejected"
@@ -151,6 +156,7 @@ class EventType(Word):
     REMOVED = "Certcast.CertificateRemoved"
     EXPIRING = "Certcast.CertificateExpiring"
     SUPERSEDED = "Certcast.CertificateSuperseded"
+    TEST = "Certcast.Test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +170,7 @@ class OutgoingEvent:
         at: When it happened.
         document: The upload's entry of the status document, as JSON text.
         traceparent: W3C trace context of the upload.
+        taken: Keys of the outlets that are done with it: they took it, or it was given up there.
     """
 
     event_id: str
@@ -172,6 +179,7 @@ class OutgoingEvent:
     at: datetime
     document: str
     traceparent: str = ""
+    taken: tuple[str, ...] = ()
 
 
 T = TypeVar("T")

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.azure.account import Account
+from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
+from shared.azure.webhook import webhooks_at
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
 from shared.function.listening import Listener
@@ -22,7 +24,7 @@ from shared.validation.workers import Workers
 
 if TYPE_CHECKING:
     from shared.config import Settings
-    from shared.ports import CertificateSource
+    from shared.ports import CertificateSource, Outlet
 
 
 def open_cloud(settings: Settings) -> Cloud:
@@ -32,9 +34,6 @@ def open_cloud(settings: Settings) -> Cloud:
         ConfigurationError: A setting is wrong; the text names it and the cure.
     """
     account = Account(settings.storage, key_encryption_key=settings.key_encryption_key, key_vaults=settings.key_vaults)
-    topic = None
-    if settings.event_topic:
-        topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
     policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
     cloud = Cloud(
         uploads=account.uploads,
@@ -46,11 +45,21 @@ def open_cloud(settings: Settings) -> Cloud:
         judges=Workers(policy),
         rules=Rules(policy_source(settings.rules, account) if settings.rules else None),
         scrub_password=settings.scrub_password,
-        topic=topic,
+        outlets=_outlets(settings, account),
         sources=_sources(settings, account),
         now=account.clock.now,
     )
     return replace(cloud, listener=Listener(cloud))
+
+
+def _outlets(settings: Settings, account: Account) -> tuple[Outlet, ...]:
+    # A connection string with a signature has it in every address.
+    source = settings.event_source or account.container(UPLOADS_CONTAINER).url.partition("?")[0]
+    topic = settings.event_topic
+    topics = [Topic(topic, key=settings.event_topic_key, credential=account.identity, source=source)] if topic else []
+    return *topics, *webhooks_at(
+        settings.webhooks, secrets=settings.webhook_secrets, source=source, now=account.clock.now
+    )
 
 
 def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:

@@ -74,6 +74,7 @@ class Table(Protocol):
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Read rows in the order of their keys.
@@ -83,6 +84,7 @@ class Table(Protocol):
             row: RowKey of all of them; None for any.
             after: PartitionKey and RowKey, of a row or not, that all of them come after; None for the beginning.
             since: All were written then or later, by the service's clock; None for any time.
+            having: A column and the text that stands in it in all of them; None for any.
             page: Rows that one request brings at most; None for as many as the service gives.
         """
 
@@ -276,11 +278,32 @@ class Queues(Protocol):
         """List the queues whose name begins so."""
 
 
-class EventTopic(Protocol):
-    """Where outgoing events are published."""
+class Outlet(Protocol):
+    """A place that outgoing events are sent to: an Event Grid topic or a webhook."""
 
-    async def publish(self, event: OutgoingEvent) -> None:
-        """Send one event; at least once, so a receiver may see it twice under one id."""
+    @property
+    def key(self) -> str:
+        """What stands for it in rows and messages; follows from its address and does not tell it."""
+
+    @property
+    def name(self) -> str:
+        """What people are told of it: its kind and its host, as the rest of an address may be a secret."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it usually answers so soon that an upload's own work may wait for it a moment."""
+
+    async def send(self, event: OutgoingEvent) -> str:
+        """Send one event; at least once, so a receiver may see it twice under one id.
+
+        Returns:
+            What it answered, for people.
+
+        Raises:
+            ThrottledError: It is to be left alone for a while.
+            RetiredError: It wants no more events.
+            CertcastError: It refuses this event for good.
+        """
 
 
 class Secrets(Protocol):

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from local_azure.servers.by_hand import ByHand
     from operator_cli.demo.watch import Watch
-    from shared.state.records import InstallationRecord, State
+    from shared.state.records import InstallationRecord
+    from shared.state.tables import State
 
 BEHIND = "changed behind certcast's back"
 """Begins what is told of a change that an agent did not make."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from operator_cli.demo.backstage import Backstage
     from operator_cli.demo.certificates import DemoCertificate
     from shared.ports import UploadContainer
-    from shared.state.records import State
+    from shared.state.tables import State
 
 SHOP = "shop.certcast.example"
 OUTLET = "outlet.certcast.example"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from operator_cli.demo.report import StepReport
     from shared.ports import UploadContainer
-    from shared.state.records import State, UploadRecord
+    from shared.state.records import UploadRecord
+    from shared.state.tables import State
     from shared.verdict import VerdictCode
 
     Look = Callable[[], Awaitable[str | None]]

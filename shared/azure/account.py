@@ -26,7 +26,8 @@ from shared.azure.secrets import VaultSecrets
 from shared.azure.tables import AzureTable, table_hooks
 from shared.errors import ConfigurationError
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
-from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.tables import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +79,7 @@ class Account:
             bindings=self._table(BINDINGS_TABLE),
             instances=self._table(INSTANCES_TABLE),
             installations=self._table(INSTALLATIONS_TABLE),
+            history=self._table(HISTORY_TABLE),
         )
         self._bundles = self._sealed_bundles(key_encryption_key) if key_encryption_key else None
 
@@ -217,5 +219,5 @@ def _naming_the_application() -> Iterator[None]:
 
 _THERE_ALREADY = {"ContainerAlreadyExists", "TableAlreadyExists"}
 _CONTAINERS = (UPLOADS_CONTAINER, BUNDLES_CONTAINER)
-_TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
+_TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE, HISTORY_TABLE)
 _QUEUES = (RECHECK_QUEUE, RESULTS_QUEUE)

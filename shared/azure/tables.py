@@ -101,10 +101,11 @@ class AzureTable:
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         with azure_errors(f"reading table {self._client.table_name}"):
-            for conditions in _requests(partition, row, after, since):
+            for conditions in _requests(partition, row, after, since, having):
                 condition = " and ".join(
                     f"{key} {comparison} @p{n}" for n, (key, comparison, _) in enumerate(conditions)
                 )
@@ -142,7 +143,11 @@ def _new_write_id() -> str:
 
 
 def _requests(
-    partition: str | None, row: str | None, after: tuple[str, str] | None, since: datetime | None
+    partition: str | None,
+    row: str | None,
+    after: tuple[str, str] | None,
+    since: datetime | None,
+    having: tuple[str, str] | None,
 ) -> list[list[tuple[str, str, str | datetime]]]:
     """The conditions of the requests that together read what is asked for, in order.
 
@@ -153,6 +158,8 @@ def _requests(
     ]
     if since is not None:
         wanted.append(("Timestamp", "ge", since))
+    if having is not None:
+        wanted.append((having[0], "eq", having[1]))
     if after is None:
         return [wanted]
     rest = [*wanted, ("PartitionKey", "eq", after[0]), ("RowKey", "gt", after[1])]

@@ -1,7 +1,7 @@
-"""Saying what became of an upload: to its uploader in the blob's tags, to other services in events.
+"""Saying what became of an upload: to its uploader in the blob's tags, to other services in events, in its history.
 
-The event is entered into the row with the status it is about, and sent from there (`outbox`): at least once. Which tags
-were written is entered too (`tagging`).
+Event and entry are entered into the row with the status they are about, under one id, and go from there to a topic
+(`outbox`) and to a table (`history`): at least once. Which tags were written is entered too (`tagging`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.bounded import together
-from shared.function.outbox import new_event_id, send_now, with_event, without_events
+from shared.function.history import entry_about, entry_on_verdict, is_to_be_kept, keep, with_entry, without_entries
+from shared.function.outbox import new_event_id, with_event
+from shared.function.sending import send_now
 from shared.function.tagging import is_tagged, is_to_be_tagged, is_untold, tag
 from shared.messages import EventType
+from shared.state.history import HistoryKind
 from shared.state.records import UploadRecord, UploadStatus
 from shared.state.telling import with_reasons
 
@@ -21,18 +24,19 @@ if TYPE_CHECKING:
 
     from shared.function.cloud import Cloud
     from shared.function.turn import Change
+    from shared.state.history import HistoryEntry
     from shared.state.rows import Held
 
 TELL_ROUNDS = 10
 
 _OF_STATUS = {
-    UploadStatus.ACCEPTED: EventType.ACCEPTED,
-    UploadStatus.SCHEDULED: EventType.ACCEPTED,
-    UploadStatus.REJECTED: EventType.REJECTED,
-    UploadStatus.LIVE: EventType.LIVE,
-    UploadStatus.PARTIALLY_LIVE: EventType.PARTIALLY_LIVE,
-    UploadStatus.FAILED: EventType.INSTALL_FAILED,
-    UploadStatus.SUPERSEDED: EventType.SUPERSEDED,
+    UploadStatus.ACCEPTED: HistoryKind.ACCEPTED,
+    UploadStatus.SCHEDULED: HistoryKind.SCHEDULED,
+    UploadStatus.REJECTED: HistoryKind.REJECTED,
+    UploadStatus.LIVE: HistoryKind.LIVE,
+    UploadStatus.PARTIALLY_LIVE: HistoryKind.PARTIALLY_LIVE,
+    UploadStatus.FAILED: HistoryKind.FAILED,
+    UploadStatus.SUPERSEDED: HistoryKind.SUPERSEDED,
 }
 
 
@@ -46,10 +50,10 @@ async def tell(cloud: Cloud, record: UploadRecord) -> Change:
     Returns:
         What enters into the row that this was told.
     """
-    tagged, sent = await together(tag(cloud, record), send_now(cloud, record))
+    tagged, (sent, kept) = await together(tag(cloud, record), together(send_now(cloud, record), keep(cloud, record)))
 
     def told(current: UploadRecord) -> UploadRecord:
-        return tagged.entered(without_events(current, sent))
+        return tagged.entered(without_entries(sent.entered(current), kept))
 
     return told
 
@@ -58,12 +62,17 @@ async def tell_all(cloud: Cloud, held: Held[UploadRecord]) -> None:
     """Tell what an upload's row says, and enter that; again where the row was changed meanwhile."""
     for _ in range(TELL_ROUNDS):
         record = held.value
-        if record is None or not (record.due or is_to_be_tagged(cloud, record) or not is_tagged(record)):
+        if record is None or not _is_to_be_told(cloud, record):
             return
         told = await tell(cloud, record)
         held = (await cloud.state.uploads.update(record.name, lambda r, t=told: r and t(r), held)).held  # type: ignore[misc]
         if held.value is None or not is_untold(cloud, held.value):
             return
+
+
+def _is_to_be_told(cloud: Cloud, record: UploadRecord) -> bool:
+    is_unsaid = bool(record.due) or is_to_be_kept(cloud, record)
+    return is_unsaid or is_to_be_tagged(cloud, record) or not is_tagged(record)
 
 
 async def tell_once_more(cloud: Cloud, name: str, told: Change) -> None:
@@ -78,7 +87,7 @@ async def tell_as_it_is(cloud: Cloud, name: str) -> None:
 
 async def announce(cloud: Cloud, record: UploadRecord) -> None:
     """Have the event sent that this status calls for, unless that was done."""
-    if cloud.topic is None or is_announced(record):
+    if not cloud.tells_others or is_announced(record):
         return
     now, event_id = cloud.now(), new_event_id()
     [about] = await with_reasons(cloud.state, [record], now)
@@ -86,43 +95,80 @@ async def announce(cloud: Cloud, record: UploadRecord) -> None:
     def change(current: UploadRecord | None) -> UploadRecord | None:
         if current is None or current.revision != record.revision or current.status is not record.status:
             return None  # it has come further, and what brought it there tells of that
-        return announced(current, about=about, at=now, event_id=event_id)
+        return announced(current, about=about, at=now, event_id=event_id, outgoing=True)
 
     update = await cloud.state.uploads.update(record.name, change)
     if update.changed:
         await tell_all(cloud, update.held)
 
 
-def announced(record: UploadRecord, *, at: datetime, event_id: str, about: UploadRecord | None = None) -> UploadRecord:
-    """Enter into an upload's row the event that its status calls for, unless that was done.
+def announced(
+    record: UploadRecord,
+    *,
+    at: datetime,
+    event_id: str,
+    outgoing: bool,
+    about: UploadRecord | None = None,
+    entry: HistoryEntry | None = None,
+) -> UploadRecord:
+    """Enter into an upload's row the event that its status calls for, and the entry of its history, unless done.
 
     Args:
         record: The row.
-        about: The same as it is told, where that is otherwise.
         at: When it came to that status.
-        event_id: The event's id.
+        event_id: The id of both.
+        outgoing: Whether events go anywhere.
+        about: The row as it is told, where that is otherwise.
+        entry: The entry where more is to be said than the row tells.
     """
     kind = event_type(record)
     if kind is None or is_announced(record):
         return record
-    event = with_event(record, about or record, kind, at=at, event_id=event_id)
-    return replace(event, announced=_token(record, kind))
+    told = about or record
+    after = with_entry(record, entry or _entry(record, told, at=at, entry_id=event_id))
+    if outgoing:
+        after = with_event(after, told, kind, at=at, event_id=event_id)
+    return replace(after, announced=_token(record, kind))
 
 
-def announced_once(before: UploadRecord, after: UploadRecord, *, at: datetime, event_id: str) -> UploadRecord:
+def _entry(record: UploadRecord, told: UploadRecord, *, at: datetime, entry_id: str) -> HistoryEntry:
+    seconds = None
+    if record.status is UploadStatus.LIVE and record.live_at is not None:
+        # Of a row by a version that kept no history it was never said: it is said as of then.
+        at = at if record.announced else record.live_at
+        seconds = record.seconds_to_live if at == record.live_at else None
+    elif record.status is UploadStatus.REMOVED and record.fanned_out_at is not None:
+        seconds = (at - record.fanned_out_at).total_seconds()
+    kind = HistoryKind.REMOVED if record.status is UploadStatus.REMOVED else _OF_STATUS[record.status]
+    return entry_about(told, kind, at=at, entry_id=entry_id, seconds=seconds)
+
+
+def announced_once(
+    before: UploadRecord, after: UploadRecord, *, at: datetime, event_id: str, outgoing: bool
+) -> UploadRecord:
     """As `announced`, but for a verdict on a version that an earlier look came to as well: that was told.
 
     Args:
         before: The row as that look left it.
         after: The row by this one.
         at: When this one came to it.
-        event_id: The event's id.
+        event_id: The id of event and entry.
+        outgoing: As for `announced`.
     """
+    after = told_before(before, after)
+    entry = None
+    if (kind := _OF_STATUS.get(after.status)) is not None:
+        entry = entry_on_verdict(before, after, kind, at=at, entry_id=event_id)
+    return announced(after, at=at, event_id=event_id, outgoing=outgoing, entry=entry)
+
+
+def told_before(before: UploadRecord, after: UploadRecord) -> UploadRecord:
+    """An upload's row by a later look, where what the look before came to was told and is no other."""
     kind = event_type(after)
     same = _verdict(before) == _verdict(after)
     if kind is not None and same and before.announced.endswith(f"/{kind.value}"):
         return replace(after, announced=_token(after, kind))
-    return announced(after, at=at, event_id=event_id)
+    return after
 
 
 def _verdict(record: UploadRecord) -> tuple[object, ...]:
@@ -133,7 +179,8 @@ def event_type(record: UploadRecord) -> EventType | None:
     """The event that an upload's status calls for; None while nothing is decided."""
     if record.status is UploadStatus.REMOVED:
         return EventType.REMOVED if record.live == 0 else None
-    return _OF_STATUS.get(record.status)
+    kind = _OF_STATUS.get(record.status)
+    return None if kind is None else kind.event_type
 
 
 def is_announced(record: UploadRecord) -> bool:

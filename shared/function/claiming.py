@@ -15,10 +15,11 @@ from shared.binding import Claim, DesiredBinding
 from shared.bounded import ROWS_AT_ONCE, gather_bounded, together
 from shared.errors import BusyError, CertcastError
 from shared.function.aftermath import moved, settle_others, settle_winners, was_cut_short
-from shared.function.announcing import announced
+from shared.function.announcing import announced, told_before
 from shared.function.election import TooManyClaimsError, with_claim, without_claim
 from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
 from shared.function.finishing import complete
+from shared.function.history import entry_on_acceptance
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
 from shared.function.standing import standing_of, started_over
@@ -171,10 +172,10 @@ class _Entering:
         def entered(record: UploadRecord) -> UploadRecord:
             record = replace(judged(record), claims=tuple(sorted(self._wanted)), reason="", etag="", untold=())
             if goes_on:
-                return replace(record, counted_from=before.counted_from)
+                return told_before(before, replace(record, counted_from=before.counted_from))
             record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
-            if cloud.topic is not None:
-                record = announced(record, at=now, event_id=event_id)
+            entry = entry_on_acceptance(before, record, changes, at=now, entry_id=event_id)
+            record = announced(record, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
             # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
             standing = standing_of(record, rows, nothing, fleet.known, now)

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from shared.binding import BindingKey, Claim, DesiredBinding
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.function.announcing import tell_all
+from shared.function.history import entry_about, with_entry
 from shared.function.outbox import with_event
 from shared.function.settling import settle
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import EventType
 from shared.phrasing import logger
+from shared.state.history import HistoryKind
 from shared.state.records import UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def _described(record: UploadRecord, row: DesiredBinding, claim: Claim, rows: It
         port=row.port,
         role=row.role,
         site=claim.site,
+        source_etag=claim.source_etag,
         subject=record.subject if known else "",
         issuer=record.issuer if known else "",
         dns_names=record.dns_names if known else (),
@@ -168,18 +171,24 @@ async def warn(cloud: Cloud, record: UploadRecord, coming: Coming = _NONE_COMING
         if current is None or place is None or warning_due(current, now, rows, coming) != due:
             return None  # replaced or given meanwhile; the next sweep sees what is served then
         warned = replace(current, warned_days=due, warned_of=place.described.fingerprint_sha256)
-        if cloud.topic is None:
+        event_id = _event_id(place.described, due)
+        entry = entry_about(place.described, HistoryKind.EXPIRING, at=now, entry_id=event_id, reason=_phrased(due))
+        warned = with_entry(warned, entry)
+        if not cloud.tells_others:
             return warned
-        return with_event(warned, place.described, EventType.EXPIRING, at=now, event_id=_event_id(place.described, due))
+        return with_event(warned, place.described, EventType.EXPIRING, at=now, event_id=event_id)
 
     update = await cloud.state.uploads.update(record.name, change)
     if not update.changed:
         return False
     await tell_all(cloud, update.held)
-    when = "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
     which = "its certificate" if record.status in _SERVED else "the certificate accepted before and still in place"
-    log.warning("upload %s: %s %s; upload a renewal", record.name, which, when)
+    log.warning("upload %s: %s %s; upload a renewal", record.name, which, _phrased(due))
     return True
+
+
+def _phrased(due: int) -> str:
+    return "has ended" if due == ON_EXPIRY else f"ends in less than {due} day(s)"
 
 
 async def _rows_of(cloud: Cloud, record: UploadRecord) -> Desired:

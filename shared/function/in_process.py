@@ -1,7 +1,7 @@
 """What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and it may end any time.
 
 Reports that come at the same moment are entered together, uploads are settled a little later where more reports are to
-come, and a topic or tags that were in trouble are left alone for a while.
+come, and outlets or tags that were in trouble are left alone for a while.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ R = TypeVar("R")
 
 AT_ONCE = 4
 """Batches in hand."""
+SENT_AT_ONCE = 4
+"""Events that go to one outlet by way of the queue, so that a slow one leaves places for other messages."""
 SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
 REFUSED_FOR = timedelta(seconds=55)
-"""After the identity was refused, no other blob is tried until the next sweep, which tries with one or a few."""
+"""After the identity was refused, no other blob (or entry) is tried until the next sweep, which tries with a few."""
 SLOW_FOR = timedelta(seconds=10)
 """After a blob was not answered for in time, no other is tried for so long."""
 BLOB_WAITS = Delays((0, 55, 300, 900, 3600))
@@ -149,16 +151,46 @@ class Settlings:
 
 
 @dataclass(slots=True)
-class TopicTrouble:
-    """What was met with at the topic.
+class OutletTrouble:
+    """What was met with at one outlet, on the event loop's clock.
 
     Attributes:
-        until: Until when events are sent by way of the queue, on the event loop's clock.
+        until: Until when events are sent by way of the queue.
         away_until: Until when none is sent that way either, as it did not take one.
+        retired_until: Until when events for it are given up, as it said that it wants no more.
+        gate: Lets that many by way of the queue go to it at a time.
     """
 
     until: float = float("-inf")
     away_until: float = float("-inf")
+    retired_until: float = float("-inf")
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
+
+
+@dataclass(slots=True)
+class HistoryTrouble:
+    """What was met with at table `history`.
+
+    Attributes:
+        until: Until when nothing is written there.
+        said: What was said of it; empty since something was written.
+    """
+
+    until: datetime | None = None
+    said: str = ""
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether there is a point in trying it now."""
+        return self.until is None or now >= self.until
+
+    def met(self, problem: str, now: datetime) -> bool:
+        """Note what was met with; whether that is to be said."""
+        is_new, self.until, self.said = self.said != problem, now + REFUSED_FOR, problem
+        return is_new
+
+    def passed(self) -> None:
+        """Note that something was written."""
+        self.until, self.said = None, ""
 
 
 @dataclass(slots=True)

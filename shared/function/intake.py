@@ -20,9 +20,9 @@ from shared.function.claiming import accept, places_of, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.judging import verdict_on, waits_for_password
-from shared.function.outbox import publish
 from shared.function.recheck import send_recheck, send_when_due
 from shared.function.ruling import judge_by_rules
+from shared.function.sending import publish
 from shared.function.turn import take_turn
 from shared.function.unserved import schedule, turn_down, turn_down_unread
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
@@ -187,7 +187,7 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
 
 async def _rechecked(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     if message.events:
-        await publish(cloud, message.name, attempt=message.attempt)
+        await publish(cloud, message.name, attempt=message.attempt, outlet=message.outlet)
         return None
     before = await cloud.state.uploads.get(message.name)
     try:

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, MissingError
+from shared.function.announcing import announced
 from shared.function.election import redeployed
 from shared.function.fanout import notify, read_fleet, recipients
+from shared.function.history import entry_about
+from shared.function.outbox import new_event_id
 from shared.function.settling import settle
 from shared.function.standing import started_over
 from shared.messages import new_traceparent
 from shared.phrasing import logger
+from shared.state.history import HistoryKind
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
     if record.status not in SETTLEABLE:
         return ()
     traceparent = new_traceparent()
-    now = cloud.now()
+    now, event_id = cloud.now(), new_event_id()
 
     def again(row: DesiredBinding | None) -> DesiredBinding | None:
         if row is None or row.source != name:
@@ -58,7 +62,10 @@ async def redeploy(cloud: Cloud, name: str) -> tuple[BindingKey, ...]:
         if current is None or current.status not in SETTLEABLE or current.status is UploadStatus.REMOVED:
             return None
         again = started_over(current, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        return replace(again, announced="", untold=())
+        again = replace(again, announced="", untold=())
+        about = replace(again, traceparent=traceparent)
+        entry = entry_about(about, HistoryKind.REDEPLOYED, at=now, entry_id=event_id, reason="")
+        return announced(again, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
 
     await cloud.state.uploads.update(name, start_over)
     untold = await notify(cloud, instances, keys, traceparent=traceparent)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import ROWS_AT_ONCE, gather_bounded
 from shared.errors import CertcastError, ConflictError
-from shared.function.announcing import announced, tell_all
+from shared.function.announcing import announced, is_announced, tell_all
 from shared.function.fanout import read_fleet
+from shared.function.history import with_drift
 from shared.function.outbox import new_event_id
 from shared.function.standing import Standing, settled, standing_of
 from shared.phrasing import logger
@@ -165,13 +166,13 @@ def _note(before: UploadRecord, after: UploadRecord) -> None:
 def with_standing(
     cloud: Cloud, record: UploadRecord, standing: Standing, rows: Sequence[DesiredBinding], fleet: Fleet
 ) -> UploadRecord:
-    """Enter a standing into an upload's row, with the event that it calls for, which names who does not serve it."""
+    """Enter a standing into an upload's row, with the event and the entry that it calls for: they name who lacks it."""
     now = cloud.now()
-    fresh = settled(record, standing, now)
-    if cloud.topic is None:
+    fresh = with_drift(record, settled(record, standing, now), instance=standing.drifted_on)
+    if is_announced(fresh):
         return fresh
     about = Roll(fleet.known, now).as_seen(as_told(fresh, {row.key: row for row in rows}, now))
-    return announced(fresh, about=about, at=now, event_id=new_event_id())
+    return announced(fresh, about=about, at=now, event_id=new_event_id(), outgoing=cloud.tells_others)
 
 
 def with_reason(record: UploadRecord, rows: Sequence[DesiredBinding], now: datetime) -> UploadRecord:

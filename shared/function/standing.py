@@ -50,6 +50,7 @@ class Standing:
         won: Hosts and ports that it is served for; None where that is not known.
         remark: What an instance said of what it proved.
         drifted_at: When something else than certcast was last seen to have changed that.
+        drifted_on: The instance where that was.
     """
 
     status: UploadStatus
@@ -60,6 +61,7 @@ class Standing:
     won: int | None = None
     remark: str = ""
     drifted_at: datetime | None = None
+    drifted_on: str = ""
 
 
 def standing_of(
@@ -151,7 +153,7 @@ def _upload_standing(
     status = _status(live=len(live), failed=len(failed), pending=len(pending))
     is_live = status in {UploadStatus.LIVE, UploadStatus.PARTIALLY_LIVE}
     others = reason_for_live(record.name, rows, now) if is_live else reason_for_some(record.name, rows)
-    remark, drifted_at = _remark(won, reports, live)
+    remark, drifted_at, drifted_on = _remark(won, reports, live)
     undone = len(failed) + len(pending)  # with all told among them, it is as any row is read that says no more
     is_plain = undone == len(record.expected) and apart == dict.fromkeys(record.expected, BEHIND)
     return Standing(
@@ -163,6 +165,7 @@ def _upload_standing(
         won=None if is_plain else len(won),
         remark=remark,
         drifted_at=drifted_at,
+        drifted_on=drifted_on,
     )
 
 
@@ -222,22 +225,25 @@ def _sorted_out(
     return live, failed, pending, apart
 
 
-def _remark(won: Sequence[DesiredBinding], reports: Reports, live: Collection[str]) -> tuple[str, datetime | None]:
-    """What an instance said of what it proved: what was changed there last, else the first that said anything."""
+def _remark(won: Sequence[DesiredBinding], reports: Reports, live: Collection[str]) -> tuple[str, datetime | None, str]:
+    """What an instance said of what it proved, when that was changed behind certcast's back, and where.
+
+    It is what was said of the last such change, else the first that anyone said.
+    """
     said = [
         (report, f"instance {name}, {row.key.phrased}: {report.told}")
         for row in won
         for name in live
         if (report := reports[row.key].get(name)) is not None and report.told
     ]
-    drifts = [(report.drifted_at, text) for report, text in said if report.drifted_at is not None]
+    drifts = [(report.drifted_at, text, report.instance) for report, text in said if report.drifted_at is not None]
     if drifts:
-        at, text = max(drifts)
-        return text, at
+        at, text, instance = max(drifts)
+        return text, at, instance
     if not said:
-        return "", None
+        return "", None, ""
     more = len(said) - 1
-    return said[0][1] + (f" (and {more} more like it)" if more else ""), None
+    return said[0][1] + (f" (and {more} more like it)" if more else ""), None, ""
 
 
 def _status(*, live: int, failed: int, pending: int) -> UploadStatus:

@@ -116,12 +116,12 @@ async def schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersio
 def _unserved(
     cloud: Cloud, judged: Change, status: UploadStatus, reason: str, claims: tuple[BindingKey, ...]
 ) -> Change:
-    """What enters a verdict by which nothing of this version is served, and the event that it calls for."""
+    """What enters a verdict by which nothing of this version is served, with event and entry that it calls for."""
     now, event_id = cloud.now(), new_event_id()
 
     def change(before: UploadRecord) -> UploadRecord:
         record = replace(judged(before), status=status, etag="", reason=reason, live=0, total=0, live_at=None)
         record = untagged(before, replace(record, claims=claims))
-        return record if cloud.topic is None else announced_once(before, record, at=now, event_id=event_id)
+        return announced_once(before, record, at=now, event_id=event_id, outgoing=cloud.tells_others)
 
     return change

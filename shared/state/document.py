@@ -105,6 +105,7 @@ def upload_document(record: UploadRecord) -> Document:
         "default": record.default,
         "live": record.live,
         "expected": record.total,
+        "missing": list(record.missing),
         "seconds_to_live": record.seconds_to_live,
         "subject": record.subject or None,
         "issuer": record.issuer or None,

@@ -1,9 +1,10 @@
-"""Keys of the four tables: where each kind of row is placed, and how any name becomes a key."""
+"""Keys of the five tables: where each kind of row is placed, and how any name becomes a key."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.upload import scheme_of
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 MAX_KEY_CHARS = 512
 """Of a table key: 1 KiB of UTF-16 (learn.microsoft.com, "Understanding the Table service data model")."""
 
+_MAX_ID_CHARS = 400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_US = 10**16 - 1
+"""Microseconds from then to a day in 2286, which have 16 digits."""
 
 _ESCAPED = re.compile("=([0-9A-F]{2})")
 
@@ -23,9 +28,9 @@ def upload_key(name: str) -> tuple[str, str]:
     return (_short_enough(encode_key(scheme_of(name))), _short_enough(encode_key(name)))
 
 
-def _short_enough(key: str) -> str:
+def _short_enough(key: str, most: int = MAX_KEY_CHARS) -> str:
     # Encoded, a blob's 1,024 characters can be nine times as many; the row itself holds the name.
-    return key if len(key) <= MAX_KEY_CHARS else f"=={hashlib.sha256(key.encode()).hexdigest()}"
+    return key if len(key) <= most else f"=={hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def binding_key(key: BindingKey) -> tuple[str, str]:
@@ -47,6 +52,20 @@ def installation_key(key: tuple[str, int, str]) -> tuple[str, str]:
     """Place a report: partition = `host:port`, row = instance."""
     host, port, instance = key
     return (installation_partition(host, port), encode_key(instance))
+
+
+def history_key(key: tuple[datetime, str]) -> tuple[str, str]:
+    """Place an entry of the history by its moment and its id: partition = its day in UTC, row = newest first."""
+    at, name = key
+    return (
+        at.astimezone(UTC).date().isoformat(),
+        f"{history_row(at)}-{_short_enough(encode_key(name), _MAX_ID_CHARS)}",
+    )
+
+
+def history_row(at: datetime) -> str:
+    """What the rows of entries of this moment begin with; those of later ones come before it."""
+    return f"{max(0, _LAST_US - (at - _EPOCH) // timedelta(microseconds=1)):016d}"
 
 
 def encode_key(name: str) -> str:

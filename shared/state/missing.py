@@ -18,7 +18,7 @@ from shared.state.presence import Presence, ago, presence_of, presence_text
 from shared.state.records import BEHIND, JOINED, InstanceRecord, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from shared.state.presence import Instances
@@ -97,11 +97,14 @@ class Roll:
             total = live + sum(name in self._running and name in record.expected for name in behind)
         else:
             total = max(live, record.total - len(lost))
-        said = self._said(record, behind, lost) or (NONE_LEFT if lost and not live else "")
+        names = [*self._missing(record, behind, lost)]
+        said = self._said(names, record, behind, lost) or (NONE_LEFT if lost and not live else "")
         reason = "; ".join(filter(None, [record.reason, self._remark(record) if live else "", said]))
-        if (live, total, reason) == (record.live, record.total, record.reason):
+        # What reported a failure, or was told a moment ago, is missing too, and needs no clause.
+        missing = tuple(dict.fromkeys([*(name for name in behind if name in self._instances), *names]))
+        if not missing and (live, total, reason) == (record.live, record.total, record.reason):
             return record
-        return replace(record, live=live, total=total, reason=reason)
+        return replace(record, live=live, total=total, reason=reason, missing=missing)
 
     def _vouches(self, name: str, record: UploadRecord) -> bool:
         """Whether an instance that proved an upload can still be taken to serve it."""
@@ -122,7 +125,8 @@ class Roll:
         clauses += [(name, f"{self._seen(name)} and had not shown that it serves it no more") for name in away]
         said = listed([f"{shown(name)} {clause}" for name, clause in clauses], "; ")
         # What was reaped counts no more, though no row was written for it yet.
-        return replace(record, live=len(here), reason="; ".join(filter(None, [record.reason, said])))
+        reason = "; ".join(filter(None, [record.reason, said]))
+        return replace(record, live=len(here), reason=reason, missing=(*here, *away))
 
     def _remark(self, record: UploadRecord) -> str:
         """What an instance said of what it proved, while it is worth telling."""
@@ -131,13 +135,13 @@ class Roll:
         is_over = record.drifted_at is not None and self._now - record.drifted_at >= REMARKED_FOR
         return "" if is_over else record.remark
 
-    def _said(self, record: UploadRecord, behind: Collection[str], lost: Collection[str]) -> str:
-        """The instances that do not serve an upload, by name: first those that are waited for."""
-        names = [*self._missing(record, behind, lost)]
+    def _said(self, names: Sequence[str], record: UploadRecord, behind: Collection[str], lost: Collection[str]) -> str:
+        """The instances that do not serve an upload, each with a clause."""
         said = [f"{shown(name)} {self._clause(name, record, behind, lost)}" for name in names[:LISTED_NAMES]]
         return listed([*said, *names[LISTED_NAMES:]], "; ")
 
     def _missing(self, record: UploadRecord, behind: Collection[str], lost: Collection[str]) -> Iterator[str]:
+        """The instances that do not serve an upload and are to be named: first those that are waited for."""
         fresh = record.fanned_out_at is not None and self._now - record.fanned_out_at < UNSAID_FOR
         for name in behind:
             if name not in self._running or f"instance {name}, " in record.reason:

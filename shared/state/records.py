@@ -1,4 +1,4 @@
-"""The rows of the four tables."""
+"""The rows of the five tables."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.binding import ANY_ROLE, BindingKey, DesiredBinding
+from shared.binding import ANY_ROLE, BindingKey
 from shared.bundle import MAX_INTERMEDIATES
 from shared.codec import Word
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, OutgoingEvent, queue_of
 from shared.phrasing import LOGGED_CHARS, shown
-from shared.state.keys import binding_key, installation_key, installation_partition, instance_key, upload_key
-from shared.state.rows import Rows, Versioned
+from shared.state.history import MAX_PAST, HistoryEntry
 from shared.verdict import MAX_VIOLATIONS, MAX_WARNINGS, Caution, Violation
 
 if TYPE_CHECKING:
-    from shared.ports import Table
+    from shared.state.rows import Versioned
 
 UPLOADS_TABLE = "uploads"
 BINDINGS_TABLE = "bindings"
 INSTANCES_TABLE = "instances"
 INSTALLATIONS_TABLE = "installations"
+HISTORY_TABLE = "history"
 
 HEARTBEAT_S = 30
 """Seconds between two heartbeats of an agent."""
@@ -42,6 +42,8 @@ MAX_DNS_NAME_CHARS = 253
 BEHIND, ASIDE, JOINED = "behind", "aside", "joined"
 """What `UploadRecord.apart` says of an instance: it has not proved all of the upload; it does not count, as it obeys
 rows of its own role instead or is registered no more; it was not told, and has proved it."""
+MAX_MISSING = 100
+"""Instances named of those that do not serve an upload; beside it, how many there are is told in any case."""
 MAX_APART = 500
 """Instances kept there; where there are more, counts stay as they were written."""
 
@@ -104,6 +106,7 @@ class UploadRecord:
         apart: With which instances it is otherwise than proved by one that was told: `behind`, `aside`, `joined`. Of a
             removed upload, `behind` are those that had it and have not let go of it.
         won: Hosts and ports that it is served for; None until reports were looked at, and `apart` is known.
+        missing: Ids of instances that are waited for, or that serve it no more; derived as it is told, empty in rows.
         remark: What an instance said of what it proved, and who; shown while the upload is live.
         drifted_at: When that was last seen to have been changed by something else than certcast; None for never.
         uploaded_at: When the content was uploaded, by the storage account's clock.
@@ -112,8 +115,9 @@ class UploadRecord:
         live_at: When all instances had proved it.
         resent: Whether instances that had not reported were told once more.
         untold: Instances whose queue did not take what they were to be told.
-        announced: The status that the last event was about.
+        announced: The status that the last event, and the last entry of its history on a status, was about.
         due: Events that other services have not been sent yet.
+        past: Entries of its history that have yet to be written to table `history`, oldest first.
         due_asked_at: When the sweep last asked for them to be sent; None where it had not to.
         warned_days: The expiry warning given last, in days before the end; -1 for that on expiry.
         warned_of: Fingerprint of the certificate it was about.
@@ -156,6 +160,7 @@ class UploadRecord:
     total: int = 0
     apart: Mapping[str, str] = field(default_factory=dict)
     won: int | None = None
+    missing: tuple[str, ...] = ()
     remark: str = ""
     drifted_at: datetime | None = None
     uploaded_at: datetime | None = None
@@ -168,6 +173,7 @@ class UploadRecord:
     untold: tuple[str, ...] = ()
     announced: str = ""
     due: tuple[OutgoingEvent, ...] = ()
+    past: tuple[HistoryEntry, ...] = ()
     due_asked_at: datetime | None = None
     warned_days: int | None = None
     warned_of: str = ""
@@ -186,6 +192,8 @@ class UploadRecord:
         object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
+        object.__setattr__(self, "missing", self.missing[:MAX_MISSING])
+        object.__setattr__(self, "past", self.past[-MAX_PAST:])
         for told in ("reason", "remark", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))
         object.__setattr__(self, "subject", shown(self.subject, SUBJECT_CHARS))
@@ -303,29 +311,3 @@ class InstallationRecord:
 def is_awaited(known: Versioned[InstanceRecord], now: datetime) -> bool:
     """Whether a status should wait for this instance; its own clock has no say in it."""
     return not known.value.stopped and now - known.written_at < SILENT_AFTER
-
-
-class State:
-    """The four tables, typed."""
-
-    def __init__(self, *, uploads: Table, bindings: Table, instances: Table, installations: Table) -> None:
-        self.uploads = Rows[str, UploadRecord](
-            UPLOADS_TABLE, uploads, UploadRecord, key=upload_key, named=lambda record: record.name
-        )
-        self.bindings = Rows[BindingKey, DesiredBinding](
-            BINDINGS_TABLE, bindings, DesiredBinding, key=binding_key, named=lambda row: row.key
-        )
-        self.instances = Rows[str, InstanceRecord](
-            INSTANCES_TABLE, instances, InstanceRecord, key=instance_key, named=lambda instance: instance.id
-        )
-        self.installations = Rows[tuple[str, int, str], InstallationRecord](
-            INSTALLATIONS_TABLE,
-            installations,
-            InstallationRecord,
-            key=installation_key,
-            named=lambda entry: (entry.host, entry.port, entry.instance),
-        )
-
-    async def reports_on(self, host: str, port: int) -> list[InstallationRecord]:
-        """What every instance last reported about one host and port."""
-        return [known.value async for known in self.installations.all(installation_partition(host, port))]

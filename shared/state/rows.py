@@ -208,6 +208,7 @@ class Rows(Generic[Key, Row]):
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
         unreadable: list[UnreadableRow] | None = None,
     ) -> AsyncGenerator[Versioned[Row], None]:
@@ -218,10 +219,12 @@ class Rows(Generic[Key, Row]):
             row: The row key that they have, encoded; None for any.
             after: Place of a row, there or not, that all these come after.
             since: They were written then or later, by the service's clock.
+            having: A column and the text that stands in it.
             page: Rows that one request brings at most.
             unreadable: Takes the rows that cannot be read.
         """
-        async for stored in self._table.query(partition, row=row, after=after, since=since, page=page):
+        found = self._table.query(partition, row=row, after=after, since=since, having=having, page=page)
+        async for stored in found:
             try:
                 yield self._versioned(stored)
             except BrokenRowError as error:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from shared.binding import BindingKey, DesiredBinding
     from shared.state.presence import Instances
-    from shared.state.records import State, UploadRecord
+    from shared.state.records import UploadRecord
+    from shared.state.tables import State
 
 MOST_READS = 50
 """Beyond so many desired rows, reading the table is quicker than reading them one by one."""

@@ -25,7 +25,8 @@ from shared.function.cloud import Cloud
 from shared.function.in_process import Later
 from shared.messages import OutgoingEvent
 from shared.ports import BlobContent, BlobVersion, ReceivedMessage, StoredBundle, StoredEntity
-from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE, State
+from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.tables import State
 from shared.upload import PortRanges
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
@@ -44,7 +45,7 @@ from tests.fakes.storage import (
 
 Step = Callable[[str], Awaitable[None]]
 
-TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE)
+TABLES = (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE, HISTORY_TABLE)
 
 _PAGE = 1000
 _BLOBS_ON_A_PAGE = 5000
@@ -104,6 +105,7 @@ class FakeTable:
         row: str | None = None,
         after: tuple[str, str] | None = None,
         since: datetime | None = None,
+        having: tuple[str, str] | None = None,
         page: int | None = None,
     ) -> AsyncIterator[StoredEntity]:
         """Page by page, as the service does: what changes after the page just read is seen, what lies before is not."""
@@ -117,6 +119,7 @@ class FakeTable:
                 and partition in {None, key[0]}
                 and row in {None, key[1]}
                 and (since is None or self._rows[key].written_at >= since)
+                and (having is None or self._rows[key].columns.get(having[0]) == having[1])
             ]
             for entity in [self._stored(key) for key in keys[:page]]:
                 yield entity
@@ -352,16 +355,25 @@ class FakeSecrets:
         return self._values[reference]
 
 
-class FakeTopic:
-    """Where outgoing events are published, as `shared.ports.EventTopic`."""
+class FakeOutlet:
+    """Where outgoing events are sent, as `shared.ports.Outlet`: the topic, or a webhook of some name.
 
-    def __init__(self, storage: FakeStorage, step: Step = unhindered) -> None:
-        self._events = storage.published
+    Attributes:
+        key, name, at_once: As there.
+        events: What it took.
+    """
+
+    def __init__(
+        self, events: list[OutgoingEvent], step: Step = unhindered, *, name: str = "topic", at_once: bool = True
+    ) -> None:
+        self.key, self.name, self.at_once = f"{name}-key", name, at_once
+        self.events = events
         self._step = step
 
-    async def publish(self, event: OutgoingEvent) -> None:
-        await self._step("topic publish")
-        self._events.append(event)
+    async def send(self, event: OutgoingEvent) -> str:
+        await self._step(f"{self.name} publish")
+        self.events.append(event)
+        return "taken"
 
 
 class FakeStorage(StorageContents):
@@ -372,9 +384,8 @@ class FakeStorage(StorageContents):
         return FakeTable(self, name, step, page=page)
 
     def state(self, step: Step = unhindered, *, page: int = _PAGE) -> State:
-        """The four tables as one process sees them."""
-        uploads, bindings, instances, installations = (self.table(name, step, page=page) for name in TABLES)
-        return State(uploads=uploads, bindings=bindings, instances=instances, installations=installations)
+        """The five tables as one process sees them."""
+        return State(**{name: self.table(name, step, page=page) for name in TABLES})
 
     def cloud(
         self, step: Step = unhindered, *, page: int = _PAGE, scrub_password: bool = True, key: str = "key"
@@ -390,7 +401,7 @@ class FakeStorage(StorageContents):
             policy=policy,
             judges=InThread(policy),
             scrub_password=scrub_password,
-            topic=FakeTopic(self, step),
+            outlets=(FakeOutlet(self.published, step),),
             now=self.clock,
             later=Later(after_s=0),
         )

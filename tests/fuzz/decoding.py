@@ -26,8 +26,10 @@ from shared.messages import (
     OutgoingEvent,
     RecheckUpload,
 )
+from shared.state.history import HistoryEntry, HistoryKind
 from shared.state.keys import decode_key, encode_key
-from shared.state.records import InstallationRecord, InstanceRecord, State, UploadRecord, UploadStatus
+from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
+from shared.state.tables import State
 from shared.validation.judged import Judged
 from shared.validation.tasks import LENGTH_OCTETS, Answer, decode_answer, encode
 from shared.verdict import VerdictCode, Violation
@@ -56,7 +58,11 @@ _REPORT = BindingReport(
     stages_ms={"probe": 1.5},
 )
 _VIOLATION = Violation(code=VerdictCode.EXPIRED, detail="too late")
+_ENTRY = HistoryEntry(
+    id="1", at=_AT, kind=HistoryKind.LIVE, name="a.pfx", hosts=("a.test",), not_after=_AT, seconds=2.0
+)
 _ROWS: tuple[Any, ...] = (
+    _ENTRY,
     UploadRecord(
         name="a.pfx",
         revision=1,
@@ -69,6 +75,7 @@ _ROWS: tuple[Any, ...] = (
         uploaded_at=_AT,
         warned_days=7,
         due=(OutgoingEvent(event_id="1", kind=EventType.LIVE, subject="a.pfx", at=_AT, document="{}"),),
+        past=(_ENTRY,),
     ),
     DesiredBinding(
         role="*",
@@ -214,12 +221,13 @@ def _json(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-_STATE = State(uploads=None, bindings=None, instances=None, installations=None)  # type: ignore[arg-type]  # none is read
+_STATE = State(uploads=None, bindings=None, instances=None, installations=None, history=None)  # type: ignore[arg-type]  # none is read
 _TABLES: dict[type, Any] = {
     UploadRecord: _STATE.uploads,
     DesiredBinding: _STATE.bindings,
     InstanceRecord: _STATE.instances,
     InstallationRecord: _STATE.installations,
+    HistoryEntry: _STATE.history,
 }
 
 

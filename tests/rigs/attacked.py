@@ -17,6 +17,7 @@ from shared.function.intake import look_at
 from shared.messages import queue_of
 from shared.state.records import (
     BINDINGS_TABLE,
+    HISTORY_TABLE,
     INSTALLATIONS_TABLE,
     INSTANCES_TABLE,
     UPLOADS_TABLE,
@@ -86,7 +87,7 @@ class Attacked:
 
     async def clear(self) -> None:
         """Forget what an earlier test left."""
-        for table in (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE):
+        for table in (UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE, HISTORY_TABLE):
             async with TableClient.from_connection_string(self.connection_string, table) as client:
                 async for entity in client.list_entities():
                     await client.delete_entity(entity)

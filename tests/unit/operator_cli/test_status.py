@@ -185,7 +185,9 @@ def test_people_see_that_the_topic_takes_no_events() -> None:
     due = OutgoingEvent(
         event_id="1", kind=EventType.LIVE, subject=LIVE.name, at=NOW - timedelta(hours=2), document="{}", traceparent=""
     )
-    assert "1 event(s) about it wait for the topic; since 2 h." in drawn(named(dataclasses.replace(LIVE, due=(due,))))
+    assert "1 event(s) about it wait for topic or webhook; since 2 h." in drawn(
+        named(dataclasses.replace(LIVE, due=(due,)))
+    )
 
 
 def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:

@@ -19,6 +19,7 @@ from operator_cli.__main__ import certcast
 from shared.azure import account
 from shared.binding import DesiredBinding
 from shared.messages import InstallOutcome
+from shared.state.history import HistoryEntry
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.tags import LIVE_TAG, REASON_TAG, STATUS_TAG, VERSION_TAG
 from shared.verdict import VerdictCode, WarningCode
@@ -152,6 +153,7 @@ def test_every_tag_is_explained(name: str) -> None:
         ("bindings", DesiredBinding),
         ("instances", InstanceRecord),
         ("installations", InstallationRecord),
+        ("history", HistoryEntry),
     ],
 )
 def test_every_column_is_explained(table: str, record: Any) -> None:

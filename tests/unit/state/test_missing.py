@@ -11,7 +11,7 @@ from shared.function import status_api
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport
-from shared.state.document import status_document
+from shared.state.document import status_document, upload_document
 from shared.state.missing import REMARKED_FOR, Roll
 from shared.state.records import REAP_AFTER, SILENT_AFTER, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.rows import Versioned
@@ -69,7 +69,8 @@ class TestWhileItIsWaitedFor:
         await scene.join("web-0")
         await ready(scene, "web-0")
         await scene.accepted("a.pfx", HOST)
-        assert (await told(scene)).reason == ""
+        record = await told(scene)
+        assert (record.reason, record.missing) == ("", ("web-0",))
 
     async def test_three_of_many_are_named(self, scene: Scene) -> None:
         names = [f"web-{number}" for number in range(7)]
@@ -77,9 +78,21 @@ class TestWhileItIsWaitedFor:
         await ready(scene, *names)
         await scene.accepted("a.pfx", HOST)
         scene.storage.clock.advance(5)
-        reason = (await told(scene)).reason
-        assert [name for name in names if f"{name} has not" in reason] == names[:3]
-        assert reason.endswith(" and 4 more")
+        record = await told(scene)
+        assert [name for name in names if f"{name} has not" in record.reason] == names[:3]
+        assert record.reason.endswith(" and 4 more")
+        assert record.missing == tuple(names)
+
+    async def test_one_that_reported_a_failure_is_missing_too(self, scene: Scene) -> None:
+        await scene.join("web-0", "web-1")
+        await ready(scene, "web-0", "web-1")
+        await scene.accepted("a.pfx", HOST)
+        await scene.everyone_obeys("web-0")
+        await scene.everyone_obeys("web-1", outcome=InstallOutcome.FAILED, reason="disk full")
+        record = await told(scene)
+        assert (record.status, record.missing) == (UploadStatus.PARTIALLY_LIVE, ("web-1",))
+        assert upload_document(record)["missing"] == ["web-1"]
+        assert (await scene.record("a.pfx")).missing == ()  # derived
 
     async def test_what_keeps_its_server_from_use_is_said(self, scene: Scene) -> None:
         await scene.join("web-0")
@@ -108,6 +121,7 @@ class TestWhileItIsWaitedFor:
         await ready(scene, "web-0")
         await sweep(scene.cloud)
         assert ((await told(scene)).reason, numbers(await told(scene))) == ("", (UploadStatus.LIVE, 1, 1))
+        assert (before.missing, after.missing, (await told(scene)).missing) == (("web-1",), ("web-1",), ())
 
     async def test_one_that_comes_back_is_named_as_running_and_then_counted(self, scene: Scene) -> None:
         await self.test_one_that_is_told_and_silent(scene)
@@ -153,6 +167,7 @@ class TestWhatIsLive:
         assert record.reason == (
             f"web-1 stopped 3 min ago and had proved it before; web-2 silent since {at} UTC and had proved it before"
         )
+        assert record.missing == ("web-1", "web-2")
         assert numbers(await scene.record("a.pfx")) == (UploadStatus.LIVE, 3, 3)  # no row is written for it
 
     async def test_names_one_that_had_been_stopped_when_the_others_were_told(self, scene: Scene) -> None:
@@ -255,6 +270,7 @@ class TestWhatIsRemoved:
         record = await told(scene)
         assert (record.live, record.total) == (1, 2)
         assert record.reason == ("web-1 has not shown that it serves it no more (told 14 s ago, last seen 14 s ago)")
+        assert record.missing == ("web-1",)
 
     async def test_stays_listed_while_one_that_went_silent_may_serve_it(self, scene: Scene) -> None:
         await live_on(scene, "web-0", "web-1")
