@@ -188,7 +188,11 @@ def usage(platform: LocalPlatform) -> str:
         "Local & Attached > Storage Accounts > (Emulator - Default Ports)" if standard else "connect by that string"
     )
     return f"""\
-certcast is up. PortNumber {DEFAULT_PORT} is served at
+certcast is up. Look at everything in a browser, at the dashboard's address (its key is in it):
+
+  {platform.dashboard_url}
+
+PortNumber {DEFAULT_PORT} is served at
 {addresses}
 
 connection string{" (or UseDevelopmentStorage=true)" if standard else ""}

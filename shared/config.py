@@ -25,9 +25,12 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 STORAGE_SETTING = "CERTCAST_STORAGE"
 PORTS_SETTING = "CERTCAST_PORTS"
 POLICY_SETTING = "CERTCAST_POLICY"
+TOPIC_SETTING = "CERTCAST_EVENTGRID_TOPIC"
 WEBHOOK_SETTING = "CERTCAST_WEBHOOK"
 WEBHOOK_SECRET_SETTING = "CERTCAST_WEBHOOK_SECRET"  # noqa: S105 - its name
 EVENT_SOURCE_SETTING = "CERTCAST_EVENT_SOURCE"
+DASHBOARD_SIGN_IN_SETTING = "CERTCAST_DASHBOARD_SIGN_IN"
+DASHBOARD_SIGN_INS = frozenset({"", "app-service"})
 
 MAX_WEBHOOKS = 4
 """With all of them slow, the queue that their events go through has places left for others."""
@@ -150,6 +153,7 @@ class Settings:
         folder: Folder of PFX files to serve from, on one machine; empty for none.
         ports: PortNumbers that uploads may ask for.
         rules: Where the policy is: a path, `blob:<container>/<name>`, or its JSON text; empty for none.
+        dashboard_sign_in: `app-service` where people sign in to see the dashboard; empty where a key is asked for.
     """
 
     storage: StorageAccess
@@ -166,6 +170,7 @@ class Settings:
     folder: str = ""
     ports: PortRanges = USUAL_PORTS
     rules: str = ""
+    dashboard_sign_in: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -187,7 +192,7 @@ class Settings:
             key_encryption_key=key,
             key_vaults=frozenset(vault_host(name) for name in vaults),
             scrub_password=switch(env, "CERTCAST_SCRUB_PASSWORD", default=True),
-            event_topic=env.get("CERTCAST_EVENTGRID_TOPIC", "").strip(),
+            event_topic=env.get(TOPIC_SETTING, "").strip(),
             event_topic_key=env.get("CERTCAST_EVENTGRID_KEY", "").strip(),
             webhooks=webhook_urls(env.get(WEBHOOK_SETTING, "")),
             webhook_secrets=webhook_secrets(env.get(WEBHOOK_SECRET_SETTING, "")),
@@ -196,6 +201,7 @@ class Settings:
             folder=env.get("CERTCAST_FOLDER", "").strip(),
             ports=ports(env) or USUAL_PORTS,
             rules=env.get(POLICY_SETTING, "").strip(),
+            dashboard_sign_in=dashboard_sign_in(env),
         )
 
 
@@ -277,6 +283,21 @@ def vault_host(name: str) -> str:
     """Take a vault's name, host name or URL for its host name."""
     host = name.removeprefix("https://").rstrip("/").lower()
     return host if "." in host else f"{host}.vault.azure.net"
+
+
+def dashboard_sign_in(env: Mapping[str, str]) -> str:
+    """Read how people sign in to see the dashboard; empty where they do not, and a key is asked for.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    way = env.get(DASHBOARD_SIGN_IN_SETTING, "").strip().lower()
+    if way not in DASHBOARD_SIGN_INS:
+        raise ConfigurationError(
+            f"{DASHBOARD_SIGN_IN_SETTING} must be app-service, or not be set where the dashboard asks for a function "
+            f"key; it is {way!r}"
+        )
+    return way
 
 
 def text(env: Mapping[str, str], name: str, default: str = "") -> str:

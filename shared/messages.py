@@ -80,7 +80,7 @@ class BindingsChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecheckUpload:
-    """To the Function: look at this upload again, or send the events for other services that stand in its row.
+    """To the Function: look at this upload again, send the events that stand in its row, or install it once more.
 
     Attributes:
         name: The upload.
@@ -88,6 +88,7 @@ class RecheckUpload:
         traceparent: W3C trace context of the upload.
         events: Whether it is about the events.
         outlet: The one of the outlets that they are to be sent to, by its key; empty for all of them.
+        redeploy: Whether it is to be installed once more everywhere; an older Function takes another look instead.
     """
 
     name: str
@@ -95,6 +96,7 @@ class RecheckUpload:
     traceparent: str = ""
     events: bool = False
     outlet: str = ""
+    redeploy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,6 +256,15 @@ def _split(items: tuple[T, ...], message_of: Callable[[tuple[T, ...]], Message])
     half = len(items) // 2
     yield from _split(items[:half], message_of)
     yield from _split(items[half:], message_of)
+
+
+def trace_of(traceparent: str) -> str:
+    """The trace's id in a W3C trace context, the same in all that comes of it; empty where there is none."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) >= _TRACEPARENT_PARTS else ""
+
+
+_TRACEPARENT_PARTS = 4
 
 
 def new_traceparent() -> str:

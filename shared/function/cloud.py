@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.bounded import Locks
+from shared.function.board import Board
 from shared.function.fleet import Fleet, News
+from shared.function.health import Health
 from shared.function.in_process import (
     BlobTrouble,
     Gathering,
@@ -77,6 +79,9 @@ class Cloud:
         later: The uploads that are settled a little later in this process.
         left_off: Behind which row a sweep of this process stopped that could not go through all, by what it read.
         last_done: When this process last did what not every sweep need do, by its name.
+        health: What this process found when it last looked at what it needs.
+        board: All uploads and instances, as the dashboard shows them.
+        looks: The uploads that are looked at, each on a page of its own.
     """
 
     uploads: UploadContainer
@@ -108,6 +113,9 @@ class Cloud:
     later: Later = field(default_factory=Later)
     left_off: dict[str, tuple[str, str]] = field(default_factory=dict)
     last_done: dict[str, datetime] = field(default_factory=dict)
+    health: Health = field(default_factory=Health)
+    board: Board = field(default_factory=Board)
+    looks: Gathering[str, Mapping[str, Any]] = field(default_factory=Gathering)
 
     @property
     def tells_others(self) -> bool:

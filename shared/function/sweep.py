@@ -23,6 +23,7 @@ from shared.function.fanout import notify
 from shared.function.forgetting import (
     forget_bindings,
     forget_bundles,
+    forget_canaries,
     forget_instance,
     forget_strays,
     forget_uploads,
@@ -324,4 +325,5 @@ _STEPS = (
     _forgetting(forget_uploads),
     _forgetting(forget_bundles),
     _write_tags,
+    _forgetting(forget_canaries),
 )

@@ -26,6 +26,8 @@ SYNOPSES = {
         "upload": "FILE",
         "status": "[",
         "remove": "NAME",
+        "redeploy": "NAME",
+        "completion": "bash|zsh|fish",
         "doctor": "[",
         "up": "[",
         "demo": "[",
