@@ -14,10 +14,11 @@ from tests.rigs.deployment import ROOT
 from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
+EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
 OBSERVABILITY = Path("docs/observability/README.md")
 
-MODULES = ("tests.docs.test_local_cloud", "tests.docs.test_openssl")
+MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
 
 SYNOPSES = {
     name: run_here(COMMANDS, f"certcast {name} {first}")
@@ -29,6 +30,7 @@ SYNOPSES = {
         "redeploy": "NAME",
         "completion": "bash|zsh|fish",
         "doctor": "[",
+        "notify": "--test",
         "up": "[",
         "demo": "[",
     }.items()
@@ -69,6 +71,7 @@ NOT_RUN: dict[tuple[Path, str], str] = {
             "az eventgrid topic create",
         )
     },
+    (EVENTS, "az eventgrid event-subscription create"): AZURE,
     (DEPLOY, "sudo apt-get install python3-venv"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",
