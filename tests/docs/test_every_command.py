@@ -15,6 +15,7 @@ from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
 TARGETS = Path("docs/targets")
+OBSERVABILITY = Path("docs/observability/README.md")
 
 MODULES = ("tests.docs.test_local_cloud", "tests.docs.test_openssl")
 
@@ -39,6 +40,9 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
     (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
+    (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
+    (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
+    (OBSERVABILITY, "promtool check rules"): "it is tests/unit/project/test_observability.py",
     (COMMANDS, "certcast up --target nginx"): "it is tests/acceptance/test_three_servers.py",
     **{
         (DEPLOY, begins): AZURE
