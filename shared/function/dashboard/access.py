@@ -9,7 +9,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from shared.config import text
+from shared.config import DASHBOARD_SIGN_IN_SETTING, dashboard_sign_in
+from shared.errors import ConfigurationError
 from shared.function.dashboard.links import KEY
 from shared.phrasing import shown
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from shared.function.dashboard.exchange import Request
 
-SIGN_IN_SETTING = "CERTCAST_DASHBOARD_SIGN_IN"
-APP_SERVICE = "app-service"
-"""Its one value: people sign in by App Service authentication, and no function key is asked for."""
 PLATFORM_SETTING = "WEBSITE_AUTH_ENABLED"
 """Read-only; put into an app to indicate whether App Service authentication is enabled (learn.microsoft.com,
 "Environment variables and app settings in Azure App Service"). Without it nothing takes forged headers away."""
@@ -70,34 +68,31 @@ class Access:
     Attributes:
         signs_in: Whether they sign in; else the Functions host has asked for a function key.
         platform_signs_in: Whether App Service authentication is on, which alone makes its headers true.
-        wrong: What is wrong with the setting, a sentence; empty where nothing is. A key is asked for then.
     """
 
     signs_in: bool = False
     platform_signs_in: bool = False
-    wrong: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Access:
-        """Read the settings."""
-        way = text(env, SIGN_IN_SETTING).lower()
-        wrong = f"{SIGN_IN_SETTING} must be {APP_SERVICE}, or not be set where a function key is to be asked for"
+        """Read the settings; where they are wrong, which `Settings` says, the function key is asked for."""
+        try:
+            signs_in = bool(dashboard_sign_in(env))
+        except ConfigurationError:
+            signs_in = False
         return cls(
-            signs_in=way == APP_SERVICE,
-            platform_signs_in=text(env, PLATFORM_SETTING).lower() in {"true", "1"},
-            wrong="" if way in {"", APP_SERVICE} else wrong,
+            signs_in=signs_in,
+            platform_signs_in=env.get(PLATFORM_SETTING, "").strip().lower() in {"true", "1"},
         )
 
     def refusal(self, request: Request) -> Refusal | None:
         """Why a request may not be answered; None where it may."""
-        if self.wrong:
-            return Refusal(status=HTTPStatus.FORBIDDEN, sentence=self.wrong)
         if not self.signs_in:
             return None
         if not self.platform_signs_in:
             return Refusal(
                 status=HTTPStatus.FORBIDDEN,
-                sentence=f"{SIGN_IN_SETTING} has people sign in by App Service authentication, and this "
+                sentence=f"{DASHBOARD_SIGN_IN_SETTING} has people sign in by App Service authentication, and this "
                 "is off for this app: turn it on as docs/dashboard.md says, or remove the setting to ask for a key",
             )
         if _is_principal(request.headers.get(PRINCIPAL, "")):
@@ -126,12 +121,12 @@ def is_same_origin(request: Request) -> bool:
     return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
 
 
-def _is_principal(told: str) -> bool:
+def _is_principal(text: str) -> bool:
     """Whether this is what App Service says of somebody who signed in."""
-    if not 0 < len(told) <= _MAX_PRINCIPAL_CHARS:
+    if not 0 < len(text) <= _MAX_PRINCIPAL_CHARS:
         return False
     try:
-        principal = json.loads(base64.b64decode(told, validate=True))
+        principal = json.loads(base64.b64decode(text, validate=True))
     except (ValueError, RecursionError):
         return False
     return isinstance(principal, dict) and bool(principal.get("claims"))

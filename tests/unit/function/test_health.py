@@ -1,14 +1,9 @@
 """The Function's health: looked at seldom, however often it is asked, and never for long."""
 
 import asyncio
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import pytest
-from azure.functions import HttpRequest
-
-import function_app
 from shared.errors import ConfigurationError, UnavailableError
 from shared.function.diagnosis import diagnosis, health, health_of, not_opened
 from shared.function.health import DIAGNOSIS_KEPT_S, HEALTH_KEPT_S, WITHIN_S, Health
@@ -115,16 +110,3 @@ async def test_what_a_setting_keeps_from_being_opened_fails_as_settings() -> Non
         ("settings", "setting", "CERTCAST_PORTS: 'x'")
     ]
     assert health_of(["settings"]).document["parts"] == {"settings": "failing"}
-
-
-async def test_the_app_answers_where_a_setting_keeps_it_from_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CERTCAST_STORAGE", "UseDevelopmentStorage=true")
-    monkeypatch.delenv("CERTCAST_KEY_ENCRYPTION_KEY", raising=False)
-    asked = HttpRequest("GET", "/", body=b"")
-    anybody = await function_app.healthz._function.get_user_function()(asked)
-    assert (anybody.status_code, json.loads(anybody.get_body())) == (
-        503,
-        {"status": "failing", "parts": {"settings": "failing"}},
-    )
-    with_a_key = await function_app.diagnose._function.get_user_function()(asked)
-    assert "CERTCAST_KEY_ENCRYPTION_KEY is not set" in json.loads(with_a_key.get_body())["problems"][0]["detail"]

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from shared.config import Settings
+from shared.errors import ConfigurationError
 from shared.function.dashboard.access import SECURITY_HEADERS, Access, is_same_origin
 from shared.function.dashboard.exchange import Request
 from shared.function.dashboard.links import Links
@@ -89,12 +91,13 @@ class TestSigningIn:
         assert "\x1b" not in Access.from_env(ON).who(page)
         assert Access().who(page) == ""
 
-    def test_in_a_way_that_there_is_not_shows_nothing_and_leaves_the_key_asked_for(self) -> None:
-        access = Access.from_env({"CERTCAST_DASHBOARD_SIGN_IN": "off", "WEBSITE_AUTH_ENABLED": "true"})
-        refusal = access.refusal(asked(X_MS_CLIENT_PRINCIPAL=SIGNED_IN))
-        assert refusal is not None
-        assert (access.signs_in, refusal.status, refusal.leads_to) == (False, 403, "")
-        assert refusal.sentence.startswith("CERTCAST_DASHBOARD_SIGN_IN must be app-service, or not be set")
+    def test_another_way_is_refused_by_the_settings_and_leaves_the_key_asked_for(self) -> None:
+        env = {"CERTCAST_DASHBOARD_SIGN_IN": "off", "WEBSITE_AUTH_ENABLED": "true"}
+        assert not Access.from_env(env).signs_in
+        with pytest.raises(ConfigurationError, match="CERTCAST_DASHBOARD_SIGN_IN must be app-service"):
+            Settings.from_env(
+                {**env, "CERTCAST_KEY_ENCRYPTION_KEY": "file:key", "CERTCAST_STORAGE": "UseDevelopmentStorage=true"}
+            )
 
 
 class TestTheOrigin:
