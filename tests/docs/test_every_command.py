@@ -14,6 +14,7 @@ from tests.rigs.deployment import ROOT
 from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
+DASHBOARD = Path("docs/dashboard.md")
 EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
 OBSERVABILITY = Path("docs/observability/README.md")
@@ -72,6 +73,8 @@ NOT_RUN: dict[tuple[Path, str], str] = {
         )
     },
     (EVENTS, "az eventgrid event-subscription create"): AZURE,
+    (DASHBOARD, "GROUP=certcast APP=certcast-app\naz functionapp function keys set"): AZURE,
+    (DASHBOARD, "GROUP=certcast APP=certcast-app\nTENANT=$(az account show"): AZURE,
     (DEPLOY, "sudo apt-get install python3-venv"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",
