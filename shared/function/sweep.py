@@ -33,6 +33,7 @@ from shared.function.intake import falls_due, look_at, waits_in_vain
 from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, with_room, withdraw_orphan
+from shared.function.remembering import forget_history, write_history
 from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
@@ -252,7 +253,7 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
     for record in in_turn(_untouched(seen.uploads, report), now):
         if warning_due(record, now, seen.bindings, coming) is not None:
             await report.attempt(f"upload {record.name}", _warn(cloud, record, coming, report))
-        if cloud.topic is not None and record.etag and not is_announced(record):
+        if cloud.tells_others and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
@@ -323,5 +324,7 @@ _STEPS = (
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
     _forgetting(forget_bundles),
+    write_history,
+    forget_history,
     _write_tags,
 )
