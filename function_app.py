@@ -19,9 +19,15 @@ from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
+from shared.function.cloud import utc_now
+from shared.function.dashboard import serving
+from shared.function.dashboard.access import Access
+from shared.function.dashboard.exchange import Request
 from shared.function.deadlines import ANSWER_S, MESSAGE_S, SWEEP_ENDS_S
+from shared.function.diagnosis import SETTINGS, diagnosis, health, health_of, not_opened
 from shared.function.grid_event import decode_event
 from shared.function.intake import handle_notice, recheck
+from shared.function.notifying import notify_all
 from shared.function.results import fold
 from shared.function.sweep import sweep
 from shared.messages import (
@@ -48,6 +54,9 @@ logging.getLogger("azure").setLevel(logging.WARNING)
 STORAGE = "CERTCAST_STORAGE"
 # Read here rather than written as %CERTCAST_SWEEP_SCHEDULE%, without which the host would not start.
 SWEEP_SCHEDULE = os.environ.get("CERTCAST_SWEEP_SCHEDULE") or "0 * * * * *"
+
+# Of the whole process: the host takes a function's level once.
+ACCESS = Access.from_env(os.environ)
 
 app = func.FunctionApp()
 log = logger("certcast")
@@ -151,15 +160,58 @@ async def instances(req: func.HttpRequest) -> func.HttpResponse:
     return await _answered(lambda: status_api.instances(cloud(), **asked))
 
 
+@app.function_name("notify")
+@app.route("notify", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+async def notify(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host's form of a function
+    """Send a test event to every outlet of outgoing events."""
+    return await _answered(lambda: notify_all(cloud()))
+
+
+@app.function_name("dashboard")
+@app.route(
+    "dashboard/{*rest}",
+    methods=["GET", "HEAD", "POST"],
+    auth_level=func.AuthLevel.ANONYMOUS if ACCESS.signs_in else func.AuthLevel.FUNCTION,
+)
+async def dashboard(req: func.HttpRequest) -> func.HttpResponse:
+    """The pages for people, and what these refer to."""
+    asked = Request.of(
+        req.method,
+        req.url,
+        rest=req.route_params.get("rest") or "",
+        query=req.params,
+        headers=req.headers,
+        body=req.get_body(),
+    )
+    try:
+        answer = await serving.answer(cloud(), asked, ACCESS)
+    except CertcastError as error:  # a setting is wrong, and nothing can be opened
+        answer = serving.unopened(asked, ACCESS, str(error))
+    return func.HttpResponse(answer.body, status_code=answer.status, headers=dict(answer.headers))
+
+
 @app.function_name("healthz")
 @app.route("healthz", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def healthz(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
-    """Whether the Function can do its work."""
+    """Whether the Function can do its work, and which part of it fails."""
+    try:
+        opened = cloud()
+    except CertcastError:
+        answer = health_of([SETTINGS])
+        return _json(answer.status, answer.document)
+    return await _answered(lambda: health(opened))
+
+
+@app.function_name("diagnosis")
+@app.route("diagnosis", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def diagnose(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the host passes it by name
+    """What is wrong with the Function, and what to do about it."""
     try:
         opened = cloud()
     except CertcastError as error:
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "failing", "reason": str(error)})
-    return await _answered(lambda: status_api.health(opened))
+        answer = not_opened(error, utc_now())
+        return _json(answer.status, answer.document)
+    return await _answered(lambda: diagnosis(opened))
 
 
 @app.function_name("openapi")

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from devtools.cures import SetupError
 from devtools.environment import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from devtools.environment import Environment
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 TESTS_ALONE = ("tests/security/test_bystander.py",)
+_PER_PROCESSOR = 2
+"""Processes that run tests: much of what tests do is waiting."""
 _MOST_PROCESSES = 8
+"""Of those; each has an Azurite of its own."""
 _NO_TESTS = 5
 """pytest's exit code where no test was left."""
-"""Of those that run tests; each has an Azurite of its own."""
 
 USAGE = """\
 usage: python3 dev.py COMMAND [ARGUMENTS]
@@ -83,7 +86,8 @@ def _setup(arguments: list[str]) -> int:
 
 def _test(arguments: list[str]) -> int:
     here = prepare(ROOT)
-    failed = _failed_checks(here)
+    with _compiling(here):
+        failed = _failed_checks(here)
     if failed:
         print(f"\n{', '.join(failed)} failed; the tests run all the same", flush=True)
     options = [argument for argument in arguments if argument != "--coverage"]
@@ -93,6 +97,23 @@ def _test(arguments: list[str]) -> int:
     else:
         code = _tested(here, [here.python, "-m"], runs)
     return 1 if failed or code else 0
+
+
+@contextmanager
+def _compiling(here: Environment) -> Iterator[None]:
+    """Meanwhile compile the tests on another processor, as far as there is time.
+
+    pytest keeps what it has compiled. In a new clone, each process that runs tests would else do so for itself.
+    """
+    command: list[str | Path] = [here.python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    child = subprocess.Popen(
+        command, cwd=ROOT, env=here.variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()
 
 
 def _test_runs(options: list[str]) -> list[list[str]]:
@@ -188,11 +209,8 @@ def _failed_checks(here: Environment) -> list[str]:
 
 
 def _several_at_once() -> list[str]:
-    """Options of pytest for two processes on each processor: much of what tests do is waiting.
-
-    A file is one process's, since its tests may share what they start.
-    """
-    processes = min(2 * (os.cpu_count() or 1), _MOST_PROCESSES)
+    """Options of pytest for several processes; a file is one process's, since its tests may share what they start."""
+    processes = min(_PER_PROCESSOR * (os.cpu_count() or 1), _MOST_PROCESSES)
     return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 

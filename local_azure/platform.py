@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
+from urllib.parse import urlencode
 
 from azure.storage.queue.aio import QueueClient
 
@@ -118,6 +119,11 @@ class LocalPlatform:
     def functions_url(self) -> str:
         """Address of the Functions host."""
         return _started(self._host).url
+
+    @property
+    def dashboard_url(self) -> str:
+        """Address of the dashboard, with the key in it that it asks for."""
+        return f"{self.functions_url}/api/dashboard?{urlencode({'code': self.keys.function})}"
 
     @property
     def keys(self) -> HostKeys:

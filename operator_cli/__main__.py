@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from operator_cli.exits import Exit, TimedOutError
-from operator_cli.terminal import emit, prepare_streams, say
+from operator_cli.terminal import emit, emit_lines, prepare_streams, say
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -22,9 +22,11 @@ _COMMANDS = {
     "upload": "operator_cli.upload",
     "status": "operator_cli.status",
     "remove": "operator_cli.remove",
-    "doctor": "operator_cli.doctor",
+    "redeploy": "operator_cli.redeploy",
+    "doctor": "operator_cli.doctor.command",
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",
+    "completion": "operator_cli.completion",
 }
 """The module of each, by the command's name."""
 
@@ -86,9 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _reader_gone()
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _refuse("interrupted", Exit.INTERRUPTED, as_json="--json" in words)
+        return _refuse("interrupted", Exit.INTERRUPTED, words)
     except (click.ClickException, CertcastError, OSError) as error:
-        return _refuse(_sentence(error), _code(error), as_json="--json" in words)
+        return _refuse(_sentence(error), _code(error), words)
     return int(code or Exit.DONE)
 
 
@@ -111,10 +113,12 @@ def _sentence(error: Exception) -> str:
     return str(error)
 
 
-def _refuse(sentence: str, code: Exit, *, as_json: bool) -> int:
+def _refuse(sentence: str, code: Exit, words: Sequence[str]) -> int:
     line = " ".join(sentence.split())
-    if as_json:
+    if "--json" in words:
         emit({"error": line})
+    elif "--json-lines" in words:
+        emit_lines([{"error": line}])
     say(f"certcast: {line}", "red")
     return code
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.errors import ConfigurationError
-from shared.upload import is_certificate_name
+from shared.upload import is_canary, is_certificate_name
 
 if TYPE_CHECKING:
     from operator_cli.pfx_file import Candidate, Wish
@@ -30,6 +30,11 @@ def blob_name(path_name: str, name: str | None) -> str:
         chosen.encode()
     except UnicodeEncodeError:
         raise ConfigurationError("the file's name is not valid text: give the blob a name with --name") from None
+    if is_canary(chosen):
+        raise ConfigurationError(
+            f"a blob named {chosen!r} would be a canary of `certcast doctor`, which is never served: give it another "
+            "name with --name"
+        )
     if not is_certificate_name(chosen):
         raise ConfigurationError(
             f"a blob named {chosen!r} would not be looked at: names end in .pfx or .p12, and have neither backslashes "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from operator_cli.completion import upload_names
 from shared.binding import MAX_PORT
 
 if TYPE_CHECKING:
@@ -33,8 +34,27 @@ def _together(*options: Callable[[Command], Command]) -> Callable[[Command], Com
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout; everything else goes to stderr."
 )
-name_argument = click.argument("name")
+name_argument = click.argument("name", shell_complete=upload_names)
+optional_name_argument = click.argument("name", required=False, shell_complete=upload_names)
 file_argument = click.argument("file", type=click.Path(path_type=Path))
+
+webhook_options = _together(
+    click.option(
+        "--webhook",
+        "webhooks",
+        multiple=True,
+        metavar="URL",
+        help="Post outgoing events there; repeat for several. Where the address holds a secret, set CERTCAST_WEBHOOK "
+        "in place of this: every user of a machine can read arguments.",
+    ),
+    click.option(
+        "--webhook-secret-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="A file with the secret, whsec_..., that those requests are signed with; several, one a line, while one "
+        "is replaced. Default: CERTCAST_WEBHOOK_SECRET.",
+    ),
+)
 
 claim_options = _together(
     click.option(
@@ -86,6 +106,24 @@ storage_options = _together(
     click.option("--account", metavar="NAME", help="Use this storage account with your identity (az login)."),
 )
 """Which storage account. No option takes a secret itself: every user of a machine can read process arguments."""
+
+
+url_option = click.option(
+    "--url",
+    metavar="URL",
+    help="Ask the status API at this address instead of the storage account; its function key is read from "
+    "CERTCAST_FUNCTION_KEY.",
+)
+
+
+def refuse_two_accounts(url: str | None, connection_string_file: Path | None, account: str | None) -> None:
+    """Refuse `--url` beside an option that names a storage account.
+
+    Raises:
+        click.UsageError: Both were given.
+    """
+    if url is not None and (connection_string_file is not None or account is not None):
+        raise click.UsageError("--url asks the status API, which knows its storage account: give no other")
 
 
 def wait_options(waits_for: str) -> Callable[[Command], Command]:

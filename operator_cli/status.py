@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
-from rich.live import Live
+from rich.console import Group
 
 from operator_cli.account_choice import choose_storage
 from operator_cli.exits import Exit
-from operator_cli.options import json_option, storage_options
+from operator_cli.options import json_option, optional_name_argument, refuse_two_accounts, storage_options, url_option
 from operator_cli.status_api import status_api_at
-from operator_cli.status_tables import status_tables
+from operator_cli.status_choice import choosing_options, wish_of
+from operator_cli.status_overview import Wish, narrowed, overview, time_of
+from operator_cli.status_tables import upload_tables
+from operator_cli.status_watch import watch
 from operator_cli.storage import opened
-from operator_cli.terminal import emit, results
+from operator_cli.terminal import emit, emit_lines, results, while_read
 from operator_cli.waiting import IS_IT_RUNNING
 from shared.errors import CertcastError
 from shared.phrasing import day
 from shared.state.document import installation_document, status_document
+from shared.state.overview import Asked
 from shared.state.rows import UnreadableRow
 from shared.state.telling import with_reasons
 from shared.upload import BLOB_SCHEME, is_certificate_name, scheme_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from typing import Any
 
     from operator_cli.status_api import Reader
     from operator_cli.storage import Storage
@@ -40,31 +44,23 @@ if TYPE_CHECKING:
     from shared.state.records import UploadRecord
     from shared.state.tables import State
 
-REFRESH_S = 1.0
-_AGE = re.compile(r"\b\d+ (?:s|min|h|d) ago\b")
-
 
 @click.command("status")
-@click.argument("name", required=False)
+@optional_name_argument
+@choosing_options
 @storage_options
-@click.option(
-    "--url",
-    metavar="URL",
-    help="Ask the status API at this address instead of the storage account; its function key is read from "
-    "CERTCAST_FUNCTION_KEY.",
-)
+@url_option
 @json_option
-@click.option("--watch", is_flag=True, help="Go on showing it until Ctrl-C; not with --json.")
-def command(  # noqa: PLR0917 - Click passes them by name
-    name: str | None,
-    connection_string_file: Path | None,
-    account: str | None,
-    url: str | None,
-    as_json: bool,  # noqa: FBT001 - an option
-    watch: bool,  # noqa: FBT001 - an option
-) -> int:
-    """Show every upload and every instance, or the upload NAME with what each instance reported about it.
+@click.option(
+    "--json-lines", is_flag=True, help="Print a JSON document on each line: the summary, then uploads, then instances."
+)
+@click.option("--watch", "is_watched", is_flag=True, help="Go on showing it until Ctrl-C; not with JSON.")
+def command(name: str | None, **options: Any) -> int:  # noqa: ANN401 - as Click hands them over
+    """Show whether all is served and what needs somebody, or the upload NAME with what each instance reported of it.
 
+    First comes one line of summary. Then up to 20 uploads and 20 instances are all shown; of more, those that need
+    somebody: uploads that are rejected, failed, partially live, waiting for more than a minute or ending within 14
+    days; instances that are silent, in trouble or failing. --all shows all; the other options show what they ask for.
     Removed uploads are left out once no instance serves them any more, unless named.
 
     \b
@@ -85,24 +81,44 @@ def command(  # noqa: PLR0917 - Click passes them by name
       stopped                          its agent was stopped
       silent                           it missed three heartbeats; both are forgotten after half an hour
     """  # noqa: D301 - \b is for Click: keep the lines as they are
-    if watch and as_json:
-        raise click.UsageError("--watch shows tables, and --json prints one document: use one of them")
-    if url is not None and (connection_string_file is not None or account is not None):
-        raise click.UsageError("--url asks the status API, which knows its storage account: give no other")
-    if url is not None:
-        reading = status_api_at(url, os.environ)
-    else:
-        reading = _storage_at(choose_storage(connection_string_file, account))
-    if watch:
+    wish = wish_of(options)
+    as_json, json_lines = options["as_json"], options["json_lines"]
+    if as_json + json_lines + options["is_watched"] > 1:
+        raise click.UsageError("--json, --json-lines and --watch are three ways to show it: use one of them")
+    if name is not None and wish != Wish(asked=Asked()):
+        raise click.UsageError("NAME shows one upload: give no option that chooses among all with it")
+    reading = _reading(options["url"], options["connection_string_file"], options["account"])
+    if options["is_watched"]:
         with suppress(KeyboardInterrupt):  # the way to end it
-            asyncio.run(_watch(reading, name))
+            asyncio.run(while_read(watch(reading, name, wish)))
         return Exit.DONE
     document = asyncio.run(_read_once(reading, name))
     if as_json:
-        emit(document)
+        emit(document if name is not None else narrowed(document, wish.asked))
+    elif json_lines:
+        emit_lines(lines_of(document if name is not None else narrowed(document, wish.asked)))
+    elif name is not None:
+        results().print(upload_tables(document, time_of(document)))
     else:
-        results().print(status_tables(document))
+        results().print(Group(*overview(document, wish).parts))
     return Exit.DONE
+
+
+def lines_of(document: Document) -> Iterator[Document]:
+    """The document's entries as documents that say what each is: `kind` is `summary`, `upload` or `instance`."""
+    if "summary" in document:
+        yield {"kind": "summary", "as_of": document["as_of"], **document["summary"], "total": document["total"]}
+    for kind in ("upload", "instance"):
+        yield from ({"kind": kind, **entry} for entry in document[f"{kind}s"])
+
+
+def _reading(
+    url: str | None, connection_string_file: Path | None, account: str | None
+) -> AbstractAsyncContextManager[Reader]:
+    refuse_two_accounts(url, connection_string_file, account)
+    if url is not None:
+        return status_api_at(url, os.environ)
+    return _storage_at(choose_storage(connection_string_file, account))
 
 
 async def read_status(storage: Storage, name: str | None) -> Document:
@@ -125,15 +141,15 @@ async def read_status(storage: Storage, name: str | None) -> Document:
         return {**status_document(uploads, instances, now=now), "unreadable_rows": len(unreadable)}
     record = await state.uploads.get(name)
     if record is None:
-        raise CertcastError(await _why_unknown(name, storage.uploads))
+        raise CertcastError(await why_unknown(name, storage.uploads))
     [record] = await with_reasons(state, [record], now, instances=known_by_id)
     document = status_document([record], instances, now=now, asked_for=True) | {"unreadable_rows": len(unreadable)}
     document["uploads"][0]["installations"] = await _installations(state, record)
     return document
 
 
-async def _why_unknown(name: str, container: UploadContainer) -> str:
-    """Tell a blob that was not noticed from one that is not there, where the container may be read."""
+async def why_unknown(name: str, container: UploadContainer) -> str:
+    """Why an upload is not known: a blob that was not noticed is told from one that is not there."""
     version = None
     if scheme_of(name) == BLOB_SCHEME:
         with suppress(CertcastError):  # who may read tables need not be one who may read uploads
@@ -165,27 +181,3 @@ async def _storage_at(access: StorageAccess) -> AsyncIterator[Reader]:
 async def _read_once(reading: AbstractAsyncContextManager[Reader], name: str | None) -> Document:
     async with reading as read:
         return await read(name)
-
-
-async def _watch(reading: AbstractAsyncContextManager[Reader], name: str | None) -> None:
-    """Redraw the tables on a terminal; elsewhere print them whenever they change."""
-    console = results()
-    before: Document | None = None
-    async with reading as read:
-        with Live(console=console, auto_refresh=False) if console.is_terminal else nullcontext() as live:
-            while True:
-                document = await read(name)
-                tables = status_tables(document)
-                if live is not None:
-                    live.update(tables, refresh=True)
-                elif _settled(document) != before:
-                    console.print(tables)
-                before = _settled(document)
-                await asyncio.sleep(REFRESH_S)
-
-
-def _settled(document: Document) -> Document:
-    """The document without what changes with every heartbeat, and every second."""
-    instances = [{**instance, "last_seen": None} for instance in document["instances"]]
-    uploads = [{**upload, "reason": _AGE.sub("", upload["reason"])} for upload in document["uploads"]]
-    return {**document, "as_of": None, "uploads": uploads, "instances": instances}

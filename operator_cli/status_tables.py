@@ -1,8 +1,8 @@
-"""The status document as tables for people."""
+"""Entries of the status document as tables for people."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -13,15 +13,16 @@ from operator_cli.terminal import safe
 from shared.binding import phrased
 from shared.hostnames import DEFAULT_HOST
 from shared.phrasing import listed
+from shared.state.overview import ENDS_SOON, ends_within, has_waited, instant
 from shared.state.presence import ago as age
-from shared.state.presence import since
+from shared.state.presence import lasting, since
 from shared.state.reasons import KEPT
 from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
 
     from shared.state.document import Document
@@ -34,23 +35,44 @@ _STYLES = {
     UploadStatus.REMOVED: "dim",
     UploadStatus.SUPERSEDED: "dim",
 }
-_MINUTE_S = 60
+_NARROW = 80
+"""Columns below which a table leaves out what can be had otherwise."""
 
 
-def status_tables(document: Document) -> RenderableType:
-    """Uploads, then instances; where each binding is served, if the document tells. Times are those of the document."""
-    as_of = document.get("as_of")
-    now = datetime.now(UTC) if as_of is None else datetime.fromisoformat(as_of)
-    parts: list[RenderableType] = [
-        _uploads(document["uploads"], now) if document["uploads"] else safe("no uploads", "dim"),
-        _instances(document["instances"], now) if document["instances"] else safe("no instances registered", "yellow"),
-    ]
-    for upload in document["uploads"]:
-        if "installations" in upload:  # it is the one that was asked for
-            parts[1:1] = _details(upload, {each["id"]: each for each in document["instances"]}, now)
-    if unreadable := document.get("unreadable_rows"):
-        parts.append(safe(f"{unreadable} row(s) of the tables cannot be read: `certcast doctor` names them", "red"))
-    return Group(*parts)
+class ByWidth:
+    """What looks otherwise on a narrow screen."""
+
+    def __init__(self, draw: Callable[[int], RenderableType]) -> None:
+        self._draw = draw
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it for the columns that there are."""
+        yield self._draw(options.max_width)
+
+
+def uploads_table(uploads: Sequence[Document], now: datetime) -> RenderableType:
+    """Uploads, a row each; on a narrow screen without what is told least often."""
+    return ByWidth(lambda columns: _uploads(uploads, now, is_narrow=columns < _NARROW))
+
+
+def instances_table(instances: Sequence[Document], now: datetime) -> RenderableType:
+    """Instances, a row each."""
+    return ByWidth(lambda columns: _instances(instances, now, is_narrow=columns < _NARROW))
+
+
+def upload_tables(document: Document, now: datetime) -> RenderableType:
+    """The one upload that was asked for: what there is of it, where each binding is served, then the instances."""
+    [upload], instances = document["uploads"], document["instances"]
+    known = {each["id"]: each for each in instances}
+    parts = [uploads_table([upload], now), *_details(upload, known, now)]
+    parts.append(instances_table(instances, now) if instances else safe("no instances registered", "yellow"))
+    return Group(*parts, *(safe(sentence, "red") for sentence in unreadable(document)))
+
+
+def unreadable(document: Document) -> list[str]:
+    """What there is to say of rows that cannot be read."""
+    count = document.get("unreadable_rows")
+    return [f"{count} row(s) of the tables cannot be read: `certcast doctor` names them"] if count else []
 
 
 def reason_of(upload: Document) -> str:
@@ -78,18 +100,22 @@ def notes_on(upload: Document, now: datetime | None = None) -> list[str]:
 
 def _waits(upload: Document, now: datetime) -> Iterator[str]:
     waiting, events = upload.get("waiting_for"), upload.get("events_waiting")
-    if waiting and _is_long(waiting["since"], now):
+    if waiting and has_waited(waiting["since"], now):
         yield f"Waits for {waiting['what'].rstrip('.')}; since {_for(waiting['since'], now)}."
-    if events and _is_long(events["since"], now):
-        yield f"{events['count']} event(s) about it wait for the topic; since {_for(events['since'], now)}."
+    if events and has_waited(events["since"], now):
+        yield f"{events['count']} event(s) about it wait for topic or webhook; since {_for(events['since'], now)}."
 
 
-def _is_long(since: str | None, now: datetime) -> bool:
-    return since is None or (now - datetime.fromisoformat(since)).total_seconds() >= _MINUTE_S
+def _ends(upload: Document, now: datetime) -> str:
+    """When it ends, where that is soon; what has ended has a reason."""
+    end = instant(upload.get("not_after"))
+    if end is None or end <= now or not ends_within(upload, ENDS_SOON, now=now):
+        return ""
+    return f"Ends in {lasting(end - now)}: upload a renewal."
 
 
 def _for(since: str | None, now: datetime) -> str:
-    return "an unknown time" if since is None else ago(since, now).removesuffix(" ago")
+    return "an unknown time" if since is None else lasting(now - datetime.fromisoformat(since))
 
 
 def ago(instant: str | None, now: datetime) -> str:
@@ -97,28 +123,33 @@ def ago(instant: str | None, now: datetime) -> str:
     return "never" if instant is None else age(datetime.fromisoformat(instant), now)
 
 
-def _uploads(uploads: list[Document], now: datetime) -> Table:
-    table = _table("upload", "status", "live", "hosts", "in", "valid until", "why")
+def _uploads(uploads: Sequence[Document], now: datetime, *, is_narrow: bool) -> Table:
+    more = [] if is_narrow else ["hosts", "in", "valid until"]
+    table = _table("upload", "status", "live", *more, "why")
     for upload in uploads:
-        seconds = upload["seconds_to_live"]
-        named = [*upload["hosts"], *([DEFAULT_HOST] if upload.get("default") else [])]
-        hosts = listed([phrased(host, upload["port"]) for host in named])
-        role = "" if upload["role"] == "*" else f" (role {upload['role']})"
         table.add_row(
             safe(upload["name"]),
             safe(upload["status"], _STYLES.get(upload["status"], "yellow")),
             safe(f"{upload['live']}/{upload['expected']}"),
-            safe(hosts + role),
-            safe("" if seconds is None else f"{seconds:.1f} s"),
-            safe((upload["not_after"] or "")[:10]),
+            *([] if is_narrow else _claimed(upload)),
             _why(upload, now),
         )
     return table
 
 
+def _claimed(upload: Document) -> list[Text]:
+    """Hosts, seconds to live and the last day."""
+    seconds = upload["seconds_to_live"]
+    named = [*upload["hosts"], *([DEFAULT_HOST] if upload.get("default") else [])]
+    hosts = listed([phrased(host, upload["port"]) for host in named])
+    role = "" if upload["role"] == "*" else f" (role {upload['role']})"
+    times = ["" if seconds is None else f"{seconds:.1f} s", (upload["not_after"] or "")[:10]]
+    return [safe(hosts + role), *map(safe, times)]
+
+
 def _why(upload: Document, now: datetime) -> Text:
     """Reasons and notes, then warnings in a colour of their own."""
-    why = safe(" ".join(filter(None, [reason_of(upload), *notes_on(upload, now)])))
+    why = safe(" ".join(filter(None, [reason_of(upload), *notes_on(upload, now), _ends(upload, now)])))
     for warning in upload.get("warnings", []):
         why.append(" " if why else "").append_text(safe(f"warning: {warning['detail']}", "yellow"))
     return why
@@ -135,16 +166,16 @@ def _details(upload: Document, instances: Mapping[str, Document], now: datetime)
     return [*parts, _installations(upload["installations"], instances, now)]
 
 
-def _instances(instances: list[Document], now: datetime) -> Table:
+def _instances(instances: Sequence[Document], now: datetime, *, is_narrow: bool) -> Table:
     troubled = any(instance.get("trouble") for instance in instances)
-    table = _table("instance", "state", "role", "target", "served", "failing", "last seen", *(["why"] * troubled))
+    more = [] if is_narrow else ["role", "target"]
+    table = _table("instance", "state", *more, "served", "failing", "last seen", *(["why"] * troubled))
     for instance in instances:
         state, style = _state(instance)
         table.add_row(
             safe(_named(instance)),
             safe(_with_time(state, instance, now), style),
-            safe(instance["role"]),
-            safe(instance["target"]),
+            *([] if is_narrow else [safe(instance["role"]), safe(instance["target"])]),
             safe(_served(instance)),
             safe(str(instance["failing"]), "red" if instance["failing"] else ""),
             safe(ago(instance["last_seen"], now)),

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shared.azure.account import Account
+from shared.azure.account import RETRIES, Account
 from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
 from shared.errors import (
     AccessDeniedError,
@@ -62,9 +62,14 @@ class Storage:
 async def opened(access: StorageAccess) -> AsyncIterator[Storage]:
     """Open as much of the account as the connection string is for; raises as `opened_account`."""
     async with opened_account(access) as account:
-        parts = connection_parts(access.connection_string or "")
-        state = None if _container_only(parts) else account.state
-        yield Storage(uploads=account.uploads, state=state, now=account.clock.now)
+        yield storage_of(account, access)
+
+
+def storage_of(account: Account, access: StorageAccess) -> Storage:
+    """As much of an open account as the connection string is for."""
+    parts = connection_parts(access.connection_string or "")
+    state = None if _container_only(parts) else account.state
+    return Storage(uploads=account.uploads, state=state, now=account.clock.now)
 
 
 def _container_only(parts: Mapping[str, str]) -> bool:
@@ -72,8 +77,15 @@ def _container_only(parts: Mapping[str, str]) -> bool:
 
 
 @asynccontextmanager
-async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
+async def opened_account(
+    access: StorageAccess, *, key_encryption_key: str = "", retries: int = RETRIES
+) -> AsyncIterator[Account]:
     """Open the account, and turn what it answers into what a person can do about it.
+
+    Args:
+        access: Which account.
+        key_encryption_key: That setting; empty where no bundle is looked at.
+        retries: How often the services are asked again.
 
     Raises:
         NotSetUpError: It is there, but certcast is not deployed to it.
@@ -84,7 +96,8 @@ async def opened_account(access: StorageAccess) -> AsyncIterator[Account]:
     parts = connection_parts(access.connection_string or "")
     await _listening(parts)
     try:
-        async with Account(_completed(access, parts) if _container_only(parts) else access) as account:
+        reachable = _completed(access, parts) if _container_only(parts) else access
+        async with Account(reachable, key_encryption_key=key_encryption_key, retries=retries) as account:
             yield account
     except (NotSetUpError, UnansweredError, AccessDeniedError, MissingError) as error:
         raise type(error)(f"{error}; {_cure(error, access)}") from None

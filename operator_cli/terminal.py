@@ -1,15 +1,17 @@
 """Where the command prints: results on stdout, everything else on stderr, and colour on a terminal alone.
 
-With `--json` stdout carries one JSON document and nothing else.
+With `--json` stdout carries one JSON document and nothing else, with `--json-lines` one on each line.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
+import select
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -17,10 +19,14 @@ from rich.text import Text
 from shared.phrasing import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable
     from typing import IO, Any, TextIO
 
     from rich.style import Style
 
+T = TypeVar("T")
+
+_LOOK_FOR_READER_S = 0.5
 _TRAILING = re.compile(r" +(?=\n)")
 
 WIDTH_OF_A_FILE = 200
@@ -53,6 +59,43 @@ def emit(document: dict[str, Any]) -> None:
     """Print the one JSON document on stdout. ASCII only, so that no name in it can steer a terminal."""
     sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def emit_lines(documents: Iterable[dict[str, Any]]) -> None:
+    """Print JSON documents on stdout, each on a line of its own; ASCII only."""
+    for document in documents:
+        sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def is_reader_gone() -> bool:
+    """Whether stdout is a pipe or a terminal that nothing reads any more; on Windows only writing to it tells."""
+    if sys.platform == "win32":
+        return False
+    try:
+        stdout = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False  # it is no file
+    asked = select.poll()
+    asked.register(stdout, 0)  # errors are told without being asked for (poll(2))
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
+
+
+async def while_read(work: Coroutine[Any, Any, T]) -> T:
+    """Do what goes on until it is ended, and end it within half a second of the end of what reads stdout.
+
+    Raises:
+        BrokenPipeError: Nothing reads it any more.
+    """
+    working = asyncio.create_task(work)
+    try:
+        while not (await asyncio.wait([working], timeout=_LOOK_FOR_READER_S))[0]:
+            if is_reader_gone():
+                raise BrokenPipeError
+        return working.result()
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
 
 
 def safe(text: str, style: str | Style = "") -> Text:

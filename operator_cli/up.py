@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ from local_azure.platform_settings import FREE_PORTS, STANDARD_PORTS, PlatformSe
 from local_azure.servers.targets import TARGETS
 from operator_cli.exits import Exit
 from operator_cli.foreground import run_until_stopped
-from operator_cli.options import agents_option, targets_option
+from operator_cli.options import agents_option, targets_option, webhook_options
 from operator_cli.request_tables import requests_shown
 from operator_cli.terminal import results, safe, say
+from operator_cli.webhook_choice import chosen_secrets, chosen_webhooks, secrets_text
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.binding import MAX_PORT
+from shared.config import WEBHOOK_SECRET_SETTING, WEBHOOK_SETTING
 from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -88,6 +91,7 @@ _COLOURS = ("cyan", "magenta", "blue", "green", "yellow", "bright_cyan", "bright
     metavar="eventgrid|cloudevents",
     help="What the blobs' events are delivered in. Azure's names, EventGridSchema and CloudEventSchemaV1_0, do too.",
 )
+@webhook_options
 @click.option("--core-tools", is_flag=True, help="Run the Function in Azure Functions Core Tools (func start).")
 def command(  # noqa: PLR0917 - Click passes them by name
     agents: int,
@@ -103,6 +107,8 @@ def command(  # noqa: PLR0917 - Click passes them by name
     count_requests: bool,  # noqa: FBT001 - an option
     as_azure: bool,  # noqa: FBT001 - an option
     event_schema: str,
+    webhooks: tuple[str, ...],
+    webhook_secret_file: Path | None,
     core_tools: bool,  # noqa: FBT001 - an option
 ) -> int:
     """Run the whole cloud on this machine until Ctrl-C.
@@ -128,6 +134,7 @@ def command(  # noqa: PLR0917 - Click passes them by name
         count_requests=count_requests,
         as_azure=AsAzure() if as_azure else None,
         event_schema=_EVENT_SCHEMAS[event_schema],
+        function_environment=_webhook_settings(webhooks, webhook_secret_file),
         host="func" if core_tools else "certcast",
         on_line=_Log(results()),
     )
@@ -136,6 +143,17 @@ def command(  # noqa: PLR0917 - Click passes them by name
     except KeyboardInterrupt:  # the way to end it
         say("stopped")
         return Exit.DONE
+
+
+def _webhook_settings(urls: tuple[str, ...], secret_file: Path | None) -> dict[str, str]:
+    """The Function's settings for webhooks.
+
+    Raises:
+        ConfigurationError: One cannot be used.
+    """
+    chosen_secrets(secret_file, os.environ)
+    secrets = " ".join(secrets_text(secret_file, os.environ).split())
+    return {WEBHOOK_SETTING: " ".join(chosen_webhooks(urls, os.environ)), WEBHOOK_SECRET_SETTING: secrets}
 
 
 async def _serve(settings: PlatformSettings) -> int:
@@ -170,7 +188,11 @@ def usage(platform: LocalPlatform) -> str:
         "Local & Attached > Storage Accounts > (Emulator - Default Ports)" if standard else "connect by that string"
     )
     return f"""\
-certcast is up. PortNumber {DEFAULT_PORT} is served at
+certcast is up. Look at everything in a browser, at the dashboard's address (its key is in it):
+
+  {platform.dashboard_url}
+
+PortNumber {DEFAULT_PORT} is served at
 {addresses}
 
 connection string{" (or UseDevelopmentStorage=true)" if standard else ""}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import binascii
 import os
+import re
+from base64 import b64decode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from shared.errors import ConfigurationError
 from shared.upload import USUAL_PORTS, PortRanges
@@ -21,6 +25,19 @@ EMULATOR_SHORTHAND = "usedevelopmentstorage=true"
 STORAGE_SETTING = "CERTCAST_STORAGE"
 PORTS_SETTING = "CERTCAST_PORTS"
 POLICY_SETTING = "CERTCAST_POLICY"
+TOPIC_SETTING = "CERTCAST_EVENTGRID_TOPIC"
+WEBHOOK_SETTING = "CERTCAST_WEBHOOK"
+WEBHOOK_SECRET_SETTING = "CERTCAST_WEBHOOK_SECRET"  # noqa: S105 - its name
+EVENT_SOURCE_SETTING = "CERTCAST_EVENT_SOURCE"
+DASHBOARD_SIGN_IN_SETTING = "CERTCAST_DASHBOARD_SIGN_IN"
+DASHBOARD_SIGN_INS = frozenset({"", "app-service"})
+
+MAX_WEBHOOKS = 4
+"""With all of them slow, the queue that their events go through has places left for others."""
+MAX_URL_CHARS = 2048
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what it begins with
+SECRET_BYTES = range(24, 65)
+"""Standard Webhooks, "Signature scheme": 24 to 64 random bytes, in base64 behind `whsec_`."""
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -129,10 +146,14 @@ class Settings:
         scrub_password: Whether an accepted upload's password is taken out of its metadata.
         event_topic: Endpoint of the Event Grid topic for outgoing events; empty for none.
         event_topic_key: That topic's access key; empty to use the identity.
+        webhooks: Addresses that outgoing events are posted to.
+        webhook_secrets: What those requests are signed with.
+        event_source: What events name as their source; empty for the address of the container of uploads.
         sql_url: SQLAlchemy URL of a database with a table `certificates`; empty for none.
         folder: Folder of PFX files to serve from, on one machine; empty for none.
         ports: PortNumbers that uploads may ask for.
         rules: Where the policy is: a path, `blob:<container>/<name>`, or its JSON text; empty for none.
+        dashboard_sign_in: `app-service` where people sign in to see the dashboard; empty where a key is asked for.
     """
 
     storage: StorageAccess
@@ -142,10 +163,14 @@ class Settings:
     scrub_password: bool = True
     event_topic: str = ""
     event_topic_key: str = field(default="", repr=False)
+    webhooks: tuple[str, ...] = field(default=(), repr=False)
+    webhook_secrets: tuple[bytes, ...] = field(default=(), repr=False)
+    event_source: str = ""
     sql_url: str = field(default="", repr=False)
     folder: str = ""
     ports: PortRanges = USUAL_PORTS
     rules: str = ""
+    dashboard_sign_in: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -167,19 +192,112 @@ class Settings:
             key_encryption_key=key,
             key_vaults=frozenset(vault_host(name) for name in vaults),
             scrub_password=switch(env, "CERTCAST_SCRUB_PASSWORD", default=True),
-            event_topic=env.get("CERTCAST_EVENTGRID_TOPIC", "").strip(),
+            event_topic=env.get(TOPIC_SETTING, "").strip(),
             event_topic_key=env.get("CERTCAST_EVENTGRID_KEY", "").strip(),
+            webhooks=webhook_urls(env.get(WEBHOOK_SETTING, "")),
+            webhook_secrets=webhook_secrets(env.get(WEBHOOK_SECRET_SETTING, "")),
+            event_source=event_source(env),
             sql_url=env.get("CERTCAST_SQL_URL", "").strip(),
             folder=env.get("CERTCAST_FOLDER", "").strip(),
             ports=ports(env) or USUAL_PORTS,
             rules=env.get(POLICY_SETTING, "").strip(),
+            dashboard_sign_in=dashboard_sign_in(env),
         )
+
+
+def webhook_urls(text: str, setting: str = WEBHOOK_SETTING) -> tuple[str, ...]:
+    """Read addresses of webhooks, separated by spaces or line ends; each is shown by its place, as it may be a secret.
+
+    Raises:
+        ConfigurationError: One cannot be used.
+    """
+    urls = tuple(dict.fromkeys(text.split()))
+    if len(urls) > MAX_WEBHOOKS:
+        raise ConfigurationError(f"{setting} has {len(urls)} addresses, and may have {MAX_WEBHOOKS}")
+    for number, url in enumerate(urls, start=1):
+        if wrong := _wrong_with_url(url):
+            which = f"{setting}: address {number}" if len(urls) > 1 else f"{setting}: the address"
+            raise ConfigurationError(f"{which} {wrong}; write https://HOST/..., several separated by spaces")
+    return urls
+
+
+def _wrong_with_url(url: str) -> str:
+    """What keeps a webhook's address from being used; empty where nothing does."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        in_range = parts.port is None or parts.port > 0
+    except ValueError:
+        return "cannot be read"
+    if len(url) > MAX_URL_CHARS or not _URI_REFERENCE.fullmatch(url) or ",http" in url or not in_range:
+        return "is not one address"
+    if not host or parts.scheme not in {"https", "http"}:
+        return "has no https:// or no host"
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        return "has a user name, a password or a part behind #"
+    if parts.scheme == "http" and host not in LOOPBACK_NAMES:
+        return f"must begin with https://, as events would go to {host} unencrypted"
+    return ""
+
+
+def webhook_secrets(text: str, setting: str = WEBHOOK_SECRET_SETTING) -> tuple[bytes, ...]:
+    """Read secrets for webhooks, separated by spaces or line ends.
+
+    Raises:
+        ConfigurationError: One is none.
+    """
+    return tuple(_webhook_secret(each, setting) for each in text.split())
+
+
+def _webhook_secret(text: str, setting: str) -> bytes:
+    try:
+        secret = b64decode(text.removeprefix(SECRET_PREFIX), validate=True) if text.startswith(SECRET_PREFIX) else b""
+    except (binascii.Error, ValueError):
+        secret = b""
+    if len(secret) not in SECRET_BYTES:
+        raise ConfigurationError(
+            f"{setting}: a secret is {SECRET_PREFIX} and {SECRET_BYTES[0]} to {SECRET_BYTES[-1]} bytes in base64; "
+            f'make one with: echo "{SECRET_PREFIX}$(openssl rand -base64 32)"'
+        )
+    return secret
+
+
+def event_source(env: Mapping[str, str]) -> str:
+    """Read what events name as their source; empty where that is not set.
+
+    Raises:
+        ConfigurationError: It is no URI reference (RFC 3986), as CloudEvents asks for.
+    """
+    text = env.get(EVENT_SOURCE_SETTING, "").strip()
+    if text and not _URI_REFERENCE.fullmatch(text):
+        raise ConfigurationError(
+            f"{EVENT_SOURCE_SETTING} must be a URI without spaces, such as https://example.com/certcast"
+        )
+    return text
+
+
+_URI_REFERENCE = re.compile(r"[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+")
 
 
 def vault_host(name: str) -> str:
     """Take a vault's name, host name or URL for its host name."""
     host = name.removeprefix("https://").rstrip("/").lower()
     return host if "." in host else f"{host}.vault.azure.net"
+
+
+def dashboard_sign_in(env: Mapping[str, str]) -> str:
+    """Read how people sign in to see the dashboard; empty where they do not, and a key is asked for.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    way = env.get(DASHBOARD_SIGN_IN_SETTING, "").strip().lower()
+    if way not in DASHBOARD_SIGN_INS:
+        raise ConfigurationError(
+            f"{DASHBOARD_SIGN_IN_SETTING} must be app-service, or not be set where the dashboard asks for a function "
+            f"key; it is {way!r}"
+        )
+    return way
 
 
 def text(env: Mapping[str, str], name: str, default: str = "") -> str:

@@ -40,6 +40,22 @@ class BusyError(UnavailableError):
     """Too much of its kind is being done; it is done later."""
 
 
+class ThrottledError(UnavailableError):
+    """A receiver of events asks for a pause.
+
+    Attributes:
+        after_s: How long, in seconds.
+    """
+
+    def __init__(self, text: str, *, after_s: float) -> None:
+        super().__init__(text)
+        self.after_s = after_s
+
+
+class RetiredError(CertcastError):
+    """A receiver of events says that it wants no more of them."""
+
+
 class NotSetUpError(UnavailableError):
     """A container or table that a deployment brings is not there, which says nothing about what is kept in it."""
 

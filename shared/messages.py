@@ -80,19 +80,23 @@ class BindingsChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecheckUpload:
-    """To the Function: look at this upload again, or send the events for other services that stand in its row.
+    """To the Function: look at this upload again, send the events that stand in its row, or install it once more.
 
     Attributes:
         name: The upload.
         attempt: Counts what was tried already; the delay grows with it.
         traceparent: W3C trace context of the upload.
         events: Whether it is about the events.
+        outlet: The one of the outlets that they are to be sent to, by its key; empty for all of them.
+        redeploy: Whether it is to be installed once more everywhere; an older Function takes another look instead.
     """
 
     name: str
     attempt: int = 0
     traceparent: str = ""
     events: bool = False
+    outlet: str = ""
+    redeploy: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,10 @@ class InstallReport:
 
 
 class EventType(Word):
-    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events."""
+    """The types of outgoing events, as CloudEvents have them; stable, each with a JSON schema in docs/events.
+
+    A test event stands in no row: it is sent at once, to see whether it arrives.
+    """
 
     ACCEPTED = "Certcast.CertificateAccepted"
     REJECTED = "Certcast.CertificateRejected"
@@ -151,6 +158,7 @@ class EventType(Word):
     REMOVED = "Certcast.CertificateRemoved"
     EXPIRING = "Certcast.CertificateExpiring"
     SUPERSEDED = "Certcast.CertificateSuperseded"
+    TEST = "Certcast.Test"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +172,7 @@ class OutgoingEvent:
         at: When it happened.
         document: The upload's entry of the status document, as JSON text.
         traceparent: W3C trace context of the upload.
+        taken: Keys of the outlets that are done with it: they took it, or it was given up there.
     """
 
     event_id: str
@@ -172,6 +181,7 @@ class OutgoingEvent:
     at: datetime
     document: str
     traceparent: str = ""
+    taken: tuple[str, ...] = ()
 
 
 T = TypeVar("T")
@@ -246,6 +256,15 @@ def _split(items: tuple[T, ...], message_of: Callable[[tuple[T, ...]], Message])
     half = len(items) // 2
     yield from _split(items[:half], message_of)
     yield from _split(items[half:], message_of)
+
+
+def trace_of(traceparent: str) -> str:
+    """The trace's id in a W3C trace context, the same in all that comes of it; empty where there is none."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) >= _TRACEPARENT_PARTS else ""
+
+
+_TRACEPARENT_PARTS = 4
 
 
 def new_traceparent() -> str:

@@ -7,22 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.azure.account import Account
+from shared.azure.blobs import UPLOADS_CONTAINER
+from shared.azure.checkup import account_checks, named_webhooks, outlet_checks
 from shared.azure.policy_source import policy_source
 from shared.azure.topic import Topic
+from shared.azure.webhook import webhooks_at
+from shared.config import TOPIC_SETTING
 from shared.errors import ConfigurationError
 from shared.function.cloud import Cloud
+from shared.function.health import Health
 from shared.function.listening import Listener
 from shared.function.rules import Rules
 from shared.sources.folder import FolderCertificates
 from shared.sources.key_vault import KeyVaultCertificates
+from shared.state.findings import Check, Seen
 from shared.upload import FOLDER_SCHEME, KEY_VAULT_SCHEME, SQL_SCHEME
+from shared.validation.checkup import policy_check, trust_check
 from shared.validation.judge import ValidationPolicy
 from shared.validation.trust import Trust
 from shared.validation.workers import Workers
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from shared.config import Settings
-    from shared.ports import CertificateSource
+    from shared.ports import CertificateSource, Outlet
 
 
 def open_cloud(settings: Settings) -> Cloud:
@@ -32,9 +41,8 @@ def open_cloud(settings: Settings) -> Cloud:
         ConfigurationError: A setting is wrong; the text names it and the cure.
     """
     account = Account(settings.storage, key_encryption_key=settings.key_encryption_key, key_vaults=settings.key_vaults)
-    topic = None
-    if settings.event_topic:
-        topic = Topic(settings.event_topic, key=settings.event_topic_key, credential=account.identity)
+    sources = _sources(settings, account)
+    rules = policy_source(settings.rules, account) if settings.rules else None
     policy = ValidationPolicy(trust=Trust.from_setting(settings.trust), ports=settings.ports)
     cloud = Cloud(
         uploads=account.uploads,
@@ -44,13 +52,54 @@ def open_cloud(settings: Settings) -> Cloud:
         secrets=account.secrets,
         policy=policy,
         judges=Workers(policy),
-        rules=Rules(policy_source(settings.rules, account) if settings.rules else None),
+        rules=Rules(rules),
         scrub_password=settings.scrub_password,
-        topic=topic,
-        sources=_sources(settings, account),
+        outlets=_outlets(settings, account),
+        sources=sources,
         now=account.clock.now,
+        health=Health(_checks(settings, account, rules, sources)),
     )
     return replace(cloud, listener=Listener(cloud))
+
+
+def _outlets(settings: Settings, account: Account) -> tuple[Outlet, ...]:
+    # A connection string with a signature has it in every address.
+    source = settings.event_source or account.container(UPLOADS_CONTAINER).url.partition("?")[0]
+    topic = settings.event_topic
+    topics = [Topic(topic, key=settings.event_topic_key, credential=account.identity, source=source)] if topic else []
+    return *topics, *webhooks_at(
+        settings.webhooks, secrets=settings.webhook_secrets, source=source, now=account.clock.now
+    )
+
+
+def _checks(
+    settings: Settings,
+    account: Account,
+    rules: Callable[[], Awaitable[str]] | None,
+    sources: Mapping[str, CertificateSource],
+) -> list[Check]:
+    """What the Function looks at to tell whether it can do its work; without the vital ones it cannot."""
+
+    async def set_so() -> Seen:
+        # The address of a database may hold a password.
+        told = {
+            "trust": settings.trust,
+            "ports": str(settings.ports),
+            "passwords are removed": "yes" if settings.scrub_password else "no",
+            "key": settings.key_encryption_key,
+            "vaults": ", ".join(sorted(settings.key_vaults)) or "none",
+            "sources": ", ".join(sources) or "none but the container",
+        }
+        return Seen(remark="; ".join(f"{name}: {value}" for name, value in told.items()))
+
+    outlets = {TOPIC_SETTING: settings.event_topic} | named_webhooks(settings.webhooks)
+    return [
+        Check(name="settings", look=set_so),
+        *account_checks(account),
+        trust_check(settings.trust),
+        *([policy_check(rules)] if rules is not None else []),
+        *outlet_checks({setting: url for setting, url in outlets.items() if url}),
+    ]
 
 
 def _sources(settings: Settings, account: Account) -> dict[str, CertificateSource]:

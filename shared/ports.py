@@ -278,11 +278,32 @@ class Queues(Protocol):
         """List the queues whose name begins so."""
 
 
-class EventTopic(Protocol):
-    """Where outgoing events are published."""
+class Outlet(Protocol):
+    """A place that outgoing events are sent to: an Event Grid topic or a webhook."""
 
-    async def publish(self, event: OutgoingEvent) -> None:
-        """Send one event; at least once, so a receiver may see it twice under one id."""
+    @property
+    def key(self) -> str:
+        """What stands for it in rows and messages; follows from its address and does not tell it."""
+
+    @property
+    def name(self) -> str:
+        """What people are told of it: its kind and its host, as the rest of an address may be a secret."""
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it usually answers so soon that an upload's own work may wait for it a moment."""
+
+    async def send(self, event: OutgoingEvent) -> str:
+        """Send one event; at least once, so a receiver may see it twice under one id.
+
+        Returns:
+            What it answered, for people.
+
+        Raises:
+            ThrottledError: It is to be left alone for a while.
+            RetiredError: It wants no more events.
+            CertcastError: It refuses this event for good.
+        """
 
 
 class Secrets(Protocol):

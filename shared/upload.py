@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ _SITE = re.compile(r'[^\\/?;:@&=+$,|"<>*\x00-\x1f\x7f]{1,256}\Z')
 _REFERENCE = re.compile(r"\s*@Microsoft\.KeyVault\(\s*SecretUri\s*=\s*(https://[^\s()]+)\s*\)\s*\Z", re.IGNORECASE)
 _REFERENCE_START = re.compile(r"\s*@Microsoft\.KeyVault\b", re.IGNORECASE)
 _CERTIFICATE_NAME = re.compile(r"(?:.*/)?[^/]+\.(?:pfx|p12)\Z", re.IGNORECASE)
+_CANARY = re.compile(r"certcast-doctor-[0-9a-f]{32}\.pfx\Z")
 _NEVER_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\\]")
 
 
@@ -187,9 +189,25 @@ def scrubbed(raw: Mapping[str, str], bundle_id: str) -> dict[str, str]:
 def is_certificate_name(name: str) -> bool:
     """Whether a blob of this name is an upload: it ends in .pfx or .p12, and is neither a folder nor a bare suffix.
 
-    One that looks like the name of another certificate source is none: it must not stand in for that source's.
+    One that looks like the name of another certificate source is none: it must not stand in for that source's. Nor is a
+    canary.
     """
-    return _CERTIFICATE_NAME.match(name) is not None and keeps_its_place(name) and scheme_of(name) == BLOB_SCHEME
+    ours = _CERTIFICATE_NAME.match(name) is not None and not is_canary(name)
+    return ours and keeps_its_place(name) and scheme_of(name) == BLOB_SCHEME
+
+
+def is_canary(name: str) -> bool:
+    """Whether a blob of this name is no upload but a canary: `certcast doctor` sees by it whether events arrive.
+
+    An event about one has the Function delete it, and nothing else is ever done about it, so that writing one costs
+    certcast nothing.
+    """
+    return _CANARY.match(name) is not None
+
+
+def new_canary_name() -> str:
+    """A name for a canary, unlike every other."""
+    return f"certcast-doctor-{secrets.token_hex(16)}.pfx"
 
 
 def is_upload_name(name: str, schemes: Collection[str]) -> bool:

@@ -3,14 +3,19 @@
 Where several processes run tests at once (`-n`), each has an emulator and ports of its own.
 """
 
+import gc
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby, zip_longest
+from pathlib import Path
 
 import pytest
 
 from local_azure.processes import listening
 from tests.rigs.effort import SEED
 from tests.rigs.emulator import Emulator, emulator
+
+LONG = {"test_benchmarks.py", "test_certcast_up.py", "test_cloud.py", "test_dev_setup.py", "test_local_cloud.py"}
+"""Files that take a minute; they begin first, so that no process is left with one while the others are done."""
 
 pytest.register_assert_rewrite("tests.contracts.targets", "tests.rigs.targets")  # their assertions are tests too
 
@@ -36,14 +41,33 @@ def pytest_configure(config: pytest.Config) -> None:
         listening._LOW_PORTS = ports[own * len(ports) // count : (own + 1) * len(ports) // count]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage among modules and tests that all stay: that is a third of the time to collect them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have whole systems run beside tests that need less of the processors, where several processes run tests."""
     if hasattr(config, "workerinput"):
         files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
-        whole = [not {"acceptance", "docs"}.isdisjoint(tests[0].path.parts) for tests in files]
-        systems = [tests for tests, system in zip(files, whole, strict=True) if system]
-        others = [tests for tests, system in zip(files, whole, strict=True) if not system]
+        systems = [tests for tests in files if _is_whole_system(tests[0].path)]
+        others = [tests for tests in files if not _is_whole_system(tests[0].path)]
+        systems.sort(key=lambda tests: tests[0].path.name not in LONG)
         items[:] = chain.from_iterable(chain.from_iterable(zip_longest(systems, others, fillvalue=())))
+
+
+def _is_whole_system(path: Path) -> bool:
+    """Whether a file's tests start many processes, or one again and again."""
+    return not {"acceptance", "docs"}.isdisjoint(path.parts) or path.parts[-3:-1] in {
+        ("integration", "operator_cli"),
+        ("integration", "project"),
+    }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

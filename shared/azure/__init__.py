@@ -1,1 +1,1 @@
-"""The storage account, its keys and its event topic through the Azure SDKs."""
+"""The storage account, its keys and its event topic through the Azure SDKs, and webhooks."""

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import getproxies
 
@@ -30,7 +31,7 @@ from shared.state.records import BINDINGS_TABLE, HISTORY_TABLE, INSTALLATIONS_TA
 from shared.state.tables import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from azure.core.credentials import TokenCredential
     from azure.core.credentials_async import AsyncTokenCredential
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 VAULT_THREADS = 10
 """As many as the connections that a vault's client keeps: one more would open a new connection for each request."""
 
+RETRIES = 4
+
 # The SDKs' own default waits 15 s before its first retry; a certificate is to be live by then.
-_PATIENCE: dict[str, Any] = {"retry_total": 4, "retry_to_secondary": False, "initial_backoff": 1, "increment_base": 2}
+_PATIENCE: dict[str, Any] = {"retry_to_secondary": False, "initial_backoff": 1, "increment_base": 2}
 _TIMEOUTS: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30, "raw_request_hook": sent}
 _BLOBS: dict[str, Any] = {**_TIMEOUTS, "max_single_put_size": 1_000_000, "max_block_size": 1_000_000}
 """What is longer is sent in blocks: aiohttp warns of bodies beyond 1 MiB, whose sending holds up all else."""
-_TABLE_PATIENCE: dict[str, Any] = {**_TIMEOUTS, "retry_total": 4, "retry_backoff_factor": 0.5}
+_TABLE_PATIENCE: dict[str, Any] = {**_TIMEOUTS, "retry_backoff_factor": 0.5}
 
 
 class Account:
@@ -57,12 +60,19 @@ class Account:
         access: How to reach it.
         key_encryption_key: The setting of that name; empty where no bundle is opened.
         key_vaults: Vaults that passwords may be referred to in.
+        retries: How often the storage services are asked again.
     """
 
     def __init__(
-        self, access: StorageAccess, *, key_encryption_key: str = "", key_vaults: frozenset[str] = frozenset()
+        self,
+        access: StorageAccess,
+        *,
+        key_encryption_key: str = "",
+        key_vaults: frozenset[str] = frozenset(),
+        retries: int = RETRIES,
     ) -> None:
-        self._access = access
+        self.access = access
+        self._retries = retries
         self._stack = AsyncExitStack()
         self._credential: AsyncTokenCredential | None = None
         self._blocking_credential: DefaultAzureCredential | None = None
@@ -82,6 +92,11 @@ class Account:
             history=self._table(HISTORY_TABLE),
         )
         self._bundles = self._sealed_bundles(key_encryption_key) if key_encryption_key else None
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it was opened with a key-encryption key."""
+        return self._bundles is not None
 
     @property
     def bundles(self) -> SealedBundles:
@@ -107,15 +122,16 @@ class Account:
         if self._credential is not None:
             await self._credential.close()
 
-    async def missing(self) -> list[str]:
-        """The containers and queues that a deployment brings and that are not there: "container bundles"."""
-        absent = []
-        for name in _CONTAINERS:
-            with azure_errors(f"looking for container {name}"):
-                if not await self.container(name).exists():
-                    absent.append(f"container {name}")
-        there = {name async for name in self.queues.names("")}
-        return absent + [f"queue {name}" for name in _QUEUES if name not in there]
+    def deployed(self) -> list[tuple[str, Callable[[], Awaitable[object]]]]:
+        """What a deployment brings: "container bundles", with what raises MissingError or NotSetUpError without it."""
+        containers = [(f"container {name}", partial(self._find_container, name)) for name in _CONTAINERS]
+        queues = [(f"queue {name}", partial(self.queues.length, name)) for name in _QUEUES]
+        tables = [(f"table {name}", partial(self._table(name).get, "certcast", "checkup")) for name in _TABLES]
+        return [*containers, *queues, *tables]
+
+    async def _find_container(self, name: str) -> None:
+        with azure_errors(f"looking for container {name}"):
+            await self.container(name).get_container_properties()
 
     def container(self, name: str) -> ContainerClient:
         """A container of the account by its name."""
@@ -144,10 +160,11 @@ class Account:
         return AzureTable(self._tables.get_table_client(name))
 
     def _services(self) -> tuple[BlobServiceClient, QueueServiceClient, TableServiceClient]:
-        access, identity = self._access, self.identity
-        blobs = {**_BLOBS, "retry_policy": StoragePatience(**_PATIENCE)}
-        queues = {**_TIMEOUTS, "retry_policy": StoragePatience(**_PATIENCE)}
-        tables = {**_TABLE_PATIENCE, **table_hooks(self.clock)}
+        access, identity = self.access, self.identity
+        retries: dict[str, Any] = {"retry_total": self._retries}
+        blobs = {**_BLOBS, "retry_policy": StoragePatience(**_PATIENCE, **retries)}
+        queues = {**_TIMEOUTS, "retry_policy": StoragePatience(**_PATIENCE, **retries)}
+        tables = {**_TABLE_PATIENCE, **retries, **table_hooks(self.clock)}
         try:
             return (
                 self._service(BlobServiceClient, access.blob_url, identity, blobs),
@@ -164,8 +181,8 @@ class Account:
         """A service's client: by the connection string if there is one, else by address and identity."""
         # Else aiohttp looks for a proxy and for a netrc in two threads before each request.
         options = {**options, "use_env_settings": bool(getproxies().keys() - {"no"})}
-        if self._access.connection_string is not None:
-            return kind.from_connection_string(self._access.connection_string, **options)
+        if self.access.connection_string is not None:
+            return kind.from_connection_string(self.access.connection_string, **options)
         return kind(url, credential=identity(), **options)
 
     def _sealed_bundles(self, setting: str) -> SealedBundles:
@@ -178,7 +195,7 @@ class Account:
     @property
     def _chosen_identity(self) -> dict[str, str]:
         """Which managed identity; without a word about it the SDK reads AZURE_CLIENT_ID, and not where None is said."""
-        return {"managed_identity_client_id": self._access.client_id} if self._access.client_id else {}
+        return {"managed_identity_client_id": self.access.client_id} if self.access.client_id else {}
 
     def _blocking_identity(self) -> TokenCredential:
         """The same identity for keys in vaults, whose clients are not asynchronous; made once, called in threads."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+from hmac import compare_digest
 from typing import TYPE_CHECKING, TypeVar
 
 from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
@@ -33,6 +35,8 @@ BUNDLES_CONTAINER = "bundles"
 
 _LARGEST = MAX_BUNDLE_BYTES + SEALING_BYTES
 
+_TRIED_BYTES = 40
+"""Of the value that a key is tried with: as long as what it wraps of a bundle."""
 _NOT_OURS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, InvalidUnwrap, InvalidTag)
 """What decrypting something ends in that was sealed under another key or was tampered with."""
 
@@ -97,6 +101,51 @@ class SealedBundles:
                     stored_at=properties.last_modified,
                     etag=unquoted(str(properties.etag)),
                 )
+
+    @property
+    def key_is_file(self) -> bool:
+        """Whether they are sealed under a key file, and not under a key in a vault."""
+        return self._keys.seals_by_file
+
+    def try_key(self) -> str:
+        """Wrap a value and unwrap it again, as sealing and opening do; blocks. Answers the key's name.
+
+        Raises:
+            CertcastError: The key cannot be used; the text says why.
+        """
+        key, value = self._keys.for_sealing(), secrets.token_bytes(_TRIED_BYTES)
+        name = key.get_kid()
+        unwrapped = self._keys.named(name).unwrap_key(key.wrap_key(value), key.get_key_wrap_algorithm())
+        if not compare_digest(unwrapped, value):
+            raise CertcastError(f"key {name} unwraps something else than it wrapped: nothing can be sealed under it")
+        return name
+
+    async def envelopes(self, most: int) -> dict[str, list[tuple[str, Envelope]]]:
+        """The first bundles' ids and envelopes, by the keys that they were sealed under; none is opened."""
+        found: dict[str, list[tuple[str, Envelope]]] = {}
+        seen = 0
+        with azure_errors("listing bundles"):
+            async for properties in self._container.list_blobs(include=["metadata"]):
+                envelope = Envelope.of(properties.metadata or {})
+                if envelope is not None:
+                    found.setdefault(envelope.key_id, []).append((str(properties.name).removesuffix(".pem"), envelope))
+                seen += 1
+                if seen == most:
+                    break
+        return found
+
+    def try_envelope(self, bundle_id: str, envelope: Envelope) -> None:
+        """Unwrap a bundle's content key, which goes nowhere; blocks.
+
+        Raises:
+            CertcastError: It cannot be opened; the text says why.
+        """
+        try:
+            self._keys.named(envelope.key_id).unwrap_key(envelope.wrapped_key, envelope.algorithm)
+        except CertcastError as error:
+            raise type(error)(f"bundle {bundle_id} cannot be opened: {error}") from None
+        except _NOT_OURS:
+            raise CertcastError(_not_opened(bundle_id, f"with key {shown(envelope.key_id)}")) from None
 
     def _blob(self, bundle_id: str) -> BlobClient:
         if not keeps_its_place(bundle_id):

@@ -55,6 +55,11 @@ class KeyRing:
         self._vaults = vaults
         self._seals_with = seals_with
 
+    @property
+    def seals_by_file(self) -> bool:
+        """Whether the key that seals is a file."""
+        return isinstance(self._seals_with, FileKey)
+
     def for_sealing(self) -> KeyEncryptionKey:
         """The key that new bundles are sealed under, one version of it; blocks where a vault is asked.
 

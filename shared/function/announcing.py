@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from shared.bounded import together
 from shared.function.history import entry_about, entry_on_verdict, is_to_be_kept, keep, with_entry, without_entries
-from shared.function.outbox import new_event_id, send_now, with_event, without_events
+from shared.function.outbox import new_event_id, with_event
+from shared.function.sending import send_now
 from shared.function.tagging import is_tagged, is_to_be_tagged, is_untold, tag
 from shared.messages import EventType
 from shared.state.history import HistoryKind
@@ -52,7 +53,7 @@ async def tell(cloud: Cloud, record: UploadRecord) -> Change:
     tagged, (sent, kept) = await together(tag(cloud, record), together(send_now(cloud, record), keep(cloud, record)))
 
     def told(current: UploadRecord) -> UploadRecord:
-        return tagged.entered(without_entries(without_events(current, sent), kept))
+        return tagged.entered(without_entries(sent.entered(current), kept))
 
     return told
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from shared.phrasing import logger
-from shared.upload import is_certificate_name
+from shared.upload import is_canary, is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Notice:
 def read_event(
     event_type: str, subject: str, data: Mapping[str, object], at: datetime | None, *, container: str
 ) -> Notice | None:
-    """Reduce an event to what is used; None for any other kind of event, another container, or no upload's name."""
+    """Reduce an event to what is used; None unless it is about a blob of that container: an upload, or a new canary."""
     where = _SUBJECT.match(subject)
     if event_type not in {_CREATED, _DELETED}:
         return None
@@ -54,7 +54,8 @@ def read_event(
         log.error("an event is dropped: its subject %s names no blob", subject)
         return None
     found, name = where.groups()
-    if found != container or not is_certificate_name(name):
+    is_looked_at = is_certificate_name(name) or (is_canary(name) and event_type == _CREATED)
+    if found != container or not is_looked_at:
         return None
     etag = data.get("eTag")
     # Seen quoted and unquoted, so the quotes are taken off.

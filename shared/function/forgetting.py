@@ -156,5 +156,11 @@ def forget_bundles(cloud: Cloud, seen: Snapshot) -> Deletions:
     cloud.last_done[BUNDLES] = seen.taken_at
 
 
+def forget_canaries(cloud: Cloud, seen: Snapshot) -> Deletions:
+    """Delete canaries that a `certcast doctor` left behind which ended before it could."""
+    for name in in_turn(sorted(seen.canaries), seen.taken_at):
+        yield f"canary {name}", cloud.uploads.delete(name)
+
+
 async def _forget_bundle(cloud: Cloud, bundle: StoredBundle) -> bool:
     return await unless_changed(cloud.bundles.delete(bundle))

@@ -1,7 +1,7 @@
 """What one process of the Function keeps in mind, so as to do less; nothing is decided by it, and it may end any time.
 
 Reports that come at the same moment are entered together, uploads are settled a little later where more reports are to
-come, and a topic or tags that were in trouble are left alone for a while.
+come, and outlets or tags that were in trouble are left alone for a while.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 AT_ONCE = 4
 """Batches in hand."""
+SENT_AT_ONCE = 4
+"""Events that go to one outlet by way of the queue, so that a slow one leaves places for other messages."""
 SETTLE_AFTER_S = 1.0
 """How long a status waits for further reports, from the first that does not decide it."""
 REFUSED_FOR = timedelta(seconds=55)
@@ -149,16 +151,20 @@ class Settlings:
 
 
 @dataclass(slots=True)
-class TopicTrouble:
-    """What was met with at the topic.
+class OutletTrouble:
+    """What was met with at one outlet, on the event loop's clock.
 
     Attributes:
-        until: Until when events are sent by way of the queue, on the event loop's clock.
+        until: Until when events are sent by way of the queue.
         away_until: Until when none is sent that way either, as it did not take one.
+        retired_until: Until when events for it are given up, as it said that it wants no more.
+        gate: Lets that many by way of the queue go to it at a time.
     """
 
     until: float = float("-inf")
     away_until: float = float("-inf")
+    retired_until: float = float("-inf")
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SENT_AT_ONCE))
 
 
 @dataclass(slots=True)

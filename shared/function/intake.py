@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING
 
 from shared.errors import BusyError, CertcastError, HeldError
 from shared.function.blob_event import Notice
+from shared.function.canary import remove_canary
 from shared.function.claiming import accept, places_of, withdraw
 from shared.function.deadlines import EVENT_S, GIVE_UP_S, LOOK_S
 from shared.function.election import MAX_CLAIMS, StaleRevisionError, TooManyClaimsError
 from shared.function.judging import verdict_on, waits_for_password
-from shared.function.outbox import publish
 from shared.function.recheck import send_recheck, send_when_due
+from shared.function.redeploy import redeploy_as_asked
 from shared.function.ruling import judge_by_rules
+from shared.function.sending import publish
 from shared.function.turn import take_turn
 from shared.function.unserved import schedule, turn_down, turn_down_unread
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
-from shared.upload import is_upload_name, scheme_of
+from shared.upload import is_canary, is_upload_name, scheme_of
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -143,6 +145,9 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     Raises:
         CertcastError: Neither could be done.
     """
+    if is_canary(notice.name):
+        await remove_canary(cloud, notice.name)
+        return None
     try:
         async with asyncio.timeout(EVENT_S):
             return await look_at(cloud, notice)
@@ -158,12 +163,15 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
 
 
 async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
-    """Look again at an upload that waited or could not be handled, or send its events, and go on if need be."""
+    """Look again at an upload that waited or could not be handled, send its events, or install it once more."""
     if not is_upload_name(message.name, cloud.sources):
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
         return None
     if message.events:
-        await publish(cloud, message.name, attempt=message.attempt)
+        await publish(cloud, message.name, attempt=message.attempt, outlet=message.outlet)
+        return None
+    if message.redeploy:
+        await redeploy_as_asked(cloud, message)
         return None
     before = await cloud.state.uploads.get(message.name)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,15 @@ async def send_recheck(cloud: Cloud, name: str, *, attempt: int, traceparent: st
     if delay_s is not None:
         message = RecheckUpload(name=name, attempt=attempt, traceparent=traceparent)
         await cloud.queues.send(RECHECK_QUEUE, encode(message), delay_s=delay_s)
+
+
+async def send_again(cloud: Cloud, message: RecheckUpload) -> None:
+    """Put a message back that could not be acted on now, with the delay that the next attempt has."""
+    delay_s = recheck_delay_s(message.attempt + 1)
+    if delay_s is None:
+        log.error("upload %s: given up what was asked for by a message, after %g s", message.name, RECHECK_FOR_S)
+        return
+    await cloud.queues.send(RECHECK_QUEUE, encode(replace(message, attempt=message.attempt + 1)), delay_s=delay_s)
 
 
 async def send_when_due(cloud: Cloud, record: UploadRecord) -> None:

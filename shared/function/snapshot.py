@@ -7,17 +7,18 @@ not in it: there are as many as instances times bindings, and they pass by one b
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.binding import BindingKey, DesiredBinding
 from shared.bounded import gather_bounded
+from shared.function.canary import is_left_behind
 from shared.function.deadlines import ITEM_S
 from shared.ports import StoredBundle
 from shared.state.records import InstanceRecord, UploadRecord
 from shared.state.rows import UnreadableRow, Versioned
-from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, carries_password, is_certificate_name
+from shared.upload import BLOB_SCHEME, SEALED_BUNDLE_KEY, carries_password, is_canary, is_certificate_name
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
@@ -42,6 +43,7 @@ class Snapshot:
         found: ETags by name of what the sources hold.
         answered: Schemes of the sources that could be listed; what another one holds is not taken for gone.
         with_password: Uploads in whose metadata a password stands.
+        canaries: Those that a `certcast doctor` left behind.
         marked: Ids of the bundles that markers in uploads' metadata name.
         bindings: The desired rows.
         instances: The registered instances by id.
@@ -54,6 +56,7 @@ class Snapshot:
     found: Mapping[str, str]
     answered: frozenset[str]
     with_password: frozenset[str]
+    canaries: frozenset[str]
     marked: frozenset[str]
     bindings: Mapping[BindingKey, DesiredBinding] | None
     instances: Mapping[str, Versioned[InstanceRecord]] | None
@@ -70,13 +73,12 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
     taken_at, unreadable = cloud.now(), list[UnreadableRow]()
     bundles = await report.part("listing bundles", _old_bundles(cloud)) if is_time(cloud, BUNDLES) else None
     uploads = await report.part("reading uploads", _uploads(cloud, unreadable))
-    found, marked, with_password, answered = dict[str, str](), set[str](), set[str](), set[str]()
+    found, answered, listing = dict[str, str](), set[str](), _Listing(now=taken_at)
 
     async def list_source(scheme: str, source: CertificateSource) -> None:
         # The storage account answers or fails by itself; how long a database takes, none but its driver knows.
         within_s = None if scheme == BLOB_SCHEME else ITEM_S
-        listing = _listed(scheme, source, marked, with_password)
-        listed = await report.part(f"certificate source {scheme}", listing, within_s=within_s)
+        listed = await report.part(f"certificate source {scheme}", listing.of(scheme, source), within_s=within_s)
         if listed is not None:
             answered.add(scheme)
             found.update(listed)
@@ -89,8 +91,9 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
         uploads=uploads,
         found=found,
         answered=frozenset(answered),
-        with_password=frozenset(with_password),
-        marked=frozenset(marked),
+        with_password=frozenset(listing.with_password),
+        canaries=frozenset(listing.canaries),
+        marked=frozenset(listing.marked),
         bindings=await report.part("reading bindings", _bindings(cloud, unreadable)),
         instances=await report.part("reading instances", _instances(cloud, unreadable)),
         unreadable=frozenset(row.table for row in unreadable),
@@ -126,13 +129,34 @@ async def _instances(cloud: Cloud, unreadable: list[UnreadableRow]) -> dict[str,
     return {known.value.id: known async for known in cloud.state.instances.all(unreadable=unreadable)}
 
 
-async def _listed(scheme: str, source: CertificateSource, marked: set[str], with_password: set[str]) -> dict[str, str]:
-    found = {}
-    async for version in source.each():
-        # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
-        marked |= {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
-        if scheme != BLOB_SCHEME or is_certificate_name(version.name):
-            found[version.name] = version.etag
-            if scheme == BLOB_SCHEME and carries_password(version.metadata):
-                with_password.add(version.name)
-    return found
+@dataclass(slots=True)
+class _Listing:
+    """What is noted of the sources' uploads while they pass by.
+
+    Attributes:
+        now: When the snapshot is taken.
+        marked: Ids of the bundles that markers name.
+        with_password: Uploads in whose metadata a password stands.
+        canaries: Those that were left behind.
+    """
+
+    now: datetime
+    marked: set[str] = field(default_factory=set)
+    with_password: set[str] = field(default_factory=set)
+    canaries: set[str] = field(default_factory=set)
+
+    async def of(self, scheme: str, source: CertificateSource) -> dict[str, str]:
+        """List a source: ETags by name."""
+        found = {}
+        async for version in source.each():
+            if scheme == BLOB_SCHEME and is_canary(version.name):
+                if is_left_behind(version, self.now):
+                    self.canaries.add(version.name)
+                continue
+            # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
+            self.marked |= {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+            if scheme != BLOB_SCHEME or is_certificate_name(version.name):
+                found[version.name] = version.etag
+                if scheme == BLOB_SCHEME and carries_password(version.metadata):
+                    self.with_password.add(version.name)
+        return found

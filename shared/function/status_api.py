@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shared.codec import instant_text
-from shared.errors import CertcastError
 from shared.function.fanout import read_fleet
 from shared.function.paging import MAX_LIMIT, MAX_ROWS_READ, Asked, page
 from shared.function.redeploy import redeploy
 from shared.state.document import installation_document, instance_document, is_gone, is_listed, upload_document
 from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
 from shared.state.missing import Roll
-from shared.state.reasons import depends_on_others
+from shared.state.reasons import depends_on_others, nothing_to_redeploy
 from shared.state.telling import with_reasons
 from shared.upload import MAX_NAME_CHARS
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from shared.state.records import InstallationRecord, UploadRecord
     from shared.state.rows import Versioned
 
-_HEALTH_ROW = "healthz"
 _WRITTEN_SLASH = re.compile("%2f", re.IGNORECASE)
 
 
@@ -132,22 +130,9 @@ async def redeploy_certificate(cloud: Cloud, name: str) -> Answer:
         return _unknown(name)
     keys = await redeploy(cloud, record.name)
     if not keys:
-        reason = (
-            f"upload {record.name} is {record.status.value} and serves no host, so there is nothing to install again"
-        )
-        return Answer(status=HTTPStatus.CONFLICT, document={"error": reason})
+        return Answer(status=HTTPStatus.CONFLICT, document={"error": nothing_to_redeploy(record)})
     bindings = [key.host_port for key in keys]
     return Answer(status=HTTPStatus.ACCEPTED, document={"name": record.name, "bindings": bindings})
-
-
-async def health(cloud: Cloud) -> Answer:
-    """Whether the Function can do its work: read its settings and its policy, and reach its tables."""
-    try:
-        await cloud.state.uploads.get(_HEALTH_ROW)
-        await cloud.rules.current()
-    except CertcastError as error:
-        return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, document={"status": "failing", "reason": str(error)})
-    return Answer(status=HTTPStatus.OK, document={"status": "ok"})
 
 
 @cache

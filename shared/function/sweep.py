@@ -23,6 +23,7 @@ from shared.function.fanout import notify
 from shared.function.forgetting import (
     forget_bindings,
     forget_bundles,
+    forget_canaries,
     forget_instance,
     forget_strays,
     forget_uploads,
@@ -253,7 +254,7 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
     for record in in_turn(_untouched(seen.uploads, report), now):
         if warning_due(record, now, seen.bindings, coming) is not None:
             await report.attempt(f"upload {record.name}", _warn(cloud, record, coming, report))
-        if cloud.tells_others and record.etag and not is_announced(record):
+        if cloud.outlets and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))
@@ -327,4 +328,5 @@ _STEPS = (
     write_history,
     forget_history,
     _write_tags,
+    _forgetting(forget_canaries),
 )

@@ -40,7 +40,7 @@ def status_document(
         asked_for: Whether this is one upload that was asked for, to be shown also when it is gone; else these are all.
     """
     shown = [record for record in uploads if asked_for or is_listed(record)]
-    current = _counted_since(uploads, instances, now, whole=not asked_for)
+    current = counted_since(uploads, instances, now, whole=not asked_for)
     return {
         "as_of": _instant(now),
         "uploads": [upload_document(record) for record in sorted(shown, key=lambda record: record.name)],
@@ -48,7 +48,7 @@ def status_document(
     }
 
 
-def _counted_since(
+def counted_since(
     uploads: Sequence[UploadRecord], instances: Sequence[Versioned[InstanceRecord]], now: datetime, *, whole: bool
 ) -> Sequence[Versioned[InstanceRecord]]:
     """The instances; what one serves is counted by the uploads where these changed after its last heartbeat.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from shared.state.presence import Instances
 
+MAX_MISSING = 100
+"""Ids of instances told of one upload."""
 REMARKED_FOR = timedelta(days=1)
 """That something else had changed what is served is told for so long after it was last seen."""
 UNSAID_FOR = timedelta(seconds=3)
@@ -104,7 +106,7 @@ class Roll:
         missing = tuple(dict.fromkeys([*(name for name in behind if name in self._instances), *names]))
         if not missing and (live, total, reason) == (record.live, record.total, record.reason):
             return record
-        return replace(record, live=live, total=total, reason=reason, missing=missing)
+        return replace(record, live=live, total=total, reason=reason, missing=missing[:MAX_MISSING])
 
     def _vouches(self, name: str, record: UploadRecord) -> bool:
         """Whether an instance that proved an upload can still be taken to serve it."""
@@ -126,7 +128,7 @@ class Roll:
         said = listed([f"{shown(name)} {clause}" for name, clause in clauses], "; ")
         # What was reaped counts no more, though no row was written for it yet.
         reason = "; ".join(filter(None, [record.reason, said]))
-        return replace(record, live=len(here), reason=reason, missing=(*here, *away))
+        return replace(record, live=len(here), reason=reason, missing=(*here, *away)[:MAX_MISSING])
 
     def _remark(self, record: UploadRecord) -> str:
         """What an instance said of what it proved, while it is worth telling."""

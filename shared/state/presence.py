@@ -47,11 +47,16 @@ def presence_text(known: Versioned[InstanceRecord], now: datetime) -> str:
 
 def ago(instant: datetime, now: datetime) -> str:
     """How long before `now` an instant was, in one unit: "3 s ago"."""
-    passed = max(timedelta(), now - instant)
-    for unit, length in _UNITS:
-        if passed >= length:
-            return f"{passed // length} {unit} ago"
-    return f"{int(passed.total_seconds())} s ago"
+    return f"{lasting(now - instant)} ago"
+
+
+def lasting(length: timedelta) -> str:
+    """A length of time in one unit, as much of it as is over: "3 s", "2 min"; nothing for what has not begun."""
+    passed = max(timedelta(), length)
+    for unit, size in _UNITS:
+        if passed >= size:
+            return f"{passed // size} {unit}"
+    return f"{int(passed.total_seconds())} s"
 
 
 def since(instant: datetime, now: datetime) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.phrasing import listed
-from shared.state.records import UploadRecord, UploadStatus
+from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
 
 if TYPE_CHECKING:
@@ -54,6 +54,19 @@ def as_told(record: UploadRecord, rows: Mapping[BindingKey, DesiredBinding], now
         reason=_naming_winners(record, others, now),
         violations=violations if notice is None else (*violations, notice),
     )
+
+
+def may_be_redeployed(record: UploadRecord) -> bool:
+    """Whether an upload may be served, so that it can be installed once more; its desired rows have the last word."""
+    return record.status in SETTLEABLE - {UploadStatus.SUPERSEDED, UploadStatus.REMOVED}
+
+
+def nothing_to_redeploy(record: UploadRecord) -> str:
+    """Why there is nothing of an upload to be installed once more: a sentence."""
+    said = f"upload {record.name} is {record.status.value}"
+    if record.status in KEPT and record.reason:
+        return f"{said}, and what was accepted before under its name is not installed again: upload a good one"
+    return f"{said} and serves no host, so there is nothing to install again"
 
 
 def reason_for_superseded(record: UploadRecord, rows: Sequence[DesiredBinding], now: datetime) -> str:

@@ -42,8 +42,6 @@ MAX_DNS_NAME_CHARS = 253
 BEHIND, ASIDE, JOINED = "behind", "aside", "joined"
 """What `UploadRecord.apart` says of an instance: it has not proved all of the upload; it does not count, as it obeys
 rows of its own role instead or is registered no more; it was not told, and has proved it."""
-MAX_MISSING = 100
-"""Instances named of those that do not serve an upload; beside it, how many there are is told in any case."""
 MAX_APART = 500
 """Instances kept there; where there are more, counts stay as they were written."""
 
@@ -192,7 +190,6 @@ class UploadRecord:
         object.__setattr__(self, "warnings", self.warnings[:MAX_WARNINGS])
         chain = self.chain[: MAX_INTERMEDIATES + 1]
         object.__setattr__(self, "chain", tuple(shown(subject, SUBJECT_CHARS) for subject in chain))
-        object.__setattr__(self, "missing", self.missing[:MAX_MISSING])
         object.__setattr__(self, "past", self.past[-MAX_PAST:])
         for told in ("reason", "remark", "tags_refused", "password_left", "held_up"):
             object.__setattr__(self, told, shown(getattr(self, told), LOGGED_CHARS))

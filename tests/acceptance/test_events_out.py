@@ -1,4 +1,4 @@
-"""What other services hear through Event Grid: published by the Function, taken by the local cloud's topic."""
+"""What other services hear: sent by the Function, taken by the local cloud's topic and by a webhook's receiver."""
 
 import asyncio
 import json
@@ -15,22 +15,38 @@ from local_azure.eventgrid.topic import ReceivedEvent
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.event_schemas import check_event
+from tests.rigs.receiver import Receiver
+from tests.rigs.signatures import is_signed
 from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 AGENTS = 2
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
 heard: list[ReceivedEvent] = []
+receiver = Receiver()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cloud() -> AsyncIterator[Witness]:
     heard.clear()
-    ports = {"CERTCAST_PORTS": "443,8443,8444"}
-    settings = PlatformSettings(agents=AGENTS, ports=FREE_PORTS, on_event=heard.append, function_environment=ports)
-    async with witnessed(settings) as witness:
-        yield witness
+    receiver.posted.clear()
+    await receiver.start()
+    environment = {
+        "CERTCAST_PORTS": "443,8443,8444",
+        "CERTCAST_WEBHOOK": receiver.url,
+        "CERTCAST_WEBHOOK_SECRET": SECRET,
+    }
+    settings = PlatformSettings(
+        agents=AGENTS, ports=FREE_PORTS, on_event=heard.append, function_environment=environment
+    )
+    try:
+        async with witnessed(settings) as witness:
+            yield witness
+    finally:
+        await receiver.stop()
 
 
 def about(name: str) -> list[str]:
@@ -65,6 +81,68 @@ async def test_an_upload_is_told_of_when_it_is_accepted_and_when_it_is_live(clou
     assert (live.data["live"], live.data["expected"]) == (AGENTS, AGENTS)
     assert live.attributes["traceparent"] == accepted.attributes["traceparent"]
     assert live.attributes["id"] != accepted.attributes["id"]
+
+
+@pytest.mark.usefixtures("cloud")
+async def test_a_webhook_is_told_the_same_in_the_same_order_and_can_see_who_says_it() -> None:
+    name = "told/größe.pfx"
+    live = await hears(name, "Live")
+
+    async def all_taken() -> bool:
+        return receiver.taken(name) == ["Accepted", "Live"]
+
+    await eventually(all_taken, "the webhook to be told", 40)
+    posted = [each for each in receiver.posted if each.event["subject"] == name]
+    assert posted[-1].event == {**live.attributes, "data": live.data}
+    for each in posted:
+        check_event(each.event)
+        assert is_signed(each.headers, each.body, SECRET)
+        assert each.headers["webhook-id"] == each.event["id"]
+        assert each.event["source"].endswith("/devstoreaccount1/certificates")
+
+
+async def test_a_webhook_that_is_away_costs_neither_uploads_nor_the_topic_anything(cloud: Witness) -> None:
+    receiver.status = 503
+    name = "told/away.pfx"
+    await cloud.upload(name, authority().issue("away.told.test").pfx(PASSWORD))
+    await cloud.becomes(name, "live", live=AGENTS)
+    await hears(name, "Live")
+
+    async def tried() -> bool:
+        return any(each.event["subject"] == name for each in receiver.posted)
+
+    await eventually(tried, "the Function to meet the webhook that is away")
+    assert receiver.taken(name) == []
+    receiver.status = 202
+
+    async def all_taken() -> bool:
+        return receiver.taken(name) == ["Accepted", "Live"]
+
+    await eventually(all_taken, "the webhook to be told once it is back", 40)
+    ids = [event.attributes["id"] for event in heard if subject(event) == name]
+    assert len(set(ids)) == 2
+    shown = "\n".join(line for who, line in cloud.lines if who == "functions")
+    assert "webhook 127.0.0.1 answered 503" in shown
+    assert Receiver.IN_PATH not in shown
+    assert SECRET.removeprefix("whsec_") not in shown
+
+
+async def test_a_test_event_goes_through_every_outlet(cloud: Witness) -> None:
+    function_key = {"x-functions-key": cloud.platform.keys.function}
+    async with (
+        aiohttp.ClientSession(headers=function_key) as session,
+        session.post(f"{cloud.platform.functions_url}/api/notify") as answer,
+    ):
+        assert answer.status == 200
+        document = await answer.json()
+    assert [(each["outlet"], each["taken"], each["answer"]) for each in document["outlets"]] == [
+        ("topic 127.0.0.1", True, "taken"),
+        ("webhook 127.0.0.1", True, "202"),
+    ]
+    [posted] = [each for each in receiver.posted if each.event["id"] == document["event_id"]]
+    check_event(posted.event)
+    assert posted.event["type"] == "Certcast.Test"
+    assert document["event_id"] in [event.attributes["id"] for event in heard]
 
 
 async def test_a_rejection_is_told_with_its_reasons(cloud: Witness) -> None:

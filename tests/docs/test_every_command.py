@@ -25,6 +25,8 @@ SYNOPSES = {
         "upload": "FILE",
         "status": "[",
         "remove": "NAME",
+        "redeploy": "NAME",
+        "completion": "bash|zsh|fish",
         "doctor": "[",
         "up": "[",
         "demo": "[",

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
 from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
+DOCTOR_PAGE = Path("docs/doctor.md")
 
 START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
 UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
@@ -45,9 +47,14 @@ SILVER_PLAN = run_here(UPLOADING, "certcast upload books.pfx ")
 AZ_WITH_A_REFERENCE = run_here(COMMANDS, "az storage blob upload ")
 CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
 UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
+FAILED_LINES = run_here(COMMANDS, "certcast status --failed --json-lines")
+COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
 SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
 STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
+DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
+DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
+DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
 KEY_IDS = run_here(DEPLOY, "az storage blob list ")
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
@@ -361,9 +368,60 @@ def test_asking_the_status_api_and_which_key_seals(clone: Clone, pfx: Path) -> N
     assert re.fullmatch(r'( *\d+ "KeyId": *"[^"]+"\n)+', clone.run(named + KEY_IDS))
 
 
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_what_failed_is_told_line_by_line(clone: Clone) -> None:
+    with clone.blob("broken/a.pfx") as blob:
+        blob.upload_blob(b"no certificate", metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("broken/a.pfx", "rejected")
+    assert "broken/a.pfx" in clone.run(FAILED_LINES, PATH=clone.with_certcast).splitlines()
+    shown = clone.run("certcast status --failed --host example.com", PATH=clone.with_certcast)
+    assert "broken/a.pfx" not in shown
+    with clone.blob("broken/a.pfx") as blob:
+        blob.delete_blob()
+
+
+def test_the_shell_completes_commands_and_uploads(clone: Clone, pfx: Path) -> None:
+    with clone.blob("completed/shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("completed/shop.pfx", "live")
+    pressed = """
+    COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMPREPLY=()
+    _certcast_completion certcast; printf '%s\n' "${{COMPREPLY[@]}}"
+    """
+    typed = ("certcast redep", "certcast status completed/s", "certcast status --js")
+    script = COMPLETION + "".join(pressed.format(line=line) for line in typed)
+    assert clone.run(script, PATH=clone.with_certcast).split() == [
+        *("redeploy", "completed/shop.pfx", "--json", "--json-lines"),
+    ]
+    clone.run("certcast remove completed/shop.pfx", PATH=clone.with_certcast)
+
+
 def test_trying_a_policy_on_what_is_there(clone: Clone) -> None:
     [policy] = [block for block in blocks(text_of(POLICY), "toml") if "[[uploads]]" in block]
     assert policy.count('"3F:7A:…"') == 1
     written = policy.replace("3F:7A:…", "3F" * 32)
     (clone.folder / "policy.toml").write_text(written, encoding="utf-8")
     clone.run(f"{DOCTOR.rstrip()} --json", PATH=clone.with_certcast)
+
+
+def checks_in(said: str) -> dict[str, str]:
+    """The checks by name, with what each came to."""
+    lines = re.findall(r"^(\S.*?)  +(ok|warning|wrong|not looked at)(?:  |$)", said, re.MULTILINE)
+    return {name: result for name, result in lines if name not in {"warning", "wrong"}}
+
+
+def test_the_doctor_looks_at_what_its_page_shows(clone: Clone) -> None:
+    here, function, broken = blocks(text_of(DOCTOR_PAGE), "text")
+    assert checks_in(here).keys() == checks_in(broken).keys()
+    assert checks_in(clone.run(DOCTOR_HERE, PATH=clone.with_certcast)) == checks_in(here)
+
+    assert DOCTOR_OF_THE_FUNCTION.count("http://127.0.0.1:7071") == 1
+    script = DOCTOR_OF_THE_FUNCTION.replace("http://127.0.0.1:7071", clone.functions_url)
+    said = checks_in(clone.run(script, PATH=clone.with_certcast))
+    assert {name: result for name, result in said.items() if name.startswith("Function")} == checks_in(function)
+
+
+def test_the_doctor_is_the_last_step_of_a_deployment(clone: Clone) -> None:
+    script = here(clone, DOCTOR_OF_A_DEPLOYMENT)
+    said = clone.run(f"KEY={keys_of(clone.folder)['function']}\n{script}", PATH=clone.with_certcast)
+    assert checks_in(said)["Function: key file"] == checks_in(said)["events"] == "ok"

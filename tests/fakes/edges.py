@@ -355,16 +355,25 @@ class FakeSecrets:
         return self._values[reference]
 
 
-class FakeTopic:
-    """Where outgoing events are published, as `shared.ports.EventTopic`."""
+class FakeOutlet:
+    """Where outgoing events are sent, as `shared.ports.Outlet`: the topic, or a webhook of some name.
 
-    def __init__(self, storage: FakeStorage, step: Step = unhindered) -> None:
-        self._events = storage.published
+    Attributes:
+        key, name, at_once: As there.
+        events: What it took.
+    """
+
+    def __init__(
+        self, events: list[OutgoingEvent], step: Step = unhindered, *, name: str = "topic", at_once: bool = True
+    ) -> None:
+        self.key, self.name, self.at_once = f"{name}-key", name, at_once
+        self.events = events
         self._step = step
 
-    async def publish(self, event: OutgoingEvent) -> None:
-        await self._step("topic publish")
-        self._events.append(event)
+    async def send(self, event: OutgoingEvent) -> str:
+        await self._step(f"{self.name} publish")
+        self.events.append(event)
+        return "taken"
 
 
 class FakeStorage(StorageContents):
@@ -392,7 +401,7 @@ class FakeStorage(StorageContents):
             policy=policy,
             judges=InThread(policy),
             scrub_password=scrub_password,
-            topic=FakeTopic(self, step),
+            outlets=(FakeOutlet(self.published, step),),
             now=self.clock,
             later=Later(after_s=0),
         )

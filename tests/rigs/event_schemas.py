@@ -3,15 +3,18 @@
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from shared.messages import OutgoingEvent
+from shared.state.cloud_event import cloud_event
 from tests.rigs.deployment import ROOT
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 FOLDER = ROOT / "docs" / "events"
 SUFFIX = ".schema.json"
+SOURCE = "https://uploads1.blob.core.windows.net/certificates"
 
 
 @cache
@@ -24,13 +27,13 @@ def schemas() -> dict[str, Any]:
 
 
 @cache
-def validator(event_type: str) -> Draft202012Validator:
+def validator(event_type: str) -> "Draft202012Validator":
     """What checks the events of a type; its schema is itself checked first."""
     # Imported here, where few tests come: the grammars of its formats take a second to build.
     from jsonschema import Draft202012Validator  # noqa: PLC0415
     from referencing import Registry, Resource  # noqa: PLC0415
 
-    resources = ((f"{name}{SUFFIX}", Resource.from_contents(schema)) for name, schema in schemas().items())
+    resources = ((schema["$id"], Resource.from_contents(schema)) for schema in schemas().values())
     registry: Registry[Any] = Registry().with_resources(resources)
     schema = schemas()[event_type]
     Draft202012Validator.check_schema(schema)
@@ -38,18 +41,8 @@ def validator(event_type: str) -> Draft202012Validator:
 
 
 def as_sent(event: OutgoingEvent) -> dict[str, Any]:
-    """The CloudEvent that the topic makes of an event."""
-    return {
-        "specversion": "1.0",
-        "id": event.event_id,
-        "source": "/certcast",
-        "type": event.kind.value,
-        "subject": event.subject,
-        "time": event.at.isoformat(),
-        "datacontenttype": "application/json",
-        "data": json.loads(event.document),
-        **({"traceparent": event.traceparent} if event.traceparent else {}),
-    }
+    """The CloudEvent that outlets make of an event."""
+    return dict(cloud_event(event, source=SOURCE))
 
 
 def check_event(event: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ async def test_a_message_about_an_upload_that_is_not_there_has_nothing_sent(name
 
 
 async def test_a_count_of_tries_that_is_made_up_makes_no_event_be_given_up(scene: Scene) -> None:
-    away = replace(scene.cloud, topic=Away())
+    away = replace(scene.cloud, outlets=(Away(),))
     await scene.looked_at(await scene.upload("a.pfx", HOST), away)
     for attempt in (-(2**31), -1, 3, 2**31 - 1):
         await recheck(away, RecheckUpload(name="a.pfx", attempt=attempt, events=True))
@@ -58,7 +58,7 @@ async def test_a_count_of_tries_that_is_made_up_makes_no_event_be_given_up(scene
 
 async def test_an_event_that_the_topic_does_not_take_keeps_no_upload_unfinished(scene: Scene) -> None:
     await scene.join("web-0")
-    cloud = replace(scene.cloud, topic=Away())
+    cloud = replace(scene.cloud, outlets=(Away(),))
     record = await scene.looked_at(await scene.upload("a.pfx", HOST), cloud)
     assert record.etag
     await recheck(cloud, RecheckUpload(name="a.pfx", events=True))
@@ -69,5 +69,7 @@ async def test_an_event_that_the_topic_does_not_take_keeps_no_upload_unfinished(
 class Away:
     """A topic that cannot be reached."""
 
-    async def publish(self, event: object) -> None:
+    key, name, at_once = "topic", "topic", True
+
+    async def send(self, event: object) -> str:
         raise UnavailableError(f"no answer to {type(event).__name__}")

@@ -16,10 +16,12 @@ from shared.azure.policy_source import policy_source
 from shared.binding import ANY_ROLE
 from shared.config import Settings
 from shared.errors import CertcastError, ConfigurationError, UnavailableError
+from shared.function.diagnosis import health
+from shared.function.health import HEALTH_KEPT_S, Health
 from shared.function.rules import FAILED_S, KEPT_S, Rules
-from shared.function.status_api import health
 from shared.state.records import UploadStatus
 from shared.upload import PortRanges
+from shared.validation.checkup import policy_check
 from shared.validation.policy import Policy, Rule
 from shared.validation.policy_text import FaultyPolicyError, read_policy, warnings_about
 from shared.verdict import VerdictCode
@@ -272,7 +274,11 @@ class Ruled(Scene):
         super().__init__()
         self.text: str | Exception = text
         self.reads = 0
-        self.cloud = replace(self.cloud, rules=Rules(self._read, lambda: self.storage.clock().timestamp()))
+        self.cloud = replace(
+            self.cloud,
+            rules=Rules(self._read, lambda: self.storage.clock().timestamp()),
+            health=Health([policy_check(self._read)], lambda: self.storage.clock().timestamp()),
+        )
 
     async def _read(self) -> str:
         self.reads += 1
@@ -348,12 +354,12 @@ class TestInForce:
         assert scene.reads == 1
         answer = await health(scene.cloud)
         assert answer.status == 503
-        assert "CERTCAST_POLICY" in answer.document["reason"]
-        assert "version" not in answer.document["reason"]
+        assert answer.document == {"status": "failing", "parts": {"policy": "failing"}}
         scene.text = TENANTS
         scene.storage.clock.advance(FAILED_S)
         record = await scene.looked_at("shops/alice/0.pfx")
         assert record.status is UploadStatus.ACCEPTED
+        scene.storage.clock.advance(HEALTH_KEPT_S)
         assert (await health(scene.cloud)).status == 200
 
     async def test_it_is_read_again_after_a_minute_and_not_before(self) -> None:

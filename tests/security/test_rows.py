@@ -24,10 +24,6 @@ from tests.rigs.some import some
 
 HOST = "a.example.com"
 
-BOMB = zlib.compress(b'"' + b"a" * 370_000_000 + b'"', 9)
-BOMB_COLUMNS = {
-    f"subject__z{number}": BOMB[number * 60_000 : (number + 1) * 60_000] for number in range(-(-len(BOMB) // 60_000))
-}
 BAD_INSTANCES: dict[str, dict[str, Any]] = {
     "one column": {"x": "1"},
     "numbers for text": {"id": 5, "role": 5, "session": 5},
@@ -36,6 +32,15 @@ BAD_INSTANCES: dict[str, dict[str, Any]] = {
     "another row's id": {"id": "web-0"},
     "deep JSON": {"id": "[" * 30_000},
 }
+
+
+def bomb_columns() -> dict[str, Any]:
+    """A text of 370 MB in few bytes."""
+    bomb = zlib.compress(b'"' + b"a" * 370_000_000 + b'"', 9)
+    return {
+        f"subject__z{number}": bomb[number * 60_000 : (number + 1) * 60_000]
+        for number in range(-(-len(bomb) // 60_000))
+    }
 
 
 def a_row(**changes: Any) -> dict[str, Any]:
@@ -125,7 +130,7 @@ async def test_bundles_are_kept_while_a_row_that_may_name_them_cannot_be_read(si
 
 
 async def test_a_column_that_unpacks_to_370_megabytes_is_refused_before_it_does(site: Attacked) -> None:
-    await site.write_row("uploads", "blob", "bomb.pfx", name="bomb.pfx", revision=1, status="live", **BOMB_COLUMNS)
+    await site.write_row("uploads", "blob", "bomb.pfx", name="bomb.pfx", revision=1, status="live", **bomb_columns())
     tracemalloc.start()
     try:
         record = await site.looked_at("a.pfx", HOST)

@@ -1,31 +1,36 @@
-"""The dashboard's pages and assets: HTML by Jinja2, in which all that comes from outside is escaped and printable."""
+"""The dashboard's pages and the files that belong to them."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from shared.function.dashboard.views import hosts_of, reason_of, row_of, state_of
-from shared.phrasing import day, printable
+from shared.function.dashboard import filters, views
+from shared.function.dashboard.cures import advice_on
+from shared.function.dashboard.headline import headline, totals
+from shared.function.dashboard.rendering import render
+from shared.state.overview import chosen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
+    from shared.function.board import View
     from shared.function.dashboard.links import Links
     from shared.function.dashboard.told import CertificateView, HistoryView
-    from shared.function.dashboard.views import View
+    from shared.state.overview import Asked
 
-_HERE = Path(__file__).parent
-_TYPES = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
-_AS_OF = re.compile(r'<time id="as-of"[^>]*>[^<]*</time>')
+UPLOADS_SHOWN = 100
+"""On one page, unless asked otherwise."""
+MOST_UPLOADS_SHOWN = 500
+INSTANCES_SHOWN = 100
+"""Unless all are asked for."""
+REPORTS_SHOWN = 300
+"""On the page of an upload, those that need somebody first."""
+
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,32 +48,57 @@ class Asset:
     etag: str
 
 
-class _Exact(str):
-    """Text that has to reach the browser letter by letter, such as what was typed into a field."""
-
-    __slots__ = ()
-
-
-def fleet(view: View, asked: object, links: Links) -> str:
+def fleet(view: View, asked: Asked, links: Links) -> str:
     """The page of all uploads and instances.
 
     Args:
         view: The installation.
-        asked: What is asked for.
-        links: The reader's addresses.
+        asked: Which uploads, and how.
+        links: The reader's addresses, with this page's query.
     """
-    rows = [row_of(upload, view.as_of) for upload in view.uploads]
-    return _page("fleet", links, view.as_of, view=view, rows=rows, asked=asked)
+    asked = replace(asked, limit=min(asked.limit or UPLOADS_SHOWN, MOST_UPLOADS_SHOWN))
+    found = chosen(view.uploads, asked, now=view.as_of, instances=view.instances)
+    instances = views.by_need(view.instances)
+    return render(
+        "fleet",
+        links=links,
+        as_of=view.as_of,
+        view=view,
+        headline=headline(view.summary, complete=view.complete),
+        totals=totals(view.summary),
+        asked=asked,
+        status=(status := ",".join(sorted(asked.statuses))),
+        statuses=filters.statuses(status),
+        expiring=(expiring := links.query.get("expiring", "")),
+        ending=filters.ending(expiring),
+        rows=[views.row_of(upload, view.as_of) for upload in found.shown],
+        total=found.total,
+        instances=instances if links.query.get("instances") == "all" else instances[:INSTANCES_SHOWN],
+    )
 
 
 def certificate(view: CertificateView, links: Links) -> str:
     """The page of one upload."""
-    return _page("certificate", links, view.as_of, view=view, upload=view.upload, row=row_of(view.upload, view.as_of))
+    upload = view.upload
+    return render(
+        "certificate",
+        links=links,
+        as_of=view.as_of,
+        view=view,
+        upload=upload,
+        row=views.row_of(upload, view.as_of),
+        hosts=views.hosts_of(upload),
+        advice=advice_on(upload["status"]),
+        can_redeploy=links.can_act and views.can_redeploy(upload),
+        known={instance["id"]: instance for instance in view.instances},
+        reports=views.worst_first(view.installations)[:REPORTS_SHOWN],
+    )
 
 
 def history(view: HistoryView, links: Links) -> str:
     """The page of what became of uploads."""
-    return _page("history", links, view.as_of, view=view)
+    since, kinds = filters.since(view.since), filters.kinds(view.kind)
+    return render("history", links=links, as_of=view.as_of, view=view, since=since, kinds=kinds)
 
 
 def problem(status: int, sentence: str, links: Links) -> str:
@@ -79,53 +109,22 @@ def problem(status: int, sentence: str, links: Links) -> str:
         sentence: What is wrong, and what to do.
         links: The reader's addresses.
     """
-    return _page("problem", links, None, status=status, sentence=sentence)
+    return render("problem", links=links, as_of=None, status=status, sentence=sentence)
 
 
-def tag_of(page: str) -> str:
-    """A page's ETag: the same as long as it says the same, at whatever moment it was made."""
-    return _etag(_AS_OF.sub("", page).encode("utf-8", "surrogatepass"))
-
-
-@cache
 def asset(name: str) -> Asset | None:
     """A file of the pages, by its name; None where there is none of that name."""
-    path = _assets().get(name)
-    if path is None:
-        return None
-    content = path.read_bytes()
-    return Asset(content_type=_TYPES[path.suffix[1:]], content=content, etag=_etag(content))
+    return _assets().get(name)
 
 
 @cache
-def _assets() -> Mapping[str, Path]:
-    return {path.name: path for path in (_HERE / "assets").iterdir()}
+def _assets() -> Mapping[str, Asset]:
+    found = {}
+    for path in (Path(__file__).parent / "assets").iterdir():
+        content = path.read_bytes()
+        found[path.name] = Asset(content_type=_TYPES[path.suffix], content=content, etag=_etag(content))
+    return found
 
 
 def _etag(content: bytes) -> str:
     return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def _page(template: str, links: Links, as_of: datetime | None, **values: object) -> str:
-    return _environment().get_template(f"{template}.html").render(links=links, as_of=as_of, page=template, **values)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-    )
-    environment.filters |= {"exact": _Exact, "instant": day}
-    environment.globals |= {"hosts_of": hosts_of, "reason_of": reason_of, "state_of": state_of}
-    return environment
-
-
-def _printable(value: object) -> object:
-    """Whatever a template puts out: text without control and direction characters, unless it has to be exact."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup | _Exact) else value

@@ -6,17 +6,28 @@ All of it works on the entries of the status document, which the command, the st
 from __future__ import annotations
 
 from shared.state.overview.asking import SORTS, Asked, Chosen, chosen, length_of
-from shared.state.overview.attention import ends_within, instance_needs_somebody, needs_somebody, waits_long
+from shared.state.overview.attention import (
+    ENDS_SOON,
+    ends_within,
+    has_waited,
+    instance_needs_somebody,
+    instant,
+    needs_somebody,
+    waits_long,
+)
 from shared.state.overview.summary import Summary
 
 __all__ = [
+    "ENDS_SOON",
     "SORTS",
     "Asked",
     "Chosen",
     "Summary",
     "chosen",
     "ends_within",
+    "has_waited",
     "instance_needs_somebody",
+    "instant",
     "length_of",
     "needs_somebody",
     "waits_long",

@@ -52,8 +52,12 @@ def waits_long(upload: Document, *, now: datetime) -> bool:
     waiting = upload.get("waiting_for")
     if not waiting or upload["status"] == UploadStatus.SCHEDULED:
         return False
-    since = instant(waiting["since"])
-    return since is None or now - since >= WAITS_LONG
+    return has_waited(waiting["since"], now)
+
+
+def has_waited(since: str | None, now: datetime) -> bool:
+    """Whether what waits since then does so for more than a minute; so does what has waited for an unknown time."""
+    return since is None or now - datetime.fromisoformat(since) >= WAITS_LONG
 
 
 def ends_within(upload: Document, within: timedelta, *, now: datetime) -> bool:

@@ -18,7 +18,7 @@ from shared.state.overview.attention import (
     runs,
     waits_long,
 )
-from shared.state.presence import ago
+from shared.state.presence import lasting
 from shared.state.records import UploadStatus
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Summary:
             silent=_ids(silent),
             troubled=_ids([each for each in running if each.get("trouble")]),
             failing=_ids([each for each in running if each["failing"]]),
-            silent_for=ago(max(seen), now).removesuffix(" ago") if seen else "",
+            silent_for=lasting(now - max(seen)) if seen else "",
         )
 
     @property

@@ -26,6 +26,8 @@ OUTGOING = OutgoingEvent(
     traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01",
 )
 
+SOURCE = "https://uploads1.blob.core.windows.net/certificates"
+
 heard: list[ReceivedEvent] = []
 
 
@@ -42,7 +44,7 @@ def no_identity() -> AsyncTokenCredential:
 
 
 def topic(receiver: TopicReceiver, key: str = "the-key") -> Topic:
-    return Topic(receiver.endpoint, key=key, credential=no_identity)
+    return Topic(receiver.endpoint, key=key, credential=no_identity, source=SOURCE)
 
 
 async def post(receiver: TopicReceiver, body: Any, content_type: str) -> int:
@@ -56,7 +58,7 @@ async def post(receiver: TopicReceiver, body: Any, content_type: str) -> int:
 
 async def test_what_the_publisher_sends_arrives_as_a_cloudevent(receiver: TopicReceiver) -> None:
     publisher = topic(receiver)
-    await publisher.publish(OUTGOING)
+    await publisher.send(OUTGOING)
     await publisher.close()
     [event] = heard
     assert event.data == json.loads(OUTGOING.document)
@@ -65,7 +67,8 @@ async def test_what_the_publisher_sends_arrives_as_a_cloudevent(receiver: TopicR
     assert attributes == {
         "specversion": "1.0",
         "id": "e1",
-        "source": "/certcast",
+        "source": SOURCE,
+        "dataschema": "urn:certcast:schema:upload:1",
         "type": "Certcast.CertificateRejected",
         "subject": "kunden/größe.pfx",
         "datacontenttype": "application/json",
@@ -78,7 +81,7 @@ async def test_what_the_publisher_sends_arrives_as_a_cloudevent(receiver: TopicR
 async def test_a_wrong_key_is_refused_and_not_shown(receiver: TopicReceiver) -> None:
     publisher = topic(receiver, "guessed")
     with pytest.raises(AccessDeniedError) as caught:
-        await publisher.publish(OUTGOING)
+        await publisher.send(OUTGOING)
     await publisher.close()
     assert "guessed" not in str(caught.value)
     assert heard == []
@@ -89,10 +92,10 @@ async def test_a_topic_that_is_away_is_to_be_tried_later_and_found_at_the_same_p
     endpoint = receiver.endpoint
     await receiver.stop()
     with pytest.raises(UnavailableError):
-        await publisher.publish(OUTGOING)
+        await publisher.send(OUTGOING)
     await receiver.start()
     assert receiver.endpoint == endpoint
-    await publisher.publish(OUTGOING)
+    await publisher.send(OUTGOING)
     await publisher.close()
     assert len(heard) == 1
 

@@ -15,7 +15,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.identity import CredentialUnavailableError
 from azure.storage.blob.aio import BlobClient
 
-from shared.azure.account import _PATIENCE, Account
+from shared.azure.account import Account
 from shared.azure.errors import azure_errors
 from shared.azure.patience import LONGEST_WAIT_S, StoragePatience
 from shared.config import StorageAccess
@@ -251,9 +251,8 @@ async def test_a_name_that_no_one_knows_is_said_to_be_one(monkeypatch: pytest.Mo
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
-    monkeypatch.setitem(_PATIENCE, "retry_total", 0)
     text = "AccountName=wrongaccount;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net;"
-    async with Account(StorageAccess(connection_string=f"DefaultEndpointsProtocol=https;{text}")) as account:
+    async with Account(StorageAccess(connection_string=f"DefaultEndpointsProtocol=https;{text}"), retries=0) as account:
         with pytest.raises(UnavailableError, match="its host name is not known: check the name of the account"):
             await account.uploads.version("a.pfx")
 

@@ -146,7 +146,7 @@ class TestWarnings:
     ) -> None:
         await live_upload(scene)
         advance_to(scene, ENDS - 5 * DAY)
-        assert await warn(replace(scene.cloud, topic=None), await scene.record(NAME))
+        assert await warn(replace(scene.cloud, outlets=()), await scene.record(NAME))
         assert "a.pfx: its certificate ends in less than 7 day(s)" in caplog.text
         assert await warnings(scene.storage) == []
 

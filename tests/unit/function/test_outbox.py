@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import defaultdict
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,20 +13,12 @@ from shared.binding import BindingKey
 from shared.errors import AccessDeniedError, BrokenMessageError, CertcastError, UnavailableError
 from shared.function.announcing import announce
 from shared.function.cloud import Cloud
-from shared.function.in_process import TopicTrouble
-from shared.function.outbox import (
-    AWAY_S,
-    KEEP_TRYING,
-    MAX_DOCUMENT_BYTES,
-    PROMPT_S,
-    RETRY_DELAYS,
-    TROUBLED_S,
-    is_overdue,
-    publish,
-    send_overdue,
-)
+from shared.function.in_process import OutletTrouble
+from shared.function.outbox import MAX_DOCUMENT_BYTES, is_overdue, send_overdue
+from shared.function.sending import AWAY_S, KEEP_TRYING, PROMPT_S, RETRY_DELAYS, TROUBLED_S, publish
 from shared.function.status_api import openapi
 from shared.messages import RECHECK_QUEUE, EventType, OutgoingEvent, RecheckUpload, decode, new_traceparent
+from shared.state.cloud_event import TEST_SCHEMA, UPLOAD_SCHEMA, trial_event
 from shared.state.records import UploadRecord, UploadStatus
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage
@@ -36,7 +29,8 @@ from tests.rigs.event_schemas import as_sent, check_event, schemas, validator
 from tests.rigs.some import some
 
 NAME = "kunden/größe.pfx"
-DUE = RecheckUpload(name=NAME, events=True)
+TOPIC = "topic-key"
+DUE = RecheckUpload(name=NAME, events=True, outlet=TOPIC)
 
 BASE = UploadRecord(
     name=NAME,
@@ -87,7 +81,7 @@ def outbox(storage: FakeStorage) -> list[RecheckUpload]:
 
 def by_queue(cloud: Cloud) -> Cloud:
     """A process that met a topic in trouble, so that it sends nothing at once."""
-    return replace(cloud, topic_trouble=TopicTrouble(until=float("inf")))
+    return replace(cloud, outlet_trouble=defaultdict(lambda: OutletTrouble(until=float("inf"))))
 
 
 async def due(storage: FakeStorage) -> list[OutgoingEvent]:
@@ -133,7 +127,7 @@ class TestWhatIsTold:
         assert len(storage.published) == 1
 
     async def test_nothing_is_sent_where_no_topic_is_set(self, storage: FakeStorage) -> None:
-        cloud = replace(storage.cloud(), topic=None)
+        cloud = replace(storage.cloud(), outlets=())
         await announce(cloud, await stored(cloud, BASE))
         assert outbox(storage) == []
 
@@ -208,7 +202,7 @@ class TestPublishing:
         event = await announced(storage)
         waits = []
         for attempt in range(3):
-            away.topic_trouble.away_until = 0  # the wait is longer than that
+            away.outlet_trouble[TOPIC].away_until = 0  # the wait is longer than that
             storage.queues[RECHECK_QUEUE].clear()
             await publish(away, NAME, attempt=attempt)
             [message] = storage.queues[RECHECK_QUEUE].values()
@@ -303,9 +297,18 @@ class TestPublishing:
 
 class TestSchemas:
     def test_every_event_type_has_one_and_each_is_a_schema(self) -> None:
-        assert set(schemas()) == {kind.value for kind in EventType} | {"cloudevent", "upload"}
+        assert set(schemas()) == {kind.value for kind in EventType} | {"cloudevent", "upload", "test"}
         for name in schemas():
             validator(name)
+
+    def test_what_events_name_as_the_schema_of_their_data_is_its_id(self) -> None:
+        assert schemas()["upload"]["$id"] == UPLOAD_SCHEMA
+        assert schemas()["test"]["$id"] == TEST_SCHEMA
+        ids = [schema["$id"] for schema in schemas().values()]
+        assert len(set(ids)) == len(ids)
+
+    def test_a_test_event_is_as_its_schema_says(self) -> None:
+        check_event(as_sent(trial_event(at=START, event_id="e1")))
 
     def test_an_uploads_entry_is_described_as_the_status_api_describes_it(self) -> None:
         described = openapi()["components"]["schemas"]["Upload"]
@@ -322,6 +325,9 @@ class TestSchemas:
             {"specversion": "0.3"},
             {"time": "yesterday"},
             {"traceparent": "none"},
+            {"source": ""},
+            {"source": "two words"},
+            {"dataschema": TEST_SCHEMA},
             {"data": {"name": NAME}},
         ],
     )

@@ -1,17 +1,20 @@
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
 
 from operator_cli.status import read_status
-from operator_cli.status_tables import ago, status_tables
+from operator_cli.status_overview import Wish, overview, time_of
+from operator_cli.status_tables import ago, upload_tables
 from operator_cli.storage import Storage
 from shared.binding import BindingKey
 from shared.errors import CertcastError
 from shared.messages import EventType, InstallOutcome, OutgoingEvent
 from shared.state.document import Document, status_document
+from shared.state.overview import Asked
 from shared.state.records import InstallationRecord, InstanceRecord, UploadRecord, UploadStatus
 from shared.state.rows import Versioned
 from shared.verdict import Caution, VerdictCode, Violation, WarningCode
@@ -43,10 +46,14 @@ def opened(storage: FakeStorage) -> Storage:
     return Storage(uploads=cloud.uploads, state=cloud.state, now=cloud.now)
 
 
-def drawn(document: Document) -> str:
-    console = Console(width=200, force_terminal=False)
+def drawn(document: Document, *, width: int = 200, colour: Literal["standard"] | None = None) -> str:
+    """One upload that was asked for, or all."""
+    console = Console(width=width, force_terminal=colour is not None, color_system=colour)
     with console.capture() as capture:
-        console.print(status_tables(document))
+        if any("installations" in upload for upload in document["uploads"]):
+            console.print(upload_tables(document, time_of(document)))
+        else:
+            console.print(Group(*overview(document, Wish(asked=Asked())).parts))
     return capture.get()
 
 
@@ -105,7 +112,9 @@ def test_uploads_and_instances_are_sorted() -> None:
 )
 def test_an_instances_state_is_one_word(record: InstanceRecord, written_at: datetime, state: str) -> None:
     line = next(
-        line for line in drawn(status_document([], [seen(record, written_at)], now=NOW)).splitlines() if "web-0" in line
+        line
+        for line in drawn(status_document([], [seen(record, written_at)], now=NOW)).splitlines()
+        if line.split()[:1] == ["web-0"]
     )
     assert line.split()[1] == state
 
@@ -185,7 +194,9 @@ def test_people_see_that_the_topic_takes_no_events() -> None:
     due = OutgoingEvent(
         event_id="1", kind=EventType.LIVE, subject=LIVE.name, at=NOW - timedelta(hours=2), document="{}", traceparent=""
     )
-    assert "1 event(s) about it wait for the topic; since 2 h." in drawn(named(dataclasses.replace(LIVE, due=(due,))))
+    assert "1 event(s) about it wait for topic or webhook; since 2 h." in drawn(
+        named(dataclasses.replace(LIVE, due=(due,)))
+    )
 
 
 def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:
@@ -193,10 +204,7 @@ def test_warnings_stand_apart_from_reasons_and_are_yellow() -> None:
         LIVE, reason="expired", warnings=(Caution(code=WarningCode.UNKNOWN_METADATA, detail="Did you mean Role?"),)
     )
     assert "expired warning: Did you mean Role?" in drawn(named(warned))
-    console = Console(width=200, force_terminal=True, color_system="standard")
-    with console.capture() as capture:
-        console.print(status_tables(named(warned)))
-    assert "\x1b[33mwarning: Did you mean Role?" in capture.get()
+    assert "\x1b[33mwarning: Did you mean Role?" in drawn(named(warned), colour="standard")
     assert "Did you mean" in drawn(status_document([warned], [], now=NOW))
 
 

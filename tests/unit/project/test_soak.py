@@ -270,16 +270,19 @@ def test_stack_traces_and_errors_of_certcasts_programs_are_counted() -> None:
 
 
 def test_processes_that_are_left_are_found_by_their_mark_or_their_folder(tmp_path: Path) -> None:
-    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
-    marked = subprocess.Popen(waits, env={**os.environ, MARK: "of this test"})
-    beside = subprocess.Popen(waits, cwd=tmp_path)
+    waits = [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(60)"]
+    marked = subprocess.Popen(waits, env={**os.environ, MARK: "of this test"}, stdout=subprocess.PIPE)
+    beside = subprocess.Popen(waits, cwd=tmp_path, stdout=subprocess.PIPE)
     try:
+        for process in (marked, beside):  # one that only begins has no command line yet
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"there\n"
         left = processes_left("of this test", tmp_path)
         assert sorted(int(told.rpartition(" ")[2].strip(")")) for told in left) == sorted([marked.pid, beside.pid])
     finally:
         for process in (marked, beside):
             process.kill()
-            process.wait()
+            process.communicate()
     assert not processes_left("of this test", tmp_path)
 
 

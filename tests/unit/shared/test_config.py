@@ -1,16 +1,21 @@
 """The Function's settings: what is taken, what is refused, and that a refusal says what to do."""
 
+from base64 import b64encode
+
 import pytest
 
 from shared.config import (
     EMULATOR_ACCOUNT,
     EMULATOR_KEY,
+    MAX_WEBHOOKS,
     Settings,
     StorageAccess,
     emulator_connection_string,
     number,
     switch,
     vault_host,
+    webhook_secrets,
+    webhook_urls,
 )
 from shared.config import text as text_of
 from shared.errors import ConfigurationError
@@ -122,6 +127,85 @@ class TestSettings:
     )
     def test_a_vault_is_known_by_its_host_name(self, name: str, host: str) -> None:
         assert vault_host(name) == host
+
+
+class TestWebhooks:
+    URL = "https://hooks.example.com:8443/services/s3cret?sig=s3cret%2F&a=b,c"
+
+    def test_one_or_several_are_taken_each_once(self) -> None:
+        env = KEY | SHORTHAND | {"CERTCAST_WEBHOOK": f" {self.URL}\n http://[::1]:9/x {self.URL} http://localhost/"}
+        assert Settings.from_env(env).webhooks == (self.URL, "http://[::1]:9/x", "http://localhost/")
+        assert Settings.from_env(KEY | SHORTHAND).webhooks == ()
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "hooks.example.com/s3cret",
+            "http://hooks.example.com/s3cret",
+            "http://127.0.0.1.example.com/s3cret",
+            "http://169.254.169.254/s3cret",
+            "ftp://127.0.0.1/s3cret",
+            "file:///s3cret",
+            "https:///s3cret",
+            "https://user:s3cret@hooks.example.com/",
+            "https://s3cret@hooks.example.com/",
+            "https://hooks.example.com/#s3cret",
+            "https://hooks.example.com:99999/s3cret",
+            "https://hooks.example.com:s3cret/",
+            "https://hooks.example.com:0/s3cret",
+            "https://a.test/s3cret,https://b.test/s3cret",
+            "https://[s3cret/",
+            "https://hööks.example.com/s3cret",
+            "https://hooks.example.com/s3cret\x1b[31m",
+            "https://hooks.example.com/" + "s3cret" * 1000,
+        ],
+    )
+    def test_an_address_that_cannot_be_used_is_refused_and_not_shown(self, url: str) -> None:
+        with pytest.raises(ConfigurationError, match=r"^CERTCAST_WEBHOOK: address 2 .*; write https://HOST/") as caught:
+            webhook_urls(f"https://fine.example.com/s3cret {url}")
+        assert "s3cret" not in str(caught.value)
+
+    def test_more_than_the_queue_has_places_for_are_refused(self) -> None:
+        urls = [f"https://{number}.test/" for number in range(MAX_WEBHOOKS + 1)]
+        assert len(webhook_urls(" ".join(urls[1:]))) == MAX_WEBHOOKS
+        with pytest.raises(ConfigurationError, match="CERTCAST_WEBHOOK has 5 addresses, and may have 4"):
+            webhook_urls(" ".join(urls))
+
+    def test_secrets_are_as_standard_webhooks_has_them(self) -> None:
+        text = "whsec_" + b64encode(b"a" * 24).decode() + "\n whsec_" + b64encode(b"b" * 64).decode() + "\n"
+        assert webhook_secrets(text) == (b"a" * 24, b"b" * 64)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "s3cret",
+            "whsec_",
+            "whsec_s3cret",
+            "whsec_" + "!" * 40,
+            "whsec_" + "é" * 40,
+            b64encode(b"s" * 32).decode(),
+            "whsec_" + b64encode(b"s" * 23).decode(),
+            "whsec_" + b64encode(b"s" * 65).decode(),
+        ],
+    )
+    def test_others_are_refused_with_how_one_is_made_and_not_shown(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match=r"CERTCAST_WEBHOOK_SECRET: .*openssl rand -base64 32") as caught:
+            webhook_secrets(text)
+        assert text.removeprefix("whsec_") not in str(caught.value) or text == "whsec_"
+
+    def test_neither_is_shown(self) -> None:
+        secret = "whsec_" + b64encode(b"s3cret" * 5).decode()
+        env = KEY | SHORTHAND | {"CERTCAST_WEBHOOK": self.URL, "CERTCAST_WEBHOOK_SECRET": secret}
+        assert "s3cret" not in repr(Settings.from_env(env))
+
+    @pytest.mark.parametrize("text", ["https://example.com/certcast", "/certcast", "urn:example:a", ""])
+    def test_a_source_is_a_uri_reference(self, text: str) -> None:
+        assert Settings.from_env(KEY | SHORTHAND | {"CERTCAST_EVENT_SOURCE": text}).event_source == text
+
+    @pytest.mark.parametrize("text", ["two words", "<a>", "größe", "a\x00b", '"'])
+    def test_anything_else_is_none(self, text: str) -> None:
+        with pytest.raises(ConfigurationError, match="CERTCAST_EVENT_SOURCE must be a URI"):
+            Settings.from_env(KEY | SHORTHAND | {"CERTCAST_EVENT_SOURCE": text})
 
 
 class TestTextSwitchesAndNumbers:
