@@ -18,6 +18,7 @@ from operator_cli.status_api import api_at
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe
 from shared.codec import instant_text
+from shared.state.document import Document
 from shared.state.history import HistoryKind, history_document
 from shared.state.recalling import Wanted, recalled
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from operator_cli.storage import Storage
     from shared.config import StorageAccess
-    from shared.state.document import Document
 
 _PAGE = 1000
 _TIME = "a time such as 2030-01-02T03:04:05Z, or how long ago, as 1d, 12h or 30m"
