@@ -91,7 +91,8 @@ def _of_row(upload: UploadRecord) -> Iterator[Moment]:
     moments = (upload.uploaded_at, upload.noticed_at, upload.judged_at, _told_at(upload))
     for stage, at in zip(_STAGES, moments, strict=True):
         if at is not None:
-            took_ms = None if before is None else _ms(at, before)
+            again = stage == "told" and at == upload.counted_from  # installed once more, long after it was judged
+            took_ms = None if before is None or again else _ms(at, before)
             yield Moment(at=at, stage=stage, detail=details.get(stage, ""), took_ms=took_ms)
             before = at
     if upload.live_at is not None and upload.status is UploadStatus.LIVE:

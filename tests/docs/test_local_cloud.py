@@ -34,7 +34,7 @@ from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
 from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
-DOCTOR_PAGE = Path("docs/doctor.md")
+DOCTOR_PAGE, HISTORY_PAGE = Path("docs/doctor.md"), Path("docs/history.md")
 
 START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
 UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
@@ -49,6 +49,8 @@ CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
 UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
 FAILED_LINES = run_here(COMMANDS, "certcast status --failed --json-lines")
 COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
+ASK_HISTORY = run_here(HISTORY_PAGE, "certcast history --since 1d")
+LOGS_OF_ONE = run_here(HISTORY_PAGE, "certcast logs shop.pfx")
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
 SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
 STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
@@ -377,6 +379,31 @@ def test_what_failed_is_told_line_by_line(clone: Clone) -> None:
     shown = clone.run("certcast status --failed --host example.com", PATH=clone.with_certcast)
     assert "broken/a.pfx" not in shown
     with clone.blob("broken/a.pfx") as blob:
+        blob.delete_blob()
+
+
+def test_what_became_of_uploads_is_shown_as_the_page_on_history_says(clone: Clone, pfx: Path) -> None:
+    with clone.blob("shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), overwrite=True, metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("shop.pfx", "live")
+    with clone.blob("history/bad.pfx") as blob:
+        blob.upload_blob(b"no certificate", metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("history/bad.pfx", "rejected")
+    newest, on_host, rejected = (clone.run(line, PATH=clone.with_certcast) for line in ASK_HISTORY.strip().splitlines())
+    for kind in ("accepted", "live", "rejected"):
+        assert re.search(rf"^ \d{{4}}-\d\d-\d\d [\d:]{{8}} +{kind} ", newest, re.MULTILINE), newest
+    assert "shop.pfx" in on_host
+    assert "history/bad.pfx" not in on_host
+    assert "history/bad.pfx" in rejected
+    assert " live " not in rejected
+    logs = clone.run(LOGS_OF_ONE, PATH=clone.with_certcast)
+    stages = [stage for stage in ("uploaded", "noticed", "judged", "told", "installed", "live") if f" {stage} " in logs]
+    assert stages == ["uploaded", "noticed", "judged", "told", "installed", "live"], logs
+    events = json.loads(
+        clone.run("(timeout 3 certcast events --since 10m --json-lines || true) | tail -n 1", PATH=clone.with_certcast)
+    )
+    assert events["event_type"] == "Certcast.CertificateRejected"
+    with clone.blob("history/bad.pfx") as blob:
         blob.delete_blob()
 
 

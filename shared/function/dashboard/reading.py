@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from shared.bounded import gather_bounded, together
-from shared.errors import CertcastError
 from shared.function.dashboard.told import CertificateView, HistoryView
 from shared.function.fanout import read_fleet
 from shared.function.paging import MAX_ROWS_READ
@@ -15,12 +13,14 @@ from shared.phrasing import logger
 from shared.state.document import installation_document, instance_document, upload_document
 from shared.state.history import HistoryEntry, days_back, history_document
 from shared.state.keys import installation_partition
+from shared.state.recalling import past_of
 from shared.state.telling import with_reasons
 from shared.state.timeline import moment_document, timeline
 from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
 
     from shared.function.cloud import Cloud
     from shared.state.records import InstallationRecord, UploadRecord
@@ -32,8 +32,6 @@ MOST_REPORTS_SHOWN = 1_000
 MOST_ENTRIES = 200
 """Of the history, on one page."""
 MOST_ENTRIES_READ = 5_000
-PAST = timedelta(days=3)
-"""How far back an upload's own page looks: a request for each day, as the history lies by days."""
 
 
 async def certificate_view(cloud: Cloud, name: str) -> CertificateView | None:
@@ -53,7 +51,7 @@ async def _one(cloud: Cloud, name: str) -> CertificateView | None:
     record = await cloud.state.uploads.get(name)
     if record is None:
         return None
-    (reports, complete), past = await together(_reports_on(cloud, record), _past_of(cloud, record))
+    (reports, complete), past = await together(_reports_on(cloud, record), past_of(cloud.state, record, cloud.now()))
     fleet, now = await read_fleet(cloud), cloud.now()
     [told] = await with_reasons(cloud.state, [record], now, instances=fleet.known, most_rows=MAX_ROWS_READ)
     return CertificateView(
@@ -77,17 +75,6 @@ async def _reports_on(cloud: Cloud, record: UploadRecord) -> tuple[list[Installa
                     return reports, False
                 reports.append(known.value)
     return reports, True
-
-
-async def _past_of(cloud: Cloud, record: UploadRecord) -> list[HistoryEntry]:
-    """What became of an upload, latest first; what waits in its row alone, where the history cannot be read."""
-    try:
-        found, _ = await _entries(cloud, PAST, lambda entry: entry.name == record.name)
-    except CertcastError as error:
-        log.warning("dashboard: the history cannot be read: %s", error)
-        found = []
-    past = {entry.place: entry for entry in (*found, *record.past)}
-    return sorted(past.values(), key=lambda entry: entry.at, reverse=True)
 
 
 async def history_view(cloud: Cloud, since: str, back: timedelta, *, host: str = "", kind: str = "") -> HistoryView:
