@@ -23,6 +23,7 @@ _COMMANDS = {
     "status": "operator_cli.status",
     "remove": "operator_cli.remove",
     "redeploy": "operator_cli.redeploy",
+    "history": "operator_cli.history",
     "doctor": "operator_cli.doctor.command",
     "notify": "operator_cli.notify",
     "up": "operator_cli.up",

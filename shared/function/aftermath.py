@@ -15,6 +15,7 @@ from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from shared.binding import DesiredBinding
     from shared.function.cloud import Cloud
@@ -61,6 +62,14 @@ async def settle_others(
         fleet: The instances, read after that.
         untold: Ids of those that could not be told of it.
     """
+    winners, losers = parties(before, changes, cloud.now())
+    await settle_winners(cloud, winners, winners | losers, fleet, untold=untold, alone=True)
+
+
+def parties(
+    before: UploadRecord, changes: Collection[Update[DesiredBinding]], now: datetime
+) -> tuple[set[str], set[str]]:
+    """Name the other uploads that won a host and port by what was done to this one, and those that lost one."""
     winners, losers = set[str](), set[str]()
     for change in changes:
         if change.after is None:
@@ -70,12 +79,11 @@ async def settle_others(
             winners.add(change.after.source)
         elif was_cut_short(before, change):
             others = (claim for claim in change.after.claims if claim.source != change.after.source)
-            runner_up = elect(others, cloud.now())
+            runner_up = elect(others, now)
             losers |= {runner_up.source} if runner_up else set()
             winners.add(change.after.source)
-    nobody = {"", before.name}
-    concerned = (winners | losers) - nobody
-    await settle_winners(cloud, winners - nobody, concerned, fleet, untold=untold, alone=True)
+    itself = {"", before.name}
+    return winners - itself, losers - itself
 
 
 async def settle_winners(

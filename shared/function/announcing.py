@@ -164,7 +164,7 @@ def announced_once(
 
 def told_before(before: UploadRecord, after: UploadRecord) -> UploadRecord:
     """An upload's row by a later look, where what the look before came to was told and is no other."""
-    kind = event_type(after)
+    kind = EventType.REMOVED if after.status is UploadStatus.REMOVED else event_type(after)
     same = _verdict(before) == _verdict(after)
     if kind is not None and same and before.announced.endswith(f"/{kind.value}"):
         return replace(after, announced=_token(after, kind))

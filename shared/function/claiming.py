@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 from shared.binding import Claim, DesiredBinding
 from shared.bounded import ROWS_AT_ONCE, gather_bounded, together
 from shared.errors import BusyError, CertcastError
-from shared.function.aftermath import moved, settle_others, settle_winners, was_cut_short
-from shared.function.announcing import announced, told_before
+from shared.function.aftermath import moved, parties, settle_others, settle_winners, was_cut_short
+from shared.function.announcing import announced, is_announced, told_before
 from shared.function.election import TooManyClaimsError, with_claim, without_claim
 from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
 from shared.function.finishing import complete
 from shared.function.history import entry_on_acceptance
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
-from shared.function.standing import standing_of, started_over
+from shared.function.standing import settled, standing_of, started_over
 from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from shared.telemetry.names import Stage
@@ -174,11 +174,14 @@ class _Entering:
             if goes_on:
                 return told_before(before, replace(record, counted_from=before.counted_from))
             record = started_over(record, UploadStatus.ACCEPTED, told, now=now, counted_from=fresh.counted_from)
-            entry = entry_on_acceptance(before, record, changes, at=now, entry_id=event_id)
-            record = announced(record, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
             # What moved just now was proved by none yet; where not all of it moved, `follow` settles it.
             nothing: dict[BindingKey, dict[str, InstallationRecord]] = {row.key: {} for row in rows}
             standing = standing_of(record, rows, nothing, fleet.known, now)
+            if is_announced(again := told_before(before, settled(record, standing, now))):
+                return again  # by a look that was cut short, say
+            _, losers = parties(before, changes, now)
+            entry = entry_on_acceptance(before, record, changes, losers, at=now, entry_id=event_id)
+            record = announced(record, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
             return with_standing(cloud, record, standing, rows, fleet)
 
         return entered
@@ -228,7 +231,7 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     def removed(record: UploadRecord) -> UploadRecord:
         record = replace(record, etag="", reason="", violations=(), warnings=(), held_up="", held_up_since=None)
         record = replace(record, password_left="", tags_refused="")  # of a blob that is gone there is none to say
-        return started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now)
+        return told_before(mine, started_over(record, UploadStatus.REMOVED, told, now=now, counted_from=now))
 
     async with cloud.in_hand.hold(mine.name):
         await turn.write(removed)

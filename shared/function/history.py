@@ -114,6 +114,7 @@ def entry_on_acceptance(
     before: UploadRecord,
     after: UploadRecord,
     changes: Collection[Update[DesiredBinding]],
+    losers: Collection[str],
     *,
     at: datetime,
     entry_id: str,
@@ -125,17 +126,16 @@ def entry_on_acceptance(
             has changed the rows already.
         after: The row with the verdict.
         changes: What was done to the desired rows.
+        losers: The uploads that lost a host and port by it.
         at: When.
         entry_id: Names the entry.
     """
     rows = [change.before for change in changes if change.after is not None and change.after.source == after.name]
-    lost = [row for row in rows if row is not None and row.present]
-    others = [shown(name) for name in sorted({row.source for row in lost} - {after.name})]
-    mine = [row for row in lost if row.source == after.name and row.fingerprint_sha256 != after.fingerprint_sha256]
-    ends = [row.not_after for row in mine if row.not_after is not None]
+    replaced = [row for row in rows if row is not None and row.source == after.name]
+    ends = [row.not_after for row in replaced if row.fingerprint_sha256 != after.fingerprint_sha256 and row.not_after]
     if before.status in _SERVED and before.fingerprint_sha256 != after.fingerprint_sha256 and before.not_after:
         ends.append(before.not_after)
-    told = [f"in place of {listed(others)}"] if others else []
+    told = [f"in place of {listed([shown(name) for name in sorted(losers)])}"] if losers else []
     told += [f"in place of the certificate valid until {min(ends):%Y-%m-%d %H:%M} UTC"] if ends else []
     kind = HistoryKind.RENEWED if told else HistoryKind.ACCEPTED
     return entry_on_verdict(before, after, kind, at=at, entry_id=entry_id, reason="; ".join(told))

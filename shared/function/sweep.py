@@ -34,6 +34,7 @@ from shared.function.intake import falls_due, look_at, waits_in_vain
 from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, with_room, withdraw_orphan
+from shared.function.remembering import forget_history, write_history
 from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
@@ -324,6 +325,8 @@ _STEPS = (
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
     _forgetting(forget_bundles),
+    write_history,
+    forget_history,
     _write_tags,
     _forgetting(forget_canaries),
 )

@@ -190,6 +190,20 @@ class TableContract:
             everywhere = {each.partition async for each in edges.table.query(since=since)}
             assert (partition in everywhere) is bool(found)
 
+    async def test_rows_with_a_text_in_a_column_are_found(self, edges: Edges) -> None:
+        partition, name = own(), "it's 100 % ü/?&=.pfx"
+        for number in range(4):
+            await edges.table.insert(partition, f"{number}", {"name": name if number % 2 else "other.pfx"})
+        await edges.table.insert(partition, "none", {})
+
+        async def found(after: tuple[str, str] | None = None, having: str = name) -> list[str]:
+            rows = edges.table.query(partition, having=("name", having), after=after, page=2)
+            return [each.row async for each in rows]
+
+        assert await found() == ["1", "3"]
+        assert await found(after=(partition, "1")) == ["3"]
+        assert await found(having=f"{name}' or name ge '") == []
+
     async def test_one_row_of_every_partition_is_found_across_them(self, edges: Edges) -> None:
         partitions, row = sorted(own() for _ in range(3)), own()
         for partition in partitions:

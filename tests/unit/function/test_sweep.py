@@ -112,7 +112,7 @@ class TestStatus:
         report, steps = await swept(scene.cloud, scene)
         assert (report.settled, report.problems) == ([], [])
         assert {step.partition(" ")[2] for step in steps.steps} == {"query", "each"}
-        assert steps.steps.total() == 6
+        assert steps.steps.total() == 7
 
 
 async def swept(cloud: Cloud, scene: Scene) -> tuple[SweepReport, Mortal]:
