@@ -49,7 +49,7 @@ def command(
 ) -> int:
     """Show the way of the upload NAME, oldest first: uploaded, noticed, judged, told, and installed where.
 
-    Before its latest version comes what became of it in the last three days; `certcast history --name NAME` has all of
+    Before its latest version comes what became of it in the last seven days; `certcast history --name NAME` has all of
     it. What an instance did is told by its own clock.
 
     \b

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-PAST = timedelta(days=3)
+PAST = timedelta(days=7)
 """How far back an upload's own way is told: a request for each day, as the history lies by days."""
 MOST_OF_ONE = 200
 """Of the history of one upload."""
