@@ -43,8 +43,8 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex, nofollow",
 }
-"""Of every answer. An address may hold a function key, which no other site is to learn from `Referer`; with `no-referrer`
-a browser would send `Origin: null` with the dashboard's own forms, too (Fetch standard, "append a request Origin header")."""
+"""Of every answer. An address may hold a function key, which no other site is to learn from `Referer`. `no-referrer` would
+have a browser send `Origin: null` with our own forms (Fetch standard, "append a request Origin header")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
