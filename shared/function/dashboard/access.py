@@ -43,8 +43,9 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Robots-Tag": "noindex, nofollow",
 }
-"""Of every answer. An address may hold a function key, which no other site is to learn from `Referer`. `no-referrer` would
-have a browser send `Origin: null` with our own forms (Fetch standard, "append a request Origin header")."""
+"""Of every answer. An address may hold a function key, which no other site is to learn from `Referer`.
+
+With `no-referrer` our own forms would come with `Origin: null` (Fetch standard, "append a request Origin header")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
