@@ -16,7 +16,7 @@ import azure.functions as func
 
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import Settings
-from shared.errors import BrokenMessageError, CertcastError
+from shared.errors import BrokenMessageError, CertcastError, ConfigurationError
 from shared.function import status_api
 from shared.function.blob_event import Notice, read_event
 from shared.function.cloud import utc_now
@@ -41,6 +41,9 @@ from shared.messages import (
 from shared.opening import open_cloud
 from shared.phrasing import logger
 from shared.sources.key_vault import NEW_VERSION, vault_upload
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import invoked, span
+from shared.telemetry.tracing import begin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,8 +67,26 @@ log = logger("certcast")
 _opened: dict[asyncio.AbstractEventLoop, Cloud] = {}
 
 
+def _begun() -> str:
+    """Begin to record spans, and to write log lines, as the settings say; answers what is wrong with them.
+
+    An app whose import fails has no functions at all, so it is said by what opens the cloud.
+    """
+    try:
+        begin(os.environ, service="certcast-function")
+    except ConfigurationError as error:
+        log.error("%s", error)
+        return str(error)
+    return ""
+
+
+_unfit = _begun()
+
+
 def cloud() -> Cloud:
     """What the use cases act on, opened once per event loop; its connections live as long as the process does."""
+    if _unfit:
+        raise ConfigurationError(_unfit)
     loop = asyncio.get_running_loop()
     if loop not in _opened:
         _opened[loop] = open_cloud(Settings.from_env())
@@ -78,19 +99,20 @@ def cloud() -> Cloud:
 
 @app.function_name("on_blob_event")
 @app.event_grid_trigger(arg_name="event")
-async def on_blob_event(event: str) -> None:
+async def on_blob_event(event: str, context: func.Context) -> None:
     """A blob was uploaded or deleted."""
     told = _told("on_blob_event", event)
     if told is None:
         return
     notice = read_event(told.kind, told.subject, told.data, told.at, container=UPLOADS_CONTAINER)
     if notice is not None:
-        await handle_notice(cloud(), notice)
+        with invoked(context.trace_context.trace_parent):
+            await handle_notice(cloud(), notice)
 
 
 @app.function_name("on_key_vault_event")
 @app.event_grid_trigger(arg_name="event")
-async def on_key_vault_event(event: str) -> None:
+async def on_key_vault_event(event: str, context: func.Context) -> None:
     """A certificate in a vault that `CERTCAST_KEY_VAULTS` names got a new version."""
     told = _told("on_key_vault_event", event)
     if told is None or told.kind not in NEW_VERSION:
@@ -99,30 +121,34 @@ async def on_key_vault_event(event: str) -> None:
     if name is None:
         log.error("on_key_vault_event: an event is dropped: it names no certificate in a vault")
         return
-    await handle_notice(cloud(), Notice(name=name, at=told.at))
+    with invoked(context.trace_context.trace_parent):
+        await handle_notice(cloud(), Notice(name=name, at=told.at))
 
 
 @app.function_name("recheck_upload")
 @app.queue_trigger(arg_name="message", queue_name=RECHECK_QUEUE, connection=STORAGE)
-async def recheck_upload(message: func.QueueMessage) -> None:
+async def recheck_upload(message: func.QueueMessage, context: func.Context) -> None:
     """An upload that waited, or could not be handled at once, is looked at again, or its events are sent."""
-    await _taken(RECHECK_QUEUE, message, RecheckUpload, recheck)
+    with invoked(context.trace_context.trace_parent):
+        await _taken(RECHECK_QUEUE, message, RecheckUpload, recheck)
 
 
 @app.function_name("install_result")
 @app.queue_trigger(arg_name="message", queue_name=RESULTS_QUEUE, connection=STORAGE)
-async def install_result(message: func.QueueMessage) -> None:
+async def install_result(message: func.QueueMessage, context: func.Context) -> None:
     """An instance reports what it installed and saw."""
-    await _taken(RESULTS_QUEUE, message, InstallReport, fold)
+    with invoked(context.trace_context.trace_parent):
+        await _taken(RESULTS_QUEUE, message, InstallReport, fold)
 
 
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule=SWEEP_SCHEDULE, run_on_startup=False, use_monitor=False)
-async def sweep_all(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it by name
+async def sweep_all(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001 - the host passes it by name
     """Once a minute, whatever the events missed."""
     try:
         async with asyncio.timeout(SWEEP_ENDS_S):
-            await sweep(cloud())
+            with invoked(context.trace_context.trace_parent), span(Stage.SWEEP):
+                await sweep(cloud())
     except TimeoutError:
         log.error("sweep: ended after %g s, as something did not end by itself; the next one goes on", SWEEP_ENDS_S)
 

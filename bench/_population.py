@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from azure.core.exceptions import ServiceRequestError
 from azure.data.tables.aio import TableServiceClient
 
 from shared.binding import BindingKey, DesiredBinding
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _IN_A_TRANSACTION = 100
 _AT_ONCE = 4
-"""More of them at a time take Azurite no less time, and it ends connections when it has much to do."""
+"""More of them at a time take Azurite no less time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,6 @@ class Population:
         copies = [self._copy(sample, number) for number in numbers]
         etags = await gather_bounded(self.uploads.write(copy.upload.name, b"PFX", {}) for copy in copies)
         uploads = [replace(copy.upload, etag=etag) for copy, etag in zip(copies, etags, strict=True)]
-        # Opened here: Azurite closes connections that are idle for long, and a transaction is not tried again.
         async with TableServiceClient.from_connection_string(self.connection_string) as service:
             table = service.get_table_client(UPLOADS_TABLE)
             await write(table, [entity(upload_key(upload.name), upload) for upload in uploads])
@@ -96,7 +96,14 @@ def _reports(copy: Sample, instances: Iterable[str]) -> list[dict[str, Any]]:
 
 
 async def _transaction(table: TableClient, entities: list[dict[str, Any]]) -> None:
-    await table.submit_transaction([("upsert", entity) for entity in entities])
+    for tries_left in (2, 1, 0):
+        try:
+            await table.submit_transaction([("upsert", entity) for entity in entities])
+        except ServiceRequestError:  # no answer: Azurite ends connections when it has much to do
+            if not tries_left:
+                raise
+        else:
+            return
 
 
 def entity(key: tuple[str, str], row: object) -> dict[str, Any]:

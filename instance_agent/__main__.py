@@ -25,6 +25,7 @@ from shared.azure.account import Account
 from shared.config import text
 from shared.errors import CertcastError, ConfigurationError
 from shared.phrasing import LOGGED_CHARS, logger, shown
+from shared.telemetry.tracing import OF_TELEMETRY, begin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,8 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.name == "nt":
             _refuse_foreign_settings()
         env = read_environment()
-        # Where there is no managed identity; azure-identity reads these from the process's environment alone.
-        os.environ.update({name: value for name, value in env.items() if name.startswith("AZURE_")})
+        # Where there is no managed identity, and for spans: these libraries read the process's environment alone.
+        ours = ("AZURE_", *OF_TELEMETRY)
+        os.environ.update({name: value for name, value in env.items() if name.startswith(ours)})
         if chosen.command.endswith("-service"):
             return _service(chosen.command, env)
         if chosen.command == "selftest":
@@ -107,6 +109,7 @@ def _service(command: str, env: Mapping[str, str]) -> int:
 async def _command(command: str, env: Mapping[str, str], *, stopping: asyncio.Event | None = None) -> int:
     metadata_name = None if named_instance(env) else await machine_name()
     settings = agent_settings(env, metadata_name=metadata_name)
+    begin(env, service="certcast-agent", instance=settings.instance)
     target = make_target(settings.target, env)
     probe = ListenerProbe(ProbeSettings.from_env(env))
     async with Account(settings.storage, key_encryption_key=settings.key_encryption_key) as account:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from instance_agent.usability import Usability
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.errors import CertcastError
 from shared.messages import InstallOutcome
+from shared.telemetry import names
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import fail, note, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -160,7 +164,9 @@ class Actor:
                 attempts.append(self._put_off(row))
             else:
                 to_do.append(row)
+        began_ns = time.time_ns()
         done = await (self._looked_at(to_do) if self.usability.trouble else self._applied(to_do, fetched))
+        _record(to_do, done, began_ns)
         return attempts + [self.drifts.concluded(attempt) for attempt in done]
 
     def found_otherwise(self, row: DesiredBinding) -> Attempt:
@@ -259,6 +265,20 @@ class Actor:
             generation=0,
             changed_at=self.now(),
         )
+
+
+def _record(rows: Sequence[DesiredBinding], attempts: Sequence[Attempt], began_ns: int) -> None:
+    """Record in each row's own trace what came of it in a batch, in which the traces of several uploads may meet."""
+    by_key = {(row.host, row.port): row for row in rows}
+    for told in (attempt.report for attempt in attempts):
+        trace = by_key[told.host, told.port].traceparent or None
+        with span(
+            Stage.INSTALL, of=trace, began_ns=began_ns, upload=told.source, host=told.host, generation=told.generation
+        ):
+            note({names.OUTCOME: told.outcome.value, names.PORT: told.port})
+            if told.outcome not in DONE:
+                note({names.REASON: told.reason})
+                fail(told.reason)
 
 
 def _install_of(row: DesiredBinding, bundle: CertificateBundle) -> Install:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of, desired_rows
@@ -25,6 +25,9 @@ from shared.bounded import Delays
 from shared.errors import CertcastError
 from shared.phrasing import logger
 from shared.state.records import HEARTBEAT_S
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import has_become, note, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -177,7 +180,8 @@ class Agent:
             if self.actor.drifts.found > drifts:
                 self.actor.proofs.hurry()
             self.work.asked_since.clear()
-        again = await self.work.do_all(due) or self.actor.put_off
+        with span(Stage.RECONCILE) if due else nullcontext():
+            again = await self.work.do_all(due) or self.actor.put_off
         unusable = bool(self.actor.usability.trouble)
         if again or unusable:
             self._reconcile_now.set()
@@ -217,11 +221,17 @@ class Agent:
     async def _act_on(self, hints: Hints) -> None:
         if not hints.keys:
             return
+        first, *others = hints.traceparents or ("",)
+        with span(Stage.ACT, of=first, links=others, kind=Kind.CONSUMER):
+            note({names.SYSTEM: names.QUEUE_STORAGE, names.QUEUE: hints.queue, names.MESSAGES: hints.taken})
+            await self._act_on_keys(hints)
+
+    async def _act_on_keys(self, hints: Hints) -> None:
         async with self.work.turn:
             self.work.asked_since |= hints.keys
             desired = await desired_of(self._state, self.settings.role, hints.keys, of=self.actor.memory.known)
             due = await self.actor.due(desired, whole=False)
-            if await self.work.do(due, hints.traceparent, asked=desired.rows):
+            if await self.work.do(due, asked=desired.rows):
                 self._reconcile_now.set()
 
     async def _drain_step(self) -> None:
@@ -291,6 +301,7 @@ class Agent:
     def _take_up(self, *, changed: bool) -> None:
         """Go on under the id that the registration has; where it is new, everything is looked at and told once more."""
         self.inbox.settings = self.settings
+        has_become(self.settings.instance)
         if changed:
             self._start_over = True
             self._reconcile_now.set()

@@ -11,6 +11,9 @@ from shared.bundle import BUNDLE_ID, CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError
 from shared.hostnames import DEFAULT_HOST, covering
 from shared.phrasing import LISTED_NAMES, shown
+from shared.telemetry import names
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import note, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,7 +49,11 @@ class Bundles:
     async def fetch(self, ids: Iterable[str]) -> dict[str, Fetched]:
         """Open each, or say why it cannot be used."""
         wanted = sorted(ids)
-        return dict(zip(wanted, await gather_bounded(self._fetch_one(one) for one in wanted), strict=True))
+        if not wanted:
+            return {}
+        with span(Stage.FETCH):
+            note({names.BINDINGS: len(wanted)})
+            return dict(zip(wanted, await gather_bounded(self._fetch_one(one) for one in wanted), strict=True))
 
     async def _fetch_one(self, bundle_id: str) -> Fetched:
         began = time.perf_counter()

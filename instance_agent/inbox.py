@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,15 +11,13 @@ from shared.errors import BrokenMessageError, CertcastError, MissingError, Unava
 from shared.messages import BindingsChanged, decode
 from shared.phrasing import logger
 from shared.ports import ReceivedMessage
+from shared.telemetry.traceparents import trace_of
 
 if TYPE_CHECKING:
     from instance_agent.config import AgentSettings
     from shared.ports import Queues
 
 log = logger(__name__)
-
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-"""W3C Trace Context, version 00; what is longer would make a report that fits no message."""
 
 DRAIN = 32
 """Most messages one request can take (learn.microsoft.com, "Get Messages")."""
@@ -44,14 +41,15 @@ class Hints:
         queue: From which.
         taken: How many messages, those included that were put aside.
         keys: The hosts and ports that the readable ones name.
-        traceparent: The first one's W3C trace context; empty where none has one.
+        traceparents: Their W3C trace contexts, each once. What is longer than one, and others may have written, would
+            make a report that fits no message.
         messages: The readable ones, to be deleted once they are acted on.
     """
 
     queue: str
     taken: int
     keys: frozenset[Key] = frozenset()
-    traceparent: str = ""
+    traceparents: tuple[str, ...] = ()
     messages: tuple[ReceivedMessage, ...] = ()
 
 
@@ -87,7 +85,7 @@ class Inbox:
             queue=settings.queue,
             taken=len(taken),
             keys=frozenset((binding.host, binding.port) for _, hint in read for binding in hint.bindings),
-            traceparent=next((hint.traceparent for _, hint in read if _TRACEPARENT.match(hint.traceparent)), ""),
+            traceparents=tuple(dict.fromkeys(hint.traceparent for _, hint in read if trace_of(hint.traceparent))),
             messages=tuple(message for message, _ in read),
         )
 

@@ -12,7 +12,7 @@ from shared.messages import BindingReport, InstallOutcome
 from shared.phrasing import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from instance_agent.targets.base import Key
     from shared.binding import DesiredBinding
@@ -84,6 +84,11 @@ class Memory:
     def failing(self) -> int:
         """Desired rows that are not as they should be."""
         return sum(number for outcome, number in self._ended.items() if outcome not in DONE)
+
+    @property
+    def failures(self) -> Iterator[Attempt]:
+        """What came last of each of these."""
+        return (attempt for attempt in self._last.values() if attempt.report.outcome not in DONE)
 
     @property
     def owes(self) -> bool:

@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from instance_agent.registration import agent_version
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -42,6 +44,15 @@ class _AgentMetrics(Collector):
         registration = agent.registration
         labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
         yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
+        build = {"version": agent_version(), "target": agent.settings.target, "role": agent.settings.role}
+        yield InfoMetricFamily("certcast_build", "certcast's version, and what it installs on.", build)
+        told = float(registration.is_registered and not registration.trouble), float(agent.actor.memory.owes)
+        yield GaugeMetricFamily("certcast_registered", "0 while the agent cannot be told of changes.", told[0])
+        yield GaugeMetricFamily("certcast_reports_owed", "1 while reports could not be made yet.", told[1])
+        cycle_s = float(agent.settings.proof_cycle_s)
+        yield GaugeMetricFamily(
+            "certcast_proof_cycle_seconds", "Within which each binding is looked at again.", cycle_s
+        )
         drifts, usable = agent.actor.drifts, not agent.actor.usability.trouble
         yield GaugeMetricFamily("certcast_server_usable", "0 while the web server cannot be used.", float(usable))
         yield CounterMetricFamily("certcast_drifts", "Bindings that something else changed.", drifts.found)
@@ -61,6 +72,9 @@ def _of_bindings(actor: Actor) -> Iterator[Metric]:
     ages = GaugeMetricFamily(
         "certcast_binding_proved_age_seconds", "Since its certificate was last seen served.", labels=labels
     )
+    failing = GaugeMetricFamily("certcast_binding_failing", "1 for each desired binding not served.", labels=labels)
+    for report in (attempt.report for attempt in actor.memory.failures):
+        failing.add_metric((report.host, str(report.port)), 1.0)
     now = actor.now().timestamp()
     for (host, port), proof in actor.proofs.known.items():
         place = (host, str(port))
@@ -68,5 +82,6 @@ def _of_bindings(actor: Actor) -> Iterator[Metric]:
             ends.add_metric(place, proof.not_after.timestamp())
         if proof.at is not None:
             ages.add_metric(place, max(0.0, now - proof.at))
+    yield failing
     yield ends
     yield ages

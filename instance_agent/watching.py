@@ -124,7 +124,7 @@ class Watch:
             if not due and row is not None and last is not None and last.report.outcome is InstallOutcome.LIVE:
                 await self._look_once_more(row, last)
             elif due:
-                await self._work.do(due, "")
+                await self._work.do(due)
                 self._on_finding()
 
     async def _look_once_more(self, row: DesiredBinding, last: Attempt) -> None:
@@ -141,9 +141,9 @@ class Watch:
         now = actor.now()
         if self._repaired_at is None or now - self._repaired_at >= ALONE:
             self._repaired_at = now
-            await self._work.do([row], "")
+            await self._work.do([row])
         else:
-            await self._work.tell([put_off], "")
+            await self._work.tell([put_off])
         self._on_finding()
 
     async def _tell_unseen(self, last: Attempt, sighting: Sighting) -> None:
@@ -155,7 +155,7 @@ class Watch:
         )
         async with self._work.turn:
             if self._actor.memory.of(last.key) is last:
-                await self._work.tell([replace(last, report=told, again=True)], "")
+                await self._work.tell([replace(last, report=told, again=True)])
         self._on_finding()
 
     def _say_if_too_many(self, bindings: int) -> None:

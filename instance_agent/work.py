@@ -12,6 +12,9 @@ from shared.errors import CertcastError
 from shared.messages import RESULTS_QUEUE, InstallReport, encode, split_report
 from shared.phrasing import logger
 from shared.state.keys import encode_key
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import about, note, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -67,7 +70,7 @@ class Work:
         again = False
         if self._actor.memory.owes:
             async with self.turn:
-                again = await self.do((), "")
+                again = await self.do(())
         async with aclosing(self._actor.slices(due)) as slices:
             async for rows, fetched in slices:
                 if self._rounds.stopping:
@@ -75,13 +78,12 @@ class Work:
                 async with self.turn:
                     # What a hint or a look asked about meanwhile was read later than these rows, and acted on.
                     left = [row for row in rows if (row.host, row.port) not in self.asked_since]
-                    again |= await self.do(left, "", fetched=fetched)
+                    again |= await self.do(left, fetched=fetched)
         return again
 
     async def do(
         self,
         due: Sequence[DesiredBinding],
-        trace: str,
         *,
         fetched: Mapping[str, Fetched] | None = None,
         asked: Iterable[Key] = (),
@@ -90,7 +92,6 @@ class Work:
 
         Args:
             due: The rows.
-            trace: W3C trace context of the change; may be empty.
             fetched: Their bundles, where they were fetched already.
             asked: Hosts and ports that a hint asks about, whether or not there is anything to do.
 
@@ -101,9 +102,9 @@ class Work:
         if due:
             self.batches += 1
             attempts = await self._actor.act(due, fetched)
-        return await self.tell(attempts, trace, asked=asked)
+        return await self.tell(attempts, asked=asked)
 
-    async def tell(self, attempts: Sequence[Attempt], trace: str, *, asked: Iterable[Key] = ()) -> bool:
+    async def tell(self, attempts: Sequence[Attempt], *, asked: Iterable[Key] = ()) -> bool:
         """Tell what is new of what came of some rows, within a turn; as `do`."""
         memory = self._actor.memory
         self._actor.proofs.enter(attempts)
@@ -111,7 +112,7 @@ class Work:
         _log_outcomes(self._instance(), memory.not_owed(news))
         memory.remember(attempts, news)
         self.outcomes.update(attempt.report.outcome.value for attempt in attempts)
-        told = await self._report(news, trace)
+        told = await self._report(news)
         return not told or any(attempt.again for attempt in attempts)
 
     async def put_right(self, rows: Iterable[DesiredBinding]) -> None:
@@ -129,12 +130,17 @@ class Work:
             if again:
                 log.warning("instance %s: %d report(s) are made again: the table has others", instance, len(again))
             memory.remember((), again)
-            await self._report(again, "")
+            await self._report(again)
 
-    async def _report(self, attempts: Collection[Attempt], trace: str) -> bool:
+    async def _report(self, attempts: Collection[Attempt]) -> bool:
         """Report, or owe it: what is installed stays so, and is not installed again to be told of."""
         if not attempts:
             return True
+        with span(Stage.REPORT, kind=Kind.PRODUCER) as reporting:
+            note({names.SYSTEM: names.QUEUE_STORAGE, names.QUEUE: RESULTS_QUEUE, names.BINDINGS: len(attempts)})
+            return await self._send(attempts, reporting.traceparent)
+
+    async def _send(self, attempts: Collection[Attempt], trace: str) -> bool:
         reports = tuple(attempt.report for attempt in attempts)
         whole = InstallReport(instance=self._instance(), reports=reports, traceparent=trace)
         try:
@@ -150,8 +156,9 @@ class Work:
 def _log_outcomes(instance: str, attempts: Iterable[Attempt]) -> None:
     """Say what came of each row; on Windows these lines are entries of the event log."""
     for report in (attempt.report for attempt in attempts):
-        log.info(
-            "instance %s: %s generation %d %s%s",
-            *(instance, phrased(report.host, report.port), report.generation, report.outcome.value),
-            f" ({report.reason})" if report.reason else "",
-        )
+        with about(upload=report.source, host=report.host, generation=report.generation):
+            log.info(
+                "instance %s: %s generation %d %s%s",
+                *(instance, phrased(report.host, report.port), report.generation, report.outcome.value),
+                f" ({report.reason})" if report.reason else "",
+            )

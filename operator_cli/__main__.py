@@ -24,6 +24,7 @@ _COMMANDS = {
     "remove": "operator_cli.remove",
     "redeploy": "operator_cli.redeploy",
     "doctor": "operator_cli.doctor.command",
+    "notify": "operator_cli.notify",
     "up": "operator_cli.up",
     "demo": "operator_cli.demo.command",
     "completion": "operator_cli.completion",

@@ -18,7 +18,6 @@ from operator_cli.status_api import status_api_at
 from operator_cli.status_choice import choosing_options, wish_of
 from operator_cli.status_overview import Wish, narrowed, overview, time_of
 from operator_cli.status_tables import upload_tables
-from operator_cli.status_watch import watch
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, emit_lines, results, while_read
 from operator_cli.waiting import IS_IT_RUNNING
@@ -89,6 +88,8 @@ def command(name: str | None, **options: Any) -> int:  # noqa: ANN401 - as Click
         raise click.UsageError("NAME shows one upload: give no option that chooses among all with it")
     reading = _reading(options["url"], options["connection_string_file"], options["account"])
     if options["is_watched"]:
+        from operator_cli.status_watch import watch  # noqa: PLC0415 - most do not watch, and it is slow to import
+
         with suppress(KeyboardInterrupt):  # the way to end it
             asyncio.run(while_read(watch(reading, name, wish)))
         return Exit.DONE

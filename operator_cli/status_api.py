@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from shared.config import LOOPBACK_NAMES
 from shared.errors import AccessDeniedError, CertcastError, ConfigurationError, UnavailableError
+from shared.hostnames import LOOPBACK_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from shared.azure.account import RETRIES, Account
-from shared.config import LOOPBACK_NAMES, STORAGE_SETTING, StorageAccess, connection_parts
+from shared.config import STORAGE_SETTING, StorageAccess, connection_parts
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
@@ -20,6 +20,7 @@ from shared.errors import (
     NotSetUpError,
     UnansweredError,
 )
+from shared.hostnames import LOOPBACK_NAMES
 from shared.ports import UploadContainer
 from shared.state.tables import State
 

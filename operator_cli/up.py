@@ -21,7 +21,7 @@ from operator_cli.terminal import results, safe, say
 from operator_cli.webhook_choice import chosen_secrets, chosen_webhooks, secrets_text
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.binding import MAX_PORT
-from shared.config import WEBHOOK_SECRET_SETTING, WEBHOOK_SETTING
+from shared.config.webhooks import WEBHOOK_SECRET_SETTING, WEBHOOK_SETTING
 from shared.upload import DEFAULT_PORT
 
 if TYPE_CHECKING:

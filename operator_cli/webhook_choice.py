@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.config import WEBHOOK_SECRET_SETTING, WEBHOOK_SETTING, webhook_secrets, webhook_urls
+from shared.config.webhooks import WEBHOOK_SECRET_SETTING, WEBHOOK_SETTING, webhook_secrets, webhook_urls
 from shared.errors import ConfigurationError
 
 if TYPE_CHECKING:

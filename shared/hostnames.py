@@ -25,6 +25,8 @@ _MAX_LENGTH = 253
 _MAX_ENCODED = 4 * _MAX_LENGTH
 _LABELS_UNDER_WILDCARD = 2
 
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+"""What this machine is called by itself."""
 DEFAULT_HOST = "*"
 """In place of a host: what clients get that ask for no name, or for one that nothing else answers for."""
 

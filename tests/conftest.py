@@ -4,6 +4,7 @@ Where several processes run tests at once (`-n`), each has an emulator and ports
 """
 
 import gc
+import signal
 from collections.abc import Generator, Iterator
 from itertools import chain, groupby, zip_longest
 from pathlib import Path
@@ -33,7 +34,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several processes ports of its own to choose from."""
+    """Give each of several processes ports of its own to choose from; let Ctrl-C reach what tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell has it in what it runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker is not None:
         ports, count = listening._LOW_PORTS, worker["workercount"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from instance_agent.installing.batch import after_failure
 from instance_agent.targets.base import ApplyError, BindingChange, ServerUnavailableError
 from shared.phrasing import logger
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import spanned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -99,6 +101,7 @@ async def to_its_end(work: Coroutine[Any, Any, _T]) -> _T:
     raise cancellation
 
 
+@spanned(Stage.APPLY)
 async def _try(
     apply: Callable[[Sequence[BindingChange]], Coroutine[Any, Any, None]], batch: Batch
 ) -> ApplyError | None:

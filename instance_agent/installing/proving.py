@@ -12,6 +12,9 @@ from shared.errors import CertcastError
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome as Outcome
 from shared.phrasing import logger
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import note, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -109,7 +112,12 @@ class Prover:
         ]
 
     async def _look(self, installs: Sequence[Install], patience_s: float) -> list[Sighting]:
-        return await self._looker.look([served(each) for each in installs], patience_s=patience_s)
+        if not installs:
+            return []
+        only = installs[0] if len(installs) == 1 else None
+        with span(Stage.PROBE, kind=Kind.CLIENT, host=only.host if only else None):
+            note({names.BINDINGS: len(installs)} | ({names.PORT: only.port} if only else {}))
+            return await self._looker.look([served(each) for each in installs], patience_s=patience_s)
 
     def _not_seen(self, change: Install, seen: Sighting, stages_ms: Mapping[str, float]) -> Result:
         """A binding that stays, since nothing shows that it is not served; it is looked at again."""

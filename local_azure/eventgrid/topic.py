@@ -48,7 +48,8 @@ class ReceivedEvent:
         """The event on one line: its type, its subject, and what an upload's entry says of it."""
         parts = [str(self.attributes["type"]), shown(str(self.attributes.get("subject", "")))]
         if isinstance(self.data, dict):
-            parts += [f"{self.data.get('status', '')} {self.data.get('live', '')}/{self.data.get('expected', '')}"]
+            count = f" {self.data['live']}/{self.data.get('expected')}" if "live" in self.data else ""
+            parts += [f"{self.data.get('status', '')}{count}"]
             reasons = [str(self.data.get("reason") or "")]
             reasons += [f"{each.get('code')}: {each.get('detail')}" for each in self.data.get("violations") or ()]
             parts += [reason for reason in reasons if reason]

@@ -5,9 +5,11 @@ import os
 import sys
 
 from local_azure.functions_host.host import main
+from shared.telemetry import tracing
 
 if __name__ == "__main__":
     exit_code = main()
+    tracing.end()
     logging.shutdown()
     sys.stdout.flush()
     # As in the cloud, connections that the app keeps open, and functions that are stuck on a thread, end with their

@@ -17,8 +17,8 @@ from operator_cli.foreground import run_until_stopped
 from operator_cli.options import json_option, storage_options
 from operator_cli.status_api import api_address
 from operator_cli.terminal import emit, results, safe
-from shared.config import LOOPBACK_NAMES
 from shared.errors import ConfigurationError
+from shared.hostnames import LOOPBACK_NAMES
 from shared.state.findings import Checked, Finding, Result, Severity, document_of
 
 if TYPE_CHECKING:

@@ -9,15 +9,8 @@ from operator_cli.status_api import KEY_SETTING
 from shared.azure.checkup import named_webhooks, outlet_checks
 from shared.azure.key_ring import SETTING as KEY_ENCRYPTION_KEY
 from shared.azure.policy_source import BLOB_PREFIX, policy_source
-from shared.config import (
-    EMULATOR_SHORTHAND,
-    POLICY_SETTING,
-    STORAGE_SETTING,
-    TOPIC_SETTING,
-    WEBHOOK_SETTING,
-    Settings,
-    webhook_urls,
-)
+from shared.config import EMULATOR_SHORTHAND, POLICY_SETTING, STORAGE_SETTING, TOPIC_SETTING, Settings
+from shared.config.webhooks import WEBHOOK_SETTING, webhook_urls
 from shared.errors import ConfigurationError
 from shared.state.findings import Check, Finding, Seen
 from shared.validation.checkup import TRUST_SETTING, policy_check, trust_check

@@ -22,8 +22,9 @@ from azure.core.exceptions import AzureError
 from shared.azure.errors import translated
 from shared.azure.key_ring import SETTING as KEY_SETTING
 from shared.azure.key_ring import open_keys
-from shared.config import LOOPBACK_NAMES, WEBHOOK_SETTING
+from shared.config.webhooks import WEBHOOK_SETTING
 from shared.errors import CertcastError, ConfigurationError, MissingError, NotSetUpError
+from shared.hostnames import LOOPBACK_NAMES
 from shared.phrasing import shown
 from shared.state.findings import Check, Finding, Seen, Severity, each_of
 from shared.state.records import HISTORY_TABLE

@@ -25,6 +25,8 @@ from shared.function.settling import settle, with_standing
 from shared.function.standing import settled, standing_of, started_over
 from shared.phrasing import listed, logger
 from shared.state.records import DELETED, UploadRecord, UploadStatus
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import spanned
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -130,6 +132,7 @@ class _Entering:
             _read_rows(self._cloud, self._new), self._turn.write(lambda record: replace(record, claims=claimed))
         )
 
+    @spanned(Stage.CLAIM)
     async def enter(self, lane: LaneTurn) -> None:
         """Enter the claims, and take out those that the upload has no use for any more."""
         cloud, fresh = self._cloud, self._fresh
@@ -216,6 +219,7 @@ async def release(cloud: Cloud, mine: UploadRecord, keys: Collection[BindingKey]
     await settle_winners(cloud, winners, winners, fleet, untold=untold, alone=True)
 
 
+@spanned(Stage.WITHDRAW)
 async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     """Release everything a deleted upload claimed."""
     mine, now = turn.record, cloud.now()

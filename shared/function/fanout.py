@@ -12,6 +12,9 @@ from shared.function.fleet import Fleet, News
 from shared.messages import BindingsChanged, encode, queue_of, split_changes
 from shared.phrasing import logger
 from shared.state.records import MAX_ID_CHARS, InstanceRecord
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import invoked, note, span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -74,15 +77,18 @@ async def notify(
     if not instances or not keys:
         return ()
     named = {instance.id: instance for instance in instances}
-    news = News(instances=named, keys=keys, traceparent=traceparent)
-    untold = await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
+    with span(Stage.FAN_OUT, of=traceparent, kind=Kind.PRODUCER) as telling:
+        note({names.SYSTEM: names.QUEUE_STORAGE, names.MESSAGES: len(named), names.BINDINGS: len(keys)})
+        news = News(instances=named, keys=keys, traceparent=telling.traceparent)
+        untold = await cloud.hints.take_part(news, lambda gathered: _tell_all(cloud, gathered))
     return tuple(sorted(named.keys() & untold))
 
 
 async def _tell_all(cloud: Cloud, gathered: Sequence[News]) -> frozenset[str]:
     """Tell every instance what there is for it; the ids of those that could not be told."""
     ids = sorted({instance for news in gathered for instance in news.instances})
-    results = dict(zip(ids, await gather_bounded(_tell(cloud, name, gathered) for name in ids), strict=True))
+    with invoked(gathered[0].traceparent):  # several uploads' news may meet here
+        results = dict(zip(ids, await gather_bounded(_tell(cloud, name, gathered) for name in ids), strict=True))
     if cloud.listener is not None and True in results.values():
         cloud.listener.expect_reports()
     return frozenset(name for name, result in results.items() if result is None)

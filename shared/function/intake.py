@@ -30,6 +30,9 @@ from shared.function.unserved import schedule, turn_down, turn_down_unread
 from shared.messages import RECHECK_QUEUE, RecheckUpload, new_traceparent
 from shared.phrasing import logger, shown
 from shared.state.records import DELETED, UploadRecord, UploadStatus
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import note, span
 from shared.upload import is_canary, is_upload_name, scheme_of
 from shared.verdict import VerdictCode, Violation
 
@@ -90,10 +93,21 @@ async def look_at(cloud: Cloud, notice: Notice) -> UploadRecord | None:
 async def _looked_at(
     cloud: Cloud, notice: Notice, source: CertificateSource, held: Held[UploadRecord] | None
 ) -> UploadRecord | None:
-    traceparent = notice.traceparent or new_traceparent()
+    with span(Stage.LOOK, of=notice.traceparent, upload=notice.name) as looking:
+        notice = replace(notice, traceparent=looking.traceparent or new_traceparent())
+        record = await _in_turns(cloud, notice, source, held)
+        if record is not None:
+            codes = " ".join(violation.code.value for violation in record.violations)
+            note({names.STATUS: record.status.value, names.VERDICT: codes})
+        return record
+
+
+async def _in_turns(
+    cloud: Cloud, notice: Notice, source: CertificateSource, held: Held[UploadRecord] | None
+) -> UploadRecord | None:
     above = 0
     for _ in range(_TURNS):
-        turn = await take_turn(cloud, notice.name, traceparent=traceparent, above=above, held=held)
+        turn = await take_turn(cloud, notice.name, traceparent=notice.traceparent, above=above, held=held)
         mine = turn.record
         try:
             return await _look(cloud, turn, notice, source)
@@ -148,6 +162,11 @@ async def handle_notice(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     if is_canary(notice.name):
         await remove_canary(cloud, notice.name)
         return None
+    with span(Stage.NOTICE, of=notice.traceparent or None, kind=Kind.CONSUMER, upload=notice.name) as noticing:
+        return await _handled(cloud, replace(notice, traceparent=noticing.traceparent))
+
+
+async def _handled(cloud: Cloud, notice: Notice) -> UploadRecord | None:
     try:
         async with asyncio.timeout(EVENT_S):
             return await look_at(cloud, notice)
@@ -167,6 +186,11 @@ async def recheck(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     if not is_upload_name(message.name, cloud.sources):
         log.error("queue %s: a message is dropped: %s is no name of an upload", RECHECK_QUEUE, shown(message.name))
         return None
+    with span(Stage.RECHECK, of=message.traceparent or None, kind=Kind.CONSUMER, upload=message.name):
+        return await _rechecked(cloud, message)
+
+
+async def _rechecked(cloud: Cloud, message: RecheckUpload) -> UploadRecord | None:
     if message.events:
         await publish(cloud, message.name, attempt=message.attempt, outlet=message.outlet)
         return None
@@ -240,7 +264,8 @@ async def _look(cloud: Cloud, turn: Turn, notice: Notice, source: CertificateSou
     turn.now_asks("the container certificates" if source is cloud.uploads else f"its source, {scheme_of(notice.name)}")
     limit = cloud.policy.max_pfx_bytes + _JUST_ENOUGH_TO_SEE_IT_IS_TOO_LARGE
     try:
-        found = await source.read(notice.name, max_bytes=limit)
+        with span(Stage.READ):
+            found = await source.read(notice.name, max_bytes=limit)
     except HeldError as error:
         return await turn_down_unread(cloud, turn, notice, source, error)
     if found is None:
@@ -279,7 +304,8 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     async def seal() -> None:
         turn.now_asks("the container bundles")
-        await cloud.bundles.seal(sealed_as, bundle.pem.encode())
+        with span(Stage.SEAL):
+            await cloud.bundles.seal(sealed_as, bundle.pem.encode())
         turn.now_asks("the table bindings")
 
     def judged(record: UploadRecord) -> UploadRecord:

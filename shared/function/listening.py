@@ -14,6 +14,7 @@ from shared.errors import BrokenMessageError, CertcastError
 from shared.function.results import fold
 from shared.messages import RESULTS_QUEUE, InstallReport, decode
 from shared.phrasing import logger
+from shared.telemetry.spans import invoked
 
 if TYPE_CHECKING:
     from shared.function.cloud import Cloud
@@ -51,6 +52,10 @@ class Listener:
             self._task = loop.create_task(self._listen(), name="listening for reports")
 
     async def _listen(self) -> None:
+        with invoked(None):  # what comes belongs to the reports' traces, not to that of the hint
+            await self._look_while_expected()
+
+    async def _look_while_expected(self) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() < self._until:
             try:

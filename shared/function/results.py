@@ -25,6 +25,8 @@ from shared.phrasing import logger, shown
 from shared.state.keys import installation_partition
 from shared.state.records import InstallationRecord
 from shared.state.rows import Held
+from shared.telemetry.names import BINDINGS, QUEUE_STORAGE, SYSTEM, Kind, Stage
+from shared.telemetry.spans import note, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,6 +57,13 @@ LARGE = 32
 
 async def fold(cloud: Cloud, report: InstallReport) -> None:
     """Enter one instance's report and bring the status of every upload it concerns up to date."""
+    traceparent, instance = report.traceparent, report.instance
+    with span(Stage.FOLD, of=traceparent or None, kind=Kind.CONSUMER, instance=instance) as folding:
+        note({SYSTEM: QUEUE_STORAGE, BINDINGS: len(report.reports)})
+        await _folded(cloud, replace(report, traceparent=folding.traceparent))
+
+
+async def _folded(cloud: Cloud, report: InstallReport) -> None:
     if len(report.reports) <= LARGE:
         try:
             await cloud.reports.take_part(report, lambda reports: _fold(cloud, reports))
@@ -109,7 +118,13 @@ class _Entry:
 
 
 async def _fold(cloud: Cloud, reports: Sequence[InstallReport]) -> None:
-    """Enter reports, and settle the uploads that they decide."""
+    """Enter reports and settle the uploads that they decide; where traces meet, the first is gone on with."""
+    first, *others = (report.traceparent for report in reports)
+    with span(Stage.ENTER, parent=first, links=others):
+        await _entered(cloud, reports)
+
+
+async def _entered(cloud: Cloud, reports: Sequence[InstallReport]) -> None:
     fleet = await read_fleet(cloud)
     rows = await _rows_of(cloud, reports, fleet)
     entries: list[_Entry] = []

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shared.function.judging import judge, warnings_on
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import spanned
 from shared.upload import UploadMetadata, parse_metadata
 from shared.validation.judge import ranked
 from shared.validation.judged import Judged
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from shared.validation.policy import Policy
 
 
+@spanned(Stage.JUDGE)
 async def judge_by_rules(
     cloud: Cloud,
     found: BlobContent,

@@ -14,6 +14,8 @@ from shared.errors import CertcastError, ConflictError, MissingError, Unavailabl
 from shared.function.recheck import ask_for_a_look, send_recheck
 from shared.phrasing import logger
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import spanned
 from shared.upload import BLOB_SCHEME, carries_password, scheme_of, scrubbed
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ async def scrub(cloud: Cloud, record: UploadRecord, version: BlobVersion) -> Scr
     return Scrubbed(etag=etag)
 
 
+@spanned(Stage.SCRUB)
 async def _written(cloud: Cloud, name: str, metadata: Mapping[str, str], version: BlobVersion) -> str:
     try:
         async with asyncio.timeout(ANSWERED_S):

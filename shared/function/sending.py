@@ -20,6 +20,9 @@ from shared.bounded import Delays, try_all
 from shared.errors import AccessDeniedError, BusyError, CertcastError, RetiredError, ThrottledError
 from shared.function.outbox import Taken, pending, send_due
 from shared.phrasing import logger
+from shared.telemetry import names
+from shared.telemetry.names import Kind, Stage
+from shared.telemetry.spans import note, span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
@@ -87,12 +90,19 @@ async def _sent_at_once(cloud: Cloud, outlet: Outlet, record: UploadRecord) -> s
     try:
         async with asyncio.timeout(PROMPT_S):
             for event in pending(record, outlet.key):
-                await outlet.send(replace(event, subject=record.name))
+                await _send(outlet, replace(event, subject=record.name))
                 sent.add(event.event_id)
     except (CertcastError, TimeoutError) as error:
         trouble.until = clock() + TROUBLED_S
         log.info("event for %s: not taken at once (%s)", record.name, str(error) or "no answer yet")
     return sent
+
+
+async def _send(outlet: Outlet, event: OutgoingEvent) -> None:
+    """Send an outlet one event, in the trace of its upload."""
+    with span(Stage.PUBLISH, of=event.traceparent or None, kind=Kind.PRODUCER, upload=event.subject):
+        note({names.QUEUE: outlet.name})
+        await outlet.send(event)
 
 
 async def _put_off(cloud: Cloud, outlet: Outlet, name: str) -> None:
@@ -164,7 +174,7 @@ async def _sent(cloud: Cloud, outlet: Outlet, event: OutgoingEvent) -> CertcastE
         return None
     try:
         async with _place(outlet, trouble):
-            await outlet.send(event)
+            await _send(outlet, event)
     except BusyError as error:
         return error
     except CertcastError as error:

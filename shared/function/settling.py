@@ -26,6 +26,9 @@ from shared.state.reasons import KEPT, as_told, reason_for_kept
 from shared.state.records import SETTLEABLE, UploadRecord, UploadStatus
 from shared.state.rows import Held
 from shared.state.tags import untagged
+from shared.telemetry import names
+from shared.telemetry.names import Stage
+from shared.telemetry.spans import note, span
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -117,8 +120,15 @@ def withdrawn_from(rows: Sequence[DesiredBinding], now: datetime) -> set[str]:
 
 async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[DesiredBinding], bool]:
     """Settle one upload; the rows it claims, and whether it has a status to derive."""
+    held = await cloud.state.uploads.read(name)
+    with span(Stage.SETTLE, of=held.value.traceparent if held.value else None, upload=name):
+        return await _settled_from(cloud, held, name, fleet)
+
+
+async def _settled_from(
+    cloud: Cloud, held: Held[UploadRecord], name: str, fleet: Fleet | None
+) -> tuple[list[DesiredBinding], bool]:
     for _ in range(SETTLE_ROUNDS):
-        held = await cloud.state.uploads.read(name)
         record = held.value
         if record is None:
             return [], False
@@ -137,11 +147,20 @@ async def _settle(cloud: Cloud, name: str, fleet: Fleet | None) -> tuple[list[De
                 held = Held(value=fresh, etag=etag)
         except ConflictError:
             fleet = None  # others changed the row: everything is read again
+            held = await cloud.state.uploads.read(name)
             continue
+        _note(record, fresh)
         if has_status or fresh != record:
             await tell_all(cloud, held)
         return rows, has_status
     raise ConflictError(f"upload {name} is written by too many at once; try again")
+
+
+def _note(before: UploadRecord, after: UploadRecord) -> None:
+    """Have the span say which status came of it, and how long the upload took where it has just become live."""
+    note({names.STATUS: after.status.value})
+    if after.seconds_to_live is not None and before.live_at != after.live_at:
+        note({names.SECONDS_TO_LIVE: after.seconds_to_live})
 
 
 def with_standing(

@@ -254,7 +254,7 @@ async def _warn_and_announce(cloud: Cloud, seen: Snapshot, report: SweepReport) 
     for record in in_turn(_untouched(seen.uploads, report), now):
         if warning_due(record, now, seen.bindings, coming) is not None:
             await report.attempt(f"upload {record.name}", _warn(cloud, record, coming, report))
-        if cloud.outlets and record.etag and not is_announced(record):
+        if cloud.tells_others and record.etag and not is_announced(record):
             await report.attempt(f"upload {record.name}", announce(cloud, record))
         elif is_overdue(record, now):
             await report.attempt(f"upload {record.name}", send_overdue(cloud, record))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import aiohttp
 import pytest
 from azure.core.exceptions import HttpResponseError
 from azure.storage.queue.aio import QueueClient
@@ -43,6 +44,13 @@ class Up:
     @property
     def connection_string(self) -> str:
         found = re.search(r"^  (DefaultEndpointsProtocol=\S+)$", self.said, re.MULTILINE)
+        assert found is not None, self.said
+        return found[1]
+
+    @property
+    def dashboard(self) -> str:
+        """The address that stands on a line of its own, above everything else that is printed."""
+        found = re.search(r"\n\n  (http://\S+/api/dashboard\?code=\S+)\n\n", self.said.partition("is served at")[0])
         assert found is not None, self.said
         return found[1]
 
@@ -120,6 +128,8 @@ async def test_what_it_prints_is_all_a_person_needs_and_ctrl_c_ends_it_all(tmp_p
         assert uploaded.code == 0, uploaded.err
         assert (uploaded.document["status"], uploaded.document["live"]) == ("live", AGENTS)
         assert len(running.agents) == AGENTS
+        async with aiohttp.ClientSession() as session, session.get(running.dashboard) as page:
+            assert (page.status, "shop.pfx" in await page.text()) == (200, True)
         for agent in running.agents:
             assert await certificate_shown(agent, HOST) == issued.fingerprint
         removed = await certcast("remove", "shop.pfx", env=env)

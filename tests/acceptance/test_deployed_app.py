@@ -298,3 +298,29 @@ async def test_an_app_that_lacks_a_module_is_seen_to_fail(deployment: Deployment
     (folder / "function_app.py").write_text("import instance_agent\n")
     async with worker(folder, deployment.settings, tmp_path / "log") as broken:
         assert "instance_agent" in broken.error
+
+
+async def test_log_lines_reach_the_host_as_json_with_the_trace_of_the_invocation(
+    site: Site, deployment: Deployment, tmp_path: Path
+) -> None:
+    issued = authority().issue("lines.example.com")
+    event = await site.upload("lines.pfx", issued.pfx(PASSWORD), {"CertificatePassword": PASSWORD})
+    json_lines = deployment.settings | {"CERTCAST_LOG_FORMAT": "json"}
+    async with worker(deployment.folder, json_lines, tmp_path / "json") as talking:
+        trace = f"00-{'a1' * 16}-{'b2' * 8}-01"
+        told = {"parameter": "event", "kind": "json", "value": json.dumps(event), "traceparent": trace}
+        assert await talking.invoke("on_blob_event", **told) == ""
+        said = [record["text"] for record in talking.records if record["name"].startswith("shared.")]
+    [accepted] = [line for line in map(json.loads, said) if "accepted for" in line["message"]]
+    assert (accepted["upload"], accepted["trace_id"], accepted["span_id"]) == ("lines.pfx", "a1" * 16, None)
+    assert (await site.record("lines.pfx")).traceparent == trace
+
+
+async def test_spans_that_cannot_be_sent_are_said_by_healthz_and_in_each_invocation(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    async with worker(deployment.folder, deployment.settings | {"CERTCAST_TRACES": "jaeger"}, tmp_path / "log") as lost:
+        assert lost.error == ""
+        assert lost.functions
+        failed = await lost.invoke("sweep", parameter="timer", kind="json", value=TIMER)
+    assert "CERTCAST_TRACES must be otlp or azure-monitor, not 'jaeger'" in failed

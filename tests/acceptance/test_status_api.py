@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ class Api:
         async with self._session.request(method, URL(f"{self.base}/{path}", encoded=True), headers=headers) as answer:
             text = await answer.text()
             return answer.status, json.loads(text) if text else None
+
+    async def send(
+        self, method: str, path: str, *, headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answered:
+        headers = {"x-functions-key": self.key} if headers is None else headers
+        async with self._session.request(
+            method, URL(f"{self.base}/{path}", encoded=True), headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            return Answered(status=answer.status, headers=answer.headers, body=await answer.read())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 async def test_an_upload_is_listed_as_the_status_command_shows_it(cloud: Witness, api: Api) -> None:
@@ -224,6 +241,60 @@ async def test_anybody_may_ask_whether_it_works_and_how_it_is_used(api: Api) -> 
     assert await api.call("openapi.json", headers={}) == (200, openapi())
 
 
+DASHBOARD_FORM = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+
+
+class TestTheDashboardsAddresses:
+    """Pages themselves are read in a browser, in test_dashboard.py."""
+
+    @pytest.mark.parametrize("path", ["", "/", "/certificate?name=listed.pfx", "/history", "/assets/dashboard.css"])
+    async def test_are_answered_with_the_key_alone_and_without_a_word_to_other_sites(
+        self, cloud: Witness, api: Api, path: str
+    ) -> None:
+        await cloud.goes_live("listed.pfx", authority().issue("listed.test"), live=AGENTS)
+        assert (await api.send("GET", f"dashboard{path}", headers={})).status == 401
+        for method in ("GET", "HEAD"):
+            answer = await api.send(method, f"dashboard{path}")
+            assert answer.status == 200
+            assert bool(answer.body) is (method == "GET")
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
+            assert answer.headers["ETag"]
+
+    async def test_say_that_nothing_changed(self, api: Api) -> None:
+        for _ in range(10):  # a page that tells times is sent again every quarter of a minute
+            tag = (await api.send("GET", "dashboard")).headers["ETag"]
+            answer = await api.send("GET", "dashboard", headers={"x-functions-key": api.key, "If-None-Match": tag})
+            if answer.status == 304:
+                break
+        assert (answer.status, answer.body) == (304, b"")
+
+    async def test_are_of_the_platforms_own_address(self, cloud: Witness, api: Api) -> None:
+        assert cloud.platform.dashboard_url == f"{api.base}/dashboard?code={api.key}"
+        page = await api.send("GET", f"dashboard?code={api.key}", headers={})
+        assert f"/api/dashboard/assets/dashboard.css?code={api.key}".encode() in page.body
+
+    @pytest.mark.parametrize(("method", "status"), [("PUT", 404), ("DELETE", 404), ("POST", 405)])
+    async def test_take_no_other_method(self, api: Api, method: str, status: int) -> None:
+        assert (await api.send(method, "dashboard", headers={"x-functions-key": api.key})).status == status
+
+    async def test_that_are_none_are_a_page_for_people(self, api: Api) -> None:
+        answer = await api.send("GET", "dashboard/nothing/here")
+        assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+    async def test_have_an_upload_installed_once_more_for_their_own_form_alone(self, cloud: Witness, api: Api) -> None:
+        before = await cloud.goes_live("form.pfx", authority().issue("form.test"), live=AGENTS)
+        row = await cloud.account.state.bindings.get(before.claims[0])
+        for headers, status in (({"Sec-Fetch-Site": "cross-site"}, 403), ({}, 303)):
+            sent = {**DASHBOARD_FORM, **headers}
+            address = f"dashboard/redeploy?code={api.key}"
+            assert (await api.send("POST", address, headers=sent, body=b"name=form.pfx")).status == status
+        again = await cloud.account.state.bindings.get(before.claims[0])
+        assert row is not None
+        assert again is not None
+        assert again.generation == row.generation + 1
+
+
 async def test_the_running_api_is_what_its_description_says(api: Api, tmp_path: Path) -> None:
     settings = tmp_path / "schemathesis.toml"
     settings.write_text('headers = { "x-functions-key" = "${CERTCAST_FUNCTION_KEY}" }\n')
@@ -259,6 +330,27 @@ async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Wit
     ran = await certcast_status(api, ODD_NAME, key=api.key)
     assert ran.code == 0
     assert "odd.test" in ran.out
+    ran = await certcast_status(api, "--host", "odd.test", "--instance", "agent-0", "--json-lines", key=api.key)
+    summary, *entries = map(json.loads, ran.out.splitlines())
+    assert (summary["kind"], summary["total"], summary["running"]) == ("summary", 1, AGENTS)
+    assert [entry.get("name", entry.get("id")) for entry in entries][:2] == [ODD_NAME, "agent-0"]
+
+
+async def test_certcast_redeploys_by_the_queue_and_by_the_api(cloud: Witness, api: Api) -> None:
+    await cloud.goes_live("again.pfx", authority().issue("again.test"), live=AGENTS)
+    installs = len(cloud.installs("again.test"))
+    by_api = ("redeploy", "again.pfx", "--url", api.base)
+    by_queue = ("redeploy", "again.pfx", "--json")
+    ran = await certcast(*by_api, env=clean_environment(CERTCAST_FUNCTION_KEY=api.key))
+    assert ran.code == 0, ran.err
+    assert f"live: again.pfx on {AGENTS}/{AGENTS} in " in ran.out
+    assert len(cloud.installs("again.test")) == installs + AGENTS
+    ran = await certcast(*by_queue, env=clean_environment(CERTCAST_STORAGE=cloud.platform.connection_string))
+    assert ran.code == 0, ran.err
+    assert ran.document.items() >= {"status": "live", "live": AGENTS, "redeployed": True}.items()
+    assert len(cloud.installs("again.test")) == installs + 2 * AGENTS
+    ran = await certcast("redeploy", "none.pfx", *by_api[2:], env=clean_environment(CERTCAST_FUNCTION_KEY=api.key))
+    assert (ran.code, "there is no upload named none.pfx" in ran.err) == (1, True)
 
 
 @pytest.mark.parametrize(

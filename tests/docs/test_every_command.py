@@ -14,9 +14,12 @@ from tests.rigs.deployment import ROOT
 from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
+DASHBOARD = Path("docs/dashboard.md")
+EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
+OBSERVABILITY = Path("docs/observability/README.md")
 
-MODULES = ("tests.docs.test_local_cloud", "tests.docs.test_openssl")
+MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
 
 SYNOPSES = {
     name: run_here(COMMANDS, f"certcast {name} {first}")
@@ -28,6 +31,7 @@ SYNOPSES = {
         "redeploy": "NAME",
         "completion": "bash|zsh|fish",
         "doctor": "[",
+        "notify": "--test",
         "up": "[",
         "demo": "[",
     }.items()
@@ -39,6 +43,9 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
     (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
+    (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
+    (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
+    (OBSERVABILITY, "promtool check rules"): "it is tests/unit/project/test_observability.py",
     (COMMANDS, "certcast up --target nginx"): "it is tests/acceptance/test_three_servers.py",
     **{
         (DEPLOY, begins): AZURE
@@ -65,6 +72,9 @@ NOT_RUN: dict[tuple[Path, str], str] = {
             "az eventgrid topic create",
         )
     },
+    (EVENTS, "az eventgrid event-subscription create"): AZURE,
+    (DASHBOARD, "GROUP=certcast APP=certcast-app\naz functionapp function keys set"): AZURE,
+    (DASHBOARD, "GROUP=certcast APP=certcast-app\nTENANT=$(az account show"): AZURE,
     (DEPLOY, "sudo apt-get install python3-venv"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GRAMMAR = Path(__file__).with_suffix(".json")
 BASH = "/bin/bash"
 
-_PROGRAMS = ("az", "certcast", "curl", "date", "func", "grep", "jq", "openssl", "pip", "sort", "sudo", "uniq")
+_PROGRAMS = ("az", "cat", "certcast", "curl", "date", "func", "grep", "jq", "openssl", "pip", "sort", "sudo", "uniq")
 """What the blocks with `az` in them run; anything else ends the script, so that nothing of a page runs in earnest."""
 _STUB = """#!/bin/bash
 [ "${0##*/}" = az ] && printf '%s\\0' "$@" '' >> "$RECORD"

@@ -92,7 +92,7 @@ class HostLog(logging.Handler):
         invocation = getattr(task, "invocation_id", None)
         ended = invocation is not None and invocation not in self.executing
         fate = "no invocation" if invocation is None else "ended" if ended else "shown"
-        said = {"name": record.name, "level": record.levelname, "text": record.getMessage(), "fate": fate}
+        said = {"name": record.name, "level": record.levelname, "text": self.format(record), "fate": fate}
         sys.stderr.write(f"RECORD {json.dumps(said)}\n")
         sys.stderr.flush()
 
@@ -147,7 +147,8 @@ async def main(folder: str) -> None:
     os.chdir(folder)
     sys.path.insert(0, folder)
     asyncio.get_running_loop().set_task_factory(lambda loop, coro, **more: InvocationTask(coro, loop=loop, **more))
-    logging.basicConfig(level=logging.INFO, handlers=[HOST_LOG])
+    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().addHandler(HOST_LOG)  # as the worker does it; a record is sent as its formatter writes it
     runtime = importlib.import_module("azure_functions_runtime")
     runtime.start_threadpool_executor()
     indexed = await index(runtime, folder)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-MOST_REPORTS = 1_000
+MOST_REPORTS_SHOWN = 1_000
 """Shown of one upload, as the status API does."""
 MOST_ENTRIES = 200
 """Of the history, on one page."""
@@ -73,7 +73,7 @@ async def _reports_on(cloud: Cloud, record: UploadRecord) -> tuple[list[Installa
     for key in record.claims:
         async with aclosing(cloud.state.installations.all(installation_partition(key.host, key.port))) as rows:
             async for known in rows:
-                if len(reports) == MOST_REPORTS:
+                if len(reports) == MOST_REPORTS_SHOWN:
                     return reports, False
                 reports.append(known.value)
     return reports, True

@@ -17,7 +17,7 @@ from aiohttp import web
 from local_azure.processes.listening import LOOPBACK, listen
 from shared.azure import webhook as module
 from shared.azure.webhook import CONTENT_TYPE, Webhook, pause_asked_for, refused, signed, webhooks_at
-from shared.config import webhook_secrets
+from shared.config.webhooks import webhook_secrets
 from shared.errors import (
     AccessDeniedError,
     CertcastError,

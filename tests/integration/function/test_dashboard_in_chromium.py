@@ -114,6 +114,17 @@ async def test_hostile_names_neither_act_nor_break_the_page(
         assert not visitor.complaints
 
 
+async def test_what_these_tests_look_for_would_be_seen(browser: Browser, server: Served) -> None:
+    async with visit(browser) as visitor:
+        page = visitor.page
+        await page.goto(server.url)
+        await page.evaluate("document.querySelector('h1').innerHTML = '<img src=x onerror=alert(1)>'")
+        await page.evaluate("document.querySelector('footer').innerHTML = '<svg width=2000></svg>'")
+        assert any("image-alt" in barrier for barrier in await visitor.barriers("image-alt"))
+        assert any("<svg" in element for element in await visitor.cut_off())
+        assert any("Content Security Policy" in complaint for complaint in visitor.complaints)
+
+
 async def test_a_change_is_seen_without_reloading_and_without_losing_ones_place(
     browser: Browser, server: Served
 ) -> None:

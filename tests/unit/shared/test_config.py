@@ -7,17 +7,15 @@ import pytest
 from shared.config import (
     EMULATOR_ACCOUNT,
     EMULATOR_KEY,
-    MAX_WEBHOOKS,
     Settings,
     StorageAccess,
     emulator_connection_string,
     number,
     switch,
     vault_host,
-    webhook_secrets,
-    webhook_urls,
 )
 from shared.config import text as text_of
+from shared.config.webhooks import MAX_WEBHOOKS, webhook_secrets, webhook_urls
 from shared.errors import ConfigurationError
 
 KEY = {"CERTCAST_KEY_ENCRYPTION_KEY": "file:/var/lib/certcast/key"}

@@ -12,7 +12,7 @@ from shared.function.cloud import Cloud
 from shared.function.dashboard import serving
 from shared.function.dashboard.access import SECURITY_HEADERS, Access
 from shared.function.dashboard.exchange import Request, Response
-from shared.function.dashboard.reading import MOST_REPORTS, certificate_view
+from shared.function.dashboard.reading import MOST_REPORTS_SHOWN, certificate_view
 from shared.messages import InstallOutcome
 from shared.state.records import InstallationRecord, UploadStatus
 from tests.fakes.processes import Failing, StandingStill
@@ -169,7 +169,7 @@ class TestTheCertificatePage:
 
     async def test_holds_so_many_reports_at_most(self, scene: Scene, cloud: Cloud) -> None:
         await scene.accepted("many.pfx", "a.test")
-        for number in range(MOST_REPORTS + 1):
+        for number in range(MOST_REPORTS_SHOWN + 1):
             report = InstallationRecord(
                 host="a.test",
                 port=443,
@@ -184,7 +184,7 @@ class TestTheCertificatePage:
             await scene.outside.state.installations.overwrite(("a.test", 443, report.instance), report)
         view = await certificate_view(cloud, "many.pfx")
         assert view is not None
-        assert (len(view.installations), view.complete) == (MOST_REPORTS, False)
+        assert (len(view.installations), view.complete) == (MOST_REPORTS_SHOWN, False)
 
 
 class TestTheHistoryPage:
