@@ -17,7 +17,7 @@ import azure.functions as func
 from shared.azure.blobs import UPLOADS_CONTAINER
 from shared.config import Settings
 from shared.errors import BrokenMessageError, CertcastError, ConfigurationError
-from shared.function import status_api
+from shared.function import history_api, status_api
 from shared.function.blob_event import Notice, read_event
 from shared.function.cloud import utc_now
 from shared.function.dashboard import serving
@@ -184,6 +184,14 @@ async def instances(req: func.HttpRequest) -> func.HttpResponse:
     """The registered instances, page by page."""
     asked = {name: req.params.get(name) or None for name in ("limit", "after")}
     return await _answered(lambda: status_api.instances(cloud(), **asked))
+
+
+@app.function_name("history")
+@app.route("history", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+async def history(req: func.HttpRequest) -> func.HttpResponse:
+    """What became of uploads, newest first, page by page."""
+    asked = {name: req.params.get(name) or None for name in history_api.PARAMETERS}
+    return await _answered(lambda: history_api.history(cloud(), asked))
 
 
 @app.function_name("notify")

@@ -125,7 +125,7 @@ def ago(instant: str | None, now: datetime) -> str:
 
 def _uploads(uploads: Sequence[Document], now: datetime, *, is_narrow: bool) -> Table:
     more = [] if is_narrow else ["hosts", "in", "valid until"]
-    table = _table("upload", "status", "live", *more, "why")
+    table = plain_table("upload", "status", "live", *more, "why")
     for upload in uploads:
         table.add_row(
             safe(upload["name"]),
@@ -169,7 +169,7 @@ def _details(upload: Document, instances: Mapping[str, Document], now: datetime)
 def _instances(instances: Sequence[Document], now: datetime, *, is_narrow: bool) -> Table:
     troubled = any(instance.get("trouble") for instance in instances)
     more = [] if is_narrow else ["role", "target"]
-    table = _table("instance", "state", *more, "served", "failing", "last seen", *(["why"] * troubled))
+    table = plain_table("instance", "state", *more, "served", "failing", "last seen", *(["why"] * troubled))
     for instance in instances:
         state, style = _state(instance)
         table.add_row(
@@ -218,7 +218,7 @@ def _named(instance: Document) -> str:
 
 
 def _installations(installations: list[Document], instances: Mapping[str, Document], now: datetime) -> Table:
-    table = _table("served for", "instance", "outcome", "milliseconds by stage", "why")
+    table = plain_table("served for", "instance", "outcome", "milliseconds by stage", "why")
     for item in installations:
         instance = instances.get(item["instance"])
         state = "no longer registered" if instance is None else _state(instance)[0]
@@ -234,7 +234,8 @@ def _installations(installations: list[Document], instances: Mapping[str, Docume
     return table
 
 
-def _table(*columns: str) -> Table:
+def plain_table(*columns: str) -> Table:
+    """A table without lines, whose cells are folded rather than cut."""
     table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

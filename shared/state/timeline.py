@@ -46,17 +46,17 @@ class Moment:
 
 
 def timeline(
-    upload: UploadRecord, installations: Sequence[InstallationRecord], entries: Iterable[HistoryEntry]
+    upload: UploadRecord | None, installations: Sequence[InstallationRecord], entries: Iterable[HistoryEntry]
 ) -> list[Moment]:
     """Put together what became of an upload and where, oldest first.
 
     Args:
-        upload: Its row; entries that have yet to be written to the history are taken from it.
+        upload: Its row; entries that have yet to be written to the history are taken from it. None where it is gone.
         installations: What instances last reported on the rows that it claims.
         entries: Its entries in the history, in any order.
     """
-    past = {entry.place: entry for entry in (*entries, *upload.past)}
-    found = [*_of_row(upload), *_of_instances(upload, installations)]
+    past = {entry.place: entry for entry in (*entries, *(upload.past if upload else ()))}
+    found = [*_of_row(upload), *_of_instances(upload, installations)] if upload else []
     told = {(moment.at, moment.stage, moment.instance) for moment in found}
     found += [
         moment for moment in map(_of_entry, past.values()) if (moment.at, moment.stage, moment.instance) not in told
@@ -97,7 +97,9 @@ def _of_row(upload: UploadRecord) -> Iterator[Moment]:
     if upload.live_at is not None and upload.status is UploadStatus.LIVE:
         seconds = upload.seconds_to_live
         took = None if seconds is None else seconds * 1_000
-        yield Moment(at=upload.live_at, stage=HistoryKind.LIVE, detail=f"{upload.live}/{upload.total}", took_ms=took)
+        yield Moment(
+            at=upload.live_at, stage=HistoryKind.LIVE.value, detail=f"{upload.live}/{upload.total}", took_ms=took
+        )
 
 
 _BY_VERDICT = frozenset({UploadStatus.REJECTED, UploadStatus.WAITING_FOR_METADATA, UploadStatus.SCHEDULED})
@@ -132,7 +134,7 @@ def _of_instances(upload: UploadRecord, installations: Sequence[InstallationReco
         if report.source == upload.name and report.drifted_at is not None:
             detail = f"{phrased(report.host, report.port)}: changed behind certcast's back, put right"
             yield Moment(
-                at=report.drifted_at, stage=HistoryKind.DRIFT_REPAIRED, instance=report.instance, detail=detail
+                at=report.drifted_at, stage=HistoryKind.DRIFT_REPAIRED.value, instance=report.instance, detail=detail
             )
 
 

@@ -131,7 +131,7 @@ def _tests(asked: Asked, now: datetime, instances: Sequence[Document]) -> Iterat
     if (prefix := asked.prefix) is not None:
         yield lambda upload: str(upload["name"]).startswith(prefix)
     if asked.host is not None:
-        yield _on_host(asked.host)
+        yield on_host(asked.host)
     if asked.instance is not None:
         yield _missing_on(asked.instance) if asked.failed else _concerning(asked.instance, instances)
     elif asked.failed:
@@ -140,7 +140,8 @@ def _tests(asked: Asked, now: datetime, instances: Sequence[Document]) -> Iterat
         yield lambda upload: ends_within(upload, within, now=now)
 
 
-def _on_host(asked: str) -> Callable[[Document], bool]:
+def on_host(asked: str) -> Callable[[Mapping[str, Any]], bool]:
+    """What tells whether something with `hosts` has this one, as `Asked.host` is read."""
     try:
         host = normalise_host(asked)
     except ValueError:
