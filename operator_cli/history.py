@@ -46,7 +46,7 @@ since_option = click.option("--since", metavar="TIME", help=f"Leave out what was
     help="Only uploads for this host; `.example.com` for all below it, a word without a dot for hosts that have it.",
 )
 @click.option("--name", metavar="NAME", help="Only the upload of this name.")
-@click.option("--kind", type=click.Choice([*HistoryKind]), help="Only this.")
+@click.option("--kind", type=click.Choice([kind.value for kind in HistoryKind]), help="Only this.")
 @click.option(
     "--limit", type=click.IntRange(1, 100_000), default=200, show_default=True, metavar="N", help="The newest so many."
 )

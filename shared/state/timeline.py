@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.binding import phrased
@@ -86,20 +86,27 @@ def _of_row(upload: UploadRecord) -> Iterator[Moment]:
     details = {
         "uploaded": f"version {upload.source_etag}" if upload.source_etag else "",
         "judged": upload.status.value if upload.status in _BY_VERDICT else "",
-        "told": f"{len(upload.expected)} instance(s)",
+        "told": f"{len(upload.expected)} instance(s){_of_what(upload)}",
     }
     moments = (upload.uploaded_at, upload.noticed_at, upload.judged_at, _told_at(upload))
     for stage, at in zip(_STAGES, moments, strict=True):
         if at is not None:
-            took_ms = None if before is None else _ms(at, before)
+            took_ms = None if before is None or (stage == "told" and _of_what(upload)) else _ms(at, before)
             yield Moment(at=at, stage=stage, detail=details.get(stage, ""), took_ms=took_ms)
             before = at
     if upload.live_at is not None and upload.status is UploadStatus.LIVE:
         seconds = upload.seconds_to_live
         took = None if seconds is None else seconds * 1_000
-        yield Moment(
-            at=upload.live_at, stage=HistoryKind.LIVE.value, detail=f"{upload.live}/{upload.total}", took_ms=took
-        )
+        detail = f"{upload.live}/{upload.total}"
+        yield Moment(at=upload.live_at, stage=HistoryKind.LIVE.value, detail=detail, took_ms=took)
+
+
+def _of_what(upload: UploadRecord) -> str:
+    """Of what the instances were told last, where that is not the verdict: a removal, or what came about since."""
+    if upload.status is UploadStatus.REMOVED:
+        return ", of its removal"
+    since = None if upload.counted_from is None or upload.judged_at is None else upload.counted_from - upload.judged_at
+    return ", once more" if since is not None and since > timedelta() else ""
 
 
 _BY_VERDICT = frozenset({UploadStatus.REJECTED, UploadStatus.WAITING_FOR_METADATA, UploadStatus.SCHEDULED})
