@@ -235,7 +235,7 @@ def _installations(installations: list[Document], instances: Mapping[str, Docume
 
 
 def plain_table(*columns: str) -> Table:
-    """A table without lines, whose cells are folded rather than cut."""
+    """A table with those columns, in the look of all of them."""
     table = Table(box=box.SIMPLE, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -54,7 +54,6 @@ LONGEST_PAUSE_S = 86_400.0
 ROUND_S = 60.0
 """After that, one upload's further events for an outlet are left to another message."""
 KEEP_TRYING = timedelta(days=7)
-_GIVEN_UP = "event %s for %s is given up: %s"
 
 
 def nothing_taken(cloud: Cloud) -> Taken:
@@ -170,7 +169,8 @@ async def _sent(cloud: Cloud, outlet: Outlet, event: OutgoingEvent) -> CertcastE
     """Send an event by way of the queue; why it is to be tried again, or None where it was taken or is given up."""
     clock, trouble = asyncio.get_running_loop().time, cloud.outlet_trouble[outlet.key]
     if clock() < trouble.retired_until:
-        log.error(_GIVEN_UP, event.kind.value, event.subject, f"{outlet.name} said lately that it wants no more")
+        why = f"{outlet.name} said lately that it wants no more"
+        log.error("event %s for %s is given up: %s", event.kind.value, event.subject, why)
         return None
     try:
         async with _place(outlet, trouble):
@@ -181,7 +181,7 @@ async def _sent(cloud: Cloud, outlet: Outlet, event: OutgoingEvent) -> CertcastE
         _note(trouble, error, clock())
         if not _is_hopeless(error) and cloud.now() - event.at <= KEEP_TRYING:
             return error
-        log.error(_GIVEN_UP, event.kind.value, event.subject, error)
+        log.error("event %s for %s is given up: %s", event.kind.value, event.subject, error)
     return None
 
 

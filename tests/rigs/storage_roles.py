@@ -74,6 +74,10 @@ OPERATIONS: Mapping[str, tuple[frozenset[str], ...]] = {
     "Query Entities": (frozenset({f"{_ENTITIES}/read"}),),
     "Insert Entity": (frozenset({f"{_ENTITIES}/write"}), frozenset({f"{_ENTITIES}/add/action"})),
     "Update Entity": (frozenset({f"{_ENTITIES}/write"}), frozenset({f"{_ENTITIES}/update/action"})),
+    "Insert Or Replace Entity": (
+        frozenset({f"{_ENTITIES}/write"}),
+        frozenset({f"{_ENTITIES}/add/action", f"{_ENTITIES}/update/action"}),
+    ),
     "Merge Entity": (frozenset({f"{_ENTITIES}/write"}), frozenset({f"{_ENTITIES}/update/action"})),
     "Delete Entity": (frozenset({f"{_ENTITIES}/delete"}),),
 }

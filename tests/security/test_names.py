@@ -33,6 +33,8 @@ SETTING_UP = {
     "local_azure/processes/log_lines.py",
     "operator_cli/__main__.py",
     "shared/phrasing.py",
+    "shared/telemetry/log_lines.py",
+    "shared/telemetry/now_and_then.py",
 }
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
