@@ -35,6 +35,7 @@ from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
 DOCTOR_PAGE = Path("docs/doctor.md")
+HISTORY_PAGE = Path("docs/history.md")
 
 START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
 UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
@@ -55,6 +56,9 @@ STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
 DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
 DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
 DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
+HISTORY = run_here(HISTORY_PAGE, "certcast history --since 1d")
+LOGS_OF_ONE = run_here(HISTORY_PAGE, "certcast logs shop.pfx")
+FIRST_EVENT = run_here(HISTORY_PAGE, "certcast events --since 1h")
 KEY_IDS = run_here(DEPLOY, "az storage blob list ")
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
@@ -294,6 +298,19 @@ def test_changing_one_line_of_the_metadata_keeps_the_others_before_and_after_it_
 @pytest.mark.usefixtures("pfx")
 def test_uploading_again_with_a_port_is_all_that_a_wrong_one_takes(clone: Clone) -> None:
     assert "live: shop.pfx on 3/3 in " in clone.run(UPLOAD_WITH_A_PORT, PATH=clone.with_certcast)
+
+
+@pytest.mark.usefixtures("pfx")
+def test_what_became_of_an_upload_is_told_by_its_history_its_way_and_its_events(clone: Clone) -> None:
+    path = clone.with_certcast
+    clone.run(UPLOAD_WITH_A_PORT, PATH=path)
+    told = clone.run(HISTORY, PATH=path)
+    assert re.search(r"live +shop\.pfx +www\.example\.com:443 +[\d.]+ s ", told)
+    assert json.loads(told[told.index("{") :])["complete"] is True
+    way = clone.run(LOGS_OF_ONE, PATH=path)
+    assert len(re.findall(r" installed +agent-\d +\d+ ms +www\.example\.com:443", way)) == 3
+    event = json.loads(clone.run(FIRST_EVENT, PATH=path))
+    assert event["type"] == event["data"]["event_type"] != ""
 
 
 def shown_to(clone: Clone, *names: str | None) -> list[str]:
