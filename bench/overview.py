@@ -3,9 +3,9 @@
 Needs Azurite alone; about two minutes, half of them to write the rows.
 
 The rows are written into the local cloud's tables as they are once everything was proved, with a few uploads that are
-rejected, superseded, partially live or about to end. No sweep runs, as there are no blobs to them. The Functions host
-is the local one, and each page is fetched over HTTP, one after the other. "While rows change" has uploads renewed five
-times a second, and all instances' heartbeats every 15 seconds, as throughout.
+rejected, superseded, partially live or about to end. No sweep runs, as there are no blobs to them. Every instance's
+heart beats each 15 seconds. The Functions host is the local one, which was asked for its health before; each page is
+fetched over HTTP, one after the other. "While rows change" has uploads renewed five times a second.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 UPLOADS, INSTANCES, PAGES, COMMANDS = 10_000, 100, 20, 3
-PAGE_MS, COMMAND_S = 300, 1.0
-"""What a page, and the command at 500 uploads, are to take at most."""
+PAGE_MS = 300
+"""What a page is to take at most, in the median."""
 REPORTED = 20
 _NEVER = "0 0 0 1 1 *"
 _WHOLE_IN_S = 120
@@ -63,6 +63,11 @@ class Looking:
     def __init__(self, cloud: LocalPlatform, session: aiohttp.ClientSession) -> None:
         self._base, _, self._key = cloud.dashboard_url.partition("?code=")
         self._session = session
+
+    async def healthz(self) -> None:
+        """Ask whether the app is well, as load balancers do: it has opened its account by then."""
+        async with self._session.get(self._base.replace("/dashboard", "/healthz")) as answer:
+            answer.raise_for_status()
 
     async def page(self, path: str = "", tag: str = "", **query: str) -> Page:
         """Fetch a page whole."""
@@ -120,9 +125,11 @@ async def _command(cloud: LocalPlatform, *options: str) -> float:
 
 async def _pages(looking: Looking, tenants: Tenants, times: int) -> dict[str, list[float]]:
     _tell("looking at the dashboard")
-    first = await looking.page()
-    found = {"fleet page, the very first: what was read by then": [first.ms]}
-    found["until all uploads had been read for it"] = [await _until_whole(looking, tenants.uploads)]
+    await looking.healthz()
+    began = time.perf_counter()
+    found = {"fleet page, the very first: what was read by then": [(await looking.page()).ms]}
+    await _until_whole(looking)
+    found["from then until all uploads had been read"] = [(time.perf_counter() - began) * 1000]
     asked: Mapping[str, Mapping[str, str]] = {
         "fleet page": {},
         "fleet page, failed ones": {"failed": "true"},
@@ -139,13 +146,11 @@ async def _pages(looking: Looking, tenants: Tenants, times: int) -> dict[str, li
     return found
 
 
-async def _until_whole(looking: Looking, uploads: int) -> float:
-    began = time.perf_counter()
+async def _until_whole(looking: Looking) -> None:
     async with asyncio.timeout(_WHOLE_IN_S):
         while True:
-            page = await looking.page(prefix=f"tenants/{(uploads - 1) % 97:02}/shop-{uploads - 1:05}", status="live")
-            if f"shop-{uploads - 1:05}" in page.text.partition("<table")[2]:
-                return (time.perf_counter() - began) * 1000
+            if "the uploads are being read" not in (await looking.page()).text:
+                return
             await asyncio.sleep(_BETWEEN_S)
 
 
@@ -209,7 +214,7 @@ def run(chosen: argparse.Namespace) -> Results:
     instances = chosen.instances or (5 if chosen.quick else INSTANCES)
     pages, commands = (3, 1) if chosen.quick else (PAGES, COMMANDS)
     found = asyncio.run(measure(uploads, instances, pages, commands))
-    slow = {what: ms for what, ms in found.items() if what.startswith(("fleet page", "live", "certificate"))}
+    held = {what: ms for what, ms in found.items() if what.startswith(("fleet page", "live", "certificate"))}
     return Results(
         name="overview",
         command=_results.command("overview", chosen),
@@ -227,7 +232,7 @@ def run(chosen: argparse.Namespace) -> Results:
         ],
         missed=[
             f"{what} took {statistics.median(ms):.0f} ms, and is to take {PAGE_MS} ms at most"
-            for what, ms in slow.items()
+            for what, ms in held.items()
             if statistics.median(ms) > PAGE_MS and not chosen.quick
         ],
     )

@@ -1,113 +1,171 @@
-"""`certcast events`: the outgoing events as they come about, whether they are sent anywhere or not."""
+"""`certcast events`: the outgoing events, live, as the history has them."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import os
+from contextlib import AsyncExitStack, aclosing, suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 import click
 
 from operator_cli.account_choice import choose_storage
 from operator_cli.entries import hosts_of, moment_text, reason_of, style_of, took
 from operator_cli.exits import Exit
-from operator_cli.following import LOOK_EVERY_S, Following
 from operator_cli.history import no_history, since_option
-from operator_cli.options import storage_options
+from operator_cli.options import refuse_two_accounts, storage_options, url_option
+from operator_cli.status_api import api_at
 from operator_cli.storage import opened
 from operator_cli.terminal import emit_lines, results, safe, say, while_read
-from shared.errors import NotSetUpError, UnavailableError
+from shared.codec import instant_text
+from shared.errors import CertcastError, NotSetUpError
 from shared.state.history import history_document
-from shared.state.recalling import Wanted
+from shared.state.recalling import Wanted, recalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from operator_cli.status_api import Api
     from operator_cli.storage import Storage
     from shared.config import StorageAccess
     from shared.state.document import Document
-    from shared.state.history import HistoryEntry
 
-    Show = Callable[[Sequence[HistoryEntry]], None]
+    Look = Callable[[datetime], Awaitable[tuple[datetime, list[Document]]]]
+    """Reads the entries since a moment; the time, and these."""
+
+LOOK_S = 1.0
+LATE = timedelta(minutes=3)
+"""An entry may reach the table by a sweep, a minute after what it tells of; so far back is looked each time."""
+_PAGE = 1000
+
+
+class Following:
+    """Which of the entries are new.
+
+    Args:
+        begin: What was before it is not shown.
+    """
+
+    def __init__(self, begin: datetime) -> None:
+        self._begin = begin
+        self._seen: dict[str, datetime] = {}
+
+    def since(self, now: datetime) -> datetime:
+        """From when on the next look is to read."""
+        return max(self._begin, now - LATE)
+
+    def new_among(self, entries: list[Document]) -> list[Document]:
+        """Those that were not shown yet and have an outgoing event, oldest first."""
+        new = []
+        for at, entry in sorted(
+            ((datetime.fromisoformat(each["at"]), each) for each in entries), key=lambda each: each[0]
+        ):
+            if at < self._begin or entry["id"] in self._seen:
+                continue
+            self._seen[entry["id"]] = at
+            if entry.get("event_type"):
+                new.append(entry)
+        return new
+
+    def forget(self, now: datetime) -> None:
+        """Drop what no look reads again."""
+        self._seen = {each: at for each, at in self._seen.items() if at >= now - 2 * LATE}
+
+
+def _at(entry: Document) -> datetime:
+    return datetime.fromisoformat(entry["at"])
 
 
 @click.command("events")
 @since_option
 @storage_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document on each line.")
+@url_option
+@click.option("--json-lines", is_flag=True, help="Print one JSON document a line: entries as of `history`.")
 def command(
     since: str | None,
     connection_string_file: Path | None,
     account: str | None,
-    as_json: bool,  # noqa: FBT001 - an option
+    url: str | None,
+    json_lines: bool,  # noqa: FBT001 - an option
 ) -> int:
-    """Show the events for other services as they come about, until Ctrl-C; first those since a time, if one is given.
+    """Show the events that other services are sent, as they are made, until Ctrl-C.
 
-    They are shown whether a topic or a webhook is set or not. Their ids and types are those that are sent; what is told
-    of the upload is the history's entry, which is less than an event's `data`.
+    They are read from the history, so they are shown where no topic and no webhook is set, too; `certcast status` tells
+    of those that an outlet has not taken yet. One may come up to a minute late.
     """
-    access = choose_storage(connection_string_file, account)
+    refuse_two_accounts(url, connection_string_file, account)
+    access = None if url is not None else choose_storage(connection_string_file, account)
     with suppress(KeyboardInterrupt):  # the way to end it
-        asyncio.run(while_read(_follow(access, since, _print_json if as_json else _print)))
+        asyncio.run(while_read(_follow(access, url, since, as_json=json_lines)))
     return Exit.DONE
 
 
-async def _follow(access: StorageAccess, since: str | None, show: Show) -> None:
-    async with opened(access) as storage:
-        following = Following(storage.tables, storage.now)
-        try:
-            show(await following.begin(_since(storage, since)))
-        except NotSetUpError as error:
-            raise no_history(error) from None
-        is_away = False
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                show(await following.look())
-            except UnavailableError as error:
-                if not is_away:
-                    say(f"certcast: {error}; it is looked again", "yellow")
-                is_away = True
-            else:
-                is_away = False
-
-
-def _since(storage: Storage, since: str | None) -> datetime | None:
-    if since is None:
-        return None
-    wanted = Wanted.of({"since": since}, now=storage.now())
+async def _follow(access: StorageAccess | None, url: str | None, since: str | None, *, as_json: bool) -> None:
+    wanted = Wanted.of({"since": since}, now=datetime.now(UTC))
     if isinstance(wanted, str):
         raise click.UsageError(f"{wanted}.")
-    return wanted.since
+    async with AsyncExitStack() as stack:
+        if access is not None:
+            look = _at_storage(await stack.enter_async_context(opened(access)))
+        else:
+            look = _at_api(await stack.enter_async_context(api_at(url or "", os.environ)))
+        now, entries = await look(wanted.since if since else datetime.now(UTC))
+        following = Following(wanted.since if since else now)
+        while True:
+            _show(following.new_among(entries), as_json=as_json)
+            following.forget(now)
+            await asyncio.sleep(LOOK_S)
+            now, entries = await _looked(look, following.since(now), now)
 
 
-def event_document(entry: HistoryEntry) -> Document:
-    """An event as a line of JSON: named as in a CloudEvent, with the entry of the history as its data."""
-    kind = entry.kind.event_type
-    document = history_document(entry)
-    return {
-        "id": entry.id,
-        "type": None if kind is None else kind.value,
-        "subject": entry.name,
-        "time": document["at"],
-        "data": document,
-    }
+async def _looked(look: Look, since: datetime, before: datetime) -> tuple[datetime, list[Document]]:
+    """Look; where a service does not answer now, say so, and go on with nothing new."""
+    try:
+        return await look(since)
+    except CertcastError as error:
+        if not error.retriable:
+            raise
+        say(f"{error}; looking again", "yellow")
+        return before, []
 
 
-def _print_json(entries: Sequence[HistoryEntry]) -> None:
-    emit_lines(event_document(entry) for entry in entries if entry.kind.event_type is not None)
+def _at_storage(storage: Storage) -> Look:
+    async def look(since: datetime) -> tuple[datetime, list[Document]]:
+        wanted = Wanted(since=since, until=max(since, storage.now()) + LATE)
+        try:
+            async with aclosing(recalled(storage.tables, wanted, page=_PAGE)) as entries:
+                found = [history_document(entry) async for entry in entries]
+        except NotSetUpError as error:
+            raise no_history(error) from None
+        return storage.now(), found
+
+    return look
 
 
-def _print(entries: Sequence[HistoryEntry]) -> None:
-    console = results()
-    for entry in entries:
-        if (kind := entry.kind.event_type) is None:
-            continue
-        document = history_document(entry)
-        parts = [entry.name, hosts_of(document), took(entry.seconds), reason_of(document)]
-        line = safe(moment_text(document["at"]), "dim")
-        line.append("  ").append_text(safe(kind.value, style_of(entry.kind.value)))
-        line.append("  ").append_text(safe("  ".join(filter(None, parts))))
-        console.print(line, soft_wrap=True)
+def _at_api(api: Api) -> Look:
+    async def look(since: datetime) -> tuple[datetime, list[Document]]:
+        found: list[Document] = []
+        query = {"since": instant_text(since), "limit": str(_PAGE)}
+        while True:
+            page = await api.get(f"history?{urlencode(query)}")
+            found += page.get("entries", [])
+            if not page.get("next") or page["next"] == query.get("after"):
+                return datetime.fromisoformat(page["as_of"]), found
+            query["after"] = str(page["next"])
+
+    return look
+
+
+def _show(events: list[Document], *, as_json: bool) -> None:
+    if as_json:
+        emit_lines(events)
+        return
+    for event in events:
+        told = "; ".join(filter(None, [hosts_of(event), took(event.get("seconds")), reason_of(event)]))
+        line = safe(f"{moment_text(event['at'])}  ", "dim").append_text(
+            safe(event["event_type"], style_of(event["kind"]))
+        )
+        results().print(line.append_text(safe(f"  {event['name']}  {told}")), soft_wrap=True)

@@ -1,9 +1,10 @@
-"""`certcast logs`: the way of one upload, by stage and instance."""
+"""`certcast logs`: the way of one upload, moment by moment and instance by instance."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -11,16 +12,14 @@ import click
 from operator_cli.account_choice import choose_storage
 from operator_cli.entries import style_of
 from operator_cli.exits import Exit
-from operator_cli.options import json_option, name_argument, storage_options
+from operator_cli.options import json_option, name_argument, refuse_two_accounts, storage_options, url_option
 from operator_cli.status import why_unknown
+from operator_cli.status_api import api_at, in_path
 from operator_cli.status_tables import plain_table
 from operator_cli.storage import opened
-from operator_cli.terminal import emit, results, safe, say
-from shared.bounded import gather_bounded
-from shared.codec import instant_text
-from shared.errors import AccessDeniedError, CertcastError, NotSetUpError
-from shared.state.history import HistoryKind
-from shared.state.recalling import Wanted, recalled
+from operator_cli.terminal import emit, results, safe
+from shared.errors import CertcastError
+from shared.state.recalling import past_of
 from shared.state.timeline import moment_document, timeline
 
 if TYPE_CHECKING:
@@ -30,121 +29,99 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from operator_cli.storage import Storage
-    from shared.binding import BindingKey
     from shared.config import StorageAccess
     from shared.state.document import Document
-    from shared.state.history import HistoryEntry
-    from shared.state.records import InstallationRecord
 
-MOST_ENTRIES = 500
-_FAILED = frozenset({"failed", "probe_mismatch", "refused"})
-_DAY_CHARS = len("2030-01-02 ")
-_MILLISECONDS = len("2030-01-02 03:04:05.678")
+_STYLES = {"installed": "green", "failed": "red", "probe_mismatch": "red", "refused": "red"}
 
 
 @click.command("logs")
 @name_argument
 @storage_options
+@url_option
 @json_option
 def command(
     name: str,
     connection_string_file: Path | None,
     account: str | None,
+    url: str | None,
     as_json: bool,  # noqa: FBT001 - an option
 ) -> int:
-    """Show the way of the upload NAME, the oldest first: by stage and instance, after what came of it before.
+    """Show the way of the upload NAME, oldest first: uploaded, noticed, judged, told, and installed where.
+
+    Before its latest version comes what became of it in the last seven days; `certcast history --name NAME` has all of
+    it. What an instance did is told by its own clock.
 
     \b
-    Stages of its last version:
-      uploaded, noticed, judged, told   by the Function; told are the instances
-      installed                         an instance has put it in place and seen it served
-      failed, refused, probe_mismatch   an instance could not; the detail says why
-      let_go                            an instance serves the removed upload no more
-    All others are kinds of the history, which `certcast history --help` explains.
+    Stages:
+      uploaded, noticed, judged, told   the version that was judged last
+      installed                         an instance installed it and proved it by a TLS handshake
+      failed, probe_mismatch, refused   an instance could not; the detail says why
+      let_go                            an instance serves it no more
+      others                            as in `certcast history`
     """  # noqa: D301 - \b is for Click: keep the lines as they are
-    document = asyncio.run(_read(choose_storage(connection_string_file, account), name))
+    refuse_two_accounts(url, connection_string_file, account)
+    document = asyncio.run(
+        _by_api(url, name) if url is not None else _by_storage(choose_storage(connection_string_file, account), name)
+    )
     if as_json:
         emit(document)
     else:
-        results().print(_lines(document["moments"]))
+        results().print(timeline_table(document["timeline"]))
     return Exit.DONE
 
 
-async def _read(access: StorageAccess, name: str) -> Document:
+async def _by_storage(access: StorageAccess, name: str) -> Document:
     async with opened(access) as storage:
         return await read_timeline(storage, name)
 
 
 async def read_timeline(storage: Storage, name: str) -> Document:
-    """Read what became of one upload, and where.
-
-    Args:
-        storage: The storage account.
-        name: The upload's name.
+    """Read the way of one upload.
 
     Raises:
-        CertcastError: No upload of that name is known, and the history has none.
+        CertcastError: No upload of that name is known.
     """
-    state, now = storage.tables, storage.now()
-    entries = await _entries(storage, name)
+    state = storage.tables
     record = await state.uploads.get(name)
-    if record is None and not entries:
+    if record is None:
         raise CertcastError(await why_unknown(name, storage.uploads))
-    reports: list[InstallationRecord] = []
-    if record is not None:
-        for found in await gather_bounded(state.reports_on(host, port) for host, port in _places(record.claims)):
-            reports += found
-    moments = timeline(record, reports, entries)
-    return {"as_of": instant_text(now), "name": name, "moments": [moment_document(moment) for moment in moments]}
+    reports = [report for key in record.claims for report in await state.reports_on(key.host, key.port)]
+    past = await past_of(state, record, storage.now())
+    moments = [moment_document(moment) for moment in timeline(record, reports, past)]
+    return {"name": record.name, "timeline": moments}
 
 
-def _places(claims: Sequence[BindingKey]) -> list[tuple[str, int]]:
-    return sorted({(key.host, key.port) for key in claims})
+async def _by_api(url: str, name: str) -> Document:
+    async with api_at(url, os.environ) as api:
+        found = await api.get(f"certificates/{in_path(name)}")
+    if not isinstance(found.get("timeline"), list):
+        raise CertcastError("this Functions app tells of no timeline: update it, or ask the storage account")
+    return {"name": found["name"], "timeline": found["timeline"]}
 
 
-async def _entries(storage: Storage, name: str) -> list[HistoryEntry]:
-    """The newest entries on an upload."""
-    found: list[HistoryEntry] = []
-    wanted = Wanted.of({"name": name}, now=storage.now())
-    if isinstance(wanted, str):
-        raise CertcastError(wanted)
-    is_wanted = wanted.test()
-    try:
-        async with aclosing(recalled(storage.tables, wanted)) as entries:
-            async for entry in entries:
-                if len(found) == MOST_ENTRIES:
-                    break
-                found += [entry] if is_wanted(entry) else []
-    except (NotSetUpError, AccessDeniedError) as error:
-        say(f"certcast: what came before is not shown: {error}", "yellow")
-    return found
-
-
-def _lines(moments: Sequence[Document]) -> RenderableType:
-    """A row for each moment; its day where that is another than the row's before."""
-    table = plain_table("when (UTC)", "stage", "instance", "took", "detail")
-    day = ""
+def timeline_table(moments: Sequence[Document]) -> RenderableType:
+    """A row for each moment."""
+    if not moments:
+        return safe("nothing is told of it yet", "dim")
+    table = plain_table("when (UTC)", "stage", "took", "instance", "what")
     for moment in moments:
-        when = moment["at"].replace("T", " ")[:_MILLISECONDS]
-        shown = when if when[:_DAY_CHARS] != day else when[_DAY_CHARS:].rjust(_MILLISECONDS)
-        day = when[:_DAY_CHARS]
+        stage = str(moment["stage"])
         table.add_row(
-            safe(shown),
-            safe(moment["stage"], _style(moment["stage"])),
-            safe(moment["instance"] or ""),
-            safe(_took(moment["took_ms"])),
-            safe(moment["detail"]),
+            safe(_to_the_millisecond(moment["at"])),
+            safe(stage, _STYLES.get(stage) or style_of(stage)),
+            safe(_took(moment.get("took_ms"))),
+            safe(moment.get("instance") or ""),
+            safe(moment.get("detail") or ""),
         )
     return table
 
 
-def _style(stage: str) -> str:
-    if stage in _FAILED:
-        return "red"
-    return style_of(stage) if stage in set(HistoryKind) else ""
+def _to_the_millisecond(at: str) -> str:
+    return datetime.fromisoformat(at).astimezone(UTC).replace(tzinfo=None).isoformat(" ", "milliseconds")
 
 
 def _took(ms: float | None) -> str:
     if ms is None:
         return ""
-    return f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1_000:.0f} s"  # noqa: PLR2004 - ten seconds
+    return f"{ms:.0f} ms" if ms < 10_000 else f"{ms / 1000:.1f} s"  # noqa: PLR2004 - seconds are read more easily

@@ -50,8 +50,9 @@ class Api:
         return await self._call("POST", path)
 
     async def upload(self, name: str) -> Document:
-        """The entry of one upload."""
-        return await self.get(f"certificates/{in_path(name)}")
+        """The entry of one upload, with what each instance reported."""
+        document = await self.get(f"certificates/{in_path(name)}")
+        return {key: value for key, value in document.items() if key != "timeline"}  # which is what `logs` shows
 
     async def status(self, name: str | None) -> Document:
         """The status document of one upload, or of all."""

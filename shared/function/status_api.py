@@ -18,7 +18,9 @@ from shared.state.document import installation_document, instance_document, is_g
 from shared.state.keys import installation_key, installation_partition, instance_key, upload_key
 from shared.state.missing import Roll
 from shared.state.reasons import depends_on_others, nothing_to_redeploy
+from shared.state.recalling import past_of
 from shared.state.telling import with_reasons
+from shared.state.timeline import moment_document, timeline
 from shared.upload import MAX_NAME_CHARS
 
 if TYPE_CHECKING:
@@ -85,17 +87,28 @@ async def certificates(
 
 
 async def certificate(cloud: Cloud, name: str) -> Answer:
-    """One upload with what every instance reported about its bindings."""
+    """One upload with what every instance reported about its bindings, and its way in time."""
     record = await _named(cloud, name)
     if record is None:
         return _unknown(name)
+    reports: list[InstallationRecord] = []
+
+    def described(known: Versioned[InstallationRecord]) -> Document:
+        reports.append(known.value)
+        return installation_document(known.value)
+
     installations, then = await page(
         _reports_on(cloud, record),
-        lambda known: installation_document(known.value),
+        described,
         lambda known: installation_key((known.value.host, known.value.port, known.value.instance)),
         limit=MAX_LIMIT,
     )
-    more = {"installations": installations, "installations_complete": then is None}
+    moments = timeline(record, reports, await past_of(cloud.state, record, cloud.now()))
+    more = {
+        "installations": installations,
+        "installations_complete": then is None,
+        "timeline": [moment_document(moment) for moment in moments],
+    }
     known = (await read_fleet(cloud)).known
     [record] = await with_reasons(cloud.state, [record], cloud.now(), instances=known, most_rows=MAX_ROWS_READ)
     return Answer(status=HTTPStatus.OK, document=upload_document(record) | more)

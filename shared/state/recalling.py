@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from shared.state.history import KEPT_FOR, HistoryKind, days_back
+from shared.errors import CertcastError
+from shared.phrasing import logger
+from shared.state.history import KEPT_FOR, HistoryEntry, HistoryKind, days_back
 from shared.state.keys import history_row
 from shared.state.overview.asking import length_of, on_host
 from shared.upload import MAX_NAME_CHARS
@@ -15,11 +17,17 @@ from shared.upload import MAX_NAME_CHARS
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from shared.state.history import HistoryEntry
+    from shared.state.records import UploadRecord
     from shared.state.tables import State
 
     Place = tuple[str, str]
 
+log = logger(__name__)
+
+PAST = timedelta(days=7)
+"""How far back an upload's own way is told: a request for each day, as the history lies by days."""
+MOST_OF_ONE = 200
+"""Of the history of one upload."""
 _CLOCK_AHEAD = timedelta(minutes=1)
 """How far the clock of the process that made an entry may be ahead of the reader's."""
 _FILTER_CHARS = 250
@@ -102,8 +110,39 @@ def _is_text(name: str) -> bool:
     return True
 
 
+async def past_of(
+    state: State, record: UploadRecord, now: datetime, *, back: timedelta = PAST, most: int = MOST_OF_ONE
+) -> list[HistoryEntry]:
+    """What became of one upload lately, newest first; what waits in its row alone, where the history cannot be read.
+
+    Args:
+        state: The tables.
+        record: The upload's row.
+        now: The time.
+        back: How far it is read.
+        most: Entries at most.
+    """
+    wanted = Wanted(since=now - back, until=now + _CLOCK_AHEAD, name=record.name)
+    is_wanted, found = wanted.test(), list[HistoryEntry]()
+    try:
+        async with aclosing(recalled(state, wanted, page=most, record=record)) as entries:
+            async for entry in entries:
+                found += [entry] if is_wanted(entry) else []
+                if len(found) == most:
+                    break
+    except CertcastError as error:
+        log.warning("upload %s: its history cannot be read: %s", record.name, error)
+    past = {entry.place: entry for entry in (*found, *record.past)}
+    return sorted(past.values(), key=lambda entry: entry.at, reverse=True)
+
+
 async def recalled(
-    state: State, wanted: Wanted, *, after: Place | None = None, page: int | None = None
+    state: State,
+    wanted: Wanted,
+    *,
+    after: Place | None = None,
+    page: int | None = None,
+    record: UploadRecord | None = None,
 ) -> AsyncGenerator[HistoryEntry, None]:
     """Read the entries of a time, newest first; `wanted.test` has yet to say which are wanted.
 
@@ -114,8 +153,9 @@ async def recalled(
         wanted: What is asked for.
         after: Place of an entry that all these come behind; None for the beginning.
         page: Rows that one request brings at most.
+        record: The named upload's row, where it was read already.
     """
-    waiting = await _waiting(state, wanted, after)
+    waiting = await _waiting(state, wanted, after, record)
     short = 0 < len(wanted.name) <= _FILTER_CHARS and wanted.name.isprintable()
     having = ("name", wanted.name) if short else None
     for day in days_back(wanted.until, wanted.since):
@@ -146,9 +186,12 @@ def _order(place: Place) -> tuple[int, str]:
     return (-datetime.fromisoformat(place[0]).toordinal(), place[1])
 
 
-async def _waiting(state: State, wanted: Wanted, after: Place | None) -> list[HistoryEntry]:
+async def _waiting(
+    state: State, wanted: Wanted, after: Place | None, record: UploadRecord | None
+) -> list[HistoryEntry]:
     """The entries of a named upload that wait in its row, in the order of the others."""
-    record = await state.uploads.get(wanted.name) if wanted.name else None
+    if record is None and wanted.name:
+        record = await state.uploads.get(wanted.name)
     is_wanted = wanted.test()
     found: Sequence[HistoryEntry] = () if record is None else record.past
     return sorted(

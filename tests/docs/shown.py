@@ -12,7 +12,7 @@ from tests.rigs.pages import PAGES, README, text_of
 
 DOCS = [page for page in PAGES if page == README or page.parts[0] == "docs"]
 
-DATA = frozenset({"apache", "ini", "json", "kusto", "nginx", "sql", "text", "toml", "yaml"})
+DATA = frozenset({"apache", "ini", "json", "nginx", "sql", "text", "toml", "yaml"})
 """Languages of blocks that hold no commands; of those that name none, and by indentation, the first word tells."""
 
 _FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)

@@ -17,6 +17,7 @@ COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path
 DASHBOARD = Path("docs/dashboard.md")
 EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
+HISTORY = Path("docs/history.md")
 OBSERVABILITY = Path("docs/observability/README.md")
 
 MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
@@ -28,10 +29,10 @@ SYNOPSES = {
         "upload": "FILE",
         "status": "[",
         "remove": "NAME",
-        "redeploy": "NAME",
         "logs": "NAME",
         "history": "[",
         "events": "[",
+        "redeploy": "NAME",
         "completion": "bash|zsh|fish",
         "doctor": "[",
         "notify": "--test",
@@ -49,6 +50,7 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
     (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
     (OBSERVABILITY, "promtool check rules"): "it is tests/unit/project/test_observability.py",
+    (HISTORY, "StorageBlobLogs"): "needs a Log Analytics workspace",
     (COMMANDS, "certcast up --target nginx"): "it is tests/acceptance/test_three_servers.py",
     **{
         (DEPLOY, begins): AZURE

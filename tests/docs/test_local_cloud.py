@@ -34,8 +34,7 @@ from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
 from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
-DOCTOR_PAGE = Path("docs/doctor.md")
-HISTORY_PAGE = Path("docs/history.md")
+DOCTOR_PAGE, HISTORY_PAGE = Path("docs/doctor.md"), Path("docs/history.md")
 
 START = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"    #')
 UPLOAD = run_here(README, 'export PATH="$PWD/.venv/bin:$PATH"\n')
@@ -50,15 +49,14 @@ CHANGE_METADATA = run_here(VERDICTS, "from azure.core import MatchConditions")
 UPLOAD_WITH_A_PORT = run_here(VERDICTS, "certcast upload shop.pfx ")
 FAILED_LINES = run_here(COMMANDS, "certcast status --failed --json-lines")
 COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
+ASK_HISTORY = run_here(HISTORY_PAGE, "certcast history --since 1d")
+LOGS_OF_ONE = run_here(HISTORY_PAGE, "certcast logs shop.pfx")
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
 SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
 STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
 DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
 DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
 DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
-HISTORY = run_here(HISTORY_PAGE, "certcast history --since 1d")
-LOGS_OF_ONE = run_here(HISTORY_PAGE, "certcast logs shop.pfx")
-FIRST_EVENT = run_here(HISTORY_PAGE, "certcast events --since 1h")
 KEY_IDS = run_here(DEPLOY, "az storage blob list ")
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
@@ -300,19 +298,6 @@ def test_uploading_again_with_a_port_is_all_that_a_wrong_one_takes(clone: Clone)
     assert "live: shop.pfx on 3/3 in " in clone.run(UPLOAD_WITH_A_PORT, PATH=clone.with_certcast)
 
 
-@pytest.mark.usefixtures("pfx")
-def test_what_became_of_an_upload_is_told_by_its_history_its_way_and_its_events(clone: Clone) -> None:
-    path = clone.with_certcast
-    clone.run(UPLOAD_WITH_A_PORT, PATH=path)
-    told = clone.run(HISTORY, PATH=path)
-    assert re.search(r"live +shop\.pfx +www\.example\.com:443 +[\d.]+ s ", told)
-    assert json.loads(told[told.index("{") :])["complete"] is True
-    way = clone.run(LOGS_OF_ONE, PATH=path)
-    assert len(re.findall(r" installed +agent-\d +\d+ ms +www\.example\.com:443", way)) == 3
-    event = json.loads(clone.run(FIRST_EVENT, PATH=path))
-    assert event["type"] == event["data"]["event_type"] != ""
-
-
 def shown_to(clone: Clone, *names: str | None) -> list[str]:
     """The certificates that clients are shown that ask for these names, None for one that asks for none."""
     address, _, port = clone.agent.rpartition(":")
@@ -394,6 +379,31 @@ def test_what_failed_is_told_line_by_line(clone: Clone) -> None:
     shown = clone.run("certcast status --failed --host example.com", PATH=clone.with_certcast)
     assert "broken/a.pfx" not in shown
     with clone.blob("broken/a.pfx") as blob:
+        blob.delete_blob()
+
+
+def test_what_became_of_uploads_is_shown_as_the_page_on_history_says(clone: Clone, pfx: Path) -> None:
+    with clone.blob("shop.pfx") as blob:
+        blob.upload_blob(pfx.read_bytes(), overwrite=True, metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("shop.pfx", "live")
+    with clone.blob("history/bad.pfx") as blob:
+        blob.upload_blob(b"no certificate", metadata={"CertificatePassword": PASSWORD})
+    clone.becomes("history/bad.pfx", "rejected")
+    newest, on_host, rejected = (clone.run(line, PATH=clone.with_certcast) for line in ASK_HISTORY.strip().splitlines())
+    for kind in ("accepted", "live", "rejected"):
+        assert re.search(rf"^ \d{{4}}-\d\d-\d\d [\d:]{{8}} +{kind} ", newest, re.MULTILINE), newest
+    assert "shop.pfx" in on_host
+    assert "history/bad.pfx" not in on_host
+    assert "history/bad.pfx" in rejected
+    assert " live " not in rejected
+    logs = clone.run(LOGS_OF_ONE, PATH=clone.with_certcast)
+    stages = [stage for stage in ("uploaded", "noticed", "judged", "told", "installed", "live") if f" {stage} " in logs]
+    assert stages == ["uploaded", "noticed", "judged", "told", "installed", "live"], logs
+    events = json.loads(
+        clone.run("(timeout 3 certcast events --since 10m --json-lines || true) | tail -n 1", PATH=clone.with_certcast)
+    )
+    assert events["event_type"] == "Certcast.CertificateRejected"
+    with clone.blob("history/bad.pfx") as blob:
         blob.delete_blob()
 
 

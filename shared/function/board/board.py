@@ -20,11 +20,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-PATIENCE_S = 0.25
+PATIENCE_S = 0.15
 """How long a request waits for what is being read, before it is answered with what is there."""
-HURRY_S = 0.1
-"""The same where what is there is no older than `RECENT_S`."""
-RECENT_S = 20.0
 REFRESH_S = 1.5
 """The least time from the beginning of one reading to the next."""
 SHARE = 3
@@ -63,12 +60,12 @@ class Board:
         self._passing = passing
         self._holding = Holding(most, passing)
         self._task: asyncio.Task[None] | None = None
-        self._begun = self._due = self._read_at = float("-inf")
+        self._begun = self._due = float("-inf")
         self._failure = ""
         self._forgetting: asyncio.TimerHandle | None = None
 
     async def view(self, state: State, now: Callable[[], datetime]) -> View:
-        """The fleet as it is known within a quarter of a second.
+        """The fleet as it is known a moment after.
 
         Args:
             state: The tables.
@@ -77,8 +74,7 @@ class Board:
         self._forget_later()
         task = self._reading(state, now)
         if task is not None:
-            is_recent = self._passing() - self._read_at < RECENT_S
-            await asyncio.wait({task}, timeout=min(self._patience_s, HURRY_S) if is_recent else self._patience_s)
+            await asyncio.wait({task}, timeout=self._patience_s)
             if task.done():
                 task.result()
         return self._holding.view(now(), self._trouble())
@@ -107,7 +103,7 @@ class Board:
             self._failure = "reading the tables failed in a way that was not foreseen, which the Function's log tells"
             raise
         else:
-            self._failure, self._read_at = "", self._begun
+            self._failure = ""
             self._due = self._begun + max(REFRESH_S, SHARE * (self._passing() - self._begun))
 
     def _trouble(self) -> str:
@@ -126,5 +122,4 @@ class Board:
         if self._task is not None and not self._task.done():
             self._forget_later()
             return
-        self._holding, self._failure = Holding(self._most, self._passing), ""
-        self._due = self._read_at = float("-inf")
+        self._holding, self._due, self._failure = Holding(self._most, self._passing), float("-inf"), ""

@@ -18,8 +18,7 @@ from shared.function.dashboard.links import Links
 from shared.function.dashboard.reading import certificate_view, history_view
 from shared.function.status_api import redeploy_certificate
 from shared.phrasing import logger, shown
-from shared.state.history import KEPT_FOR
-from shared.state.overview import Asked, length_of
+from shared.state.overview import Asked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +36,6 @@ ACTION_S = 90.0
 """What a form asks for; Azure's load balancer ends a request after 230 s."""
 FRESH_S = 15
 """Pages say "12 s ago": one that is otherwise unchanged counts as the same for so long."""
-DEFAULT_SINCE = "7d"
 
 REDEPLOYED = "redeployed"
 _DONE = {
@@ -145,13 +143,9 @@ async def _certificate(cloud: Cloud, request: Request, links: Links) -> Response
 
 
 async def _history(cloud: Cloud, request: Request, links: Links) -> Response:
-    since = request.query.get("since") or DEFAULT_SINCE
-    back = length_of(since)
-    if back is None:
-        sentence = "since must be a length of time such as 1d, 12h or 30m"
-        return _problem(HTTPStatus.BAD_REQUEST, sentence, links)
-    host, kind = (request.query.get(name, "").strip().lower() for name in ("host", "kind"))
-    view = await history_view(cloud, since, min(back, KEPT_FOR), host=host, kind=kind)
+    view = await history_view(cloud, request.query)
+    if isinstance(view, str):
+        return _problem(HTTPStatus.BAD_REQUEST, view, links)
     tag = _tag(view.entries, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)

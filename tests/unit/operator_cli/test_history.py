@@ -8,8 +8,7 @@ import click
 import pytest
 
 from operator_cli.entries import entries_table, hosts_of
-from operator_cli.events import event_document
-from operator_cli.following import LATE_EVERY, Following
+from operator_cli.events import _at_storage
 from operator_cli.history import read_history
 from operator_cli.logs import read_timeline
 from operator_cli.storage import Storage
@@ -55,8 +54,11 @@ class TestHistory:
             await read_history(opened(FakeStorage()), {"since": "yesterday"}, 1)
 
     async def test_without_the_table_it_is_said_how_to_make_it(self) -> None:
-        with pytest.raises(CertcastError, match="az storage table create --name history"):
-            await read_history(opened(FakeStorage(), Failing({"history query": [MISSING]})), {}, 1)
+        account = opened(FakeStorage(), Failing({"history query": [MISSING, MISSING]}))
+        for reading in (read_history(account, {}, 1), _at_storage(account)(START)):
+            with pytest.raises(CertcastError, match="az storage table create --name history") as raised:
+                await reading
+            assert not raised.value.retriable
 
     def test_a_line_tells_when_what_of_which_upload_and_why(self, capsys: pytest.CaptureFixture[str]) -> None:
         hostile = replace(
@@ -89,83 +91,24 @@ class TestLogs:
             await scene.everyone_obeys("web-0", "web-1")
             scene.storage.clock.advance(60)
         document = await read_timeline(opened(scene.storage), "a.pfx")
-        stages = [(moment["stage"], moment["instance"]) for moment in document["moments"]]
+        stages = [(moment["stage"], moment["instance"]) for moment in document["timeline"]]
         assert stages[:2] == [("accepted", None), ("live", None)]
         told = [("uploaded", None), ("noticed", None), ("judged", None), ("told", None)]
         assert [stage for stage in stages[2:] if stage in told] == told
         done = [("installed", "web-0"), ("installed", "web-1"), ("live", None), ("renewed", None)]
         assert sorted(set(stages[2:]) - {*told}, key=str) == done
 
-    async def test_what_is_not_known_is_said_and_what_is_forgotten_is_told_from_the_history(self) -> None:
-        account = FakeStorage()
+    async def test_what_is_not_known_is_said(self) -> None:
         with pytest.raises(CertcastError, match=r"no upload 'a\.pfx' is known"):
-            await read_timeline(opened(account), "a.pfx")
-        await enter(account, minutes(-1, kind=HistoryKind.REMOVED))
-        document = await read_timeline(opened(account), "a.pfx")
-        assert [moment["stage"] for moment in document["moments"]] == ["removed"]
+            await read_timeline(opened(FakeStorage()), "a.pfx")
 
     @pytest.mark.parametrize("error", [MISSING, AccessDeniedError("reading table history: refused")])
     async def test_without_the_history_the_rest_is_shown(
-        self, error: CertcastError, capsys: pytest.CaptureFixture[str]
+        self, error: CertcastError, caplog: pytest.LogCaptureFixture
     ) -> None:
         account = FakeStorage()
         row = UploadRecord(name="a.pfx", revision=1, status=UploadStatus.REJECTED, judged_at=START, past=(minutes(-1),))
         await account.state().uploads.overwrite("a.pfx", row)
         document = await read_timeline(opened(account, Failing({"history query": [error]})), "a.pfx")
-        assert [moment["stage"] for moment in document["moments"]] == ["live", "judged"]
-        assert "what came before is not shown: reading table history" in capsys.readouterr().err
-
-
-class TestEvents:
-    def test_an_event_is_named_as_it_is_sent(self) -> None:
-        document = event_document(ENTRY)
-        assert {**document, "data": None} == {
-            "id": "0",
-            "type": "Certcast.CertificateLive",
-            "subject": "a.pfx",
-            "time": "2026-03-01T12:00:00.250000Z",
-            "data": None,
-        }
-        assert document["data"] == history_document(ENTRY)
-
-    async def test_what_came_before_is_shown_where_that_is_asked_for_alone(self) -> None:
-        account = FakeStorage()
-        await enter(account, minutes(-60 * 30), minutes(-1), minutes(-0.1))
-        assert await following_of(account).begin(None) == []
-        found = await following_of(account).begin(START - timedelta(days=2))
-        assert [entry.id for entry in found] == ["-1800", "-1", "-0.1"]
-
-    async def test_each_entry_is_shown_once_as_it_comes_across_midnight_and_late_ones_too(self) -> None:
-        account = FakeStorage()
-        account.clock.advance(timedelta(hours=11, minutes=59, seconds=50).total_seconds())
-        await enter(account, minutes(719.8))
-        following = following_of(account)
-        shown = [entry.id for entry in await following.begin(START + timedelta(hours=11))]
-        for second in range(80):
-            now = account.clock()
-            if second % 10 == 0:
-                await enter(account, replace(ENTRY, id=f"now {second}", at=now))
-            if second == 15:
-                await enter(account, replace(ENTRY, id="late", at=now - timedelta(hours=5)))
-            shown += [entry.id for entry in await following.look()]
-            account.clock.advance(1)
-        assert sorted(shown) == sorted(["719.8", "late", *(f"now {second}" for second in range(0, 80, 10))])
-        assert [each for each in shown if each.startswith("now")] == [f"now {second}" for second in range(0, 80, 10)]
-        assert timedelta(seconds=80) > 2 * LATE_EVERY
-
-    async def test_a_look_at_a_long_day_reads_its_newest_entries_alone(self) -> None:
-        account = FakeStorage()
-        await enter(account, *(minutes(-number / 10) for number in range(300)))
-        asked: list[str] = []
-
-        async def step(what: str) -> None:
-            asked.append(what)
-
-        following = Following(account.state(step), account.clock)
-        await following.begin(None)
-        assert await following.look() == []
-        assert asked == ["history query"] * 2
-
-
-def following_of(account: FakeStorage) -> Following:
-    return Following(account.state(), account.clock)
+        assert [moment["stage"] for moment in document["timeline"]] == ["live", "judged"]
+        assert "its history cannot be read: reading table history" in caplog.text

@@ -159,13 +159,29 @@ class TestTheCertificatePage:
 
         async def counted(what: str) -> None:
             nonlocal reads
-            reads += what == "uploads get"
+            reads += what == "installations query"
 
         await served(scene)
         cloud = patient(scene.seen_by(counted))
         answers = await asyncio.gather(*(ask(cloud, "certificate", {"name": "shops/a b.pfx"}) for _ in range(40)))
         assert {answer.status for answer in answers} == {200}
         assert reads == 1
+
+    async def test_tells_of_its_last_week_and_of_what_waits_in_its_row_where_the_history_cannot_be_read(
+        self, scene: Scene, cloud: Cloud
+    ) -> None:
+        await served(scene)
+        view = await certificate_view(cloud, "shops/a b.pfx")
+        assert view is not None
+        assert sorted(entry["kind"] for entry in view.past) == ["accepted", "live"]
+        assert {"uploaded", "judged", "told", "installed", "live"} <= {moment["stage"] for moment in view.moments}
+        failing = Failing({"history query": [UnavailableError("reading table history: the service answered 503")]})
+        response = await ask(patient(scene.seen_by(failing)), "certificate", {"name": "shops/a b.pfx"})
+        assert response.status == 200
+        scene.storage.clock.advance(8 * 86_400)
+        view = await certificate_view(cloud, "shops/a b.pfx")
+        assert view is not None
+        assert view.past == []
 
     async def test_holds_so_many_reports_at_most(self, scene: Scene, cloud: Cloud) -> None:
         await scene.accepted("many.pfx", "a.test")
@@ -194,7 +210,7 @@ class TestTheHistoryPage:
 
     async def test_says_what_is_wrong_in_a_query(self, cloud: Cloud) -> None:
         response = await ask(cloud, "history", {"since": "yesterday"})
-        assert (response.status, "since must be a length of time" in text(response)) == (400, True)
+        assert (response.status, "since must be a time such as" in text(response)) == (400, True)
 
 
 class TestRedeploying:
