@@ -225,4 +225,4 @@ def hosts_for(asked: str | None) -> tuple[str, ...]:
         return (DEFAULT_HOST,)
     name = name.lower()
     wildcard = wildcard_of(name)
-    return (name, DEFAULT_HOST) if wildcard is None else (name, wildcard, DEFAULT_HOST)
+    return (name, DEFAULT_HOST) if wildcard is None or _is_address(wildcard) else (name, wildcard, DEFAULT_HOST)

@@ -257,7 +257,7 @@ class TestTheDashboardsAddresses:
             answer = await api.send(method, f"dashboard{path}")
             assert answer.status == 200
             assert bool(answer.body) is (method == "GET")
-            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Referrer-Policy"] == "same-origin"
             assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
             assert answer.headers["ETag"]
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.hostnames import DEFAULT_HOST, covering, covers, hosts_for, normalise_host, wildcard_of
@@ -157,6 +157,7 @@ def test_a_host_is_asked_for_by_its_own_name_in_any_spelling(host: str) -> None:
     assert hosts_for(f"{host.upper()}.") == (host, *([wildcard] if wildcard else []), DEFAULT_HOST)
 
 
+@example("0.0.0")
 @given(st.text(max_size=300))
 def test_what_answers_is_always_something_that_can_be_bound_or_the_name_itself(asked: str) -> None:
     name, *above = hosts_for(asked)

@@ -189,4 +189,4 @@ def test_nothing_may_run_but_what_the_app_serves() -> None:
     )
     assert policy.pop("default-src") == policy.pop("base-uri") == policy.pop("frame-ancestors") == "'none'"
     assert set(policy.values()) == {"'self'"}
-    assert SECURITY_HEADERS["Referrer-Policy"] == "no-referrer"
+    assert SECURITY_HEADERS["Referrer-Policy"] == "same-origin"
