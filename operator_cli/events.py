@@ -14,13 +14,13 @@ import click
 from operator_cli.account_choice import choose_storage
 from operator_cli.entries import hosts_of, moment_text, reason_of, style_of, took
 from operator_cli.exits import Exit
-from operator_cli.history import since_option
+from operator_cli.history import no_history, since_option
 from operator_cli.options import refuse_two_accounts, storage_options, url_option
 from operator_cli.status_api import api_at
 from operator_cli.storage import opened
 from operator_cli.terminal import emit_lines, results, safe, say, while_read
 from shared.codec import instant_text
-from shared.errors import CertcastError
+from shared.errors import CertcastError, NotSetUpError
 from shared.state.history import history_document
 from shared.state.recalling import Wanted, recalled
 
@@ -135,8 +135,11 @@ async def _looked(look: Look, since: datetime, before: datetime) -> tuple[dateti
 def _at_storage(storage: Storage) -> Look:
     async def look(since: datetime) -> tuple[datetime, list[Document]]:
         wanted = Wanted(since=since, until=max(since, storage.now()) + LATE)
-        async with aclosing(recalled(storage.tables, wanted, page=_PAGE)) as entries:
-            found = [history_document(entry) async for entry in entries]
+        try:
+            async with aclosing(recalled(storage.tables, wanted, page=_PAGE)) as entries:
+                found = [history_document(entry) async for entry in entries]
+        except NotSetUpError as error:
+            raise no_history(error) from None
         return storage.now(), found
 
     return look

@@ -18,9 +18,10 @@ from operator_cli.status_api import api_at
 from operator_cli.storage import opened
 from operator_cli.terminal import emit, results, safe
 from shared.codec import instant_text
-from shared.state.document import Document
-from shared.state.history import HistoryKind, history_document
+from shared.errors import CertcastError, NotSetUpError
+from shared.state.history import MAX_PAST, HistoryKind, history_document
 from shared.state.recalling import Wanted, recalled
+from shared.state.records import HISTORY_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from operator_cli.storage import Storage
     from shared.config import StorageAccess
+    from shared.state.document import Document
 
 _PAGE = 1000
 _TIME = "a time such as 2030-01-02T03:04:05Z, or how long ago, as 1d, 12h or 30m"
@@ -102,16 +104,28 @@ async def read_history(storage: Storage, query: Mapping[str, str], limit: int) -
     wanted = Wanted.of(query, now=storage.now())
     if isinstance(wanted, str):
         raise click.UsageError(f"{wanted}.")
-    is_wanted, found, complete = wanted.test(), list[Document](), True
-    async with aclosing(recalled(storage.tables, wanted, page=min(limit + 1, _PAGE))) as entries:
-        async for entry in entries:
-            if not is_wanted(entry):
-                continue
-            if len(found) == limit:
-                complete = False
-                break
-            found.append(history_document(entry))
+    is_wanted, complete = wanted.test(), True
+    found: list[Document] = []
+    try:
+        async with aclosing(recalled(storage.tables, wanted, page=min(limit + 1, _PAGE))) as entries:
+            async for entry in entries:
+                if not is_wanted(entry):
+                    continue
+                if len(found) == limit:
+                    complete = False
+                    break
+                found.append(history_document(entry))
+    except NotSetUpError as error:
+        raise no_history(error) from None
     return {"as_of": instant_text(storage.now()), "entries": found, "complete": complete}
+
+
+def no_history(error: NotSetUpError) -> CertcastError:
+    """What a person can do about it that the tables lack the history."""
+    return CertcastError(
+        f"{error}. Without that table, which deployments of earlier versions lack, entries wait in their uploads' "
+        f"rows, {MAX_PAST} of each at most: az storage table create --name {HISTORY_TABLE} (docs/history.md)"
+    )
 
 
 async def _by_api(url: str, query: Mapping[str, str], limit: int) -> Document:

@@ -117,10 +117,18 @@ class _Trimmed(io.TextIOBase):
         self._stream.flush()
 
 
+class _Console(Console):
+    """A console whose reader may go away: that is no failure of the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Say so as any other writing does, where Rich would end the process with exit code 1."""
+        raise BrokenPipeError
+
+
 def _console(stream: TextIO) -> Console:
     # Said explicitly, as Rich would also take FORCE_COLOR and the like for a terminal.
     terminal = stream.isatty()
-    return Console(
+    return _Console(
         file=stream if terminal else cast("IO[str]", _Trimmed(stream)),
         force_terminal=terminal,
         force_interactive=terminal,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from shared.errors import CertcastError
@@ -98,8 +98,8 @@ def _moment(text: str, now: datetime) -> datetime | None:
         return None
     try:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except OverflowError:
-        return None
+    except OverflowError:  # of the first or the last day that there is
+        return datetime(1 if moment.year == 1 else MAXYEAR, 1, 1, tzinfo=UTC)
 
 
 def _is_text(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.binding import phrased
@@ -46,17 +46,17 @@ class Moment:
 
 
 def timeline(
-    upload: UploadRecord, installations: Sequence[InstallationRecord], entries: Iterable[HistoryEntry]
+    upload: UploadRecord | None, installations: Sequence[InstallationRecord], entries: Iterable[HistoryEntry]
 ) -> list[Moment]:
     """Put together what became of an upload and where, oldest first.
 
     Args:
-        upload: Its row; entries that have yet to be written to the history are taken from it.
+        upload: Its row; entries that have yet to be written to the history are taken from it. None where it is gone.
         installations: What instances last reported on the rows that it claims.
         entries: Its entries in the history, in any order.
     """
-    past = {entry.place: entry for entry in (*entries, *upload.past)}
-    found = [*_of_row(upload), *_of_instances(upload, installations)]
+    past = {entry.place: entry for entry in (*entries, *(upload.past if upload else ()))}
+    found = [*_of_row(upload), *_of_instances(upload, installations)] if upload else []
     told = {(moment.at, moment.stage, moment.instance) for moment in found}
     found += [
         moment for moment in map(_of_entry, past.values()) if (moment.at, moment.stage, moment.instance) not in told
@@ -86,19 +86,27 @@ def _of_row(upload: UploadRecord) -> Iterator[Moment]:
     details = {
         "uploaded": f"version {upload.source_etag}" if upload.source_etag else "",
         "judged": upload.status.value if upload.status in _BY_VERDICT else "",
-        "told": f"{len(upload.expected)} instance(s)",
+        "told": f"{len(upload.expected)} instance(s){_of_what(upload)}",
     }
     moments = (upload.uploaded_at, upload.noticed_at, upload.judged_at, _told_at(upload))
     for stage, at in zip(_STAGES, moments, strict=True):
         if at is not None:
-            again = stage == "told" and at == upload.counted_from  # installed once more, long after it was judged
-            took_ms = None if before is None or again else _ms(at, before)
+            took_ms = None if before is None or (stage == "told" and _of_what(upload)) else _ms(at, before)
             yield Moment(at=at, stage=stage, detail=details.get(stage, ""), took_ms=took_ms)
             before = at
     if upload.live_at is not None and upload.status is UploadStatus.LIVE:
         seconds = upload.seconds_to_live
         took = None if seconds is None else seconds * 1_000
-        yield Moment(at=upload.live_at, stage=HistoryKind.LIVE, detail=f"{upload.live}/{upload.total}", took_ms=took)
+        detail = f"{upload.live}/{upload.total}"
+        yield Moment(at=upload.live_at, stage=HistoryKind.LIVE.value, detail=detail, took_ms=took)
+
+
+def _of_what(upload: UploadRecord) -> str:
+    """Of what the instances were told last, where that is not the verdict: a removal, or what came about since."""
+    if upload.status is UploadStatus.REMOVED:
+        return ", of its removal"
+    since = None if upload.counted_from is None or upload.judged_at is None else upload.counted_from - upload.judged_at
+    return ", once more" if since is not None and since > timedelta() else ""
 
 
 _BY_VERDICT = frozenset({UploadStatus.REJECTED, UploadStatus.WAITING_FOR_METADATA, UploadStatus.SCHEDULED})
@@ -133,7 +141,7 @@ def _of_instances(upload: UploadRecord, installations: Sequence[InstallationReco
         if report.source == upload.name and report.drifted_at is not None:
             detail = f"{phrased(report.host, report.port)}: changed behind certcast's back, put right"
             yield Moment(
-                at=report.drifted_at, stage=HistoryKind.DRIFT_REPAIRED, instance=report.instance, detail=detail
+                at=report.drifted_at, stage=HistoryKind.DRIFT_REPAIRED.value, instance=report.instance, detail=detail
             )
 
 

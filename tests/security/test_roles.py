@@ -20,7 +20,13 @@ from shared.azure.account import Account
 from shared.config import StorageAccess
 from shared.errors import AccessDeniedError
 from shared.messages import RECHECK_QUEUE, RESULTS_QUEUE
-from shared.state.records import BINDINGS_TABLE, INSTALLATIONS_TABLE, INSTANCES_TABLE, UPLOADS_TABLE
+from shared.state.records import (
+    BINDINGS_TABLE,
+    HISTORY_TABLE,
+    INSTALLATIONS_TABLE,
+    INSTANCES_TABLE,
+    UPLOADS_TABLE,
+)
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.guarded_storage import GuardedStorage, guarded
@@ -40,7 +46,7 @@ from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 FUNCTION = grants_in(section(DEPLOY, "## 4. The storage account"))
 AGENT = grants_in(section(DEPLOY, "## 8. The agents"))
 UPLOADER = grants_in(section(DEPLOY, "## 9. Uploaders"))
-TABLES = {UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE}
+TABLES = {UPLOADS_TABLE, BINDINGS_TABLE, INSTANCES_TABLE, INSTALLATIONS_TABLE, HISTORY_TABLE}
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -168,9 +174,10 @@ def cannot(grants: list[Grant], resource: str, *, but: Collection[str] = (), pat
 
 
 class TestAnInstance:
-    def test_neither_reads_nor_writes_uploads(self) -> None:
+    def test_neither_reads_nor_writes_uploads_and_their_history(self) -> None:
         cannot(AGENT, "container certificates")
-        cannot(AGENT, f"table {UPLOADS_TABLE}")
+        for table in (UPLOADS_TABLE, HISTORY_TABLE):
+            cannot(AGENT, f"table {table}")
 
     def test_writes_no_desired_row_no_report_and_no_bundle(self) -> None:
         for resource in ("container bundles", f"table {BINDINGS_TABLE}", f"table {INSTALLATIONS_TABLE}"):
@@ -190,7 +197,7 @@ class TestAnInstance:
 class TestAnUploader:
     def test_reaches_no_bundle_no_desired_row_and_no_queue(self) -> None:
         queues = (f"queue {name}" for name in (RECHECK_QUEUE, RESULTS_QUEUE, "cert-agent-1"))
-        for resource in ("container bundles", f"table {BINDINGS_TABLE}", *queues):
+        for resource in ("container bundles", f"table {BINDINGS_TABLE}", f"table {HISTORY_TABLE}", *queues):
             cannot(UPLOADER, resource)
 
     def test_writes_no_row_and_no_tag(self) -> None:

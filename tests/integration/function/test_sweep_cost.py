@@ -46,7 +46,7 @@ async def unchanged(connection_string: str, key: Path, caplog: pytest.LogCapture
     each_once = {
         f"GET {what}": 1 for what in ("certificates", "uploads()", "bindings()", "instances()", "installations()")
     }
-    assert asked == {"GET bundles": 1, **each_once}
+    assert asked == {"GET bundles": 1, "GET history()": 1, **each_once}
     assert again == each_once
 
 

@@ -394,6 +394,59 @@ async def test_watching_prints_what_changes_until_ctrl_c(desk: Desk, backstage: 
     assert b"\x1b" not in out
 
 
+async def test_events_are_shown_as_they_come_about_until_ctrl_c_though_none_is_sent(
+    desk: Desk, backstage: Backstage
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "operator_cli", "events", "--since", "1m", "--json-lines"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=desk.env,
+    )
+    assert process.stdout is not None
+    kinds: list[str] = []
+    try:
+        async with playing(backstage), asyncio.timeout(60):
+            assert (await desk.upload(desk.pfx())).code == 0
+            while "live" not in kinds:
+                entry = json.loads(await process.stdout.readline())
+                kinds += [entry["kind"]] if entry["name"] == desk.name else []
+            process.send_signal(signal.SIGINT)
+            _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (process.returncode, err, kinds) == (0, b"", ["accepted", "live"])
+    told = (await desk("history", "--name", desk.name, "--json")).document
+    assert [entry["kind"] for entry in told["entries"]] == ["live", "accepted"]
+    way = (await desk("logs", desk.name, "--json")).document
+    assert {"uploaded", "judged", "installed", "live"} <= {moment["stage"] for moment in way["timeline"]}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a reader that is gone only to who writes")
+async def test_events_end_with_their_reader_though_none_comes(desk: Desk, backstage: Backstage) -> None:
+    async with playing(backstage):
+        assert (await desk.upload(desk.pfx())).code == 0
+    command = f"{shlex.quote(sys.executable)} -m operator_cli events --since 1m | head -1"
+    process = await asyncio.create_subprocess_exec(
+        *("bash", "-o", "pipefail", "-c", command),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=desk.env,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    assert (process.returncode, err) == (0, b"")
+    assert b" Certcast.Certificate" in out
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells of a reader that is gone only to who writes")
 async def test_watching_ends_with_its_reader_though_nothing_changes(desk: Desk) -> None:
     command = f"{shlex.quote(sys.executable)} -m operator_cli status --watch | head -1"

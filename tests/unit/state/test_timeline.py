@@ -119,8 +119,16 @@ def test_of_a_removed_upload_it_is_told_who_let_go_of_it_and_not_what_others_ser
     gone = replace(ROW, status=UploadStatus.REMOVED, fanned_out_at=after(50))
     let_go = report("web-0", 51, source="", outcome=InstallOutcome.REMOVED)
     earlier = report("web-1", 40, source="other.pfx")
-    assert stages(timeline(gone, [let_go, earlier], []))[-2:] == [("told", ""), ("let_go", "web-0")]
+    found = timeline(gone, [let_go, earlier], [])
+    assert stages(found)[-2:] == [("told", ""), ("let_go", "web-0")]
+    assert (found[-2].detail, found[-2].took_ms) == ("2 instance(s), of its removal", None)
     assert ("installed", "web-0") not in stages(timeline(ROW, [replace(let_go, source="other.pfx")], []))
+
+
+def test_what_was_installed_once_more_was_not_told_late() -> None:
+    again = replace(ROW, fanned_out_at=after(500), counted_from=after(500), live_at=after(501))
+    told = next(moment for moment in timeline(again, [], []) if moment.stage == "told")
+    assert (told.detail, told.took_ms) == ("2 instance(s), once more", None)
 
 
 def test_what_was_turned_down_was_told_to_no_instance() -> None:
