@@ -63,6 +63,7 @@ class Entries:
         self.is_full = False
         self._most = most
         self._known: dict[str, _Entry] = {}
+        self._documents: list[Document] | None = None
         self._told: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._claimants: defaultdict[BindingKey, set[str]] = defaultdict(set)
 
@@ -101,6 +102,8 @@ class Entries:
         """Forget uploads."""
         for name in names:
             entry = self._known.pop(name, None)
+            if entry is not None:
+                self._documents = None
             for key in entry.record.claims if entry else ():
                 if key in self._claimants:
                     self._claimants[key].discard(name)
@@ -129,9 +132,8 @@ class Entries:
         """Those of these uploads of which something is told that depends on others."""
         return {name for name in names if (known := self._known.get(name)) and depends_on_others(known.record)}
 
-    async def tell(self, names: Iterable[str] | None, roll: Roll) -> bool:
-        """Tell of these uploads, or of all, as the instances are; whether that changed anything."""
-        changed = False
+    async def tell(self, names: Iterable[str] | None, roll: Roll) -> None:
+        """Tell of these uploads, or of all, as the instances are."""
         wanted = [*(self._known if names is None else names)]
         for at in range(0, len(wanted), _AT_ONCE):
             for name in wanted[at : at + _AT_ONCE]:
@@ -142,9 +144,8 @@ class Entries:
                 entry.is_lasting = told is entry.named
                 document, is_shown = upload_document(told), is_listed(told)
                 if (document, is_shown) != (entry.document, entry.is_shown):
-                    entry.document, entry.is_shown, changed = document, is_shown, True
+                    entry.document, entry.is_shown, self._documents = document, is_shown, None
             await asyncio.sleep(0)
-        return changed
 
     @property
     def passing(self) -> list[str]:
@@ -158,9 +159,11 @@ class Entries:
 
     @property
     def documents(self) -> list[Document]:
-        """What is told of those that are listed, by name."""
-        known = self._known
-        return [each.document for name in sorted(known) if (each := known[name]).is_shown and each.document is not None]
+        """What is told of those that are listed, by name: the same list until any of it changes."""
+        if self._documents is None:
+            shown = [known for _, known in sorted(self._known.items(), key=lambda item: item[0]) if known.is_shown]
+            self._documents = [each.document for each in shown if each.document is not None]
+        return self._documents
 
 
 def _is_over(record: UploadRecord) -> bool:

@@ -106,7 +106,6 @@ class Holding:
         if gone:
             self._entries.drop(gone)
             self._untold -= gone
-            self._uploads = None
         self._untold |= self._entries.take(rows) | self._entries.dependent(row.value.name for row in rows)
         await self._tell_of_untold(state, roll, now)
         self._after, self._portion_due = until, self._passing() + PORTION_EVERY_S
@@ -119,8 +118,7 @@ class Holding:
 
     async def _tell_of_untold(self, state: State, roll: Roll, now: datetime) -> None:
         await self._entries.name_others(state, self._untold, now)
-        if await self._entries.tell(self._untold, roll):
-            self._uploads = None
+        await self._entries.tell(self._untold, roll)
         self._untold = set()
 
     async def _tell_of_others(self, roll: Roll, now: datetime) -> None:
@@ -129,8 +127,7 @@ class Holding:
         if told_as == self._told_as and self._passing() < self._passing_due:
             return
         names = self._entries.passing if told_as == self._told_as else None
-        if await self._entries.tell(names, roll):
-            self._uploads = None
+        await self._entries.tell(names, roll)
         self._told_as, self._passing_due = told_as, self._passing() + PASSING_S
 
     def view(self, now: datetime, trouble: str = "") -> View:
@@ -148,11 +145,10 @@ class Holding:
         return self._view
 
     def _made(self, as_of: datetime, before: View | None) -> View:
-        is_same = self._uploads is not None
-        uploads = self._entries.documents if self._uploads is None else self._uploads
+        uploads = self._entries.documents
         instances = self._instance_documents(as_of)
         seen = [{**each, "last_seen": None} if each["alive"] else each for each in instances]
-        is_same = is_same and seen == self._seen
+        is_same = uploads is self._uploads and seen == self._seen
         self._uploads, self._seen = uploads, seen
         complete, note = self.is_whole and not self._is_over, self._note()
         if before is not None and is_same and note == before.note and self._passing() < self._summary_due:

@@ -119,6 +119,21 @@ class TestWhatIsShown:
         told = {upload["name"]: upload["reason"] for upload in (await looking.look()).uploads}
         assert told["old.pfx"] == told["new.pfx"] == "superseded by newer.pfx"
 
+    async def test_is_no_upload_whose_removal_was_over_before_the_next_look(
+        self, scene: Scene, looking: Looking
+    ) -> None:
+        await scene.join("web-0")
+        for letter in "ab":
+            await scene.accepted(f"{letter}.pfx", f"{letter}.test")
+        await scene.everyone_obeys("web-0")
+        before = await looking.look()
+        await scene.looked_at(await scene.delete("a.pfx"))
+        await scene.everyone_obeys("web-0")
+        view = await looking.look()
+        assert [upload["name"] for upload in view.uploads] == ["b.pfx"]
+        assert (view.uploads, view.summary.served) == ((await truth(scene.storage))["uploads"], 1)
+        assert view.version != before.version
+
     async def test_counts_no_instance_that_has_gone_silent_though_no_row_is_written(
         self, scene: Scene, looking: Looking
     ) -> None:
