@@ -238,6 +238,8 @@ def verdict_on(
 
 def _judged_version(mine: UploadRecord, found: BlobContent, metadata: UploadMetadata, judgement: Judged) -> str:
     """The version the verdict is about: of a scrubbed upload the one before, which is the one its uploader knows."""
+    if found.version.etag == mine.etag and mine.source_etag:
+        return mine.source_etag  # looked at once more, as it was left
     ours = not mine.etag and metadata.password is None and metadata.sealed_bundle == mine.bundle_id
     asked = (judgement.hosts, judgement.port, judgement.role, judgement.site, judgement.default)
     same = asked == (mine.hosts, mine.port, mine.role, mine.site, mine.default)

@@ -254,7 +254,8 @@ class Simulation:
 
         async def read() -> Truth:
             records = [known.value async for known in self.outside.state.uploads.all()]
-            return Truth(self, records, [known.value async for known in self.outside.state.bindings.all()])
+            rows = [known.value async for known in self.outside.state.bindings.all()]
+            return Truth(self, records, rows, [known.value async for known in self.outside.state.history.all()])
 
         return self._at_once(read())
 

@@ -16,6 +16,7 @@ from tests.fakes.storage import START
 from tests.rigs.scenes import PASSWORD
 
 if TYPE_CHECKING:
+    from shared.state.history import HistoryEntry
     from tests.fakes.storage import Blob
     from tests.rigs.simulation import Certificate, Machine, Simulation
 
@@ -67,12 +68,20 @@ class Truth:
         simulation: Where the dust has settled.
         records: The uploads' rows.
         rows: The desired rows.
+        entries: The history's.
     """
 
-    def __init__(self, simulation: Simulation, records: list[UploadRecord], rows: list[DesiredBinding]) -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        records: list[UploadRecord],
+        rows: list[DesiredBinding],
+        entries: list[HistoryEntry],
+    ) -> None:
         self.simulation = simulation
         self.records = {record.name: record for record in records}
         self.rows = rows
+        self.entries = entries
         self.certificates = {
             hashlib.sha256(each.content).hexdigest(): each for many in simulation.uploaded.values() for each in many
         }
@@ -82,11 +91,25 @@ class Truth:
         assert not self.simulation.surprises
         for name in self.simulation.uploaded:
             self._upload(name)
+        self._history()
         for row in self.rows:
             self._row(row)
         for machine in self.simulation.machines:
             if machine.running:
                 self._machine(machine)
+
+    def _history(self) -> None:
+        """What became of each upload stands in the table once, under the ids of the events that were sent of it."""
+        ids = [entry.id for entry in self.entries]
+        assert len(ids) == len(set(ids)), "an entry stands in the history twice"
+        told = {entry.id for entry in self.entries if entry.kind.event_type is not None}
+        assert told == {event.event_id for event in self.simulation.storage.published}
+        for name, record in self.records.items():
+            assert (record.past, record.due) == ((), ()), f"{name}: what became of it waits to be written or sent"
+            if record.status is not UploadStatus.WAITING_FOR_METADATA:
+                mine = {(entry.kind.value, entry.version) for entry in self.entries if entry.name == name}
+                kinds = {"accepted", "renewed"} if record.status is UploadStatus.ACCEPTED else {record.status.value}
+                assert mine & {(kind, record.source_etag) for kind in kinds}, (name, record.status, mine)
 
     def _certificate(self, name: str) -> Certificate:
         return self.certificates[hashlib.sha256(self.simulation.storage.uploads[name].content).hexdigest()]

@@ -70,8 +70,10 @@ def headline(summary: Summary, *, complete: bool) -> Headline:
         return Headline(tone="bad", text=f"{summary.ended:,} of {_uploads(summary.wanted)} {verb} ended")
     troubled = summary.silent or summary.troubled or summary.failing
     all_of = "The one upload is" if summary.wanted == 1 else f"All {_uploads(summary.wanted)} are"
-    runs = " that runs" if summary.running < summary.instances else ""
-    return Headline(tone="warn" if troubled else "good", text=f"{all_of} served on every instance{runs}")
+    which = " that runs" if summary.running < summary.instances else ""
+    which = " that is ready" if summary.starting else which
+    tone = "warn" if troubled else "busy" if summary.starting else "good"
+    return Headline(tone=tone, text=f"{all_of} served on every instance{which}")
 
 
 def _uploads(count: int) -> str:
@@ -89,6 +91,11 @@ def totals(summary: Summary) -> Iterator[Total]:
         soon = {"expiring": f"{ENDS_SOON.days}d"}
         yield Total(count=summary.ending, words=f"end within {ENDS_SOON.days} days", tone="warn", query=soon)
     yield Total(count=summary.running, words=f"of {summary.instances:,} instances run", tone="", query=None)
-    for names, said in ((summary.silent, "silent"), (summary.troubled, "in trouble"), (summary.failing, "failing")):
+    for names, said, tone in (
+        (summary.silent, "silent", "bad"),
+        (summary.troubled, "in trouble", "bad"),
+        (summary.failing, "failing", "bad"),
+        (summary.starting, "not ready yet", "busy"),
+    ):
         if names:
-            yield Total(count=len(names), words=said, tone="bad", query=None)
+            yield Total(count=len(names), words=said, tone=tone, query=None)

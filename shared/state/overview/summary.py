@@ -49,6 +49,7 @@ class Summary:
         running: How many of them run.
         silent, troubled, failing: The ids of instances that are silent; whose web server cannot be used; that run and
             do not serve all that they should. One may be both of the last two.
+        starting: Those of others that run and are not through yet with what they are to serve.
         silent_for: For how long the silent ones have been so at least: "2 min".
     """
 
@@ -66,6 +67,7 @@ class Summary:
     silent: tuple[str, ...]
     troubled: tuple[str, ...]
     failing: tuple[str, ...]
+    starting: tuple[str, ...]
     silent_for: str
 
     @classmethod
@@ -92,12 +94,13 @@ class Summary:
             silent=_ids(silent),
             troubled=_ids([each for each in running if each.get("trouble")]),
             failing=_ids([each for each in running if each["failing"]]),
+            starting=_ids([each for each in running if _is_starting(each)]),
             silent_for=lasting(now - max(seen)) if seen else "",
         )
 
     @property
     def all_served(self) -> bool:
-        """Whether every upload that is to be served is proved by the instances that run, and none of them has ended."""
+        """Whether every upload that is to be served is live on the instances it counts, and none of them has ended."""
         return self.served == self.wanted and not self.ended
 
     @property
@@ -108,7 +111,7 @@ class Summary:
     @property
     def document(self) -> Document:
         """As JSON, as it is written."""
-        names: dict[str, Any] = {key: list(getattr(self, key)) for key in ("silent", "troubled", "failing")}
+        names: dict[str, Any] = {key: list(getattr(self, key)) for key in ("silent", "troubled", "failing", "starting")}
         counts = ("uploads", "wanted", "served", "by_status", "ending", "ended", "waiting", "drifted")
         first = {"line": self.line, "all_served": self.all_served} | {key: getattr(self, key) for key in counts}
         return first | {"instances": self.instances, "running": self.running} | names
@@ -150,6 +153,12 @@ class Summary:
             yield f"{_named(self.troubled)} in trouble"
         if self.failing:
             yield f"{_named(self.failing)} failing"
+        if self.starting:
+            yield f"{_named(self.starting)} not ready yet"
+
+
+def _is_starting(instance: Document) -> bool:
+    return not (instance.get("ready", True) or instance.get("trouble") or instance["failing"])
 
 
 def _has_drifted(upload: Document, now: datetime) -> bool:

@@ -123,8 +123,9 @@ class TestWhatIsEntered:
         await scene.accepted("a.pfx", HOST, day=-20)
         assert await kinds(scene) == ["accepted", "live", "live"]
 
-    async def test_a_look_at_a_version_that_was_told_enters_nothing(self) -> None:
-        scene = scene_with(scrub_password=False)
+    @pytest.mark.parametrize("scrub_password", [True, False])
+    async def test_a_look_at_a_version_that_was_told_enters_nothing(self, *, scrub_password: bool) -> None:
+        scene = scene_with(scrub_password=scrub_password)
         await live(scene)
         before = await history(scene)
         await look_at(scene.cloud, Notice(name="a.pfx", again=True))

@@ -56,7 +56,7 @@ REQUESTS = st.sampled_from(
     [
         *("uploads get", "uploads replace", "bindings get", "bindings replace", "instances query"),
         *("installations replace", "queue send", "queue receive", "queue done", "bundle open", "bundle seal"),
-        *("blob version", "blob download", "blob set_metadata", "blob set_tags"),
+        *("blob version", "blob download", "blob set_metadata", "blob set_tags", "history put", "topic publish"),
     ]
 )
 

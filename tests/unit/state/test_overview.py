@@ -96,14 +96,17 @@ class TestTheLine:
         [
             ([], "no uploads; no instance is registered"),
             ([instance("web-0", stopped=True)], "no uploads; no instance runs"),
-            ([instance("web-0"), instance("web-1", trouble="nginx")], "no uploads; instance web-1 in trouble"),
+            (
+                [instance("web-0", ready=True), instance("web-1", trouble="nginx")],
+                "no uploads; instance web-1 in trouble",
+            ),
             (
                 [instance("web-0", failing=2), instance("web-1", failing=1)],
                 "no uploads; instances web-0, web-1 failing",
             ),
             (
                 [
-                    instance("w"),
+                    instance("w", ready=True),
                     *[instance(f"web-{n}", written_at=NOW - timedelta(minutes=2 + n)) for n in range(5)],
                 ],
                 "no uploads; instances web-0, web-1, web-2 and 2 more silent for 2 min or longer",
@@ -112,6 +115,9 @@ class TestTheLine:
     )
     def test_of_instances(self, instances: list[Document], said: str) -> None:
         assert line([], instances) == said
+
+    def test_of_an_instance_that_has_joined_and_is_not_through_yet(self) -> None:
+        assert line([entry()], [*FLEET, instance("new")]) == "1 of 1 live on 12/12; instance new not ready yet"
 
     def test_has_no_letters_that_steer_a_terminal(self) -> None:
         found = line([entry(status=UploadStatus("word"))], [instance("a\x1b[2J\u202e", failing=1)])

@@ -47,6 +47,7 @@ def said_of(uploads: list[UploadRecord], instances: list[Document]) -> tuple[str
 
 
 RUNNING = [instance_document(tenants().instances["web-0"], now=NOW)]
+NEW = {**RUNNING[0], "id": "new", "ready": False}
 GOOD = live("a.pfx", ["a.example"], days_left=50, seconds=1)
 
 
@@ -56,6 +57,7 @@ GOOD = live("a.pfx", ["a.example"], days_left=50, seconds=1)
         ([], RUNNING, ("idle", "There are no uploads yet")),
         ([GOOD], RUNNING, ("good", "The one upload is served on every instance")),
         ([GOOD] * 500, RUNNING, ("good", "All 500 uploads are served on every instance")),
+        ([GOOD], [*RUNNING, NEW], ("busy", "The one upload is served on every instance that is ready")),
         (
             [GOOD, GOOD],
             [*RUNNING, {**RUNNING[0], "alive": False, "state": "silent"}],
