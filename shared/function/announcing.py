@@ -163,12 +163,18 @@ def announced_once(
 
 
 def told_before(before: UploadRecord, after: UploadRecord) -> UploadRecord:
-    """An upload's row by a later look, where what the look before came to was told and is no other."""
+    """An upload's row by a later look: where what the look before came to was told and is no other, it is told."""
     kind = EventType.REMOVED if after.status is UploadStatus.REMOVED else event_type(after)
     same = _verdict(before) == _verdict(after)
     if kind is not None and same and before.announced.endswith(f"/{kind.value}"):
-        return replace(after, announced=_token(after, kind))
-    return after
+        return replace(after, announced=f"{after.revision}/{kind.value}")
+    mine = f"{after.revision}/"
+    return after if after.announced.startswith(mine) else replace(after, announced=mine)
+
+
+def to_be_told_again(record: UploadRecord) -> UploadRecord:
+    """An upload's row of which nothing was told since its last verdict."""
+    return replace(record, announced=f"{_told_of(record)}/")
 
 
 def _verdict(record: UploadRecord) -> tuple[object, ...]:
@@ -190,5 +196,10 @@ def is_announced(record: UploadRecord) -> bool:
 
 
 def _token(record: UploadRecord, kind: EventType) -> str:
-    """Names a status of a look at an upload, so that each is announced once however often it is derived."""
-    return f"{record.revision}/{kind.value}"
+    """Names a status of a verdict on an upload, so that each is announced once however often it is derived."""
+    return f"{_told_of(record)}/{kind.value}"
+
+
+def _told_of(record: UploadRecord) -> str:
+    """The revision of the look whose verdict the row has: a later one may have begun, and not come to its own."""
+    return record.announced.partition("/")[0] or str(record.revision)

@@ -179,6 +179,7 @@ class _Entering:
             standing = standing_of(record, rows, nothing, fleet.known, now)
             if is_announced(again := told_before(before, settled(record, standing, now))):
                 return again  # by a look that was cut short, say
+            record = replace(record, announced=again.announced)
             _, losers = parties(before, changes, now)
             entry = entry_on_acceptance(before, record, changes, losers, at=now, entry_id=event_id)
             record = announced(record, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)

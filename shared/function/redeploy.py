@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.bounded import gather_bounded
 from shared.bundle import CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError, MissingError
-from shared.function.announcing import announced
+from shared.function.announcing import announced, to_be_told_again
 from shared.function.deadlines import LOOK_S
 from shared.function.election import redeployed
 from shared.function.fanout import notify, read_fleet, recipients
@@ -103,7 +103,7 @@ async def _told(cloud: Cloud, name: str, keys: tuple[BindingKey, ...], tracepare
             return None
         told = [instance.id for instance in instances]
         again = started_over(current, UploadStatus.ACCEPTED, told, now=now, counted_from=now)
-        again = replace(again, announced="", untold=(), traceparent=traceparent)
+        again = to_be_told_again(replace(again, untold=(), traceparent=traceparent))
         entry = entry_about(again, HistoryKind.REDEPLOYED, at=now, entry_id=event_id, reason="")
         return announced(again, at=now, event_id=event_id, outgoing=cloud.tells_others, entry=entry)
 

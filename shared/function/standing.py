@@ -206,7 +206,10 @@ def _sorted_out(
     told = {name for name in record.expected if name in instances}
     apart = {name: ASIDE for name in record.expected if name not in told}
     awaited = _awaited(record, instances, now)
-    for name in sorted({*told, *(n for row in won for n in reports[row.key] if n in instances)}):
+    known = {*told, *(n for row in won for n in reports[row.key] if n in instances)}
+    # Where none runs, what each said last stands.
+    heard = awaited if any(is_awaited(instances[name], now) for name in known) else told
+    for name in sorted(known):
         role = instances[name].value.role
         all_mine = [(row, reports[row.key].get(name)) for row in won if concerns(row.role, role)]
         mine = [(row, report) for row, report in all_mine if not _overridden(row, report)]
@@ -218,7 +221,7 @@ def _sorted_out(
         else:
             apart[name] = BEHIND  # not counted unless told and running: it joined later, or went silent
             failing = any(shows_failure(row, report) for row, report in mine)
-            if failing and name in (awaited or told):  # where none runs, what each said last stands
+            if failing and name in heard:
                 failed.append(name)
             elif name in awaited:
                 pending.append(name)

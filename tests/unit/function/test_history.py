@@ -1,5 +1,6 @@
 """The history: what becomes of an upload is entered once, whatever dies, fails or runs twice in between."""
 
+import asyncio
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,12 +16,13 @@ from shared.function.intake import look_at
 from shared.function.redeploy import redeploy
 from shared.function.remembering import MAX_FORGOTTEN
 from shared.function.results import fold
+from shared.function.settling import settle
 from shared.function.sweep import sweep
 from shared.messages import EventType, InstallReport
 from shared.state.history import KEPT_FOR, MAX_PAST, HistoryEntry, HistoryKind
 from shared.state.records import HISTORY_TABLE, UploadStatus
 from tests.fakes.edges import FakeStorage, Step, unhindered
-from tests.fakes.processes import Failing, Mortal, ProcessDiedError
+from tests.fakes.processes import Failing, Mortal, ProcessDiedError, StandingStill
 from tests.fakes.storage import START
 from tests.rigs.rows import report_on
 from tests.rigs.scenes import Scene
@@ -38,6 +40,11 @@ async def history(scene: Scene) -> list[HistoryEntry]:
 
 async def kinds(scene: Scene, name: str = "a.pfx") -> list[str]:
     return [entry.kind.value for entry in await history(scene) if entry.name == name]
+
+
+async def versions(scene: Scene) -> list[tuple[str, str]]:
+    """Of a.pfx: what its entries say, and of which version."""
+    return [(entry.kind.value, entry.version) for entry in await history(scene) if entry.name == "a.pfx"]
 
 
 async def live(scene: Scene, *, day: float = -20) -> None:
@@ -257,6 +264,35 @@ class TestOnceAndOnlyOnce:
             if life.steps.total() < dies_at:
                 break
         assert dies_at > 3
+
+    @pytest.mark.parametrize("day", [-20, -1])
+    @pytest.mark.parametrize("is_superseded", [True, False])
+    async def test_what_is_settled_while_a_look_is_under_way_is_told_neither_twice_nor_in_place_of_its_verdict(
+        self, scene: Scene, *, is_superseded: bool, day: float
+    ) -> None:
+        await live(scene)
+        if is_superseded:
+            await scene.accepted("other.pfx", HOST, day=-10)
+        before = await versions(scene)
+        notice, standing = await scene.upload("a.pfx", HOST, day=day), StandingStill("blob download")
+        look = asyncio.create_task(look_at(scene.seen_by(standing), notice))
+        await standing.reached.wait()
+        await settle(scene.cloud, "a.pfx")
+        assert await versions(scene) == before
+        standing.go_on.set()
+        await look
+        await scene.everyone_obeys("web-0")
+        record, since = await scene.record("a.pfx"), (await versions(scene))[len(before) :]
+        assert {version for _, version in since} == {record.source_etag} != {before[-1][1]}
+        assert since[-1][0] == record.status.value
+
+    async def test_a_removal_after_one_that_was_told_is_told_too(self, scene: Scene) -> None:
+        await live(scene)
+        for _ in range(2):
+            await scene.looked_at(await scene.delete("a.pfx"))
+            await scene.everyone_obeys("web-0")
+            await scene.looked_at(await scene.upload("a.pfx", HOST, metadata={}))
+        assert await kinds(scene) == ["accepted", "live", "removed", "removed"]
 
     async def test_an_older_function_that_drops_what_waits_drops_nothing_that_was_written(self, scene: Scene) -> None:
         await live(scene)

@@ -139,6 +139,16 @@ class TestWhoIsWaitedFor:
         assert (await scene.record("a.pfx")).status is UploadStatus.PARTIALLY_LIVE
         assert "the catch-all binding answers" in (await scene.record("a.pfx")).reason
 
+    async def test_where_only_one_runs_that_joined_later_what_those_before_it_said_counts_no_more(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0", outcome=InstallOutcome.FAILED, reason="the server is down")
+        await scene.join("late")
+        await scene.proves("late", HOST)
+        assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
+        await scene.beat("i0", stopped=True)
+        await sweep(scene.cloud)
+        assert await counts(scene) == (UploadStatus.LIVE, 1, 1)
+
     async def test_an_instance_that_went_silent_for_good_is_found_out_by_the_sweep(self) -> None:
         scene = await platform("i0", "i1")
         await scene.everyone_obeys("i0")
