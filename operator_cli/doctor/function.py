@@ -37,7 +37,7 @@ async def ask_function(url: str, env: Mapping[str, str]) -> list[Checked]:
     theirs: list[Checked] = []
 
     async def health() -> Seen:
-        return await _health(api)
+        return await _health(api, has_key=bool(key))
 
     async def diagnosis() -> Seen:
         if not key:
@@ -62,7 +62,9 @@ async def _get(address: str, headers: Mapping[str, str]) -> tuple[int, Any]:
             aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
             session.get(address, headers=headers, allow_redirects=False) as answer,
         ):
-            content = await answer.content.read(_MOST_BYTES)
+            content = b""
+            while len(content) <= _MOST_BYTES and (piece := await answer.content.read(_MOST_BYTES)):
+                content += piece
             return answer.status, _parsed(content)
     except (aiohttp.ClientError, TimeoutError) as error:
         raise UnavailableError(
@@ -77,7 +79,7 @@ def _parsed(content: bytes) -> Any:  # noqa: ANN401 - JSON
         return None
 
 
-async def _health(api: str) -> Seen:
+async def _health(api: str, *, has_key: bool) -> Seen:
     status, document = await _get(f"{api}/healthz", {})
     if status == HTTPStatus.OK and isinstance(document, dict) and document.get("status") == "ok":
         return Seen(remark="ok")
@@ -86,7 +88,8 @@ async def _health(api: str) -> Seen:
         detail = f"{api}/healthz answered {status}: is it the address of certcast's Functions app?"
         return Seen(findings=(Finding(code="function", about=NAME, detail=detail),))
     names = ", ".join(shown(str(name)) for name in list(parts)[:_MOST])
-    detail = f"it cannot do its work: {names} failing; its diagnosis, which takes {KEY_SETTING}, says why"
+    why = "its diagnosis says why" if has_key else f"its diagnosis says why: set {KEY_SETTING}"
+    detail = f"it cannot do its work: {names} failing; {why}"
     return Seen(findings=(Finding(code="function", about=NAME, detail=detail),))
 
 

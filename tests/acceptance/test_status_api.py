@@ -268,6 +268,7 @@ class TestTheDashboardsAddresses:
             if answer.status == 304:
                 break
         assert (answer.status, answer.body) == (304, b"")
+        assert answer.headers["Last-Modified"].endswith(" GMT"), "the page shows it as the time of what it says"
 
     async def test_are_of_the_platforms_own_address(self, cloud: Witness, api: Api) -> None:
         assert cloud.platform.dashboard_url == f"{api.base}/dashboard?code={api.key}"

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, expect
 
 from shared.state.document import upload_document
 from shared.state.records import UploadStatus
-from tests.rigs.browser import DESKTOP, PHONE, Scheme, chromium, visit
+from tests.rigs.browser import DESKTOP, OTHER_HOST, PHONE, Scheme, chromium, visit
 from tests.rigs.dashboard import Pages, view_of
 from tests.rigs.programs import needs
 from tests.rigs.served_pages import Query, Served, served
@@ -157,6 +157,23 @@ async def test_a_change_is_seen_without_reloading_and_without_losing_ones_place(
         assert server.asked == [304]
         await expect(page.locator("#freshness")).to_have_text("as of 12:00:06 UTC")
         assert not visitor.complaints
+
+
+@pytest.mark.parametrize(("host", "says_where_from"), [("127.0.0.1", True), (OTHER_HOST, False)])
+async def test_its_form_counts_as_its_own_also_where_a_browser_tells_no_more_than_the_origin(
+    browser: Browser,
+    server: Served,
+    host: str,
+    says_where_from: bool,  # noqa: FBT001
+) -> None:
+    server.forms.clear()
+    async with visit(browser) as visitor:
+        await visitor.page.goto(server.url.replace("127.0.0.1", host) + PARTLY)
+        await visitor.page.get_by_role("button", name="Redeploy").click()
+        await expect(visitor.page.locator("body")).to_have_text("taken")
+        [(headers, is_own)] = server.forms
+        assert ("sec-fetch-site" in headers, is_own) == (says_where_from, True)
+        assert headers["origin"] == server.url.replace("127.0.0.1", host).removesuffix("/api/dashboard")
 
 
 async def test_of_many_changes_a_few_are_said(browser: Browser, server: Served) -> None:

@@ -145,8 +145,8 @@
       if (made) showTime(made.dateTime);
       tag = answer.headers.get("ETag") || "";
     } else {
-      const unchanged = answer.headers.get("X-As-Of");
-      if (unchanged) showTime(unchanged);
+      const unchanged = Date.parse(answer.headers.get("Last-Modified") || "");
+      if (unchanged) showTime(new Date(unchanged).toISOString());
     }
     wait = EVERY_MS;
     show("live", "as of");

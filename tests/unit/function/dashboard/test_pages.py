@@ -225,6 +225,16 @@ def test_many_reasons_of_one_code_need_one_cure() -> None:
     assert page.count('id="means-host_not_covered"') == 1
 
 
+@pytest.mark.parametrize(
+    ("issuer", "says_so"), [("CN=An authority", True), ("CN=www.example", False)], ids=["its own", "itself"]
+)
+def test_an_issuer_that_is_not_sent_is_named_unless_it_is_the_certificate_itself(issuer: str, *, says_so: bool) -> None:
+    upload = live("a.pfx", ["www.example"], days_left=50, seconds=1)
+    alone = replace(upload, subject="CN=www.example", chain=("CN=www.example",), issuer=issuer)
+    page = Pages(of=replace(tenants(), uploads=[alone])).certificate("a.pfx")
+    assert ("which is not sent" in page) is says_so
+
+
 def test_a_reader_who_may_not_act_is_offered_no_button() -> None:
     assert "Redeploy</button>" in Pages().certificate("alpenrad/shop.pfx")
     assert "Redeploy</button>" not in Pages(can_act=False).certificate("alpenrad/shop.pfx")
