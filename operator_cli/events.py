@@ -75,10 +75,6 @@ class Following:
         self._seen = {each: at for each, at in self._seen.items() if at >= now - 2 * LATE}
 
 
-def _at(entry: Document) -> datetime:
-    return datetime.fromisoformat(entry["at"])
-
-
 @click.command("events")
 @since_option
 @storage_options
