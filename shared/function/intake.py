@@ -299,7 +299,9 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
 
     bundle = judgement.bundle
     if bundle is None or not judgement.accepted:
-        return await turn_down(cloud, turn, mine, verdict, waits=waits_for_password(found, metadata, judgement))
+        return await turn_down(
+            cloud, turn, mine, verdict, found.version, waits=waits_for_password(found, metadata, judgement)
+        )
     sealed_as = bundle.id_for(found.content)
 
     async def seal() -> None:
@@ -318,7 +320,9 @@ async def _place(cloud: Cloud, turn: Turn, notice: Notice, found: BlobContent, n
         return await accept(cloud, turn, judged, found.version, seal=seal)
     except TooManyClaimsError as error:
         crowded = _crowded(error.key)
-        return await turn_down(cloud, turn, mine, lambda record: _also(verdict(record), crowded), waits=False)
+        return await turn_down(
+            cloud, turn, mine, lambda record: _also(verdict(record), crowded), found.version, waits=False
+        )
 
 
 def _crowded(key: BindingKey) -> Violation:

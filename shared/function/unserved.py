@@ -59,10 +59,12 @@ async def turn_down_unread(
     )
     found = BlobContent(version=version, content=b"")
     verdict = verdict_on(mine, found, notice, metadata, judgement, noticed_at=now, judged_at=now)
-    return await turn_down(cloud, turn, mine, verdict, waits=False)
+    return await turn_down(cloud, turn, mine, verdict, version, waits=False)
 
 
-async def turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change, *, waits: bool) -> UploadRecord:
+async def turn_down(
+    cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change, version: BlobVersion, *, waits: bool
+) -> UploadRecord:
     """Enter a verdict by which an upload is rejected, or waits for its password.
 
     Args:
@@ -70,6 +72,7 @@ async def turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change
         turn: The look's turn at the upload.
         mine: Its row as it was when the look began.
         judged: Puts the verdict into the row.
+        version: What was looked at: of a scrubbed upload a later one than its uploader knows.
         waits: Whether it only lacks its password.
     """
     status = UploadStatus.WAITING_FOR_METADATA if waits else UploadStatus.REJECTED
@@ -84,7 +87,7 @@ async def turn_down(cloud: Cloud, turn: Turn, mine: UploadRecord, judged: Change
         await ask_for_a_look(mine, send_recheck(cloud, mine.name, attempt=0, traceparent=mine.traceparent))
 
     async def nothing() -> Scrubbed:
-        return Scrubbed(etag=fresh.source_etag)
+        return Scrubbed(etag=version.etag)
 
     return await finish(cloud, turn, nothing())
 
