@@ -131,12 +131,14 @@ def no_history(error: NotSetUpError) -> CertcastError:
 async def _by_api(url: str, query: Mapping[str, str], limit: int) -> Document:
     """The same from the status API, page by page."""
     found: list[Document] = []
-    asked, then = {**query, "limit": str(min(limit, _PAGE))}, ""
+    asked, then = {**query, "limit": str(min(limit + 1, _PAGE))}, ""
     async with api_at(url, os.environ) as api:
         while True:
             page = await api.get(f"history?{urlencode({**asked, **({'after': then} if then else {})})}")
             found += page.get("entries", [])
             later = str(page.get("next") or "")
-            if not later or later == then or len(found) >= limit:
-                return {"as_of": page.get("as_of"), "entries": found[:limit], "complete": not later}
+            more = len(found) > limit  # of which there are also on a last page
+            if more or later in {"", then}:
+                complete = not more and not later
+                return {"as_of": page.get("as_of"), "entries": found[:limit], "complete": complete}
             then = later

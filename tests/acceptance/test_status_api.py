@@ -337,6 +337,47 @@ async def test_certcast_status_can_ask_the_api_instead_of_the_account(cloud: Wit
     assert [entry.get("name", entry.get("id")) for entry in entries][:2] == [ODD_NAME, "agent-0"]
 
 
+async def test_certcast_history_shows_what_became_of_uploads_by_the_account_and_by_the_api(
+    cloud: Witness, api: Api
+) -> None:
+    async def becomes(name: str, *expected: str) -> None:
+        async def seen() -> bool:
+            status, document = await api.call(f"history?name={quote(name, safe='')}")
+            assert status == 200, document
+            return [entry["kind"] for entry in document["entries"]] == [*expected]
+
+        await eventually(seen, f"the history of {name} to be {expected}")
+
+    first, second = (authority().issue("told.test") for _ in range(2))
+    await cloud.upload("told/bad.pfx", b"no certificate")
+    await cloud.upload("told.pfx", first.pfx(PASSWORD))
+    await becomes("told.pfx", "live", "accepted")
+    await cloud.upload("told.pfx", second.pfx(PASSWORD))
+    await becomes("told.pfx", "live", "renewed", "live", "accepted")
+    await cloud.account.uploads.delete("told.pfx")
+    await becomes("told.pfx", "removed", "live", "renewed", "live", "accepted")
+    await becomes("told/bad.pfx", "rejected")
+
+    by_account = ((), clean_environment(CERTCAST_STORAGE=cloud.platform.connection_string))
+    by_api = (("--url", api.base), clean_environment(CERTCAST_FUNCTION_KEY=api.key))
+    documents = []
+    for way, env in (by_account, by_api):
+        ran = await certcast("history", "--since", "1h", "--host", "told.test", *way, "--json", env=env)
+        assert ran.code == 0, ran.err
+        assert PASSWORD not in ran.out
+        documents.append({key: value for key, value in ran.document.items() if key != "as_of"})
+        ran = await certcast("history", "--name", "told.pfx", "--limit", "1", *way, env=env)
+        assert ran.code == 0, ran.err
+        assert " removed " in ran.out
+        assert "told.test:443" in ran.out
+        assert second.fingerprint[:12] in ran.out
+        assert "There are more: --limit 1 shows the newest of them." in ran.out
+    assert documents[0] == documents[1]
+    assert documents[0]["complete"]
+    kinds = [entry["kind"] for entry in documents[0]["entries"]]
+    assert kinds == ["removed", "live", "renewed", "live", "accepted"]
+
+
 async def test_certcast_redeploys_by_the_queue_and_by_the_api(cloud: Witness, api: Api) -> None:
     await cloud.goes_live("again.pfx", authority().issue("again.test"), live=AGENTS)
     installs = len(cloud.installs("again.test"))

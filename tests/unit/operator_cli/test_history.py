@@ -6,14 +6,19 @@ from datetime import timedelta
 
 import click
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from operator_cli import history as asking
 from operator_cli.entries import entries_table, hosts_of
 from operator_cli.events import _at_storage
 from operator_cli.history import read_history
 from operator_cli.logs import read_timeline
+from operator_cli.status_api import KEY_SETTING
 from operator_cli.storage import Storage
 from operator_cli.terminal import results
 from shared.errors import AccessDeniedError, CertcastError, NotSetUpError
+from shared.function import history_api
 from shared.state.history import HistoryEntry, HistoryKind, history_document
 from shared.state.records import UploadRecord, UploadStatus
 from tests.fakes.edges import FakeStorage, Step, unhindered
@@ -48,6 +53,28 @@ class TestHistory:
             document = await read_history(opened(account), {}, limit)
             assert [entry["id"] for entry in document["entries"]] == ids
             assert document["complete"] is complete
+
+    @pytest.mark.parametrize(
+        ("limit", "ids"), [(1, "1"), (2, "12"), (3, "123"), (4, "1234"), (5, "12345"), (9, "12345")]
+    )
+    async def test_over_the_api_it_is_as_true_that_there_are_more_however_the_pages_fall(
+        self, limit: int, ids: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        account = FakeStorage()
+        await enter(account, *map(minutes, range(-5, 0)))
+
+        async def answered(request: web.Request) -> web.Response:
+            answer = await history_api.history(account.cloud(), request.query)
+            return web.json_response(answer.document, status=answer.status)
+
+        app = web.Application()
+        app.router.add_get("/api/history", answered)
+        monkeypatch.setattr(asking, "_PAGE", 3)
+        monkeypatch.setenv(KEY_SETTING, "key")
+        async with TestServer(app) as server:
+            document = await asking._by_api(str(server.make_url("/")), {"name": ENTRY.name}, limit)
+        assert [entry["id"] for entry in document["entries"]] == [f"-{each}" for each in ids]
+        assert document["complete"] is (limit >= 5)
 
     async def test_what_cannot_be_meant_is_a_wrong_usage(self) -> None:
         with pytest.raises(click.UsageError, match="since must be a time"):
