@@ -55,7 +55,7 @@ async def status(cloud: Witness, name: str) -> str:
 
 
 def agents_rule(answer: Refusal, operation: str, resource: str) -> Rule:
-    return Rule(answer=answer, operations=frozenset({operation}), resource=resource, callers=(AGENT,), for_s=1)
+    return Rule(answer=answer, operations=frozenset({operation}), resource=resource, callers=(AGENT,), times=1)
 
 
 TROUBLES = {
