@@ -81,6 +81,7 @@ class Agent:
         self._reconcile_now = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._usable_again = asyncio.Event()
+        self._told_from_now = asyncio.Event()
         self.registration = Registration(
             settings,
             server=target.place,
@@ -88,7 +89,7 @@ class Agent:
             queues=queues,
             now=now,
             progress=self._progress,
-            on_queue=self._reconcile_now.set,
+            on_queue=self._to_be_told,
         )
         self.ready = False
         self.actor = actor
@@ -236,13 +237,15 @@ class Agent:
 
     async def _drain_step(self) -> None:
         self._polling.begin()
+        self._told_from_now.clear()
         try:
             taken = await self.drain()
         except QueueGoneError:
             if self.registration.is_registered:
                 log.warning("instance %s: its queue is gone, registering again", self.settings.instance)
                 await self._register()
-            await self._rounds.pause(QUEUE_GONE_S)
+                self._told_from_now.clear()  # a queue that was made and is gone all the same is not asked at once
+            await self._rounds.pause(QUEUE_GONE_S, wake=self._told_from_now)
             return
         pause_s = self._polling.pause_s(self.settings.poll_max_ms / 1000, taken=taken)
         if taken < DRAIN:
@@ -285,6 +288,11 @@ class Agent:
         if not self.actor.usability.trouble:
             self._usable_again.set()
             self._look_around()
+
+    def _to_be_told(self) -> None:
+        """Read every row soon, since nothing was hinted at before; what is hinted at from now on is taken at once."""
+        self._told_from_now.set()
+        self._reconcile_now.set()
 
     def _look_around(self) -> None:
         """Look at the whole server soon, since something was found on it."""

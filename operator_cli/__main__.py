@@ -59,6 +59,13 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; a pipe that nothing reads is told without the error number at which Click exits with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise BrokenPipeError from None
+
 
 @click.command(
     cls=_Commands,

@@ -401,7 +401,7 @@ def test_what_became_of_uploads_is_shown_as_the_page_on_history_says(clone: Clon
     assert stages == ["uploaded", "noticed", "judged", "told", "installed", "live"], logs
     events = json.loads(
         clone.run(
-            "timeout 30 certcast events --since 10m --json-lines | grep -m 1 CertificateRejected",
+            "timeout 30 certcast events --since 10m --json-lines | grep -m 1 history/bad.pfx",
             PATH=clone.with_certcast,
         )
     )

@@ -34,10 +34,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--state", type=Path, metavar="DIR", help="keep storage and logs in this folder")
     parser.add_argument("--json", action="store_true", help="print a document in place of the table")
     chosen = parser.parse_args(arguments)
-    if missing := [program for program in _PROGRAMS if path_of(program) is None]:
-        return _refuse(f"soak needs {', '.join(missing)}, which is not installed here")
     if not 0 < chosen.minutes <= 24 * 60:
         return _refuse("--minutes is more than 0 and at most a day's")
+    if missing := [program for program in _PROGRAMS if path_of(program) is None]:
+        return _refuse(f"soak needs {', '.join(missing)}, which is not installed here")
     seed = secrets.randbelow(1_000_000) if chosen.seed is None else chosen.seed
     print(f"soak of {chosen.minutes:g} min with --seed {seed}", file=sys.stderr, flush=True)
     options = Options(seconds=60 * chosen.minutes, seed=seed, blocks=chosen.nginx == "blocks", state=chosen.state)

@@ -99,6 +99,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         complaint = process.stderr.read().decode()
+    assert process.returncode == 0
     assert "Traceback" not in complaint
     assert "BrokenPipe" not in complaint
 
