@@ -133,15 +133,14 @@ async def all_live(cloud: Witness, prefix: str, wanted: Collection[str], *agents
         behind = [f"{each.name} {each.status} {each.live}/{each.total}" for each in await records(cloud, prefix)]
         raise AssertionError(f"{error} on {agents} agents: {sorted(behind)}") from None
 
-    found = await records(cloud, prefix)
-
-    async def tagged() -> bool:
+    async def tagged() -> list[int]:
+        found = await records(cloud, prefix)  # anew: one more agent may have come since
         tags = await asyncio.gather(*(cloud.account.uploads.tags(record.name) for record in found))
         counts = [each and (each.get(STATUS_TAG), each.get(LIVE_TAG)) for each in tags]
-        return counts == [("live", f"{record.live}/{record.total}") for record in found]
+        agreed = counts == [("live", f"{record.live}/{record.total}") for record in found]
+        return [record.live for record in found] if agreed else []
 
-    await eventually(tagged, f"the tags of uploads {prefix}-… to say so too", every_s=1)
-    return [record.live for record in found]
+    return await eventually(tagged, f"the tags of uploads {prefix}-… to say so too", every_s=1)
 
 
 async def not_served(cloud: Witness, wanted: Mapping[str, str], agents: Collection[int]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +18,7 @@ from local_azure.processes.child import ChildProcess, start_child
 from local_azure.processes.listening import port_offsets
 from shared.bundle import CertificateBundle
 from tests.rigs.deployment import ROOT
+from tests.rigs.programs import path_of, require
 
 PORTS = (443, 8443)
 DOCUMENT = ROOT / "docs" / "targets" / "files.md"
@@ -121,9 +121,8 @@ def _put(path: Path, content: bytes) -> None:
 
 
 def apache() -> str:
-    found = shutil.which("apache2") or shutil.which("apache2", path="/usr/sbin") or shutil.which("httpd")
-    assert found, "needs Apache: apt-get install apache2-bin"
-    return found
+    found = path_of("apache2") or path_of("httpd")
+    return found or require("apache2")
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from local_azure.processes.listening import port_offsets
 from local_azure.servers.haproxy import HAProxyServer
 from shared.bundle import CertificateBundle
 from shared.hostnames import DEFAULT_HOST
+from tests.rigs.programs import require
 
 
 class HAProxyRig:
@@ -78,6 +79,7 @@ async def started(server: HAProxyServer, *, reloading: bool = True) -> HAProxyTa
 @asynccontextmanager
 async def serving(extra_global: str = "") -> AsyncIterator[HAProxyRig]:
     """A server whose PortNumbers 443 and 444 are free ports, and a started target beside it."""
+    require("haproxy")
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="hap-"))  # pytest's are too long for a socket's path
         [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))

@@ -17,6 +17,7 @@ from instance_agent.targets.parts.pem_file import file_name
 from local_azure.processes.listening import port_offsets
 from local_azure.servers.nginx import NginxServer
 from shared.bundle import CertificateBundle
+from tests.rigs.programs import require
 
 PORTS = (443, 8443)
 
@@ -85,6 +86,7 @@ async def beside_nginx(
     *, dynamic: bool, worker_user: str = "root", extra_http: str = "", **settings: str
 ) -> AsyncIterator[NginxRig]:
     """A running nginx and a target that was not started yet; nothing of them is left in the end."""
+    require("nginx")
     with port_offsets(1, ports=PORTS) as [offset], _folder() as folder:
         server = NginxServer(
             folder=folder,

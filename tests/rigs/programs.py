@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+
+from local_azure.servers.nginx import find_lua_modules
 
 # The packages that .ci/run installs.
 _PACKAGES = {
@@ -17,7 +20,7 @@ _PACKAGES = {
     "keytool": "default-jre-headless",
     "mcs": "mono-mcs",
     "mono": "mono-runtime",
-    "nginx": "nginx",
+    "nginx": "nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache",
     "openssl": "openssl",
     "postgres": "postgresql",
     "wrk": "wrk",
@@ -33,6 +36,23 @@ def path_of(program: str) -> str | None:
 
 def needs(*programs: str) -> pytest.MarkDecorator:
     """Mark a test that cannot run without these programs; it is skipped, naming the packages to install."""
-    packages = [_PACKAGES.get(program, program) for program in programs if path_of(program) is None]
-    reason = f"needs {', '.join(programs)}: apt-get install {' '.join(packages)}"
-    return pytest.mark.skipif(bool(packages), reason=reason)
+    missing = _missing(programs)
+    return pytest.mark.skipif(bool(missing), reason=missing)
+
+
+def require(program: str) -> str:
+    """Full path of a program; where it is not installed the running test is skipped, naming the packages to install."""
+    found = path_of(program)
+    if missing := _missing([program]):
+        pytest.skip(missing)
+    assert found is not None
+    return found
+
+
+def _missing(programs: Sequence[str]) -> str:
+    packages = [_PACKAGES.get(program, program) for program in programs if not _is_there(program)]
+    return f"needs {', '.join(programs)}: apt-get install {' '.join(packages)}" if packages else ""
+
+
+def _is_there(program: str) -> bool:
+    return path_of(program) is not None and (program != "nginx" or bool(find_lua_modules()))

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +11,11 @@ import pytest
 
 from devtools import benchmarks
 from tests.rigs.deployment import ROOT
+from tests.rigs.programs import require
 
 # `targets` is tried out with each server that is here, in test_bench_targets.
 NAMES = [benchmark.name for benchmark in benchmarks.all_of(ROOT / "bench") if benchmark.name != "targets"]
-NEEDED = {"iis": "mcs"}
+NEEDED = {"boot": "haproxy", "iis": "mcs"}
 
 
 def bench(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -25,8 +25,8 @@ def bench(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_tells_what_it_measured(name: str, tmp_path: Path) -> None:
-    if shutil.which(NEEDED.get(name, sys.executable)) is None:
-        pytest.skip(f"needs {NEEDED[name]}")
+    if name in NEEDED:
+        require(NEEDED[name])
     file = tmp_path / "results.json"
     file.write_text('{"other": {"kept": true}}')
     ended = bench(name, "--quick", "--json", str(file))

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import re
-import shutil
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -29,10 +28,9 @@ from shared.bundle import CertificateBundle
 from shared.errors import ConfigurationError
 from shared.messages import InstallOutcome as Outcome
 from tests.contracts.targets import DefaultContract, OpenConnectionsContract, RestartContract, TlsContract
+from tests.rigs.programs import require
 from tests.rigs.targets import QUICK, expect, fresh, root, seen, unfit
 from tests.rigs.visitors import visiting
-
-pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
 
 
 class CaddyRig:
@@ -62,6 +60,7 @@ async def started(server: CaddyServer, **settings: str) -> CaddyTarget:
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[CaddyRig]:
     """A server whose PortNumbers 443 and 444 are free ports, and a started target beside it."""
+    require("caddy")
     async with AsyncExitStack() as stack:
         [offset] = stack.enter_context(port_offsets(1, ports=(443, 444)))
         server = CaddyServer(folder=folder, port_offset=offset)

@@ -1,7 +1,6 @@
 """Certificates of Caddy's own, loaded or obtained, and files of ours that somebody changed; on a real Caddy."""
 
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,12 +18,11 @@ from local_azure.servers.caddy import CaddyServer
 from shared.messages import InstallOutcome as Outcome
 from tests.integration.instance_agent.targets.test_caddy import CaddyRig, serving, started
 from tests.rigs.pages import blocks, text_of
+from tests.rigs.programs import require
 from tests.rigs.some import some
 from tests.rigs.targets import QUICK, expect, fresh, fresh_default, owned, owned_after, root, served
 
 PAGE = Path("docs/targets/caddy.md")
-
-pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
 
 
 @pytest.fixture
@@ -133,6 +131,7 @@ class TestHostNamedSites:
 
     @asynccontextmanager
     async def _caddy(self, folder: Path, *, options: str = "", without: str = "-") -> AsyncIterator[CaddyRig]:
+        require("caddy")
         async with AsyncExitStack() as stack:
             [offset] = stack.enter_context(port_offsets(1, ports=(443,)))
             server = CaddyOfTheDocumentation(

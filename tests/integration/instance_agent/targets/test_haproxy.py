@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import shutil
 import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -32,10 +31,6 @@ from tests.contracts.targets import (
 from tests.rigs.certificates import self_signed
 from tests.rigs.haproxy import HAProxyRig, serving, started
 from tests.rigs.targets import QUICK, bind, expect, fresh, owned, owned_after, root, seen, served, unfit
-
-pytestmark = pytest.mark.skipif(
-    shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin") is None, reason="HAProxy is not installed"
-)
 
 
 class TestTheContract(TlsContract, OpenConnectionsContract, RestartContract, DefaultContract, HandmadeChangeContract):
