@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.pkcs12.asn1 import SEQUENCE, Asn1Error, read
-from shared.pkcs12.file import Bags, Pkcs12
+from shared.pkcs12.file import Bags, Layer, Pkcs12
 from shared.pkcs12.kdf import UnsupportedError
 from shared.pkcs12.passwords import Password, respellings, spellings
 from shared.pkcs12.pbe import WrongPasswordError
@@ -207,6 +207,14 @@ class _Attempts:
             self._verified[material] = mac.verifies(password, self.file.content)
         return self._verified[material]
 
+    def _proves(self, password: Password, layer: Layer) -> bool:
+        """Whether a MAC that verifies proves the layer's key: only where both are derived from the same octets.
+
+        The MAC of most files takes the password in UTF-16, and PBES2 in UTF-8 or what a program took for it.
+        """
+        mac = self.file.mac
+        return mac is not None and mac.key.material(password) == layer.encryption.key.material(password)
+
     def _decrypted(self, password: Password) -> Bags:
         """Decrypt all, once the password is known to fit or nothing can tell.
 
@@ -216,7 +224,10 @@ class _Attempts:
         bags = self.file.visible()
         for layer in self.file.encrypted:
             self.bill.add(layer.cost)
-            bags.add(layer.encryption.decrypt(password, layer.data))
+            safe = layer.encryption.decrypt(password, layer.data)
+            if not self._proves(password, layer):
+                _refuse_noise(safe)
+            bags.add(safe)
         for layer in bags.shrouded:
             self.bill.add(layer.cost)
             try:
@@ -227,3 +238,15 @@ class _Attempts:
             else:
                 bags.keys.append(key)
         return bags
+
+
+def _refuse_noise(safe: bytes) -> None:
+    """What a wrong key decrypts to, where it unpads by chance: hardly ever it begins as a safe does.
+
+    Raises:
+        WrongPasswordError: It is.
+    """
+    try:
+        read(safe).expect(SEQUENCE)
+    except Asn1Error:
+        raise WrongPasswordError from None

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.pkcs12.asn1 import SEQUENCE
 from shared.pkcs12.file import Pkcs12
 from shared.pkcs12.kdf import MAC_PURPOSE, Pkcs12Derivation
 from shared.pkcs12.opening import (
@@ -22,6 +23,7 @@ from tests.rigs.certificates import Issued, authority
 from tests.rigs.handmade_pfx import (
     SHA256,
     certificate_bag,
+    encrypted,
     encrypted_safe,
     integer,
     key_bag,
@@ -30,6 +32,7 @@ from tests.rigs.handmade_pfx import (
     pbmac1,
     pfx,
     plain_safe,
+    safe_of,
     sequence,
     shrouded_key_bag,
     tlv,
@@ -62,6 +65,32 @@ def test_pbes2_beside_a_mac_of_openssl_1_0_takes_utf_8_and_each_octet_for_a_char
     contents = opened(file, GRUEN)
     assert contents.keys
     assert "OpenSSL before 1.1" in contents.spelling
+
+
+def unpads_to_noise(file: bytes, password: str) -> bool:
+    """Whether this password is wrong for the file's safe and goes unnoticed, as happens once in 256 times."""
+    [layer] = Pkcs12.parse(file).encrypted
+    try:
+        return layer.encryption.decrypt(Password(utf8=password.encode(), bmp=b""), layer.data)[0] != SEQUENCE
+    except WrongPasswordError:
+        return False
+
+
+def test_a_spelling_that_fits_the_mac_and_unpads_a_safe_by_chance_keeps_no_other_from_being_tried(
+    issued: Issued,
+) -> None:
+    misread = GRUEN.encode().decode("latin-1")
+    algorithms = (encrypted(sequence(key_bag(issued.key)), misread, iterations=1) for _ in range(20_000))
+    files = (with_old_mac(GRUEN, safe_of(algorithm, tlv(0x80, data))) for algorithm, data in algorithms)
+    file = next(file for file in files if unpads_to_noise(file, GRUEN))
+    assert opened(file, GRUEN).keys
+
+
+def test_two_passwords_are_told_as_such_where_the_one_of_the_mac_unpads_a_safe_by_chance() -> None:
+    algorithm, noise = encrypted(b"noise", GRUEN)
+    file = with_old_mac(GRUEN, safe_of(algorithm, tlv(0x80, noise)))
+    with pytest.raises(MixedPasswordsError):
+        opened(file, GRUEN)
 
 
 def test_a_password_in_ascii_has_no_other_spelling_but_what_may_be_around_it() -> None:
