@@ -136,9 +136,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> Results:
     """Measure; raises CannotRunError where an upload does not go live everywhere."""
-    uploads = chosen.uploads or (10 if chosen.quick else UPLOADS)
-    counted = chosen.counted or (5 if chosen.quick else COUNTED)
-    ceiling = 10 if chosen.quick else CEILING
+    uploads = chosen.uploads or (4 if chosen.quick else UPLOADS)
+    counted = chosen.counted or (2 if chosen.quick else COUNTED)
+    ceiling = 4 if chosen.quick else CEILING
     sizes = [(uploads, INSTANCES, counted)]
     if not chosen.quick:
         sizes.append((FEW_UPLOADS, MANY_INSTANCES, FEW_UPLOADS))

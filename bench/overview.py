@@ -210,7 +210,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> Results:
     """Measure; raises CannotRunError where a page is not shown."""
-    uploads = chosen.uploads or (500 if chosen.quick else UPLOADS)
+    uploads = chosen.uploads or (100 if chosen.quick else UPLOADS)
     instances = chosen.instances or (5 if chosen.quick else INSTANCES)
     pages, commands = (3, 1) if chosen.quick else (PAGES, COMMANDS)
     found = asyncio.run(measure(uploads, instances, pages, commands))
