@@ -290,7 +290,7 @@ class Agent:
             self._look_around()
 
     def _to_be_told(self) -> None:
-        """Read every row soon, since nothing was hinted at before; what is hinted at from now on is taken at once."""
+        """Read every row soon, since nothing was hinted at before; the queue that was made is asked at once."""
         self._told_from_now.set()
         self._reconcile_now.set()
 

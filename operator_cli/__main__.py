@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from operator_cli.exits import Exit, TimedOutError
-from operator_cli.terminal import emit, emit_lines, prepare_streams, say
+from operator_cli.terminal import emit, emit_lines, is_reader_gone, prepare_streams, say
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ class _Commands(click.Group):
         """Run the command; a pipe that nothing reads is told without the error number at which Click exits with 1."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise BrokenPipeError from None
+        except BrokenPipeError as error:
+            raise BrokenPipeError(error.strerror or "broken pipe") from None
 
 
 @click.command(
@@ -96,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         code = certcast.main(words, prog_name="certcast", standalone_mode=False)
-    except BrokenPipeError:
-        return _reader_gone()
+    except BrokenPipeError as error:
+        if sys.platform == "win32" or is_reader_gone() or is_reader_gone(sys.stderr):
+            return _reader_gone()
+        return _refuse(_sentence(error), Exit.FAILED, words)  # of something else, which is no reader of ours
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _refuse("interrupted", Exit.INTERRUPTED, words)
     except (click.ClickException, CertcastError, OSError) as error:

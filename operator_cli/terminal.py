@@ -68,16 +68,16 @@ def emit_lines(documents: Iterable[dict[str, Any]]) -> None:
     sys.stdout.flush()
 
 
-def is_reader_gone() -> bool:
-    """Whether stdout is a pipe or a terminal that nothing reads any more; on Windows only writing to it tells."""
+def is_reader_gone(stream: TextIO | None = None) -> bool:
+    """Whether stdout, or another stream, is a pipe or a terminal that nothing reads; on Windows only writing tells."""
     if sys.platform == "win32":
         return False
     try:
-        stdout = sys.stdout.fileno()
+        file = (stream or sys.stdout).fileno()
     except (OSError, ValueError):
         return False  # it is no file
     asked = select.poll()
-    asked.register(stdout, 0)  # errors are told without being asked for (poll(2))
+    asked.register(file, 0)  # errors are told without being asked for (poll(2))
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
 
 

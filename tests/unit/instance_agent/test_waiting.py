@@ -226,6 +226,17 @@ class TestARefusal:
         assert await hinted_at(scene, server)
         await stop(one, task)
 
+    async def test_that_has_passed_has_the_queue_asked_at_once(self, scene: Scene) -> None:
+        one = agent(scene.storage)
+        loop = asyncio.get_running_loop()
+        draining = asyncio.ensure_future(one._drain_step())
+        await asyncio.sleep(0.5)
+        assert not draining.done(), "there is no queue yet"
+        await one._register()
+        registered = loop.time()
+        await draining
+        assert loop.time() - registered < 0.1
+
     @pytest.mark.parametrize("step", ["queue receive", "bindings query", "instances replace", "installations query"])
     async def test_of_anything_passes(self, scene: Scene, step: str) -> None:
         await scene.accepted("a.pfx", HOST)

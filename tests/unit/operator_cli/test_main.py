@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import subprocess
@@ -8,7 +9,7 @@ import click
 import pytest
 
 from operator_cli import terminal
-from operator_cli.__main__ import certcast, main
+from operator_cli.__main__ import _Commands, certcast, main
 from operator_cli.account_choice import choose_storage
 from operator_cli.exits import TimedOutError
 from operator_cli.waiting import progress, until
@@ -102,6 +103,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in complaint
     assert "BrokenPipe" not in complaint
+
+
+def test_a_broken_pipe_of_something_else_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def command() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(_Commands, "get_command", lambda *_: command)
+    assert main(["status"]) == 1
+    assert "certcast: the system: Broken pipe; put that right and run it again" in capsys.readouterr().err
 
 
 async def test_waiting_ends_with_what_was_found_or_with_a_time_out() -> None:
