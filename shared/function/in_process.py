@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from shared.bounded import Delays
 from shared.errors import AccessDeniedError, CertcastError, UnavailableError
@@ -60,19 +60,21 @@ class Gathering(Generic[T, R]):
         done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if len(self._running) < self._at_once:
-            task = asyncio.create_task(self._run(act), name="a batch")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._running.add(asyncio.create_task(self._run(act), name="a batch"))
         return await done
 
     async def _run(self, act: Callable[[Sequence[T]], Awaitable[R]]) -> None:
         """Do one batch after the other while anything waits."""
-        await asyncio.sleep(0)  # what begins at the same moment joins
-        while self._waiting:
-            batch = [part for part in self._waiting if not part[1].done()]
-            self._waiting = []
-            if batch:
-                await _do(batch, act)
+        try:
+            await asyncio.sleep(0)  # what begins at the same moment joins
+            while self._waiting:
+                batch = [part for part in self._waiting if not part[1].done()]
+                self._waiting = []
+                if batch:
+                    await _do(batch, act)
+        finally:
+            # In the very step that found nothing waiting: a callback comes later, and what joins until then is lost.
+            self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
 
 async def _do(batch: Sequence[tuple[T, asyncio.Future[R]]], act: Callable[[Sequence[T]], Awaitable[R]]) -> None:

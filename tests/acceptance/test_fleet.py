@@ -107,6 +107,17 @@ async def some_are(cloud: Witness, prefix: str, *statuses: str, least: int = 1) 
     await eventually(seen, f"uploads {prefix}-… to become {' or '.join(statuses)}", PATIENCE_S, every_s=1)
 
 
+async def how_far(cloud: Witness, record: UploadRecord) -> str:
+    """An upload's status, whom it was told to, and who reported what, for a person."""
+    reports = [
+        f"{report.instance} {report.outcome} generation {report.generation}"
+        for key in record.claims
+        for report in await cloud.account.state.reports_on(key.host, key.port)
+    ]
+    told = f"told {record.expected}, untold {record.untold}"
+    return f"{record.name} {record.status} {record.live}/{record.total}, {told}, reports {sorted(reports)}"
+
+
 async def all_live(cloud: Witness, prefix: str, wanted: Collection[str], *agents: int) -> list[int]:
     """Wait until each upload of a test is live on N/N agents, in its row and in its tags.
 
@@ -125,13 +136,15 @@ async def all_live(cloud: Witness, prefix: str, wanted: Collection[str], *agents
 
     async def seen() -> bool:
         found = await records(cloud, prefix)
+        if any(record.untold for record in found):
+            await cloud.sweep()  # a queue that did not answer in time is told once more by the sweep alone
         return len(found) == len(wanted) and all(done(each) for each in found)
 
     try:
-        await eventually(seen, f"uploads {prefix}-… to be live", PATIENCE_S, every_s=1)
+        await eventually(seen, f"uploads {prefix}-… to be live", PATIENCE_S, every_s=5)
     except AssertionError as error:
-        behind = [f"{each.name} {each.status} {each.live}/{each.total}" for each in await records(cloud, prefix)]
-        raise AssertionError(f"{error} on {agents} agents: {sorted(behind)}") from None
+        behind = [await how_far(cloud, each) for each in await records(cloud, prefix) if not done(each)]
+        raise AssertionError(f"{error} on {agents} agents; {len(behind)} are not: {sorted(behind)}") from None
 
     async def tagged() -> list[int]:
         found = await records(cloud, prefix)  # anew: one more agent may have come since

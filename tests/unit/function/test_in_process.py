@@ -80,6 +80,35 @@ class TestGathering:
 
         run(work)
 
+    @pytest.mark.parametrize("at_once", [1, 4])
+    def test_a_part_that_comes_in_the_moment_in_which_the_last_batches_end_is_done(self, at_once: int) -> None:
+        async def work(_: VirtualLoop) -> None:
+            gathering, ended = Gathering[int, int](at_once), asyncio.Event()
+
+            async def act(items: Sequence[int]) -> int:
+                await ended.wait()
+                return sum(items)
+
+            async def part(item: int) -> int:
+                return await gathering.take_part(item, act)
+
+            async def in_that_moment(item: int) -> int:
+                await ended.wait()  # as the batches do, which began to wait before
+                return await part(item)
+
+            begun = []
+            for item in range(at_once):
+                begun.append(asyncio.ensure_future(part(item)))
+                await asyncio.sleep(0.1)
+            late = asyncio.ensure_future(in_that_moment(9))
+            await asyncio.sleep(0.1)
+            ended.set()
+            async with asyncio.timeout(60):
+                assert await late == 9
+            assert [await each for each in begun] == [*range(at_once)]
+
+        run(work)
+
 
 class TestLater:
     def test_is_done_once_and_not_where_it_was_called_off(self) -> None:
