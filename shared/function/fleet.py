@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,17 @@ class Fleet:
     """
 
     known: Mapping[str, Versioned[InstanceRecord]]
+
+    def covers(self, expected: Iterable[str], reporting: Iterable[str], now: datetime) -> bool:
+        """Whether these instances tell who is waited for, or may have been read before somebody came (back).
+
+        Args:
+            expected: Ids of those that were told: each ran in that moment.
+            reporting: Ids of those that reported.
+            now: The time.
+        """
+        known = self.known
+        return all(name in known and is_awaited(known[name], now) for name in expected) and known.keys() >= {*reporting}
 
     def is_complete(self, row: DesiredBinding, reports: Collection[InstallationRecord], now: datetime) -> bool:
         """Whether every instance that the row is for, and that is waited for, has reported on it as it is now."""

@@ -135,9 +135,8 @@ async def _settled_from(
         rows = await _rows(cloud, record)
         has_status = record.status in SETTLEABLE
         if has_status:
-            now_known = fleet or await read_fleet(cloud)
-            standing = await _standing(cloud, record, rows, now_known)
-            fresh = with_standing(cloud, record, standing, rows, now_known)
+            standing, fleet = await _standing(cloud, record, rows, fleet)
+            fresh = with_standing(cloud, record, standing, rows, fleet)
         else:
             # A rejected re-upload has no status to derive, but what was accepted before under its name may be served.
             fresh = with_reason(record, rows, cloud.now())
@@ -187,11 +186,16 @@ async def _rows(cloud: Cloud, record: UploadRecord) -> list[DesiredBinding]:
     return [row for row in found if row]
 
 
-async def _standing(cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding], fleet: Fleet) -> Standing:
+async def _standing(
+    cloud: Cloud, record: UploadRecord, rows: Sequence[DesiredBinding], fleet: Fleet | None
+) -> tuple[Standing, Fleet]:
+    """Derive an upload's standing, and the instances it was derived from: those that are given, or as they are now."""
     mine = [row for row in rows if record.status is UploadStatus.REMOVED or row.source == record.name]
     found = await gather_bounded((_reports(cloud, row) for row in mine), limit=ROWS_AT_ONCE)
     reports = dict(zip((row.key for row in mine), found, strict=True))
-    return standing_of(record, rows, reports, fleet.known, cloud.now())
+    if fleet is None or not fleet.covers(record.expected, (name for each in found for name in each), cloud.now()):
+        fleet = await read_fleet(cloud)
+    return standing_of(record, rows, reports, fleet.known, cloud.now()), fleet
 
 
 async def _reports(cloud: Cloud, row: DesiredBinding) -> dict[str, InstallationRecord]:

@@ -12,16 +12,18 @@ from hypothesis import strategies as st
 from shared.errors import CertcastError, UnavailableError
 from shared.function.announcing import tell_all
 from shared.function.cloud import Cloud
+from shared.function.fanout import read_fleet
 from shared.function.in_process import SETTLE_AFTER_S, Gathering, Later
 from shared.function.intake import look_at
 from shared.function.results import fold
+from shared.function.settling import settle
 from shared.function.sweep import sweep
 from shared.messages import InstallOutcome, InstallReport, queue_of
 from shared.state.records import REAP_AFTER, SILENT_AFTER, UploadRecord, UploadStatus
 from shared.state.tags import status_tags
 from shared.verdict import VerdictCode, Violation
 from tests.fakes.edges import FakeStorage, Step
-from tests.fakes.processes import Failing, Mortal, ProcessDiedError
+from tests.fakes.processes import Failing, Mortal, ProcessDiedError, StandingStill
 from tests.fakes.virtual_time import Bursts, Interleaving, VirtualLoop, run
 from tests.rigs.effort import examples
 from tests.rigs.scenes import PASSWORD, Scene
@@ -196,6 +198,54 @@ class TestWhoIsWaitedFor:
             await sweep(scene.cloud)
         assert await counts(scene) == (UploadStatus.PARTIALLY_LIVE, 1, 2)
         assert "instance mute has reported nothing" in (await scene.record("a.pfx")).reason
+
+    async def test_one_that_registers_while_a_report_is_being_entered_is(self, scene: Scene) -> None:
+        await scene.join("i0")
+        before_telling, before_entering = StandingStill("instances query"), StandingStill("installations insert")
+        notice = await scene.upload("a.pfx", HOST)
+        looking = asyncio.ensure_future(look_at(scene.seen_by(before_telling), notice))
+        await before_telling.reached.wait()
+        # Its row is written, and read by a reconcile before anybody is told of it.
+        report = await scene.report("i0", [await scene.row(HOST)])
+        entering = asyncio.ensure_future(fold(scene.seen_by(before_entering), report))
+        await before_entering.reached.wait()
+        await scene.join("i1")
+        before_telling.go_on.set()
+        await looking
+        before_entering.go_on.set()
+        await entering
+        assert await counts(scene) == (UploadStatus.ACCEPTED, 1, 2)
+        await scene.everyone_obeys("i1")
+        assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
+
+    @pytest.mark.parametrize("came_back", [False, True])
+    @pytest.mark.parametrize("after", ["upload", "removal"])
+    async def test_one_that_came_after_the_instances_were_read_is(
+        self, scene: Scene, after: str, *, came_back: bool
+    ) -> None:
+        await scene.join("i0")
+        if came_back:
+            await scene.join("i1")
+            await scene.beat("i1", stopped=True)
+        before = await read_fleet(scene.cloud)
+        await (scene.beat if came_back else scene.join)("i1")
+        await scene.accepted("a.pfx", HOST)
+        if after == "removal":
+            await scene.everyone_obeys("i0", "i1")
+            await scene.handle(await scene.delete("a.pfx"))
+        await scene.everyone_obeys("i0")
+        await settle(scene.cloud, "a.pfx", fleet=before)
+        record = await scene.record("a.pfx")
+        assert (record.status is UploadStatus.REMOVED, record.live, record.total) == (after == "removal", 1, 2)
+
+    async def test_one_that_reports_and_registered_after_the_instances_were_read_counts(self) -> None:
+        scene = await platform("i0")
+        await scene.everyone_obeys("i0")
+        before = await read_fleet(scene.cloud)
+        await scene.join("i1")
+        await scene.proves("i1", HOST)
+        await settle(scene.cloud, "a.pfx", fleet=before)
+        assert await counts(scene) == (UploadStatus.LIVE, 2, 2)
 
     async def test_an_instance_of_another_role_is_not(self, scene: Scene) -> None:
         await scene.join("web0", role="web")
