@@ -14,8 +14,10 @@ from local_azure.proxy.answers import LOST
 from local_azure.proxy.faults import Rule
 from shared.errors import QueueBeingDeletedError
 from shared.messages import RESULTS_QUEUE
+from shared.state.records import UploadRecord
 from tests.rigs.certificates import authority
 from tests.rigs.effort import SEED
+from tests.rigs.some import some
 from tests.rigs.witness import BLOB_CREATED, BLOB_DELETED, PASSWORD, Witness, eventually, witnessed
 
 AGENTS = 2
@@ -54,11 +56,22 @@ async def said_to_be_live(cloud: Witness, host: str, times: int) -> None:
     assert len(cloud.installs(host)) == times, cloud.installs(host)
 
 
+async def done_with(cloud: Witness, name: str) -> UploadRecord:
+    """Wait until an upload's version is done with: a look that met trouble behind its fan-out is made again."""
+
+    async def done() -> UploadRecord | None:
+        record = await cloud.record(name)
+        return record if record.etag else None
+
+    return some(await eventually(done, f"{name} to be done with"))
+
+
 async def test_an_event_delivered_twice_installs_once(cloud: Witness) -> None:
     issued = authority().issue("twice.test")
     etag = await cloud.upload("twice.pfx", issued.pfx(PASSWORD))
     assert await cloud.post_event("twice.pfx", etag=etag) == 202
-    record = await cloud.becomes("twice.pfx", "live", live=AGENTS)
+    await cloud.becomes("twice.pfx", "live", live=AGENTS)
+    record = await done_with(cloud, "twice.pfx")
     assert await cloud.post_event("twice.pfx", etag=etag) == 202
     await cloud.serves("twice.test", issued.fingerprint)
     assert (await cloud.record("twice.pfx")).revision == record.revision
