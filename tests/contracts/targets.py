@@ -30,6 +30,7 @@ from tests.rigs.targets import (
     expect,
     fresh,
     fresh_default,
+    given_up,
     owned,
     owned_after,
     root,
@@ -430,6 +431,7 @@ class DefaultRestartContract:
         await expect(rig, change.port, {None: theirs})
         await self._made_good(rig, change)
         await rig.untie(DEFAULT_HOST, change.port)
+        await given_up(rig, change)  # a server may take no other reload while this one is under way
         await self._made_good(rig, change)
 
     async def _made_good(self, rig: HandmadeRig, change: Install) -> None:

@@ -124,6 +124,14 @@ async def expect(rig: Rig, port: int, expected: Mapping[Name, Install | str | No
     assert await eventually(rig, port, fingerprints) == fingerprints
 
 
+async def given_up(rig: Rig, change: Install) -> None:
+    """Fail unless something else than a change's certificate, or nothing, comes to be served in its place."""
+    host, ours = name_to_probe(change.host), change.bundle.fingerprint_sha256
+    async with asyncio.timeout(PATIENCE_S):
+        while await seen(rig, change.port, host) == ours:  # noqa: ASYNC110 - nothing tells
+            await asyncio.sleep(0.05)
+
+
 async def served(rig: Rig, *changes: Install) -> None:
     """Apply installs in one batch, and see each certificate served for its host."""
     await rig.target.apply(changes)
