@@ -61,8 +61,10 @@ _PYTHON_LOCKS = (
         python="3.13",
         options=("--universal", "--constraints", "requirements.txt"),
     ),
+    # What looks over the Bicep files, apart because it pins versions that the project does not want.
+    _PythonLock(output="tests/checkov.lock", source="tests/checkov.in", python="3.11", options=("--universal",)),
 )
-_SOURCES = ("pyproject.toml", "tests/runtime.in", "package.json")
+_SOURCES = ("pyproject.toml", "tests/runtime.in", "tests/checkov.in", "package.json")
 LOCKS = (*(lock.output for lock in _PYTHON_LOCKS), "package-lock.json")
 
 

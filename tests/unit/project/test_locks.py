@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from tests.rigs.deployment import ROOT
 
-PYTHON_LOCKS = ("requirements-dev.lock", "requirements.txt", "tests/runtime.lock")
+PYTHON_LOCKS = ("requirements-dev.lock", "requirements.txt", "tests/runtime.lock", "tests/checkov.lock")
 DEPLOYED_PYTHONS = ("3.11", "3.12", "3.13")
 
 
