@@ -20,7 +20,7 @@ from shared.function.paging import DEFAULT_LIMIT
 from shared.state.records import DELETED, UploadRecord, UploadStatus
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import clean_environment
-from tests.rigs.pages import DEPLOY, blocks, section
+from tests.rigs.pages import OPERATIONS, blocks, section
 from tests.rigs.programs import needs
 from tests.rigs.some import some
 from tests.rigs.witness import Witness, witnessed
@@ -37,7 +37,7 @@ SETTING = "CERTCAST_KEY_ENCRYPTION_KEY"
 
 def the_loop() -> str:
     """The block of the section that has uploads installed once more."""
-    indented = section(DEPLOY, "### Rotating the key-encryption key")
+    indented = section(OPERATIONS, "## Rotating the key-encryption key")
     [loop] = [block for block in blocks(indented.replace("\n   ", "\n"), "sh") if "/redeploy" in block]
     return loop
 

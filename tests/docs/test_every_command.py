@@ -11,7 +11,7 @@ from operator_cli.__main__ import certcast
 from tests.docs.shown import DOCS, RUN, Shown, run_here, shown_on
 from tests.integration.project.test_azure_cli import SCRIPTS
 from tests.rigs.deployment import ROOT
-from tests.rigs.pages import DEPLOY, README, VERDICTS, prose_of
+from tests.rigs.pages import AGENTS, DEPLOY, OPERATIONS, README, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
 DASHBOARD = Path("docs/dashboard.md")
@@ -80,10 +80,10 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (EVENTS, "az eventgrid event-subscription create"): AZURE,
     (DASHBOARD, "GROUP=certcast APP=certcast-app\naz functionapp function keys set"): AZURE,
     (DASHBOARD, "GROUP=certcast APP=certcast-app\nTENANT=$(az account show"): AZURE,
-    (DEPLOY, "sudo apt-get install python3-venv"): "changes the machine, as root",
-    (DEPLOY, "sudo systemctl daemon-reload"): "changes the machine, as root",
+    (AGENTS, "sudo apt-get install python3-venv"): "changes the machine, as root",
+    (AGENTS, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",
-    (DEPLOY, 'api="https://$APP.azurewebsites.net/'): "it is run by tests/acceptance/test_key_rotation.py",
+    (OPERATIONS, 'api="https://$APP.azurewebsites.net/'): "it is run by tests/acceptance/test_key_rotation.py",
     (IIS, "python -m instance_agent selftest"): "needs IIS; tests/unit/instance_agent/windows tries its parts",
     (IIS, "pip install --require-hashes"): "needs Windows; infra/agent/install.ps1 does the same",
     (TARGETS / "haproxy.md", "install -d -m 700 /etc/haproxy/certcast"): MACHINE,

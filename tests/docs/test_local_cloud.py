@@ -30,7 +30,7 @@ from tests.docs.az import install
 from tests.docs.shown import lines_of, run_here
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import clean_environment
-from tests.rigs.pages import DEPLOY, README, VERDICTS, blocks, section, text_of
+from tests.rigs.pages import DEPLOY, OPERATIONS, README, VERDICTS, blocks, section, text_of
 from tests.rigs.programs import needs
 
 COMMANDS, POLICY, UPLOADING = Path("docs/commands.md"), Path("docs/policy.md"), Path("docs/uploading.md")
@@ -57,7 +57,7 @@ STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
 DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
 DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
 DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
-KEY_IDS = run_here(DEPLOY, "az storage blob list ")
+KEY_IDS = run_here(OPERATIONS, "az storage blob list ")
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
 EMULATOR = "UseDevelopmentStorage=true"

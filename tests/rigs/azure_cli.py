@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.rigs.pages import DEPLOY, PAGES, prose_of, text_of
+from tests.rigs.pages import DEPLOY, OPERATIONS, PAGES, prose_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,11 +43,12 @@ _INDENTED = re.compile(r"(?:^ {4}az .*\n)(?:^ {6}.*\n)*", re.MULTILINE)
 def script_of(page: Path) -> str:
     """A page's shell blocks with `az` in them, and such lines that are code by their indentation, as one script.
 
-    docs/deploy.md is a whole: what one block sets, others use.
+    docs/deploy.md is a whole: what one block sets, others use, and docs/operations.md goes on from there.
     """
     text = text_of(page)
     blocks = [block for _, block in _BLOCK.findall(text) if page == DEPLOY or _AZ.search(block)]
-    return "\n".join(map(textwrap.dedent, [*blocks, *_INDENTED.findall(_BLOCK.sub("", text))]))
+    before = [script_of(DEPLOY)] if page == OPERATIONS else []
+    return "\n".join([*before, *map(textwrap.dedent, [*blocks, *_INDENTED.findall(_BLOCK.sub("", text))])])
 
 
 def run_blocks(page: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:

@@ -8,7 +8,10 @@ from pathlib import Path
 from tests.rigs.deployment import ROOT, repository_files
 
 PAGES = [path for path in repository_files() if path.suffix == ".md"]
+AGENTS = Path("docs/agents.md")
+OPERATIONS = Path("docs/operations.md")
 README = Path("README.md")
+SETTINGS = Path("docs/settings.md")
 ARCHITECTURE = Path("docs/architecture.md")
 CONTRIBUTING = Path("CONTRIBUTING.md")
 DEPLOY = Path("docs/deploy.md")

@@ -16,7 +16,7 @@ from shared.function.deadlines import ANSWER_S, EVENT_S, LOOK_S, MESSAGE_S, SWEE
 from shared.validation.worker import MEMORY_BYTES
 from shared.validation.workers import DEAR_AT_ONCE, TRIED_AT_ONCE
 from tests.rigs.deployment import ROOT, repository_files
-from tests.rigs.pages import DEPLOY, rows, section, shell_lines, text_of
+from tests.rigs.pages import DEPLOY, OPERATIONS, rows, section, shell_lines, text_of
 
 APP = section(DEPLOY, "## 6. The Functions app")
 LINES = list(shell_lines(DEPLOY))
@@ -175,7 +175,7 @@ def test_an_application_is_named_as_azure_identity_reads_it() -> None:
 
 
 def test_what_a_start_of_many_instances_costs_at_the_vault_is_reckoned_rightly() -> None:
-    table = [cells for cells in rows(section(DEPLOY, "#### Key Vault")) if cells[0].startswith("RSA ")]
+    table = [cells for cells in rows(section(OPERATIONS, "### Key Vault")) if cells[0].startswith("RSA ")]
     assert len(table) == 3
     for _, price, in_10_s, told in table:
         unwraps, most = 100 * 1_000, int(in_10_s.replace(",", ""))

@@ -29,8 +29,10 @@ from tests.rigs.pages import (
     CONTRIBUTING,
     DEPLOY,
     GLOSSARY,
+    OPERATIONS,
     PAGES,
     README,
+    SETTINGS,
     VERDICTS,
     blocks,
     prose_of,
@@ -115,13 +117,13 @@ def constant(name: str) -> Any:
     ],
 )
 def test_a_documented_default_is_the_real_one(name: str, default: str) -> None:
-    tables = section(DEPLOY, "## 11. Settings") + text_of(Path("docs/targets/embedded.md"))
+    tables = text_of(SETTINGS) + text_of(Path("docs/targets/embedded.md"))
     [row] = [cells for cells in rows(tables) if f"`{name}`" in cells[0]]
     assert str(constant(default)) in {cell.strip("`") for cell in row}
 
 
 def test_what_polling_costs_is_reckoned_rightly() -> None:
-    table = re.sub(r"(?m)^ +", "", section(DEPLOY, "### Costs to expect"))
+    table = re.sub(r"(?m)^ +", "", section(OPERATIONS, "## Costs to expect"))
     looks = {int(row[0]): int(row[1].replace(",", "")) for row in rows(table) if row[0].strip().isdigit()}
     assert looks == {wait_ms: 30 * 86_400_000 // wait_ms for wait_ms in looks}
     assert constant("DEFAULT_POLL_MAX_MS") in looks
