@@ -28,7 +28,7 @@ async def test_what_is_served_is_sealed_and_told_again(scene: Scene) -> None:
     pem = scene.storage.bundles[record.bundle_id].pem
     keys = await redeploy(scene.cloud, "a.pfx")
     assert [key.host_port for key in keys] == ["a.test:443"]
-    assert (await scene.row("a.test")).generation == before.generation + 1
+    assert (await scene.row("a.test")).generation > before.generation
     assert await scene.told("web-0") == list(keys)
     assert sealed_again(scene, record)
     assert scene.storage.bundles[record.bundle_id].pem == pem

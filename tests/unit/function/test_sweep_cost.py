@@ -72,7 +72,7 @@ async def test_ten_thousand_unchanged_uploads_cost_pages_and_nothing_for_each(sc
         "instances query": 1,
         "installations query": 1,
     }
-    assert life.steps == {"bundle each": BLOB_PAGES, "history query": 1, **each_minute}
+    assert life.steps == {"bundle each": BLOB_PAGES, "history query": 1, "note seal": 1, **each_minute}
     life.steps.clear()
     scene.storage.clock.advance(60)
     await sweep(cloud)
