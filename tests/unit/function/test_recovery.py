@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from shared.function.blob_event import Notice
+from shared.function.keeping import kept_by, place_of
+from shared.function.sweep import sweep
 from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadStatus
+from shared.state.wholeness import wholeness
 from tests.fakes.edges import TABLES
 from tests.rigs.recovering import ODD, WITH_PASSWORD, Recovering, Served, certificate
+from tests.rigs.scenes import Scene, pfx
+from tests.rigs.some import some
 
 HOUR, DAY = 3600, 86_400
 
@@ -221,3 +227,49 @@ class TestOrders:
         platform.sweep_once()
         platform.work(400)
         assert ("web.example.com", 443) not in platform.served["web0"]
+
+
+class TestWhatIsKeptInPlace:
+    """The claims of the certificate before, while a bad renewal stands under its name."""
+
+    @staticmethod
+    async def kept(scene: Scene) -> None:
+        await scene.accepted("a.pfx", "a.example.com")
+        await scene.looked_at(await scene.upload("a.pfx", content=pfx("a.example.com", password="another")))
+        assert (await scene.record("a.pfx")).claims
+
+    async def test_is_forgotten_when_a_good_one_is_accepted(self, scene: Scene) -> None:
+        await self.kept(scene)
+        await scene.accepted("a.pfx", "a.example.com", serial=1)
+        assert await kept_by(scene.cloud, "a.pfx") == ()
+        scene.storage.clock.advance(DAY)
+        assert (await sweep(scene.cloud)).forgotten == 2  # with the certificate that it had kept
+        assert place_of("a.pfx") not in scene.storage.bundles
+
+    async def test_is_not_deleted_while_it_is_kept(self, scene: Scene) -> None:
+        await self.kept(scene)
+        scene.storage.clock.advance(DAY)
+        assert (await sweep(scene.cloud)).forgotten == 0
+        assert await kept_by(scene.cloud, "a.pfx")
+
+    async def test_whose_claims_are_not_known_any_more_is_said_to_be_gone_and_holds_nothing_up(
+        self, scene: Scene, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        await self.kept(scene)
+        del scene.storage.bundles[place_of("a.pfx")]
+        scene.storage.tables[BINDINGS_TABLE].clear()
+        await sweep(scene.cloud)
+        assert "upload a.pfx: what was accepted before under its name cannot be found again" in caplog.text
+        assert (await scene.record("a.pfx")).claims == ()
+        scene.storage.clock.advance(60)
+        await sweep(scene.cloud)
+        assert some(await wholeness(scene.cloud.bundles)).whole
+
+    async def test_is_that_uploads_own(self, scene: Scene) -> None:
+        """A note laid under another name, and one that is no note, are none."""
+        await self.kept(scene)
+        sealed = scene.storage.bundles[place_of("a.pfx")]
+        scene.storage.bundles[place_of("b.pfx")] = sealed
+        assert await kept_by(scene.cloud, "b.pfx") == ()
+        scene.storage.bundles[place_of("b.pfx")] = replace(sealed, pem=b"nothing")
+        assert await kept_by(scene.cloud, "b.pfx") == ()
