@@ -149,8 +149,6 @@ def forget_bundles(cloud: Cloud, seen: Snapshot) -> Deletions:
         log.warning("sweep: no bundle is deleted while rows that may name it cannot be read; the log names them above")
         cloud.last_done[BUNDLES] = seen.taken_at
         return
-    if seen.found.keys() - seen.uploads.keys():
-        return  # rows that would name some were lost, or are being made
     named = set(seen.marked)
     for row in seen.bindings.values():
         named |= {row.bundle_id, *(claim.bundle_id for claim in row.claims)}

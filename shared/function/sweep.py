@@ -178,17 +178,11 @@ async def _put_claims_right(cloud: Cloud, seen: Snapshot, report: SweepReport) -
     if seen.uploads is None or seen.bindings is None:
         return
     for record in in_turn([*seen.uploads.values()], cloud.now()):
-        if lacks_kept(record, seen.bindings):
-            put_right = restore(cloud, record.name)
-        elif amiss(record, seen.bindings, cloud.now()) is not None:
-            put_right = _claim_again(cloud, record.name)
-        else:
-            continue
-        report.lacking += 1
-        if record.name in report.touched:
-            put_right.close()
-        else:
-            await report.attempt(f"upload {record.name}", put_right)
+        put_right = restore if lacks_kept(record, seen.bindings) else _claim_again
+        if put_right is restore or amiss(record, seen.bindings, cloud.now()) is not None:
+            report.lacking += 1
+            if record.name not in report.touched:
+                await report.attempt(f"upload {record.name}", put_right(cloud, record.name))
     for key, name, revision in in_turn([*orphans(seen.uploads, seen.bindings)], cloud.now()):
         report.lacking += 1
         if name not in report.touched:
@@ -318,6 +312,11 @@ async def _forget(deletions: Deletions, report: SweepReport) -> None:
         failed += done is None
 
 
+async def _forget_unused_bundles(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    if not report.lacking:  # else what would name some was lost, or is being written
+        await _forget(forget_bundles(cloud, seen), report)
+
+
 def _forgetting(forget: Callable[[Cloud, Snapshot], Deletions]) -> _Step:
     async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
         await _forget(forget(cloud, seen), report)
@@ -339,7 +338,7 @@ _STEPS = (
     _warn_and_announce,
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
-    _forgetting(forget_bundles),
+    _forget_unused_bundles,
     write_history,
     forget_history,
     _write_tags,

@@ -52,14 +52,13 @@ class TestLostTables:
     def test_one_sweep_puts_everything_right_and_nothing_is_served_otherwise_meanwhile(
         self, platform: Recovering, tables: tuple[str, ...]
     ) -> None:
+        platform.sleep(2 * DAY)  # bundles are old enough to be deleted where nothing names them
         before, served = platform.state(), platform.served
         platform.wipe(*tables)
         nothing_else_is_served(platform, served)
         platform.sweep_once()
         is_served(platform, served)
         all_is_as_before(platform, before)
-        platform.sleep(2 * DAY)
-        platform.sweep_once()
         platform.sweep_once()
         platform.add_machine("any1")
         platform.work(20)
@@ -227,6 +226,20 @@ class TestOrders:
         platform.sweep_once()
         platform.work(400)
         assert ("web.example.com", 443) not in platform.served["web0"]
+
+
+async def test_what_was_reported_before_a_loss_proves_nothing_of_a_row_made_after_it(scene: Scene) -> None:
+    await scene.join("web-0")
+    for serial in range(3):
+        await scene.accepted("a.pfx", "a.example.com", serial=serial)
+        await scene.everyone_obeys("web-0")
+    assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
+    scene.storage.tables[BINDINGS_TABLE].clear()
+    scene.storage.clock.advance(60)
+    await sweep(scene.cloud)
+    assert (await scene.record("a.pfx")).status is UploadStatus.ACCEPTED
+    await scene.everyone_obeys("web-0")
+    assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
 
 class TestWhatIsKeptInPlace:
