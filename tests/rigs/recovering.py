@@ -13,6 +13,7 @@ from shared.state.records import UploadRecord
 from tests.fakes.storage import StoredRow
 from tests.rigs.scenes import PASSWORD
 from tests.rigs.simulation import Certificate, Machine, Simulation
+from tests.rigs.some import some
 
 Rows = dict[str, dict[tuple[str, str], StoredRow]]
 Served = dict[str, dict[tuple[str, int], str]]
@@ -131,6 +132,10 @@ class Recovering(Simulation):
             self.storage.tables[table].update(deepcopy(found))
 
     # What is told.
+
+    def seconds_to_live(self, name: str) -> float:
+        record = self._at_once(self.outside.state.uploads.get(name))
+        return some(some(record).seconds_to_live)
 
     def state(self) -> dict[str, Any]:
         """Uploads and bindings as they are, without what only counts, names moments or was lost for good."""

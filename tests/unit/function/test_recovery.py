@@ -59,6 +59,7 @@ class TestLostTables:
         platform.sweep_once()
         is_served(platform, served)
         all_is_as_before(platform, before)
+        assert platform.seconds_to_live("live.pfx") < 300, "it counts from the upload, or from when it was found again"
         platform.sweep_once()
         platform.add_machine("any1")
         platform.work(20)
