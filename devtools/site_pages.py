@@ -36,7 +36,7 @@ _LINK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _MARKER = re.compile(r" {0,3}(?:[-*+]|\d{1,9}[.)]) {1,4}(?=\S)")
-_LANGUAGES = {".bicep": "bicep", ".json": "json", ".ps1": "powershell", ".py": "python", ".sh": "bash", ".toml": "toml",
+_LANGUAGES = {".json": "json", ".ps1": "powershell", ".py": "python", ".sh": "bash", ".toml": "toml",
               ".service": "ini", ".yaml": "yaml", ".yml": "yaml"}  # fmt: skip
 
 
