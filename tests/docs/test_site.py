@@ -87,10 +87,12 @@ class Built:
 
     Attributes:
         folder: Where it is.
-        said: What was said while it was built.
+        code: How building it ended.
+        said: What was said meanwhile.
     """
 
     folder: Path
+    code: int
     said: str
 
     @property
@@ -120,13 +122,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Built:
         text=True,
         check=False,
     )
-    assert built.returncode == 0, built.stdout
-    return Built(folder=folder, said=built.stdout)
+    return Built(folder=folder, code=built.returncode, said=built.stdout)
 
 
 def test_it_is_built_without_a_warning(site: Built) -> None:
-    assert "Documentation built" in site.said
     assert not re.findall(r"^(?:WARNING|ERROR).*$", site.said, re.MULTILINE)
+    assert site.code == 0, site.said
 
 
 def test_every_page_of_docs_is_in_the_menu(site: Built) -> None:
@@ -195,14 +196,15 @@ async def test_people_read_it_and_search_it_and_their_browser_asks_no_other_host
                 visitor.page.on(
                     "request", lambda request: None if request.url.startswith(url) else elsewhere.append(request.url)
                 )
-                for path in ("index.html", "verdicts.html"):
+                for path in ("index.html", "uploading.html"):
                     await visitor.page.goto(url + path)
                     assert not [found for found in await visitor.cut_off() if "md-search" not in found], path
                     assert not await visitor.barriers("color-contrast", "link-in-text-block"), path
-            await desk.page.locator("input.md-search__input").fill("host_not_covered")
-            result = desk.page.locator(".md-search-result__item", has_text="host_not_covered").first
-            await result.locator("a").first.click()
-            await desk.page.wait_for_url(re.compile(r"\.html"))
+            search = desk.page.locator("input.md-search__input")
+            await search.fill("host_not_covered")
+            await search.press("End")  # it listens to keys
+            await desk.page.locator(".md-search-result__item", has_text="Verdicts").locator("a").first.click()
+            await desk.page.wait_for_url(f"{url}verdicts.html**")
             assert "host_not_covered" in await desk.text("article")
             assert not desk.complaints + phone.complaints
     assert not elsewhere
