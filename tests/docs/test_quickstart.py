@@ -30,6 +30,7 @@ SAID, PATIENCE_S = "--- said", 150
 
 pytestmark = [
     needs("openssl", "bash"),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(os.name == "nt", reason="the blocks are for a POSIX shell"),
 ]
 
