@@ -42,6 +42,8 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
+  docs [--serve]               build the site of docs/ into .cache/site, and fail where a link leads nowhere or a page
+                               is in no menu; --serve shows it at http://127.0.0.1:8000 while pages are edited
   fuzz [--minutes N] [--repeat FILE]
                                feed the code that reads what strangers write with changed inputs, for a minute in
                                all unless told otherwise, and keep what breaks it; --repeat tries such an input again
@@ -142,6 +144,13 @@ def _lint(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _docs(arguments: list[str]) -> int:
+    if set(arguments) - {"--serve"}:
+        raise SetupError("docs takes --serve and nothing else")
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "mkdocs", "serve" if arguments else "build", "--strict"])
+
+
 def _demo(arguments: list[str]) -> int:
     here = prepare(ROOT)
     return _run(here, [here.python, "-m", "operator_cli", "demo", *arguments], quiet=True)
@@ -193,6 +202,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fuzz": _fuzz,
     "soak": _soak,
     "lint": _lint,
+    "docs": _docs,
     "lock": _lock,
     "bench": _bench,
 }

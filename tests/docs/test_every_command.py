@@ -20,7 +20,14 @@ TARGETS = Path("docs/targets")
 HISTORY = Path("docs/history.md")
 OBSERVABILITY = Path("docs/observability/README.md")
 
-MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
+QUICKSTART = Path("docs/quickstart.md")
+
+MODULES = (
+    "tests.docs.test_events",
+    "tests.docs.test_local_cloud",
+    "tests.docs.test_openssl",
+    "tests.docs.test_quickstart",
+)
 
 SYNOPSES = {
     name: run_here(COMMANDS, f"certcast {name} {first}")
@@ -46,6 +53,7 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
+    (QUICKSTART, "python3 dev.py setup"): "it made the environment that this test runs in",
     (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
     (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
     (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
