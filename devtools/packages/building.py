@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from devtools.environment import Environment
 
+VERSION_FILE = "shared/__init__.py"
 EPOCH = "SOURCE_DATE_EPOCH"
 """Seconds since 1970 that builds write in place of the time at which they run (reproducible-builds.org)."""
 
@@ -29,6 +31,18 @@ def built_at(here: Environment) -> int:
             raise SetupError(f"{EPOCH} must be a number of seconds since 1970, not {said!r}")
         return int(said)
     return int(run(here, ["git", "log", "-1", "--format=%ct"], why="packages carry the time of their commit"))
+
+
+def version(here: Environment) -> str:
+    """The version that the packages of this checkout have.
+
+    Raises:
+        SetupError: There is none where it belongs.
+    """
+    found = re.search(r'^VERSION = "([^"]+)"$', (here.root / VERSION_FILE).read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise SetupError(f'{VERSION_FILE} has no line VERSION = "…": put it back')
+    return found[1]
 
 
 def run(here: Environment, command: Sequence[str | Path], *, why: str, **variables: str) -> str:
