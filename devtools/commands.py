@@ -54,8 +54,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                measure what was named, or everything; --json adds the results to a file, --docs
                                writes tables and plots into docs/benchmarks.md, --quick tries it out; --list tells
                                what there is and what each needs; one alone takes options of its own (--help)
-  release --dry-run            look whether this commit can be released, build the files of the release into dist/ and
-                               say what to do next; nothing is published
+  release --dry-run | --tag TAG
+                               look whether this commit can be released, or be released as that tag, build the files of
+                               the release into dist/ and say what to do next; nothing is published
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """

@@ -9,6 +9,7 @@ import subprocess
 import zipfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from devtools.environment import Environment
 from devtools.packages import building, cyclonedx_documents, releasing
 from shared import VERSION
 from tests.rigs.deployment import ROOT, deployed_files, repository_files
+from tests.rigs.pages import blocks, section
+from tests.rigs.programs import needs
 from tests.unit.project.test_locks import pins
 
+RELEASING = Path("docs/releasing.md")
 PARTS = ("shared", "instance_agent", "operator_cli", "local_azure", "infra", "devtools")
 COMMITTED_AT = datetime(2030, 1, 31, 12, 34, 56, tzinfo=UTC)
 GIT = {
@@ -91,6 +95,19 @@ def test_every_file_is_named_after_the_version_and_has_its_hash_told(made: Seque
     hashes = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in sorted(files)]
     assert sums.read_text("utf-8").splitlines() == hashes
     assert set(sums.parent.iterdir()) == set(made)
+
+
+@needs("sha256sum")
+def test_a_download_is_checked_as_the_page_says(made: Sequence[Path], tmp_path: Path) -> None:
+    command, *_ = blocks(section(RELEASING, "## Checking what you downloaded"), "sh")
+    zipped = next(path for path in made if path.suffix == ".zip")
+    for path in (zipped, made[-1]):
+        shutil.copy(path, tmp_path)
+    downloaded = tmp_path / zipped.name
+    run = partial(subprocess.run, ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run().returncode, run().stdout) == (0, f"{zipped.name}: OK\n")
+    downloaded.write_bytes(downloaded.read_bytes()[:-1])
+    assert run().returncode == 1
 
 
 def test_the_functions_app_is_what_is_deployed(made: Sequence[Path]) -> None:
