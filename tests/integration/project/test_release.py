@@ -25,10 +25,13 @@ from tests.rigs.pages import blocks, section
 from tests.rigs.programs import needs
 from tests.unit.project.test_locks import pins
 
+pytestmark = needs("git", "sha256sum")
+
 RELEASING = Path("docs/releasing.md")
 PARTS = ("shared", "instance_agent", "operator_cli", "local_azure", "infra", "devtools")
 COMMITTED_AT = datetime(2030, 1, 31, 12, 34, 56, tzinfo=UTC)
 GIT = {
+    **dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), os.devnull),  # nothing is signed, no hook runs
     **{f"GIT_{who}_{what}": "a@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
     **{f"GIT_{who}_DATE": COMMITTED_AT.isoformat() for who in ("AUTHOR", "COMMITTER")},
 }
@@ -97,7 +100,6 @@ def test_every_file_is_named_after_the_version_and_has_its_hash_told(made: Seque
     assert set(sums.parent.iterdir()) == set(made)
 
 
-@needs("sha256sum")
 def test_a_download_is_checked_as_the_page_says(made: Sequence[Path], tmp_path: Path) -> None:
     command, *_ = blocks(section(RELEASING, "## Checking what you downloaded"), "sh")
     zipped = next(path for path in made if path.suffix == ".zip")
