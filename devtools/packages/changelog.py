@@ -32,10 +32,11 @@ def sections(text: str) -> list[Section]:
 
 
 def notes(section: Section, address: str) -> str:
-    """A section for where its relative links lead nowhere: they get the address of the repository's files.
+    """A section for GitHub's page of a release, where relative links lead nowhere and each line end is shown as one.
 
     Args:
         section: The section.
         address: Of the root of the files, such as `https://github.com/OWNER/NAME/blob/v1.0.0`.
     """
-    return re.sub(r"\]\((?![a-z]+:|#)", f"]({address}/", section.text) + "\n"
+    joined = re.sub(r"(?<=\S)\n *(?![-#\s])", " ", section.text)
+    return re.sub(r"\]\((?![a-z]+:|#)", f"]({address}/", joined) + "\n"

@@ -84,8 +84,9 @@ def test_the_version_is_what_the_top_of_the_changelog_leads_to() -> None:
     assert changes(text, release=release_of(VERSION), today=TODAY).faults == ()
 
 
-def test_notes_lead_to_the_files_of_the_release() -> None:
-    text = "[a](docs/a.md#b), [c](https://example.com/c), [d](#e)"
+def test_notes_have_a_line_for_each_item_and_lead_to_the_files_of_the_release() -> None:
+    text = "### Added\n\n- [a](docs/a.md#b),\n  [c](https://example.com/c)\n- `d`,\n  `e`\n\n[f](#g)\nh"
     section = Section(version="1.0.0", date="2030-01-31", text=text)
     there = "https://example.com/blob/v1.0.0"
-    assert notes(section, there) == f"[a]({there}/docs/a.md#b), [c](https://example.com/c), [d](#e)\n"
+    links = f"[a]({there}/docs/a.md#b), [c](https://example.com/c)"
+    assert notes(section, there) == f"### Added\n\n- {links}\n- `d`, `e`\n\n[f](#g) h\n"
