@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
+from devtools.packages import releasing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                measure what was named, or everything; --json adds the results to a file, --docs
                                writes tables and plots into docs/benchmarks.md, --quick tries it out; --list tells
                                what there is and what each needs; one alone takes options of its own (--help)
+  release --dry-run | --tag TAG
+                               look whether this commit can be released, or be released as that tag, build the files of
+                               the release into dist/ and say what to do next; nothing is published
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
@@ -195,6 +199,18 @@ def _bench(arguments: list[str]) -> int:
     )
 
 
+def _release(arguments: list[str]) -> int:
+    match arguments:
+        case ["--dry-run"]:
+            tag = ""
+        case ["--tag", tag] if tag:
+            pass
+        case _:
+            raise SetupError(releasing.WHAT_IT_IS)
+    here = prepare(ROOT)
+    return releasing.release(here, tag=tag, lint=lambda: _failed_checks(here))
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "setup": _setup,
     "test": _test,
@@ -205,6 +221,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "docs": _docs,
     "lock": _lock,
     "bench": _bench,
+    "release": _release,
 }
 
 

@@ -19,6 +19,7 @@ EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
 HISTORY = Path("docs/history.md")
 OBSERVABILITY = Path("docs/observability/README.md")
+RELEASING = Path("docs/releasing.md")
 
 QUICKSTART = Path("docs/quickstart.md")
 
@@ -96,6 +97,10 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (IIS, "pip install --require-hashes"): "needs Windows; infra/agent/install.ps1 does the same",
     (TARGETS / "haproxy.md", "install -d -m 700 /etc/haproxy/certcast"): MACHINE,
     (TARGETS / "nginx.md", "apt-get install nginx"): MACHINE,
+    (RELEASING, "sha256sum --check"): "it is run by tests/integration/project/test_release.py",
+    (RELEASING, "gh attestation verify"): "needs a release on GitHub",
+    (RELEASING, "python3 dev.py release"): "its parts are tests/integration/project/test_release.py; it also runs lint",
+    (RELEASING, "git tag --sign"): "publishes a release",
     (VERDICTS, "Get-PfxData"): "needs Windows",
     (VERDICTS, "certutil -setreg"): "needs Windows Server with an authority",
     (VERDICTS, "az keyvault secret show"): AZURE,
