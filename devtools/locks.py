@@ -54,6 +54,13 @@ _PYTHON_LOCKS = (
             "requirements-dev.lock",
         ),
     ),
+    # What the `certcast` command needs where people work, and what installs it from a clone.
+    _PythonLock(
+        output="requirements-cli.lock",
+        source="pyproject.toml",
+        python="3.11",
+        options=("--extra", "cli", "--extra", "build", "--universal", "--constraints", "requirements-dev.lock"),
+    ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(
         output="tests/runtime.lock",
