@@ -26,6 +26,7 @@ from azure.storage.blob import BlobClient
 
 from instance_agent.installing.probe import served_fingerprint
 from local_azure.state_folder import HOST_KEYS, LOGS
+from tests.docs import afternoon
 from tests.docs.az import install
 from tests.docs.shown import run_here
 from tests.rigs.certificates import authority
@@ -233,9 +234,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     with cloud_of_the_readme(folder) as printed:
         [connection_string] = re.findall(r"^  (DefaultEndpointsProtocol=\S+)$", printed, re.MULTILINE)
         [agent] = re.findall(r"^  agent-0 +https://(\S+)$", printed, re.MULTILINE)
-        stand_in = install(
-            programs, account=connection_string, function_key=keys_of(folder)["function"], outputs=OUTPUTS
-        )
+        stand_in = install(programs, account=connection_string, function_key=keys_of(folder)["function"])
         environment = without_programs() | stand_in | {"CERTCAST_STORAGE": connection_string}
         environment["PATH"] = os.pathsep.join([str(programs), environment["PATH"]])
         yield Clone(folder=folder, connection_string=connection_string, agent=agent, environment=environment)
@@ -374,10 +373,15 @@ def test_an_operator_s_afternoon_from_a_clone_to_a_certificate_and_back(clone: C
     """One shell, in which each block goes on from what the ones before it set; `certcast` is where `pip` put it."""
     issued = authority().issue("test.example.com")
     (clone.folder / "test.pfx").write_bytes(issued.pfx(None))
+    programs = clone.folder / "afternoon"
+    programs.mkdir()
+    environment = afternoon.install(programs, OUTPUTS) | {
+        "HOME": str(clone.folder),
+        "PATH": os.pathsep.join([str(programs), clone.environment["PATH"]]),
+    }
     script = "".join(f"{block}echo '{SAID}'\n" for block in AFTERNOON)
-    deployed, agents, works, api, doctor, removed, _ = clone.run(here(clone, script), HOME=str(clone.folder)).split(
-        f"{SAID}\n"
-    )
+    parts = clone.run(here(clone, script), **environment).split(f"{SAID}\n")
+    deployed, agents, works, api, doctor, removed, _ = parts
     assert not deployed.strip()
     assert not agents.strip()
     settings = dict(line.split("=", 1) for line in (clone.folder / "agent.env").read_text("utf-8").splitlines())
