@@ -16,12 +16,9 @@ from packaging.utils import canonicalize_name
 from tests.rigs.deployment import ROOT, repository_files
 
 PYTHON_LOCKS = (
-    "requirements-dev.lock",
-    "requirements.txt",
-    "infra/agent/requirements.lock",
-    "requirements-cli.lock",
-    "tests/runtime.lock",
-    "tests/checkov.lock",
+    *("requirements-dev.lock", "requirements.txt", "requirements-cli.lock"),
+    *("infra/agent/requirements.lock", "infra/hooks/function.lock"),
+    *("tests/runtime.lock", "tests/checkov.lock"),
 )
 DEPLOYED_PYTHONS = ("3.11", "3.12", "3.13")
 
@@ -107,6 +104,12 @@ def test_what_is_deployed_is_what_is_tested(python: str) -> None:
     deployed, tested = chosen("requirements.txt", linux(python)), chosen("requirements-dev.lock", linux(python))
     assert deployed
     assert deployed.items() <= tested.items()
+
+
+def test_what_azd_deploys_is_what_a_remote_build_would_install() -> None:
+    azds = {pin.name: (str(pin.requirement.specifier), pin.hashes) for pin in pins("infra/hooks/function.lock")}
+    assert azds == chosen("requirements.txt", linux("3.13"))
+    assert not any(pin.requirement.marker for pin in pins("infra/hooks/function.lock"))
 
 
 def test_the_runtimes_own_lock_agrees_with_what_is_deployed() -> None:
