@@ -162,7 +162,7 @@ param appSubnetPrefix string = '10.77.0.0/26'
 @description('Range in it for the private endpoints.')
 param endpointSubnetPrefix string = '10.77.0.64/26'
 
-@description('IPv4 addresses and ranges that reach storage and vault all the same: uploaders, operators, agents outside.')
+@description('IPv4 addresses, and ranges of at least four, that reach storage and vault all the same: uploaders, operators, agents outside.')
 param allowedAddresses array = []
 
 @description('Resource ids of subnets that reach them all the same, with the service endpoints Microsoft.Storage and Microsoft.KeyVault: agents\'.')
@@ -396,6 +396,9 @@ output AZURE_LOCATION string = location
 
 @description('The resource group.')
 output AZURE_RESOURCE_GROUP string = resourceGroup().name
+
+@description('The tenant: AZURE_TENANT_ID of agents without a managed identity.')
+output AZURE_TENANT_ID string = tenant().tenantId
 
 @description('Name of the Functions app.')
 output CERTCAST_FUNCTION_APP string = app.outputs.name
