@@ -162,7 +162,7 @@ param appSubnetPrefix string = '10.77.0.0/26'
 @description('Range in it for the private endpoints.')
 param endpointSubnetPrefix string = '10.77.0.64/26'
 
-@description('IPv4 addresses and ranges that reach storage and vault all the same: uploaders, operators, agents outside.')
+@description('IPv4 addresses, and ranges of at least four, that reach storage and vault all the same: uploaders, operators, agents outside.')
 param allowedAddresses array = []
 
 @description('Resource ids of subnets that reach them all the same, with the service endpoints Microsoft.Storage and Microsoft.KeyVault: agents\'.')
@@ -176,12 +176,12 @@ var prefix = 'certcast-${token}'
 var tags = {
   'azd-env-name': environmentName
 }
-var appName = empty(functionAppName) ? prefix : functionAppName
+var appName = empty(functionAppName) ? '${prefix}-app' : functionAppName
 var addresses = privateNetwork ? allowedAddresses : []
 var subnets = privateNetwork ? allowedSubnets : []
 
 module identities 'modules/identities.bicep' = {
-  name: 'certcast-identities'
+  name: 'certcast-identities-${token}'
   params: {
     functionName: '${prefix}-function'
     agentName: '${prefix}-agent'
@@ -191,10 +191,10 @@ module identities 'modules/identities.bicep' = {
 }
 
 module monitoring 'modules/monitoring.bicep' = {
-  name: 'certcast-monitoring'
+  name: 'certcast-monitoring-${token}'
   params: {
     workspaceName: '${prefix}-logs'
-    componentName: prefix
+    componentName: '${prefix}-insights'
     location: location
     tags: tags
     retentionDays: logRetentionDays
@@ -202,7 +202,7 @@ module monitoring 'modules/monitoring.bicep' = {
 }
 
 module state 'modules/storage.bicep' = {
-  name: 'certcast-state'
+  name: 'certcast-state-${token}'
   params: {
     name: empty(stateStorageName) ? 'certcast${token}' : stateStorageName
     location: location
@@ -232,7 +232,7 @@ module state 'modules/storage.bicep' = {
 }
 
 module host 'modules/storage.bicep' = {
-  name: 'certcast-host'
+  name: 'certcast-host-${token}'
   params: {
     name: empty(hostStorageName) ? 'certhost${token}' : hostStorageName
     location: location
@@ -250,7 +250,7 @@ module host 'modules/storage.bicep' = {
 }
 
 module vault 'modules/vault.bicep' = {
-  name: 'certcast-vault'
+  name: 'certcast-vault-${token}'
   params: {
     name: empty(keyVaultName) ? prefix : keyVaultName
     location: location
@@ -265,9 +265,9 @@ module vault 'modules/vault.bicep' = {
 }
 
 module network 'modules/network.bicep' = if (privateNetwork) {
-  name: 'certcast-network'
+  name: 'certcast-network-${token}'
   params: {
-    name: prefix
+    name: '${prefix}-network'
     location: location
     tags: tags
     addressPrefix: networkPrefix
@@ -280,7 +280,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
 }
 
 module topic 'modules/topic.bicep' = if (outgoingEvents) {
-  name: 'certcast-topic'
+  name: 'certcast-topic-${token}'
   params: {
     name: '${prefix}-events'
     location: location
@@ -290,7 +290,7 @@ module topic 'modules/topic.bicep' = if (outgoingEvents) {
 }
 
 module functionRoles 'modules/function-roles.bicep' = {
-  name: 'certcast-function-roles'
+  name: 'certcast-function-roles-${token}'
   params: {
     principalId: identities.outputs.functionPrincipalId
     stateName: state.outputs.name
@@ -302,7 +302,7 @@ module functionRoles 'modules/function-roles.bicep' = {
 }
 
 module agentRoles 'modules/agent-roles.bicep' = {
-  name: 'certcast-agent-roles'
+  name: 'certcast-agent-roles-${token}'
   params: {
     principalId: identities.outputs.agentPrincipalId
     stateName: state.outputs.name
@@ -316,7 +316,7 @@ module agentRoles 'modules/agent-roles.bicep' = {
 }
 
 module operatorRights 'modules/operator-roles.bicep' = if (operatorRoles && !empty(principalId)) {
-  name: 'certcast-operator-roles'
+  name: 'certcast-operator-roles-${token}'
   params: {
     principalId: principalId
     principalType: principalType
@@ -325,7 +325,7 @@ module operatorRights 'modules/operator-roles.bicep' = if (operatorRoles && !emp
 }
 
 module app 'modules/app.bicep' = {
-  name: 'certcast-app'
+  name: 'certcast-app-${token}'
   params: {
     name: appName
     planName: '${prefix}-plan'
@@ -370,16 +370,15 @@ var ours = {
 var told = outgoingEvents ? { CERTCAST_EVENTGRID_TOPIC: topic!.outputs.endpoint } : {}
 
 module appSettings 'modules/settings.bicep' = {
-  name: 'certcast-settings'
+  name: 'certcast-settings-${token}'
   params: {
     appName: app.outputs.name
-    current: list('${app.outputs.id}/config/appsettings', '2025-03-01').properties
     ours: union(hosts, ours, told, settings)
   }
 }
 
 module alertRules 'modules/alerts.bicep' = if (alerts) {
-  name: 'certcast-alerts'
+  name: 'certcast-alerts-${token}'
   params: {
     prefix: prefix
     location: location
@@ -397,6 +396,9 @@ output AZURE_LOCATION string = location
 
 @description('The resource group.')
 output AZURE_RESOURCE_GROUP string = resourceGroup().name
+
+@description('The tenant: AZURE_TENANT_ID of agents without a managed identity.')
+output AZURE_TENANT_ID string = tenant().tenantId
 
 @description('Name of the Functions app.')
 output CERTCAST_FUNCTION_APP string = app.outputs.name

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +36,21 @@ def pack(into: Path) -> None:
     Raises:
         PackagingError: pip is missing or failed.
     """
-    fresh = into.with_name(f"{into.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for name in APP:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
-        copy(ROOT / name, fresh / name)
-    for cache in list(fresh.rglob("__pycache__")):
-        shutil.rmtree(cache)
-    # Where the worker looks for packages that came with the app (azure-functions-core-tools, packapp).
-    _install(fresh / ".python_packages" / "lib" / "site-packages")
-    shutil.rmtree(into, ignore_errors=True)
-    fresh.rename(into)
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into.parent, prefix=f"{into.name}-") as scratch:
+        fresh = Path(scratch) / "app"
+        fresh.mkdir()
+        for name in APP:
+            copy = _copy_folder if (ROOT / name).is_dir() else shutil.copyfile
+            copy(ROOT / name, fresh / name)
+        # Where the worker looks for packages that came with the app (azure-functions-core-tools, packapp).
+        _install(fresh / ".python_packages" / "lib" / "site-packages")
+        shutil.rmtree(into, ignore_errors=True)
+        fresh.rename(into)
+
+
+def _copy_folder(folder: Path, copy: Path) -> None:
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def _install(folder: Path) -> None:

@@ -54,11 +54,11 @@ param subnetId string
 param allowedAddresses array
 
 var fromAddresses = [
-  for (range, at) in allowedAddresses: {
+  for (address, at) in allowedAddresses: {
     name: 'allowed-${at}'
     priority: 200 + at
     action: 'Allow'
-    ipAddress: contains(range, '/') ? range : '${range}/32'
+    ipAddress: contains(address, '/') ? address : '${address}/32'
   }
 ]
 var fromEventGrid = [
@@ -147,9 +147,6 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
 
 @description('Name of the app.')
 output name string = app.name
-
-@description('Resource id of the app.')
-output id string = app.id
 
 @description('Address of the app.')
 output url string = 'https://${app.properties.defaultHostName}'

@@ -1,12 +1,9 @@
 // The application settings: what this deployment sets goes over what is there, and everything else is kept.
-// In a module of its own, as Resource Manager lets no resource read what it writes.
+// They are read here and written by another module: Resource Manager lets no resource read what it writes, and what is
+// read must have a name that is known when this deployment begins.
 
 @description('Name of the Functions app.')
 param appName string
-
-@description('What is set now, by earlier deployments and by people.')
-@secure()
-param current object
 
 @description('What this deployment sets.')
 @secure()
@@ -16,16 +13,11 @@ resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: appName
 }
 
-resource settings 'Microsoft.Web/sites/config@2025-03-01' = {
-  // These ask for properties of the config 'web'; this one is 'appsettings', a list of names and values.
-  // checkov:skip=CKV_AZURE_13: not a property of application settings
-  // checkov:skip=CKV_AZURE_63: not a property of application settings
-  // checkov:skip=CKV_AZURE_65: not a property of application settings
-  // checkov:skip=CKV_AZURE_66: not a property of application settings
-  // checkov:skip=CKV_AZURE_80: not a property of application settings
-  // checkov:skip=CKV_AZURE_88: not a property of application settings
-  // checkov:skip=CKV_AZURE_222: not a property of application settings
-  parent: app
-  name: 'appsettings'
-  properties: union(current, ours)
+module merged 'settings-merged.bicep' = {
+  name: 'certcast-settings-merged-${uniqueString(appName)}'
+  params: {
+    appName: appName
+    current: list('${app.id}/config/appsettings', '2025-03-01').properties
+    ours: ours
+  }
 }

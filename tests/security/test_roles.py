@@ -123,6 +123,7 @@ async def everything(cloud: Witness, uploaders: str, folder: Path) -> None:
 
 GRANT = re.compile(r'grant "\$(\w+)" "([^"]+)" "\$([^"]+)"')
 DOCTOR = Path("docs/doctor.md")
+EVENTS = Path("docs/events/README.md")
 PARTIES = {"function": FUNCTION, "agent": AGENT, "uploader": UPLOADER}
 
 
@@ -181,8 +182,8 @@ class TestTheBicepFiles:
         assert (bicep_roles.CUSTOM_ROLE, bicep_roles.custom_role()) == custom_role()
 
     def test_give_what_the_page_gives_on_the_key_and_on_the_hosts_account(self) -> None:
-        lines = [match for line in shell_lines(DEPLOY) if (match := GRANT.match(line))]
-        told = {(who, role, place) for who, role, place in (match.groups() for match in lines)}
+        lines = [line for page in (DEPLOY, EVENTS) for line in shell_lines(page)]
+        told = {match.groups() for line in lines if (match := GRANT.match(line))}
         for who, file in (("FUNCTION_PRINCIPAL", FUNCTIONS), ("AGENT_PRINCIPAL", AGENTS)):
             assert (KEY in bicep_roles.elsewhere(file)) == ((who, KEY[0], "VAULT_ID/keys/certcast") in told)
         host = {

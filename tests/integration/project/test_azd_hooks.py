@@ -168,6 +168,25 @@ class TestPacking:
             PACKAGE.pack(folder)
         assert [path.name for path in folder.iterdir()] == ["host.json"]
 
+    def test_fails_as_azd_runs_it_where_there_is_no_index(self) -> None:
+        [service] = AZURE_YAML["services"].values()
+        there = sorted(path.name for path in PACKAGE.FOLDER.parent.glob("*"))
+        environment = {"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+        ran = subprocess.run(
+            ["sh", "-c", service["hooks"]["prepackage"]["posix"]["run"]],
+            cwd=ROOT / service["project"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert ran.returncode == 1
+        assert "package: pip could not fetch the locked packages; its own words are above" in ran.stderr
+        assert "No matching distribution" in ran.stderr
+        assert "Traceback" not in ran.stderr
+        assert sorted(path.name for path in PACKAGE.FOLDER.parent.glob("*")) == there
+
     def test_says_what_to_install_where_there_is_no_pip(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         python = tmp_path / "python3"
         python.write_text("#!/bin/sh\nexit 1\n")

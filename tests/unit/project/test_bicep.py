@@ -171,6 +171,14 @@ def test_a_name_is_one_whatever_the_environment_is_called(module: str, name: str
     assert "${token}" in own
 
 
+def test_no_two_resources_of_a_group_have_one_name() -> None:
+    """azd looks for the app by its name alone (azd, resource_manager.go)."""
+    values = [str(value) for module in MAIN.modules.values() for value in module.params.values()]
+    own = [re.sub(r"empty\(\w+\) \? (.+) : \w+", r"\1", str(MAIN.variables.get(value, value))) for value in values]
+    named = [name.strip("'") for name in own if "${prefix}" in name or name == "prefix"]
+    assert len(named) == len(set(named)) > 7
+
+
 def test_nothing_asks_for_a_key_or_holds_a_secret() -> None:
     for path in files():
         assert not re.search(r"listKeys|listAccountSas|AccountKey|SharedAccessSignature", read(path).text), path
