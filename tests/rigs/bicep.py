@@ -16,8 +16,16 @@ _NAME_AND_TYPE = 2
 _LANGUAGE = tree_sitter.Language(tree_sitter_bicep.language())
 
 Node = tree_sitter.Node
+
+
+class Expression(str):
+    """What is no text between quotes, as it is written."""
+
+    __slots__ = ()
+
+
 Value = str | list["Value"] | dict[str, "Value"]
-"""A text between quotes, without them; any other expression as it is written; arrays and objects of these.
+"""A text between quotes, without them; an `Expression`; arrays and objects of these.
 
 Of a loop it is an array with the one value that its body has, of a condition what holds where it is met.
 """
@@ -156,7 +164,7 @@ def _value(node: Node) -> Value:
             return [_value(node.named_children[-1])]
         case "if_statement":
             return _value(node.named_children[-1])
-    return _text(node)
+    return Expression(_text(node))
 
 
 def _body(node: Node) -> dict[str, Value]:

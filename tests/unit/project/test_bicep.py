@@ -7,7 +7,8 @@ from pathlib import Path
 import pycep
 import pytest
 
-from tests.rigs.bicep import INFRA, every, files, outputs_used, read, tree
+from tests.rigs.bicep import INFRA, Bicep, Expression, Node, Resource, Value, every, files, outputs_used, read, tree
+from tests.rigs.bicep_types import BICEPS_OWN, made, objections, recorded
 
 MAIN = read(INFRA / "main.bicep")
 ALL = [pytest.param(path, id=str(path.relative_to(INFRA))) for path in files()]
@@ -31,6 +32,104 @@ VERSIONS = {
     "Microsoft.Web": "2025-03-01",
 }
 """Of github.com/Azure/bicep-types-az and of Azure's verified modules; of diagnosticSettings there is only a preview."""
+
+MADE = list(made())
+
+
+@pytest.mark.parametrize(("where", "resource"), MADE, ids=[where for where, _ in MADE])
+def test_a_resource_has_the_properties_that_azures_types_have(where: str, resource: Resource) -> None:
+    shape = recorded()["types"][f"{resource.kind}@{resource.version}"]
+    body = {name: value for name, value in resource.body.items() if name not in BICEPS_OWN}
+    assert [*objections(shape, body, where)] == []
+
+
+def test_the_types_are_of_the_resources_that_there_are() -> None:
+    assert recorded()["types"].keys() == {f"{resource.kind}@{resource.version}" for _, resource in MADE}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"name": "x", "sku": {"name": "Standard_LRS"}}, ["x lacks kind", "x lacks location"]),
+        (
+            {"kind": "StorageV2", "location": "y", "sku": {"name": "Standard_LRX"}},
+            ["x.sku.name may not be 'Standard_LRX'"],
+        ),
+        ({"kind": "StorageV2", "location": "y", "sku": {}, "colour": "red"}, ["x has no colour", "x.sku lacks name"]),
+        (
+            {"kind": "StorageV2", "location": "y", "sku": Expression("z"), "properties": {"accessTier": ["Hot"]}},
+            ["x.properties.accessTier is no array"],
+        ),
+        (
+            {
+                "kind": "StorageV2",
+                "location": "y",
+                "sku": Expression("z"),
+                "properties": {"allowSharedKeyAccess": "false"},
+            },
+            ["x.properties.allowSharedKeyAccess is no text"],
+        ),
+        (
+            {
+                "kind": "StorageV2",
+                "location": "y",
+                "sku": Expression("z"),
+                "properties": {"minimumTlsVersion": Expression("true")},
+            },
+            ["x.properties.minimumTlsVersion is no bool"],
+        ),
+    ],
+)
+def test_what_the_types_do_not_have_is_found(body: dict[str, Value], told: list[str]) -> None:
+    shape = recorded()["types"]["Microsoft.Storage/storageAccounts@2025-06-01"]
+    found = sorted(objections(shape, {"name": "n", **body}, "x"))
+    assert len(found) == len(told)
+    assert all(one.startswith(other) for one, other in zip(found, told, strict=True)), found
+
+
+RUNTIME = re.compile(r"\.outputs\.|\.properties\b|\blist\w*\(|\breference\(")
+
+
+def late(bicep: Bicep) -> set[str]:
+    """Variables that hold what is known only while it is being deployed."""
+    found: set[str] = set()
+    while True:
+        words = RUNTIME.pattern + "".join(rf"|\b{name}\b" for name in found)
+        more = {name for name, value in bicep.variables.items() if re.search(words, str(value))}
+        if more <= found:
+            return found
+        found |= more
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_what_must_be_known_when_a_deployment_begins_is(path: Path) -> None:
+    """Names, conditions, loops and what is listed (learn.microsoft.com, Bicep's BCP120, BCP178 and BCP181)."""
+    known_late = re.compile("|".join([RUNTIME.pattern, *(rf"\b{name}\b" for name in late(read(path)))]))
+    for node in every(tree(path)):
+        text = (node.text or b"").decode()
+        match node.type:
+            case "if_statement":
+                early = text.partition("{")[0]
+            case "for_statement" if node.parent is not None and node.parent.type.endswith("_declaration"):
+                early = text.partition(":")[0]
+            case "object_property" if text.startswith("name: ") and is_body(node):
+                early = text
+            case "call_expression" if text.startswith("list("):
+                early = text.removeprefix("list(")
+            case _:
+                continue
+        assert not known_late.search(early), early
+
+
+def is_body(node: Node) -> bool:
+    """Whether a property is a resource's or module's own."""
+    above = node.parent
+    while above is not None and above.type in {"object", "if_statement", "for_statement"}:
+        if above.parent is not None and above.parent.type in {"resource_declaration", "module_declaration"}:
+            return True
+        above = above.parent
+    return False
+
 
 # learn.microsoft.com, "Azure built-in roles".
 ROLES = {
