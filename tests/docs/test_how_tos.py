@@ -135,11 +135,8 @@ async def test_a_shop_moves_between_the_plans_and_is_shown_the_right_certificate
     assert "live: dedicated/books.pfx on 1/1" in await desk.run(DEDICATED)
     assert await desk.shows(TENANT) == [own, own]
     assert await desk.shows(LATER) == [wildcard, own]
-    status = json.loads(await desk.run(f"certcast status --host {TENANT} --json"))
-    assert {it["name"]: (it["status"], it["live"]) for it in status["uploads"]} == {
-        "shops/books.pfx": ("live", 1),
-        "dedicated/books.pfx": ("live", 1),
-    }
+    for name in ("shops/books.pfx", "dedicated/books.pfx"):
+        assert (await desk.cloud.becomes(name, "live", live=1)).total == 1
 
     await desk.run(NOT_SHARED)
     assert await desk.shows(TENANT) == [wildcard, own]
@@ -178,8 +175,6 @@ async def test_copied_uploads_are_taken_up_and_keep_their_passwords_where_they_w
     put(desk, "trial.pfx", "trial.example.com")
     assert TRIAL.count("--role trial ") == 1
     assert "live: trial/trial.pfx on 1/1" in await desk.run(TRIAL.replace("--role trial ", "--role books "))
-    await desk.run("certcast remove trial/trial.pfx")
-
     metadata = {"HostHeader": "www.old.example", "PortNumber": "443", "CertificatePassword": PASSWORD}
     with BlobServiceClient.from_connection_string(desk.cloud.platform.connection_string) as service:
         old = service.get_blob_client("old", "migrated.pfx")
@@ -253,9 +248,11 @@ async def test_what_an_acme_client_leaves_becomes_a_file_that_is_accepted(desk: 
     chain = b"".join(each.public_bytes(Encoding.PEM) for each in (issued.certificate, *issued.chain))
     (desk.folder / "privkey.pem").write_bytes(key)
     (desk.folder / "fullchain.pem").write_bytes(chain)
-    told = await desk.try_out(f"{AS_PFX}\ncertcast check shop.pfx </dev/null", "-e", RUNNER_TEMP=str(desk.folder))
-    assert told.code == 0, told.said
-    assert "accepted: www.acme.example:443" in told.said
+    made = await desk.try_out(AS_PFX, "-e", RUNNER_TEMP=str(desk.folder))
+    assert made.code == 0, made.said
+    await desk.cloud.account.uploads.write("acme.pfx", (desk.folder / "shop.pfx").read_bytes(), {})
+    await desk.cloud.becomes("acme.pfx", "live", live=2)
+    assert await desk.shows("www.acme.example") == [issued.fingerprint] * 2
 
 
 async def test_the_pipeline_uploads_and_fails_with_the_reason_where_it_is_rejected(desk: Desk, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
-from tests.fakes.iis.rig import Machine
+from tests.fakes.iis.rig import WEB, Machine
 from tests.rigs.certificates import authority, self_signed
 from tests.rigs.handmade_certificate import AUTHORITYS, CRITICAL_FALSE, certificate
 
@@ -128,6 +128,22 @@ class TestImport:
         await retire(target, install(SHOP, issued))
         await target.start()
         assert issued.thumbprint in machine.stores.thumbprints()
+
+    @pytest.mark.parametrize("restarted", [False, True])
+    async def test_a_binding_that_another_program_made_with_its_own_import_stays_where_the_agent_was_restarted(
+        self, machine: Machine, target: IisTarget, caplog: pytest.LogCaptureFixture, *, restarted: bool
+    ) -> None:
+        """As beside a web role that imports and binds the same uploads by itself."""
+        issued, endpoint = issue(SHOP), f"{SHOP}:443"
+        machine.stores.put(issued, friendly_name="the job's")
+        machine.iis.add_binding(WEB, f"*:443:{SHOP}", thumbprint=issued.thumbprint)
+        await target.apply([install(SHOP, issued)])
+        if restarted:
+            target = machine.target()
+            await target.start()
+        await target.apply([Remove(host=SHOP, port=443)])
+        assert machine.served(endpoint) == (issued.thumbprint if restarted else None)
+        assert ("left the binding" in caplog.text) is restarted
 
     async def test_a_key_that_is_not_the_certificates_is_refused_by_name(self, machine: Machine) -> None:
         issued, other = issue("bad.example.com"), issue("bad.example.com")
