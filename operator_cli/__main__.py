@@ -12,6 +12,7 @@ import click
 
 from operator_cli.exits import Exit, TimedOutError
 from operator_cli.terminal import emit, emit_lines, is_reader_gone, prepare_streams, say
+from shared import VERSION
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class _Commands(click.Group):
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="certcast", message="certcast %(version)s")
+@click.version_option(VERSION, message="certcast %(version)s")
 @click.pass_context
 def certcast(context: click.Context) -> None:
     """One upload, live everywhere.

@@ -20,12 +20,16 @@ TARGETS = Path("docs/targets")
 HISTORY = Path("docs/history.md")
 OBSERVABILITY = Path("docs/observability/README.md")
 HOW_TO = Path("docs/how-to")
+RELEASING = Path("docs/releasing.md")
+
+QUICKSTART = Path("docs/quickstart.md")
 
 MODULES = (
     "tests.docs.test_events",
     "tests.docs.test_how_tos",
     "tests.docs.test_local_cloud",
     "tests.docs.test_openssl",
+    "tests.docs.test_quickstart",
 )
 
 SYNOPSES = {
@@ -52,6 +56,7 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
+    (QUICKSTART, "python3 dev.py setup"): "it made the environment that this test runs in",
     (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
     (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
     (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
@@ -94,6 +99,10 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (IIS, "pip install --require-hashes"): "needs Windows; infra/agent/install.ps1 does the same",
     (TARGETS / "haproxy.md", "install -d -m 700 /etc/haproxy/certcast"): MACHINE,
     (TARGETS / "nginx.md", "apt-get install nginx"): MACHINE,
+    (RELEASING, "sha256sum --check"): "it is run by tests/integration/project/test_release.py",
+    (RELEASING, "gh attestation verify"): "needs a release on GitHub",
+    (RELEASING, "python3 dev.py release"): "its parts are tests/integration/project/test_release.py; it also runs lint",
+    (RELEASING, "git tag --sign"): "publishes a release",
     (VERDICTS, "Get-PfxData"): "needs Windows",
     (VERDICTS, "certutil -setreg"): "needs Windows Server with an authority",
     (VERDICTS, "az keyvault secret show"): AZURE,

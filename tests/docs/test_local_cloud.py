@@ -174,12 +174,12 @@ def without_programs() -> dict[str, str]:
 
 
 @contextmanager
-def cloud_of_the_readme(folder: Path) -> Iterator[str]:
+def cloud_of_the_readme(folder: Path, start: str = START) -> Iterator[str]:
     """What `certcast up` prints when it is up; Ctrl-C, which a terminal sends to all of its processes, ends it."""
     printed = folder / "up.txt"
     with printed.open("wb") as output:
         process = subprocess.Popen(
-            ["sh", "-ec", f"{START.rstrip()} --free-ports"],
+            ["sh", "-ec", f"{start.rstrip()} --free-ports"],
             cwd=folder,
             env=without_programs(),
             stdin=subprocess.DEVNULL,
