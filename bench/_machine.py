@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Self
 
+from shared import VERSION
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -43,7 +45,7 @@ class Machine:
             processors=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             load_average=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
             versions={
-                "certcast": metadata.version("certcast"),
+                "certcast": VERSION,
                 "Python": platform.python_version(),
                 "OpenSSL": ssl.OPENSSL_VERSION.split()[1],
                 "cryptography": metadata.version("cryptography"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
+from devtools.packages import releasing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                the quick ones alone, `test -n 0 -x` one after the other until one fails
   demo [...]                   the whole system on this machine, one certificate's way through it
   lint                         what test runs before the tests
+  docs [--serve]               build the site of docs/ into .cache/site, and fail where a link leads nowhere or a page
+                               is in no menu; --serve shows it at http://127.0.0.1:8000 while pages are edited
   fuzz [--minutes N] [--repeat FILE]
                                feed the code that reads what strangers write with changed inputs, for a minute in
                                all unless told otherwise, and keep what breaks it; --repeat tries such an input again
@@ -53,6 +56,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
                                measure what was named, or everything; --json adds the results to a file, --docs
                                writes tables and plots into docs/benchmarks.md, --quick tries it out; --list tells
                                what there is and what each needs; one alone takes options of its own (--help)
+  release --dry-run | --tag TAG
+                               look whether this commit can be released, or be released as that tag, build the files of
+                               the release into dist/ and say what to do next; nothing is published
 
 Each of them first sets up what is missing. Exit codes: 0 done, 1 a check or test failed, 2 it could not run.
 """
@@ -142,6 +148,13 @@ def _lint(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _docs(arguments: list[str]) -> int:
+    if set(arguments) - {"--serve"}:
+        raise SetupError("docs takes --serve and nothing else")
+    here = prepare(ROOT)
+    return _run(here, [here.python, "-m", "mkdocs", "serve" if arguments else "build", "--strict"])
+
+
 def _demo(arguments: list[str]) -> int:
     here = prepare(ROOT)
     return _run(here, [here.python, "-m", "operator_cli", "demo", *arguments], quiet=True)
@@ -186,6 +199,18 @@ def _bench(arguments: list[str]) -> int:
     )
 
 
+def _release(arguments: list[str]) -> int:
+    match arguments:
+        case ["--dry-run"]:
+            tag = ""
+        case ["--tag", tag] if tag:
+            pass
+        case _:
+            raise SetupError(releasing.WHAT_IT_IS)
+    here = prepare(ROOT)
+    return releasing.release(here, tag=tag, lint=lambda: _failed_checks(here))
+
+
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "setup": _setup,
     "test": _test,
@@ -193,8 +218,10 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fuzz": _fuzz,
     "soak": _soak,
     "lint": _lint,
+    "docs": _docs,
     "lock": _lock,
     "bench": _bench,
+    "release": _release,
 }
 
 

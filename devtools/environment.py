@@ -244,7 +244,8 @@ def _packages_key(here: Environment) -> str:
 def _project_key(here: Environment) -> str:
     pyproject = tomllib.loads((here.root / "pyproject.toml").read_text(encoding="utf-8"))
     tables = {name: pyproject.get(name) for name in ("build-system", "project")}
-    return _digest(json.dumps(tables, sort_keys=True).encode())
+    # The version too, which pip wrote into the environment.
+    return _digest(json.dumps(tables, sort_keys=True).encode(), (here.root / "shared" / "__init__.py").read_bytes())
 
 
 def _azurite_key(here: Environment) -> str:

@@ -37,6 +37,16 @@ _PYTHON_LOCKS = (
         python="3.11",
         options=("--extra", "function", "--extra", "traces", "--universal", "--constraints", "requirements-dev.lock"),
     ),
+    # The same for the cloud's Python alone, without markers: azd's hook has pip fetch it from any other Python.
+    _PythonLock(
+        output="infra/hooks/function.lock",
+        source="pyproject.toml",
+        python="3.13",
+        options=(
+            *("--extra", "function", "--extra", "traces", "--constraints", "requirements-dev.lock"),
+            *("--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:", "--no-annotate"),
+        ),
+    ),
     # What an agent needs: on Linux, and on Windows, where install.ps1 puts it beside the wheel.
     _PythonLock(
         output="infra/agent/requirements.lock",
@@ -53,6 +63,13 @@ _PYTHON_LOCKS = (
             "--constraints",
             "requirements-dev.lock",
         ),
+    ),
+    # What the `certcast` command needs where people work, and what installs it from a clone.
+    _PythonLock(
+        output="requirements-cli.lock",
+        source="pyproject.toml",
+        python="3.11",
+        options=("--extra", "cli", "--extra", "build", "--universal", "--constraints", "requirements-dev.lock"),
     ),
     # Microsoft's runtime, which the cloud puts beside requirements.txt and the acceptance tests must add themselves.
     _PythonLock(

@@ -23,6 +23,12 @@ param systemTopicName string = 'certcast-uploads'
 ])
 param eventDeliverySchema string = 'EventGridSchema'
 
+@description('Whether an alert tells of dead letters and of events that were dropped.')
+param alerts bool = false
+
+@description('Resource id of the action group that these alerts tell; empty for none.')
+param actionGroupId string = ''
+
 @description('Where the storage account is.')
 param location string = resourceGroup().location
 
@@ -111,4 +117,13 @@ resource subscription 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-
   dependsOn: [
     mayWriteDeadLetters
   ]
+}
+
+module alertRules 'modules/event-alerts.bicep' = if (alerts) {
+  name: 'certcast-event-alerts'
+  params: {
+    topicId: topic.id
+    topicName: topic.name
+    actionGroupId: actionGroupId
+  }
 }

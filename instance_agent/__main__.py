@@ -21,6 +21,7 @@ from instance_agent.installing.listener_probe import ListenerProbe
 from instance_agent.installing.probe_settings import ProbeSettings
 from instance_agent.metadata_service import machine_name
 from instance_agent.selection import make_target
+from shared import VERSION
 from shared.azure.account import Account
 from shared.config import text
 from shared.errors import CertcastError, ConfigurationError
@@ -41,6 +42,7 @@ log = logger("instance_agent")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 failed, 2 wrong settings or usage."""
     parser = argparse.ArgumentParser(prog="instance_agent", description="certcast's agent on one role instance")
+    parser.add_argument("--version", action="version", version=f"certcast {VERSION}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="serve until stopped")
     commands.add_parser("once", help="reconcile once and exit; 0 when everything desired is served and proved")

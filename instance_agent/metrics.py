@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from instance_agent.registration import agent_version
+from shared import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ class _AgentMetrics(Collector):
         registration = agent.registration
         labels = {"instance_id": registration.instance, "asked_id": registration.asked_id}
         yield InfoMetricFamily("certcast_agent", "Under which id it runs, and which it was to have.", labels)
-        build = {"version": agent_version(), "target": agent.settings.target, "role": agent.settings.role}
+        build = {"version": VERSION, "target": agent.settings.target, "role": agent.settings.role}
         yield InfoMetricFamily("certcast_build", "certcast's version, and what it installs on.", build)
         told = float(registration.is_registered and not registration.trouble), float(agent.actor.memory.owes)
         yield GaugeMetricFamily("certcast_registered", "0 while the agent cannot be told of changes.", told[0])

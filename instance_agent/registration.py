@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from instance_agent.identity import Identity
+from shared import VERSION
 from shared.errors import CertcastError, ConflictError
 from shared.phrasing import logger, shown
 from shared.state.records import InstanceRecord, is_awaited
@@ -255,7 +255,7 @@ class Registration:
             host=settings.host,
             target_kind=settings.target,
             target_version=self.target_version,
-            agent_version=agent_version(),
+            agent_version=VERSION,
             session=identity.session,
             started_at=self._started_at,
             last_seen=self._now(),
@@ -265,11 +265,3 @@ class Registration:
             stopped=stopped,
             trouble=progress.trouble,
         )
-
-
-def agent_version() -> str:
-    """Certcast's version as installed."""
-    try:
-        return version("certcast")
-    except PackageNotFoundError:
-        return "unknown"

@@ -12,6 +12,7 @@ import click
 
 from operator_cli.exits import Exit, TimedOutError
 from operator_cli.terminal import emit, emit_lines, is_reader_gone, prepare_streams, say
+from shared import VERSION
 from shared.errors import CertcastError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ _COMMANDS = {
     "completion": "operator_cli.completion",
 }
 """The module of each, by the command's name."""
+
+_OURS = {"instance_agent", "local_azure", "operator_cli", "shared"}
 
 _EPILOG = """\b
 Storage account, first match wins:
@@ -56,7 +59,12 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        try:
+            command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in _OURS:
+                raise
+            return _without(error.name, cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> object:
@@ -67,13 +75,32 @@ class _Commands(click.Group):
             raise BrokenPipeError(error.strerror or "broken pipe") from None
 
 
+def _without(package: str, name: str) -> click.Command:
+    """What stands for a command whose packages are not all there: `up` and `demo` need more than the extra `cli`."""
+
+    def refuse(**_: object) -> None:
+        raise ConfigurationError(
+            f"`certcast {name}` needs the package {package}, which is not installed: `python3 dev.py setup` in a clone "
+            "brings all that it needs, and the command is then .venv/bin/certcast"
+        )
+
+    return click.Command(
+        name,
+        callback=refuse,
+        params=[click.Argument(["words"], nargs=-1, type=click.UNPROCESSED)],
+        context_settings={"ignore_unknown_options": True},
+        short_help=f"Not here: it needs the package {package}.",
+        add_help_option=False,
+    )
+
+
 @click.command(
     cls=_Commands,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="certcast", message="certcast %(version)s")
+@click.version_option(VERSION, message="certcast %(version)s")
 @click.pass_context
 def certcast(context: click.Context) -> None:
     """One upload, live everywhere.

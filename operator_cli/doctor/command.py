@@ -135,5 +135,7 @@ def _sum(checked: Sequence[Checked]) -> Text:
     unseen = f"; not looked at: {', '.join(left)}" if left else ""
     if wrong:
         return safe(f"{wrong} of {len(checked)} checks found something wrong{unseen}", "bold red")
+    if left:
+        return safe(f"nothing wrong was found{unseen}", "bold yellow")
     warned = any(each.result is Result.WARNING for each in checked)
-    return safe(f"{'nothing is wrong' if warned else 'all is well'}{unseen}", "bold green")
+    return safe("nothing is wrong" if warned else "all is well", "bold green")

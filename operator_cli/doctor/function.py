@@ -102,7 +102,8 @@ def _diagnosis(api: str, status: int, document: Any) -> tuple[Seen, list[Checked
     if status != HTTPStatus.OK or not isinstance(document, dict):
         detail = f"{api}/diagnosis answered {status}: is it the address of certcast's Functions app?"
         return Seen(findings=(Finding(code="function", about=NAME, detail=detail),)), []
-    return Seen(remark="as follows"), _checks_in(document)
+    version = _text(document, "version")
+    return Seen(remark=f"certcast {version}" if version else "as follows"), _checks_in(document)
 
 
 def _checks_in(document: Mapping[str, Any]) -> list[Checked]:

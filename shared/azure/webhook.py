@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from shared import VERSION
 from shared.errors import (
     AccessDeniedError,
     CertcastError,
@@ -137,7 +138,7 @@ def signed(event_id: str, body: bytes, secrets: Sequence[bytes], now: datetime) 
     signatures = [b64encode(hmac.digest(secret, content, "sha256")).decode() for secret in secrets]
     headers = {
         "Content-Type": CONTENT_TYPE,
-        "User-Agent": "certcast",
+        "User-Agent": f"certcast/{VERSION}",
         "webhook-id": event_id,
         "webhook-timestamp": timestamp,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from shared import VERSION
 from shared.codec import instant_text
 from shared.function.status_api import Answer
 from shared.state.findings import Checked, Seen, document_of, finding_of
@@ -44,4 +45,6 @@ def not_opened(error: CertcastError, now: datetime) -> Answer:
 
 
 def _diagnosed(checked: Sequence[Checked], now: datetime) -> Answer:
-    return Answer(status=HTTPStatus.OK, document={"as_of": instant_text(now), **document_of(checked)})
+    return Answer(
+        status=HTTPStatus.OK, document={"as_of": instant_text(now), "version": VERSION, **document_of(checked)}
+    )

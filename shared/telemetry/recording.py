@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from opentelemetry import context, trace
@@ -15,6 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from shared import VERSION
 from shared.telemetry.traceparents import ids_of, traceparent_of
 
 if TYPE_CHECKING:
@@ -54,13 +53,11 @@ def provider_of(service: str, instance: str, *, to_azure: bool) -> TracerProvide
 
 def _about(service: str, instance: str) -> dict[str, str]:
     """What the process says of itself (semantic conventions, "Service"); what the environment says goes before it."""
-    about = {"service.namespace": "certcast"}
+    about = {"service.namespace": "certcast", "service.version": VERSION}
     if not os.environ.get("OTEL_SERVICE_NAME"):
         about["service.name"] = service
     if instance:
         about["service.instance.id"] = instance
-    with suppress(PackageNotFoundError):  # the Function is deployed as files
-        about["service.version"] = version("certcast")
     given = os.environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
     return {name: value for name, value in about.items() if f"{name}=" not in given}
 

@@ -11,16 +11,26 @@ from operator_cli.__main__ import certcast
 from tests.docs.shown import DOCS, RUN, Shown, run_here, shown_on
 from tests.integration.project.test_azure_cli import SCRIPTS
 from tests.rigs.deployment import ROOT
-from tests.rigs.pages import AGENTS, DEPLOY, OPERATIONS, README, VERDICTS, prose_of
+from tests.rigs.pages import AGENTS, DEPLOY, EVENTS, OPERATIONS, README, SOURCES, VERDICTS, prose_of
 
 COMMANDS, IIS, RELIABILITY = Path("docs/commands.md"), Path("docs/iis.md"), Path("docs/reliability.md")
 DASHBOARD = Path("docs/dashboard.md")
-EVENTS = Path("docs/events/README.md")
 TARGETS = Path("docs/targets")
+UPLOADING = Path("docs/uploading.md")
 HISTORY = Path("docs/history.md")
 OBSERVABILITY = Path("docs/observability/README.md")
+HOW_TO = Path("docs/how-to")
+RELEASING = Path("docs/releasing.md")
 
-MODULES = ("tests.docs.test_events", "tests.docs.test_local_cloud", "tests.docs.test_openssl")
+QUICKSTART = Path("docs/quickstart.md")
+
+MODULES = (
+    "tests.docs.test_events",
+    "tests.docs.test_how_tos",
+    "tests.docs.test_local_cloud",
+    "tests.docs.test_openssl",
+    "tests.docs.test_quickstart",
+)
 
 SYNOPSES = {
     name: run_here(COMMANDS, f"certcast {name} {first}")
@@ -46,8 +56,8 @@ MACHINE = "changes the machine, as root; what it sets up is what the tests of th
 
 NOT_RUN: dict[tuple[Path, str], str] = {
     (README, "python3 dev.py demo"): "it is tests/acceptance/test_demo.py, and this run of the tests",
+    (QUICKSTART, "python3 dev.py setup"): "it made the environment that this test runs in",
     (RELIABILITY, "python3 dev.py soak"): "it takes half an hour; tests/integration/project/test_soak.py takes seconds",
-    (OBSERVABILITY, "pip install '.[agent,traces]'"): "these packages are in the environment of the tests",
     (OBSERVABILITY, "from aiohttp import web"): "it is run by tests/integration/telemetry/test_tracing.py",
     (OBSERVABILITY, "promtool check rules"): "it is tests/unit/project/test_observability.py",
     (HISTORY, "StorageBlobLogs"): "needs a Log Analytics workspace",
@@ -62,6 +72,7 @@ NOT_RUN: dict[tuple[Path, str], str] = {
             "BLOBS=$STORAGE_ID",
             "az keyvault create",
             'az storage account create --resource-group "$GROUP" --name "$HOST_STORAGE"',
+            "INSIGHTS_ID=$(az resource show",
             "az functionapp config appsettings set",
             "func azure functionapp publish",
             "az functionapp scale config set",
@@ -71,12 +82,12 @@ NOT_RUN: dict[tuple[Path, str], str] = {
             "az role definition create",
             "az ad sp create-for-rbac",
             "az role assignment create --assignee uploader@example.com",
-            "az storage container generate-sas",
-            'az role assignment create --assignee-object-id "$FUNCTION_PRINCIPAL"',
-            "SOURCE_ID=$(az keyvault show",
-            "az eventgrid topic create",
         )
     },
+    (EVENTS, "az eventgrid topic create"): AZURE,
+    (UPLOADING, "GROUP=certcast STORAGE=certcaststate"): AZURE,
+    (SOURCES, "SOURCE_ID=$(az keyvault show"): AZURE,
+    (SOURCES, "az eventgrid system-topic create"): AZURE,
     (EVENTS, "az eventgrid event-subscription create"): AZURE,
     (DASHBOARD, "GROUP=certcast APP=certcast-app\naz functionapp function keys set"): AZURE,
     (DASHBOARD, "GROUP=certcast APP=certcast-app\nTENANT=$(az account show"): AZURE,
@@ -89,9 +100,19 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (IIS, "pip install --require-hashes"): "needs Windows; infra/agent/install.ps1 does the same",
     (TARGETS / "haproxy.md", "install -d -m 700 /etc/haproxy/certcast"): MACHINE,
     (TARGETS / "nginx.md", "apt-get install nginx"): MACHINE,
+    (RELEASING, "sha256sum --check"): "it is run by tests/integration/project/test_release.py",
+    (RELEASING, "gh attestation verify"): "needs a release on GitHub",
+    (RELEASING, "python3 dev.py release"): "its parts are tests/integration/project/test_release.py; it also runs lint",
+    (RELEASING, "git tag --sign"): "publishes a release",
     (VERDICTS, "Get-PfxData"): "needs Windows",
     (VERDICTS, "certutil -setreg"): "needs Windows Server with an authority",
     (VERDICTS, "az keyvault secret show"): AZURE,
+    (HOW_TO / "github-actions.md", "GROUP=certcast STORAGE=ACCOUNT"): AZURE,
+    (HOW_TO / "github-actions.md", "ACCOUNT_ID=$(az storage account show"): AZURE,
+    (HOW_TO / "github-actions.md", "az keyvault secret download"): AZURE,
+    (HOW_TO / "github-actions.md", "uv build --wheel"): "asks a package index; the workflow's own steps are run",
+    (HOW_TO / "azure-devops.md", "GROUP=certcast STORAGE=ACCOUNT"): AZURE,
+    (HOW_TO / "key-vault-acme.md", "VAULT=CERTIFICATES NAME="): AZURE,
 }
 """What no test of this folder runs, and why; each is named by its page and its beginning."""
 

@@ -26,8 +26,9 @@ from azure.storage.blob import BlobClient
 
 from instance_agent.installing.probe import served_fingerprint
 from local_azure.state_folder import HOST_KEYS, LOGS
+from tests.docs import afternoon
 from tests.docs.az import install
-from tests.docs.shown import lines_of, run_here
+from tests.docs.shown import run_here
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import clean_environment
 from tests.rigs.pages import DEPLOY, OPERATIONS, README, VERDICTS, blocks, section, text_of
@@ -52,12 +53,33 @@ COMPLETION = run_here(COMMANDS, 'eval "$(certcast completion bash)"')
 ASK_HISTORY = run_here(HISTORY_PAGE, "certcast history --since 1d")
 LOGS_OF_ONE = run_here(HISTORY_PAGE, "certcast logs shop.pfx")
 DOCTOR = run_here(POLICY, "CERTCAST_POLICY=policy.toml certcast doctor")
-SEE_THAT_IT_WORKS = run_here(DEPLOY, "curl --fail ")
-STATUS_API = run_here(DEPLOY, "KEY=$(az functionapp keys list ")
+AFTERNOON = [
+    run_here(DEPLOY, begins)
+    for begins in (
+        "az login",
+        "GROUP=$(azd env get-value ",
+        "curl --fail ",
+        "KEY=$(az functionapp keys list ",
+        "CERTCAST_FUNCTION_KEY=$KEY certcast doctor",
+        "STORAGE_ID=$(az storage account show ",
+    )
+]
+"""From `azd up` to `azd down`, as the page has it; what agents and servers need is the local cloud's."""
+STATUS_API = AFTERNOON[3]
 DOCTOR_HERE = run_here(DOCTOR_PAGE, "certcast doctor\n")
 DOCTOR_OF_THE_FUNCTION = run_here(DOCTOR_PAGE, "export CERTCAST_FUNCTION_KEY=")
-DOCTOR_OF_A_DEPLOYMENT = run_here(DEPLOY, "CERTCAST_FUNCTION_KEY=$KEY certcast doctor")
 KEY_IDS = run_here(OPERATIONS, "az storage blob list ")
+
+OUTPUTS = {
+    "AZURE_RESOURCE_GROUP": "rg-certcast",
+    "CERTCAST_AGENT_CLIENT_ID": "11111111-2222-3333-4444-555555555555",
+    "CERTCAST_AGENT_IDENTITY": "/subscriptions/x/resourceGroups/x/providers/Microsoft.ManagedIdentity/x/agent",
+    "CERTCAST_FUNCTION_APP": "certcast-app",
+    "CERTCAST_KEY_ENCRYPTION_KEY": "https://certcast.vault.azure.net/keys/certcast",
+    "CERTCAST_STORAGE_ACCOUNT": "certcaststate",
+}
+"""What infra/main.bicep puts out, as far as the page asks for it."""
+SAID = "--- said"
 
 [STATUS] = blocks(section(README, "## Your first upload"), "")
 EMULATOR = "UseDevelopmentStorage=true"
@@ -174,12 +196,12 @@ def without_programs() -> dict[str, str]:
 
 
 @contextmanager
-def cloud_of_the_readme(folder: Path) -> Iterator[str]:
+def cloud_of_the_readme(folder: Path, start: str = START) -> Iterator[str]:
     """What `certcast up` prints when it is up; Ctrl-C, which a terminal sends to all of its processes, ends it."""
     printed = folder / "up.txt"
     with printed.open("wb") as output:
         process = subprocess.Popen(
-            ["sh", "-ec", f"{START.rstrip()} --free-ports"],
+            ["sh", "-ec", f"{start.rstrip()} --free-ports"],
             cwd=folder,
             env=without_programs(),
             stdin=subprocess.DEVNULL,
@@ -347,17 +369,35 @@ def here(clone: Clone, script: str) -> str:
     return script
 
 
-def test_seeing_that_a_deployment_works(clone: Clone) -> None:
+def test_an_operator_s_afternoon_from_a_clone_to_a_certificate_and_back(clone: Clone) -> None:
+    """One shell, in which each block goes on from what the ones before it set; `certcast` is where `pip` put it."""
     issued = authority().issue("test.example.com")
     (clone.folder / "test.pfx").write_bytes(issued.pfx(None))
-    lines = lines_of(here(clone, SEE_THAT_IT_WORKS))
-    assert lines.pop(1) == "pip install '.[cli]'"
-    health, status, upload, handshake, remove = (clone.run(line, PATH=clone.with_certcast) for line in lines)
-    assert json.loads(health) == {"status": "ok"}
-    assert status.count(" ready ") == 3
-    assert "live: test.pfx on 3/3 in " in upload
-    assert issued.fingerprint.upper() in handshake.replace(":", "")
-    assert "removed, and served nowhere any more: test.pfx" in remove
+    programs = clone.folder / "afternoon"
+    programs.mkdir()
+    environment = afternoon.install(programs, OUTPUTS) | {
+        "HOME": str(clone.folder),
+        "PATH": os.pathsep.join([str(programs), clone.environment["PATH"]]),
+    }
+    script = "".join(f"{block}echo '{SAID}'\n" for block in AFTERNOON)
+    parts = clone.run(here(clone, script), **environment).split(f"{SAID}\n")
+    deployed, agents, works, api, doctor, removed, _ = parts
+    assert not deployed.strip()
+    assert not agents.strip()
+    settings = dict(line.split("=", 1) for line in (clone.folder / "agent.env").read_text("utf-8").splitlines())
+    assert settings == {
+        "CERTCAST_STORAGE__accountName": OUTPUTS["CERTCAST_STORAGE_ACCOUNT"],
+        "CERTCAST_STORAGE__clientId": OUTPUTS["CERTCAST_AGENT_CLIENT_ID"],
+        "CERTCAST_KEY_ENCRYPTION_KEY": OUTPUTS["CERTCAST_KEY_ENCRYPTION_KEY"],
+    }
+    assert works.startswith('{"status": "ok"}')
+    assert works.count(" ready ") == 3
+    assert "live: test.pfx on 3/3 in " in works
+    assert issued.fingerprint.upper() in works.replace(":", "")
+    assert "removed, and served nowhere any more: test.pfx" in works
+    assert "uploads" in json.loads(api)
+    assert checks_in(doctor)["Function: key file"] == checks_in(doctor)["events"] == "ok"
+    assert not removed.strip()
 
 
 def test_asking_the_status_api_and_which_key_seals(clone: Clone, pfx: Path) -> None:
@@ -449,9 +489,3 @@ def test_the_doctor_looks_at_what_its_page_shows(clone: Clone) -> None:
     script = DOCTOR_OF_THE_FUNCTION.replace("http://127.0.0.1:7071", clone.functions_url)
     said = checks_in(clone.run(script, PATH=clone.with_certcast))
     assert {name: result for name, result in said.items() if name.startswith("Function")} == checks_in(function)
-
-
-def test_the_doctor_is_the_last_step_of_a_deployment(clone: Clone) -> None:
-    script = here(clone, DOCTOR_OF_A_DEPLOYMENT)
-    said = clone.run(f"KEY={keys_of(clone.folder)['function']}\n{script}", PATH=clone.with_certcast)
-    assert checks_in(said)["Function: key file"] == checks_in(said)["events"] == "ok"

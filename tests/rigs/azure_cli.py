@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.rigs.pages import DEPLOY, OPERATIONS, PAGES, prose_of, text_of
+from tests.rigs.pages import DEPLOY, EVENTS, OPERATIONS, PAGES, SOURCES, prose_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,10 +29,28 @@ if TYPE_CHECKING:
 GRAMMAR = Path(__file__).with_suffix(".json")
 BASH = "/bin/bash"
 
-_PROGRAMS = ("az", "cat", "certcast", "curl", "date", "func", "grep", "jq", "openssl", "pip", "sort", "sudo", "uniq")
+_PROGRAMS = (
+    *(
+        "az",
+        "azd",
+        "cat",
+        "certcast",
+        "curl",
+        "date",
+        "func",
+        "grep",
+        "jq",
+        "openssl",
+        "pip",
+        "python3",
+        "sort",
+        "sudo",
+    ),
+    "uniq",
+)
 """What the blocks with `az` in them run; anything else ends the script, so that nothing of a page runs in earnest."""
 _STUB = """#!/bin/bash
-[ "${0##*/}" = az ] && printf '%s\\0' "$@" '' >> "$RECORD"
+case "${0##*/}" in az | azd) printf '%s\\0' "$@" '' >> "$RECORD.${0##*/}" ;; esac
 case "${0##*/}" in jq) echo null ;; *) echo "${0##*/}" ;; esac
 """
 _BLOCK = re.compile(r"^( *)```sh\n(.*?)^\1```$", re.DOTALL | re.MULTILINE)
@@ -43,11 +61,11 @@ _INDENTED = re.compile(r"(?:^ {4}az .*\n)(?:^ {6}.*\n)*", re.MULTILINE)
 def script_of(page: Path) -> str:
     """A page's shell blocks with `az` in them, and such lines that are code by their indentation, as one script.
 
-    docs/deploy.md is a whole: what one block sets, others use, and docs/operations.md goes on from there.
+    docs/deploy.md is a whole: what one block sets, others use, and some pages go on from there.
     """
     text = text_of(page)
     blocks = [block for _, block in _BLOCK.findall(text) if page == DEPLOY or _AZ.search(block)]
-    before = [script_of(DEPLOY)] if page == OPERATIONS else []
+    before = [script_of(DEPLOY)] if page in {EVENTS, OPERATIONS, SOURCES} else []
     return "\n".join([*before, *map(textwrap.dedent, [*blocks, *_INDENTED.findall(_BLOCK.sub("", text))])])
 
 
@@ -62,11 +80,12 @@ def run_blocks(page: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
         (programs / name).write_text(_STUB)
         (programs / name).chmod(0o700)
     record = folder / "record"
-    record.touch()
+    for program in ("az", "azd"):
+        record.with_suffix(f".{program}").touch()
     return subprocess.run(
         [BASH, "-e", "-u", "-c", script_of(page)],
         cwd=folder,
-        env={"PATH": str(programs), "RECORD": str(record)},
+        env={"PATH": str(programs), "RECORD": str(record), "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,
@@ -74,15 +93,15 @@ def run_blocks(page: Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def recorded(folder: Path) -> list[list[str]]:
-    """How `az` was called in that folder."""
-    calls = (folder / "record").read_text("utf-8").split("\0\0")
+def recorded(folder: Path, program: str = "az") -> list[list[str]]:
+    """How `az` was called in that folder, or `azd`."""
+    calls = (folder / f"record.{program}").read_text("utf-8").split("\0\0")
     return [call.removeprefix("\0").split("\0") for call in calls if call]
 
 
-def inline(page: Path) -> list[list[str]]:
+def inline(page: Path, program: str = "az") -> list[list[str]]:
     """The commands within a page's sentences; some are only named."""
-    spans = re.findall(r"`az ([^`…]+)`", prose_of(page))
+    spans = re.findall(rf"`{program} ([^`…]+)`", prose_of(page))
     return [shlex.split(span) for span in spans if " " in span]
 
 

@@ -15,8 +15,11 @@ SETTINGS = Path("docs/settings.md")
 ARCHITECTURE = Path("docs/architecture.md")
 CONTRIBUTING = Path("CONTRIBUTING.md")
 DEPLOY = Path("docs/deploy.md")
+EVENTS = Path("docs/events/README.md")
 GLOSSARY = Path("docs/glossary.md")
 SECURITY = Path("docs/security.md")
+SOURCES = Path("docs/sources.md")
+TROUBLESHOOTING = Path("docs/troubleshooting.md")
 VERDICTS = Path("docs/verdicts.md")
 
 

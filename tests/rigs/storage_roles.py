@@ -34,6 +34,7 @@ BUILT_IN: Mapping[str, frozenset[str]] = {
         | {f"{_BLOBS}/{verb}" for verb in ("read", "write", "delete", "add/action", "move/action")}
         | {f"{_BLOBS}/tags/{verb}" for verb in ("read", "write")}
     ),
+    "Storage Queue Data Reader": frozenset({f"{_QUEUES}/read", f"{_MESSAGES}/read"}),
     "Storage Queue Data Message Sender": frozenset({f"{_MESSAGES}/add/action"}),
     "Storage Queue Data Contributor": frozenset(
         {f"{_QUEUES}/{verb}" for verb in ("read", "write", "delete")}

@@ -3,6 +3,7 @@
 A whole run of the local cloud, in which each party has the storage account behind its own roles.
 """
 
+import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -27,11 +28,13 @@ from shared.state.records import (
     INSTANCES_TABLE,
     UPLOADS_TABLE,
 )
+from tests.rigs import bicep_roles
 from tests.rigs.certificates import authority
 from tests.rigs.command_line import certcast, clean_environment
 from tests.rigs.guarded_storage import GuardedStorage, guarded
-from tests.rigs.pages import DEPLOY, SECURITY, rows, section
+from tests.rigs.pages import DEPLOY, SECURITY, rows, section, shell_lines
 from tests.rigs.storage_roles import (
+    BUILT_IN,
     Grant,
     allowed,
     condition,
@@ -118,6 +121,9 @@ async def everything(cloud: Witness, uploaders: str, folder: Path) -> None:
     await command("remove", "shop.pfx")
 
 
+GRANT = re.compile(r'grant "\$(\w+)" "([^"]+)" "\$([^"]+)"')
+DOCTOR = Path("docs/doctor.md")
+EVENTS = Path("docs/events/README.md")
 PARTIES = {"function": FUNCTION, "agent": AGENT, "uploader": UPLOADER}
 
 
@@ -160,6 +166,54 @@ async def test_what_the_roles_do_not_allow_is_refused(run: WholeRun) -> None:
 def test_the_commands_give_the_roles_of_the_table(principal: str) -> None:
     table = FUNCTION if principal == "FUNCTION_PRINCIPAL" else AGENT
     assert granted_by_commands(principal) == {(grant.role, grant.scope) for grant in table}
+
+
+FUNCTIONS, AGENTS, OPERATORS = "function-roles.bicep", "agent-roles.bicep", "operator-roles.bicep"
+KEY = ("Key Vault Crypto Service Encryption User", "key")
+TELEMETRY = ("Monitoring Metrics Publisher", "component")
+
+
+class TestTheBicepFiles:
+    @pytest.mark.parametrize(("file", "table"), [(FUNCTIONS, FUNCTION), (AGENTS, AGENT)])
+    def test_give_the_roles_of_the_table(self, file: str, table: list[Grant]) -> None:
+        assert {*bicep_roles.grants(file)} == {*table}
+
+    def test_define_the_custom_role_of_the_page(self) -> None:
+        assert (bicep_roles.CUSTOM_ROLE, bicep_roles.custom_role()) == custom_role()
+
+    def test_give_what_the_page_gives_on_the_key_and_on_the_hosts_account(self) -> None:
+        lines = [line for page in (DEPLOY, EVENTS) for line in shell_lines(page)]
+        told = {match.groups() for line in lines if (match := GRANT.match(line))}
+        for who, file in (("FUNCTION_PRINCIPAL", FUNCTIONS), ("AGENT_PRINCIPAL", AGENTS)):
+            assert (KEY in bicep_roles.elsewhere(file)) == ((who, KEY[0], "VAULT_ID/keys/certcast") in told)
+        host = {
+            (role, "host") for who, role, place in told if place == "HOST_STORAGE_ID" and who.startswith("FUNCTION")
+        }
+        assert bicep_roles.elsewhere(FUNCTIONS) == {*host, KEY, TELEMETRY}
+        assert bicep_roles.elsewhere(AGENTS) == {KEY, TELEMETRY}
+        topic = {role for who, role, place in told if place == "TOPIC_ID" and who.startswith("FUNCTION")}
+        assert {each.role for each in bicep_roles.assignments("topic.bicep")} == topic
+
+    def test_let_agents_send_telemetry_only_where_it_is_asked_for(self) -> None:
+        [telemetry] = [each for each in bicep_roles.assignments(AGENTS) if each.role == TELEMETRY[0]]
+        assert telemetry.when == "telemetry"
+
+    def test_give_operators_what_the_doctor_and_a_redeployment_ask_for(self) -> None:
+        sender = Grant(
+            role="Storage Queue Data Message Sender",
+            permissions=BUILT_IN["Storage Queue Data Message Sender"],
+            scope=f"queue {RECHECK_QUEUE}",
+        )
+        assert {*bicep_roles.grants(OPERATORS)} == {*grants_in(section(DOCTOR, "## Rights")), sender}
+        assert f"*{sender.role}* on the queue `{RECHECK_QUEUE}`" in section(DEPLOY, "## 9. Uploaders")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_what_stands_in_for_the_custom_role_is_enough_and_more(run: WholeRun) -> None:
+    instead = bicep_roles.grants(AGENTS, customised=False)
+    # What another test asked for is no agent's.
+    assert all(allowed(instead, each) for each in run.agent.asked if allowed(AGENT, each))
+    assert allowed(instead, StorageRequest(operation="Delete Queue", resource=f"queue {RECHECK_QUEUE}"))
 
 
 ALICE = [replace(UPLOADER[0], condition=condition(SECURITY))]

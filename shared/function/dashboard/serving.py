@@ -6,10 +6,12 @@ import asyncio
 import hashlib
 import json
 from dataclasses import replace
+from datetime import timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from shared.codec import instant_text
 from shared.errors import CertcastError
 from shared.function.dashboard import pages
 from shared.function.dashboard.access import SECURITY_HEADERS, is_same_origin
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from shared.function.cloud import Cloud
     from shared.function.dashboard.access import Access, Refusal
     from shared.function.dashboard.exchange import Request
+    from shared.function.dashboard.told import CertificateView
 
 log = logger(__name__)
 
@@ -34,6 +37,8 @@ PAGE_S = 20.0
 """A page that takes longer is given up: somebody waits for it."""
 ACTION_S = 90.0
 """What a form asks for; Azure's load balancer ends a request after 230 s."""
+NOTICED_FOR = timedelta(minutes=10)
+"""A page says so long what a form did that led to it."""
 FRESH_S = 15
 """Pages say "12 s ago": one that is otherwise unchanged counts as the same for so long."""
 
@@ -133,13 +138,20 @@ async def _certificate(cloud: Cloud, request: Request, links: Links) -> Response
     view = await certificate_view(cloud, name)
     if view is None:
         return _problem(HTTPStatus.NOT_FOUND, f"there is no upload named {shown(name)}", links)
-    view = replace(view, notice=_DONE.get(request.query.get("done", ""), ""))
+    view = replace(view, notice=_notice(request.query.get("done", ""), view))
     seen = [{**each, "last_seen": None} for each in view.instances]
     told = (view.upload, view.installations, view.moments, view.past, view.notice, seen)
     tag = _tag(told, _moment(view.as_of), links.query)
     if tag == request.headers.get("if-none-match"):
         return _unchanged(tag, view.as_of)
     return _shown(pages.certificate(view, links), tag, view.as_of)
+
+
+def _notice(done: str, view: CertificateView) -> str:
+    """What a form did that led to this page; nothing where the tables do not tell of it: anybody can write a link."""
+    since = instant_text(view.as_of - NOTICED_FOR)
+    is_told = any(entry["kind"] == done and entry["at"] >= since for entry in view.past)
+    return _DONE.get(done, "") if is_told else ""
 
 
 async def _history(cloud: Cloud, request: Request, links: Links) -> Response:

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from local_azure.processes.listening import LOOPBACK, listen
+from shared import VERSION
 from shared.azure import webhook as module
 from shared.azure.webhook import CONTENT_TYPE, Webhook, pause_asked_for, refused, signed, webhooks_at
 from shared.config.webhooks import webhook_secrets
@@ -106,7 +107,7 @@ class TestWhatIsPosted:
         async with http(take) as url:
             assert await webhook(url, SECRET, OLD_SECRET).send(EVENT) == "202"
         [(headers, body)] = heard
-        assert headers["content-type"] == CONTENT_TYPE
+        assert (headers["content-type"], headers["user-agent"]) == (CONTENT_TYPE, f"certcast/{VERSION}")
         assert headers["webhook-id"] == "e1"
         assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
         for secret in (SECRET, OLD_SECRET):

@@ -102,7 +102,7 @@ class TestSettings:
             assert results["events"] == "not looked at"
             ran = await doctor(azurite)
             assert ran.code == 0
-            assert ran.out.rstrip().endswith("all is well; not looked at: settings, events")
+            assert ran.out.rstrip().endswith("nothing wrong was found; not looked at: settings, events")
         finally:
             await forget(azurite, "web-1")
 

@@ -32,7 +32,7 @@ async def _healthz(request: web.Request) -> web.StreamResponse:
 
 async def _diagnosis(request: web.Request) -> web.StreamResponse:
     checks = [{"name": f"check {number}", "result": "ok", "remark": "x" * 200} for number in range(90)]
-    return await _in_pieces(request, {"ok": True, "checks": checks, "problems": [], "warnings": []})
+    return await _in_pieces(request, {"version": "9.1", "ok": True, "checks": checks, "problems": [], "warnings": []})
 
 
 async def _in_pieces(request: web.Request, document: object) -> web.StreamResponse:
@@ -48,4 +48,5 @@ async def test_an_answer_that_arrives_in_pieces_is_read_to_its_end(address: str)
     checked = await ask_function(address, {KEY_SETTING: "key"})
     assert {each.result for each in checked} == {Result.OK}
     assert [each.name for each in checked][:3] == ["Function: healthz", "Function: diagnosis", "Function: check 0"]
+    assert checked[1].seen.remark == "certcast 9.1"
     assert len(checked) == 92

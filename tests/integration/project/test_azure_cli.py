@@ -1,4 +1,4 @@
-"""Every command of the Azure CLI on a page is one that the CLI would take, and every variable in it is set by then."""
+"""Every command of `az` and `azd` on a page is one that they would take, and every variable in it is set by then."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rigs import azd_cli
 from tests.rigs.azure_cli import (
     UnknownCommandError,
     command_of,
@@ -48,7 +49,7 @@ def test_a_page_s_commands_run_from_first_to_last_with_every_variable_set(ran: R
 
 def test_the_cli_knows_each_command_with_its_options(ran: Ran) -> None:
     for words in ran[2]:
-        assert parse(words), words
+        assert parse(words) or words == command_of(words).split(), words
 
 
 def test_data_is_asked_for_with_an_identity_as_the_accounts_take_no_keys(ran: Ran) -> None:
@@ -81,3 +82,26 @@ def test_what_the_cli_does_not_know_is_refused(words: str) -> None:
 
 def test_the_page_tells_by_which_version_of_the_cli_it_was_checked() -> None:
     assert re.findall(r"Azure CLI (\d+\.\d+)", text_of(DEPLOY)) == [grammar()["version"].rpartition(".")[0]]
+
+
+AZD = [(page, words) for page in PAGES for words in inline(page, "azd")]
+
+
+def test_azd_knows_each_command_with_its_arguments_and_options(tmp_path: Path) -> None:
+    run_blocks(DEPLOY, tmp_path)
+    shown = [azd_cli.parse(words) for words in recorded(tmp_path, "azd")]
+    assert {command for command, _, _ in shown} >= {"auth login", "env new", "up", "env get-value", "down"}
+
+
+@pytest.mark.parametrize(("page", "words"), AZD, ids=str)
+def test_azd_knows_the_commands_within_sentences(page: Path, words: list[str]) -> None:
+    named = " ".join(words) in azd_cli.grammar()["commands"]
+    assert named or azd_cli.parse(words), page
+
+
+@pytest.mark.parametrize(
+    "words", ["env", "env new", "env new a b", "up --colour red", "up now", "down --purge=true", "invent something"]
+)
+def test_what_azd_does_not_know_is_refused(words: str) -> None:
+    with pytest.raises(UnknownCommandError):
+        azd_cli.parse(words.split())

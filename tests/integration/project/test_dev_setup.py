@@ -27,6 +27,7 @@ backend-path = ["."]
 name = "miniature"
 version = "1.0"
 """
+VERSION = 'VERSION = "1.0"\n'
 BACKEND = """
 import zipfile
 def build_editable(folder, config_settings=None, metadata_directory=None):
@@ -126,6 +127,7 @@ def make(root: Path) -> Miniature:
     files = {
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND,
+        "shared/__init__.py": VERSION,
         "requirements-dev.lock": "# nothing\n",
         "package.json": json.dumps(package),
         "package-lock.json": json.dumps(
@@ -178,10 +180,16 @@ def test_a_changed_lock_file_makes_another_environment(ready: Miniature) -> None
     assert ready.works()
 
 
-def test_a_changed_project_table_installs_the_project_again_and_keeps_the_environment(ready: Miniature) -> None:
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("pyproject.toml", PYPROJECT + 'description = "changed"\n'), ("shared/__init__.py", VERSION + "# changed\n")],
+)
+def test_a_changed_project_or_version_installs_it_again_and_keeps_the_environment(
+    ready: Miniature, file: str, text: str
+) -> None:
     stray = ready.root / ".venv" / "stray"
     stray.touch()
-    (ready.root / "pyproject.toml").write_text(PYPROJECT + 'description = "changed"\n')
+    (ready.root / file).write_text(text)
     answer = ready.run("setup")
     assert answer.code == 0
     assert "certcast itself" in answer.output

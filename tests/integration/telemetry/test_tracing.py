@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from local_azure.processes.listening import LOOPBACK, free_port
+from shared import VERSION
 from tests.rigs.collector import collecting
 from tests.rigs.deployment import ROOT
 from tests.rigs.pages import section
@@ -133,8 +134,9 @@ async def test_spans_of_a_process_that_ends_at_once_reach_the_collector() -> Non
         "certcast.generation": 2,
         "certcast.verdict": "expired",
     }
-    about = {name: look.resource[name] for name in ("service.name", "service.namespace", "service.instance.id")}
+    about = {name: look.resource[name] for name in look.resource if name.startswith("service.")}
     assert about == {
+        "service.version": VERSION,
         "service.name": "certcast-agent",
         "service.namespace": "certcast",
         "service.instance.id": "web-0",

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from shared import VERSION
 from shared.errors import ConfigurationError, UnavailableError
 from shared.function.diagnosis import diagnosis, health, health_of, not_opened
 from shared.function.health import DIAGNOSIS_KEPT_S, HEALTH_KEPT_S, WITHIN_S, Health
@@ -98,6 +99,7 @@ async def test_with_a_key_it_tells_why_and_soon_looks_again() -> None:
     cloud = replace(fake_cloud(), health=Health([counted.check], seconds))
     document = (await diagnosis(cloud)).document
     assert [problem["detail"] for problem in document["problems"]] == ["the vault does not answer"]
+    assert document["version"] == VERSION
     counted.error, seconds.passed = None, DIAGNOSIS_KEPT_S
     assert (await diagnosis(cloud)).document["ok"]
 

@@ -146,6 +146,15 @@ class TestASweep:
         await sweep(scene.cloud)
         assert (await scene.metadata("a.pfx"))["CertificatePassword"] == PASSWORD
 
+    async def test_takes_out_what_was_left_as_soon_as_the_operator_lets_it(self) -> None:
+        """Who migrates shares a container with a reader of passwords until that is switched off."""
+        scene = Scene(scrub_password=False)
+        record = await scene.accepted("a.pfx", "a.example.com")
+        scene.cloud = replace(scene.cloud, scrub_password=True)
+        await sweep(scene.cloud)
+        metadata = await scene.metadata("a.pfx")
+        assert (metadata.get("CertificatePassword"), metadata["certcast_bundle"]) == (None, record.bundle_id)
+
     async def test_meets_an_edit_in_between(self) -> None:
         """The edited version is looked at, and scrubbed by that."""
         scene = await refused(UnavailableError("busy"))

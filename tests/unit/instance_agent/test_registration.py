@@ -10,7 +10,8 @@ import pytest
 
 from instance_agent.config import AgentSettings
 from instance_agent.identity import Identity
-from instance_agent.registration import MOST_MOVES, Progress, Registration, agent_version
+from instance_agent.registration import MOST_MOVES, Progress, Registration
+from shared import VERSION
 from shared.state.records import HEARTBEAT_S, SILENT_AFTER, InstanceRecord
 from tests.fakes.edges import FakeQueues, FakeStorage, Step, unhindered
 from tests.fakes.virtual_time import VirtualLoop
@@ -75,7 +76,7 @@ async def test_the_row_says_all_there_is_to_know_and_the_queues_are_there(place:
         "fake",
         "fake 1.0",
     )
-    assert row.agent_version == agent_version() != "unknown"
+    assert row.agent_version == VERSION
     assert (row.ready, row.stopped, row.asked_id) == (False, False, "")
     assert {settings().queue, settings().poison_queue} <= set(place.storage.queues)
     assert begun.trouble == ""

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from operator_cli import terminal
-from operator_cli.__main__ import _Commands, certcast, main
+from operator_cli.__main__ import _COMMANDS, _Commands, certcast, main
 from operator_cli.account_choice import choose_storage
 from operator_cli.exits import TimedOutError
 from operator_cli.waiting import progress, until
@@ -30,6 +30,32 @@ def test_without_a_command_the_commands_are_listed(capsys: pytest.CaptureFixture
     assert "Exit codes: 0 done, 1 rejected or failed, 2 usage, 3 timed out." in printed
     for name in ("check", "demo", "remove", "status", "up", "upload"):
         assert f"\n  {name} " in printed
+
+
+class TestACommandWhosePackagesAreNotInstalled:
+    """`up` and `demo` need more than the extra `cli` brings."""
+
+    @pytest.fixture(autouse=True)
+    def without(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(_COMMANDS, "up", "a_package_that_is_not_there.up")
+
+    def test_is_listed_with_what_is_missing_beside_the_others(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["--help"]) == 0
+        printed = capsys.readouterr().out
+        assert "up          Not here: it needs the package a_package_that_is_not_there." in printed
+        assert "\n  upload " in printed
+
+    @pytest.mark.parametrize("words", [["up"], ["up", "--help"], ["up", "--target", "nginx"]])
+    def test_says_what_brings_them(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("certcast: `certcast up` needs the package a_package_that_is_not_there, which is not ")
+        assert "python3 dev.py setup" in said
+
+    def test_of_this_project_is_a_fault_of_its_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(_COMMANDS, "up", "operator_cli.not_a_module")
+        with pytest.raises(ModuleNotFoundError):
+            main(["up"])
 
 
 @pytest.mark.parametrize("command", ["check", "demo", "remove", "status", "up", "upload"])

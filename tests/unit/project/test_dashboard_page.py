@@ -22,7 +22,7 @@ def test_requests_without_a_sign_in_are_let_through_to_the_app() -> None:
         "unauthenticatedClientAction": "AllowAnonymous",
     }
     registration = properties["identityProviders"]["azureActiveDirectory"]["registration"]
-    assert f"{registration['clientSecretSettingName']}=" in PAGE
+    assert f"name: '{registration['clientSecretSettingName']}', value: password" in PAGE
 
 
 @pytest.mark.parametrize("route", ROUTES)

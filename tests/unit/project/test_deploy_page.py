@@ -16,7 +16,26 @@ from shared.function.deadlines import ANSWER_S, EVENT_S, LOOK_S, MESSAGE_S, SWEE
 from shared.validation.worker import MEMORY_BYTES
 from shared.validation.workers import DEAR_AT_ONCE, TRIED_AT_ONCE
 from tests.rigs.deployment import ROOT, repository_files
-from tests.rigs.pages import DEPLOY, OPERATIONS, rows, section, shell_lines, text_of
+from tests.rigs.pages import (
+    DEPLOY,
+    OPERATIONS,
+    SOURCES,
+    TROUBLESHOOTING,
+    rows,
+    section,
+    shell_lines,
+    text_of,
+)
+
+A_MINUTE, MINUTES = 200, 10
+"""Words that are read in one, and what the page promises."""
+
+
+def test_the_part_with_azd_is_read_in_ten_minutes() -> None:
+    read = section(DEPLOY, "## With azd") + section(DEPLOY, "## 10. See that it works")
+    assert "ten minutes of reading" in text_of(DEPLOY)
+    assert len(read.split()) <= MINUTES * A_MINUTE
+
 
 APP = section(DEPLOY, "## 6. The Functions app")
 LINES = list(shell_lines(DEPLOY))
@@ -117,7 +136,7 @@ class TestTheEventSubscription:
         [offered] = re.findall(r"@allowed\(\[([^\]]+)\]\)\nparam eventDeliverySchema string", BICEP)
         assert set(re.findall(r"'(\w+)'", offered)) == set(EventSchema)
         assert "\n    eventDeliverySchema: eventDeliverySchema\n" in BICEP
-        told = re.findall(r"\b(?:eventgrid|cloudevent)schema(?:v1_0)?\b", text_of(DEPLOY).lower())
+        told = re.findall(r"\b(?:eventgrid|cloudevent)schema(?:v1_0)?\b", (text_of(DEPLOY) + text_of(SOURCES)).lower())
         assert set(told) == {schema.lower() for schema in EventSchema}
 
     def test_writes_dead_letters_with_the_topics_identity_into_a_container_that_is_made(self) -> None:
@@ -151,7 +170,7 @@ SAID = "\n".join(
     if path.suffix == ".py" and path.parts[0] in {"shared", "instance_agent", "operator_cli"}
     for text in texts(path)
 )
-TROUBLE = section(DEPLOY, "## 10. See that it works").partition("| it says | because | do |")[2]
+TROUBLE = section(TROUBLESHOOTING, "## What it says")
 WORDS = [words for cells in rows(TROUBLE) for words in re.findall(r"`([^`]+ [^`]+)`", cells[0])]
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,13 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.rigs.deployment import ROOT
+from tests.rigs.deployment import ROOT, repository_files
 
-PYTHON_LOCKS = ("requirements-dev.lock", "requirements.txt", "tests/runtime.lock", "tests/checkov.lock")
+PYTHON_LOCKS = (
+    *("requirements-dev.lock", "requirements.txt", "requirements-cli.lock"),
+    *("infra/agent/requirements.lock", "infra/hooks/function.lock"),
+    *("tests/runtime.lock", "tests/checkov.lock"),
+)
 DEPLOYED_PYTHONS = ("3.11", "3.12", "3.13")
 
 
@@ -101,6 +106,12 @@ def test_what_is_deployed_is_what_is_tested(python: str) -> None:
     assert deployed.items() <= tested.items()
 
 
+def test_what_azd_deploys_is_what_a_remote_build_would_install() -> None:
+    azds = {pin.name: (str(pin.requirement.specifier), pin.hashes) for pin in pins("infra/hooks/function.lock")}
+    assert azds == chosen("requirements.txt", linux("3.13"))
+    assert not any(pin.requirement.marker for pin in pins("infra/hooks/function.lock"))
+
+
 def test_the_runtimes_own_lock_agrees_with_what_is_deployed() -> None:
     deployed, runtime = chosen("requirements.txt", linux("3.13")), chosen("tests/runtime.lock", linux("3.13"))
     shared = deployed.keys() & runtime.keys()
@@ -111,6 +122,31 @@ def test_the_runtimes_own_lock_agrees_with_what_is_deployed() -> None:
 def test_what_is_deployed_is_what_the_function_and_its_spans_need_and_no_more() -> None:
     needed = closure("certcast", "function") | closure("certcast", "traces")
     assert chosen("requirements.txt", default_environment()).keys() == needed
+
+
+def test_the_command_s_lock_has_what_the_command_and_its_build_need_and_no_more() -> None:
+    needed = closure("certcast", "cli") | closure("certcast", "build")
+    assert chosen("requirements-cli.lock", default_environment()).keys() == needed
+
+
+_INSTALL = re.compile(r"^[^`\n]*\bpip3? install\b([^\n#]*)", re.MULTILINE)
+INSTALLS = [
+    (path, words)
+    for path in repository_files()
+    if path.parts[0] == "docs" or path.suffix == ".md"
+    for words in _INSTALL.findall((ROOT / path).read_text("utf-8", "ignore"))
+]
+
+
+def test_the_pages_show_what_installs_packages() -> None:
+    assert {Path("docs/deploy.md"), Path("docs/iis.md")} <= {path for path, _ in INSTALLS}
+
+
+@pytest.mark.parametrize(("path", "words"), INSTALLS, ids=str)
+def test_what_a_page_installs_is_locked(path: Path, words: str) -> None:
+    """By hashes; or the one named thing alone, and what builds that is not fetched either."""
+    alone = "--no-deps" in words and ("--no-build-isolation" in words or words.rstrip().endswith(".whl"))
+    assert alone or "--require-hashes" in words, path
 
 
 def test_azurite_is_pinned_with_all_it_needs() -> None:

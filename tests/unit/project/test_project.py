@@ -1,9 +1,7 @@
-"""The repository itself: nothing of one machine, no secret, modules of a readable size, one version everywhere."""
+"""The repository itself: nothing of one machine, no secret, modules of a readable size."""
 
 import ast
 import re
-import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ LONGEST_TEST_MODULE = 800  # a suite of sentences is read one at a time
 HERE = Path(__file__).relative_to(ROOT)
 FILES = repository_files()
 MODULES = [path for path in FILES if path.suffix == ".py"]
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 
 
 def text_of(path: Path) -> str:
@@ -61,12 +58,3 @@ def test_a_module_says_in_one_line_what_lives_in_it(module: Path) -> None:
 def test_a_module_is_short_enough_to_be_read_at_once(module: Path) -> None:
     longest = LONGEST_TEST_MODULE if module.parts[0] == "tests" else LONGEST_MODULE
     assert len(text_of(module).splitlines()) <= longest
-
-
-def test_the_readme_and_the_changelog_name_this_version() -> None:
-    assert VERSION in text_of(Path("README.md"))
-    assert re.search(rf"^## {re.escape(VERSION)}\b", text_of(Path("CHANGELOG.md")), re.MULTILINE)
-
-
-def test_the_installed_project_is_this_version() -> None:
-    assert metadata.version("certcast") == VERSION

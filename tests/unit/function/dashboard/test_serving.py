@@ -223,7 +223,18 @@ class TestRedeploying:
         assert location == "/api/dashboard/certificate?name=shops%2Fa+b.pfx&done=redeployed&code=k3y"
         assert (await scene.row("a.test")).generation == before.generation + 1
         view = await ask(cloud, "certificate", {"name": "shops/a b.pfx", "done": "redeployed"})
-        assert view.status == 200
+        assert "It is installed once more" in text(view)
+
+    @pytest.mark.parametrize("minutes", [None, 30])
+    async def test_is_not_said_by_a_link_where_it_was_not_done_lately(
+        self, scene: Scene, cloud: Cloud, minutes: int | None
+    ) -> None:
+        await served(scene)
+        if minutes is not None:
+            await ask(cloud, "redeploy", method="POST", body=b"name=shops/a+b.pfx", headers=OWN_FORM)
+            scene.storage.clock.advance(60 * minutes)
+        view = await ask(cloud, "certificate", {"name": "shops/a b.pfx", "done": "redeployed"})
+        assert (view.status, "It is installed once more" in text(view)) == (200, False)
 
     @pytest.mark.parametrize(
         "headers",

@@ -16,7 +16,7 @@ from shared.bundle import CertificateBundle
 from shared.bundle.link import Link
 from shared.messages import InstallOutcome
 from tests.fakes.iis.changes import install, issue
-from tests.fakes.iis.rig import Machine
+from tests.fakes.iis.rig import WEB, Machine
 from tests.rigs.certificates import authority, self_signed
 from tests.rigs.handmade_certificate import AUTHORITYS, CRITICAL_FALSE, certificate
 
@@ -127,6 +127,23 @@ class TestImport:
         await target.apply([install(SHOP)])
         await retire(target, install(SHOP, issued))
         await target.start()
+        assert issued.thumbprint in machine.stores.thumbprints()
+
+    async def test_a_binding_with_another_programs_import_is_removed_by_the_agent_that_bound_it_and_by_no_later_one(
+        self, machine: Machine, target: IisTarget
+    ) -> None:
+        """As beside a web role that imports and binds the same uploads by itself."""
+        issued = issue(SHOP)
+        machine.stores.put(issued, friendly_name="the job's")
+        machine.iis.add_binding(WEB, f"*:443:{SHOP}", thumbprint=issued.thumbprint)
+        await target.apply([install(SHOP, issued)])
+        later = machine.target()  # the upload was deleted while no agent ran: nothing binds before it is asked
+        await later.start()
+        assert await later.current() == frozenset()
+        [bound] = await target.current()
+        assert bound.key == (SHOP, 443)
+        await target.apply([Remove(host=SHOP, port=443)])
+        assert machine.served(f"{SHOP}:443") is None
         assert issued.thumbprint in machine.stores.thumbprints()
 
     async def test_a_key_that_is_not_the_certificates_is_refused_by_name(self, machine: Machine) -> None:
