@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from instance_agent.doubts import Doubts, is_in_doubt
 from instance_agent.fetching import Bundles, unfit_for
 from instance_agent.installing.installer import install
 from instance_agent.installing.sighting import Expectation, Looker, Pace
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     from instance_agent.fetching import Fetched
     from instance_agent.installing.probe import Probe
     from instance_agent.installing.proving import Unseen
-    from instance_agent.targets.base import BindingChange, BindingTarget
+    from instance_agent.targets.base import BindingChange, BindingTarget, Key
     from shared.bundle import CertificateBundle
     from shared.ports import BundleVault
+    from shared.state.wholeness import Wholeness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,7 @@ class Actor:
         usability: Whether the server can be used now.
         looker: Looks at its listeners.
         put_off: Whether the last whole look left rows to a later repair.
+        found_serving: Whether the server had bindings of ours at the first whole look; None before that.
     """
 
     def __init__(
@@ -75,8 +78,10 @@ class Actor:
         self.usability = Usability(now)
         self.looker = Looker(target, probe, Pace())
         self.put_off = False
+        self.found_serving: bool | None = None
         self._target = target
         self._bundles = Bundles(bundles)
+        self._doubts = Doubts(self.wholeness, now)
         self._probe = probe
         self.now = now
         self._unseen: Unseen = {}
@@ -117,17 +122,32 @@ class Actor:
         return [row for row in desired.rows.values() if row.present and self.memory.last(row) is None]
 
     async def _due(self, desired: Desired, *, whole: bool) -> list[DesiredBinding]:
-        wanted = desired.rows
+        doubtful = {key for key in desired.rows if is_in_doubt(key, desired, self.memory)}
         if whole:
             self._target.forget()
             self.put_off = False
-        current = {each.key: each for each in await self._target.current(None if whole else wanted.keys())}
+        current = {each.key: each for each in await self._target.current(None if whole else desired.rows.keys())}
+        orphans: set[Key] = set()
+        if whole:
+            if self.found_serving is None:
+                self.found_serving = bool(current)
+            # No row at all more likely means an emptied table than a platform without tenants.
+            orphans = current.keys() - desired.rows.keys() - desired.unknown
+            left = await self._doubts.left(doubtful | orphans)
+            doubtful &= set(left)
+            orphans = orphans - set(left) if desired.rows else set()
+        wanted = {key: row for key, row in desired.rows.items() if key not in doubtful}
         due = [row for key, row in wanted.items() if not self._is_as_it_should_be(row, current.get(key), whole=whole)]
-        if whole and wanted:
-            # No row at all more likely means an emptied table than a platform without tenants: then nothing is removed.
-            known = wanted.keys() | desired.unknown
-            due += [self._orphan(binding) for key, binding in current.items() if key not in known]
+        due += [self._orphan(current[key]) for key in orphans]
         return sorted(due, key=lambda row: (row.host, row.port))
+
+    async def wholeness(self) -> Wholeness | None:
+        """What the last sweep said of the tables; None where that is not known."""
+        return await self._bundles.wholeness()
+
+    async def has_bundles(self) -> bool:
+        """Whether anything was ever sealed to be served."""
+        return await self._bundles.any()
 
     async def preview(self, desired: Desired) -> list[Step]:
         """Say what would be done."""

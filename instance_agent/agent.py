@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from instance_agent.desired import desired_of, desired_rows
 from instance_agent.inbox import DRAIN, Inbox, QueueGoneError
+from instance_agent.lost_rows import LostRows
 from instance_agent.polling import Polling
 from instance_agent.registration import Progress, Registration
 from instance_agent.rounds import TROUBLES, Rounds
@@ -66,6 +67,7 @@ class Agent:
         registration: Its row and queue, and under which id they are.
         ready: Whether every desired binding has been tried once, and not all of them in vain for a passing reason.
         work: What it does to its server, and what it tells of it.
+        lost_rows: Whether rows seem to be lost, so that it is not ready without them.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Agent:
         self.work = Work(
             actor, state=state, queues=queues, rounds=self._rounds, instance=lambda: self.settings.instance
         )
+        self.lost_rows = LostRows(state, actor, now)
         self._starter = Starter(self._start_target, actor.usability, self._rounds)
         actor.usability.on_change = self._usability_changed
         self._watch = Watch(
@@ -184,18 +187,19 @@ class Agent:
         with span(Stage.RECONCILE) if due else nullcontext():
             again = await self.work.do_all(due) or self.actor.put_off
         unusable = bool(self.actor.usability.trouble)
-        if again or unusable:
+        lost = "" if self.ready or unusable else await self.lost_rows.look(desired)
+        if again or unusable or lost:
             self._reconcile_now.set()
         else:
             self._retries = 0
         if self._rounds.stopping:
             return False
-        if not self.ready and not unusable and not (again and await self._serves_nothing_of(desired)):
+        if not self.ready and not unusable and not lost and not (again and await self._serves_nothing_of(desired)):
             self.ready = True
             log.info("instance %s: ready, %d binding(s) desired", self.settings.instance, len(desired.rows))
             await self._beat()
         await self.work.put_right(desired.rows.values())
-        return self.actor.memory.failing == 0 and not unusable
+        return self.actor.memory.failing == 0 and not unusable and not lost
 
     async def _serves_nothing_of(self, desired: Desired) -> bool:
         """Whether there is something to serve, and the server has none of it: a vault refused, or it is down."""
@@ -258,7 +262,7 @@ class Agent:
         usual_s = RECONCILE_S * random.uniform(1 - RECONCILE_JITTER, 1 + RECONCILE_JITTER)  # noqa: S311 - jitter
         await self._rounds.pause(usual_s, wake=self._reconcile_now)
         if self._reconcile_now.is_set():
-            waits = TROUBLES if self.actor.usability.trouble else RETRIES
+            waits = TROUBLES if self.actor.usability.trouble or self.lost_rows.trouble else RETRIES
             await self._rounds.pause(waits[self._retries], wake=self._usable_again)
             self._retries += 1
 

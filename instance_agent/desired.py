@@ -34,10 +34,12 @@ class Desired:
     Attributes:
         rows: The rows to obey.
         unknown: Hosts and ports of which a row cannot be read: they are left as they are on the server.
+        named: Roles, hosts and ports of the rows there are, obeyed or not.
     """
 
     rows: Mapping[Key, DesiredBinding]
     unknown: frozenset[Key] = frozenset()
+    named: frozenset[BindingKey] = frozenset()
 
 
 async def desired_rows(state: State, role: str) -> Desired:
@@ -62,7 +64,7 @@ async def desired_of(state: State, role: str, keys: Iterable[Key], *, of: int) -
     if len(wanted) > _READ_ONE_BY_ONE or (len(wanted) > 1 and of <= _ROWS_OF_A_REQUEST * len(wanted)):
         every = await desired_rows(state, role)
         rows = {key: row for key, row in every.rows.items() if key in wanted}
-        return Desired(rows=rows, unknown=every.unknown & wanted)
+        return Desired(rows=rows, unknown=every.unknown & wanted, named=every.named)
     names = [
         BindingKey(role=partition, host=host, port=port)
         for host, port in sorted(wanted)
@@ -94,8 +96,10 @@ def _obeyed(rows: Iterable[DesiredBinding], unreadable: Iterable[UnreadableRow],
             unknown.add((each.host, each.port))
             log.warning("the row of %s is passed over: that is no host and port", each.key.phrased)
     obeyed = {key: row for key, same in by_key.items() if (row := effective(same, role)) is not None}
+    named = frozenset(each.key for same in by_key.values() for each in same)
     # Where one of two rows cannot be read, the other is not obeyed either: it may be the one that is overridden.
-    return Desired(rows={key: row for key, row in obeyed.items() if key not in unknown}, unknown=frozenset(unknown))
+    told = {key: row for key, row in obeyed.items() if key not in unknown}
+    return Desired(rows=told, unknown=frozenset(unknown), named=named)
 
 
 def _key_of(row_key: str) -> Key | None:

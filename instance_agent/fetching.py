@@ -11,6 +11,7 @@ from shared.bundle import BUNDLE_ID, CertificateBundle
 from shared.errors import BrokenBundleError, CertcastError
 from shared.hostnames import DEFAULT_HOST, covering
 from shared.phrasing import LISTED_NAMES, shown
+from shared.state.wholeness import Wholeness, wholeness
 from shared.telemetry import names
 from shared.telemetry.names import Stage
 from shared.telemetry.spans import note, span
@@ -70,6 +71,17 @@ class Bundles:
         if not BUNDLE_ID.match(bundle_id):
             raise BrokenBundleError(f"a row names a bundle '{shown(bundle_id)}', which is no id of one")
         return CertificateBundle.from_sealed(await self._vault.open(bundle_id), bundle_id)
+
+    async def wholeness(self) -> Wholeness | None:
+        """What the last sweep said of the tables; None where that is not known."""
+        return await wholeness(self._vault)
+
+    async def any(self) -> bool:
+        """Whether there are bundles at all."""
+        async for stored in self._vault.each():
+            if BUNDLE_ID.match(stored.bundle_id):
+                return True
+        return False
 
     async def recall(self, binding: InstalledBinding) -> CertificateBundle | None:
         """The bundle of what was served before, to put it back; None where the server does not know which that is."""

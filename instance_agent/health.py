@@ -64,5 +64,6 @@ class HealthServer:
         also += f"the web server cannot be used now: {unusable}\n" if unusable else ""
         if self._agent.ready:
             return Response(body=f"ready\n{also}".encode())
+        also += f"{lost}\n" if (lost := self._agent.lost_rows.trouble) else ""
         body = f"not every desired binding has been applied yet\n{also}".encode()
         return Response(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body)

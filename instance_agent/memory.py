@@ -39,12 +39,14 @@ class Attempt:
         again: Whether trying the same again soon may succeed.
         unfit: Whether its bundle could not be installed, so that the server was not asked for anything.
         not_after: When the row's certificate ends; None where the row has none.
+        changed_at: When the row had got its generation.
     """
 
     report: BindingReport
     again: bool = False
     unfit: bool = False
     not_after: datetime | None = None
+    changed_at: datetime | None = None
 
     @property
     def key(self) -> Key:
@@ -106,6 +108,13 @@ class Memory:
             return None
         return last
 
+    def is_older(self, row: DesiredBinding) -> bool:
+        """Whether a row is as it was before what was acted on: its table was restored from a copy."""
+        last = self.of((row.host, row.port))
+        if last is None or last.changed_at is None or last.report.role != row.role:
+            return False
+        return row.generation < last.report.generation and row.changed_at < last.changed_at
+
     def attempt(
         self,
         row: DesiredBinding,
@@ -131,7 +140,7 @@ class Memory:
             stages_ms={name: round(took, 1) for name, took in stages_ms.items()},
             drifted_at=None if last is None else last.report.drifted_at,
         )
-        return Attempt(report=report, again=again, not_after=row.not_after)
+        return Attempt(report=report, again=again, not_after=row.not_after, changed_at=row.changed_at)
 
     def unreported(self, attempts: Iterable[Attempt], asked: Iterable[Key] = ()) -> list[Attempt]:
         """Choose what is to be told.

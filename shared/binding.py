@@ -99,7 +99,7 @@ class DesiredBinding:
     Attributes:
         role, host, port: As in `BindingKey`.
         state: `absent` rows are kept for 30 days, so that an instance that was off still learns of the removal.
-        generation: Grows by one with each change of what is to be served.
+        generation: Grows with each change of what is to be served, and never comes again, even of a row that was lost.
         changed_at: When the generation last grew.
         claims: Every upload's claim, withdrawn ones included for a while.
         bundle_id: The elected claim's, as the columns from here to `site` are; empty when absent.

@@ -10,7 +10,7 @@ from shared.state.findings import Finding, Seen, Severity, bounded
 from shared.state.presence import since
 from shared.state.records import UploadStatus
 from shared.state.waiting import waiting_for
-from shared.upload import is_certificate_name
+from shared.upload import SEALED_BUNDLE_KEY, is_certificate_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,6 +80,13 @@ def noticed_seen(found: Sequence[BlobVersion], records: Mapping[str, UploadRecor
         now: The time by the service's clock.
     """
     uploads = [version for version in found if is_certificate_name(version.name)]
+    lost = sorted(version.name for version in uploads if version.name not in records and _was_done_with(version))
+    if lost:
+        detail = (
+            f"{len(lost)} upload(s) that were done with have no row, {listed(list(map(shown, lost)))}: table uploads "
+            "lost them; the sweeps make them again, and nothing stops being served meanwhile"
+        )
+        return Seen(findings=(Finding(code="rows_lost", about="table uploads", detail=detail),))
     waiting = [version for version in uploads if _is_unnoticed(version, records.get(version.name), now)]
     if not waiting:
         return Seen(remark=f"{len(uploads)} in the container")
@@ -90,6 +97,11 @@ def noticed_seen(found: Sequence[BlobVersion], records: Mapping[str, UploadRecor
         "each minute: see that the Functions app runs, lists its functions, and is set for this account"
     )
     return Seen(findings=(Finding(code="not_noticed", about="container certificates", detail=detail),))
+
+
+def _was_done_with(version: BlobVersion) -> bool:
+    """Whether its password was taken out, which is done at the end; a copy made just now looks the same."""
+    return any(key.lower() == SEALED_BUNDLE_KEY for key in version.metadata)
 
 
 def _is_unnoticed(version: BlobVersion, record: UploadRecord | None, now: datetime) -> bool:

@@ -20,6 +20,7 @@ from shared.function.election import TooManyClaimsError, with_claim, without_cla
 from shared.function.fanout import ids_of_role, notify, read_fleet, recipients
 from shared.function.finishing import complete
 from shared.function.history import entry_on_acceptance
+from shared.function.keeping import strike_out
 from shared.function.outbox import new_event_id
 from shared.function.settling import settle, with_standing
 from shared.function.standing import settled, standing_of, started_over
@@ -85,6 +86,7 @@ async def accept(
             # From here on reports may come; who settles the upload waits until this look is done with its row.
             await until_complete.enter_async_context(cloud.in_hand.hold(fresh.name))
             await entering.follow(judged)
+            await strike_out(cloud, before)
         return await complete(cloud, turn, version)
 
 
@@ -236,6 +238,7 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
 
     async with cloud.in_hand.hold(mine.name):
         await turn.write(removed)
+        await strike_out(cloud, mine)
         untold = await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
         log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
         await settle_others(cloud, mine, changes, fleet, untold=untold)

@@ -24,6 +24,9 @@ agent whose hint was lost reads its rows, six minutes later at most; and what it
 WITHDRAWN_KEEP = timedelta(days=1)
 """How long a withdrawn claim is remembered: far longer than any run that could still carry the older revision."""
 
+GENERATIONS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+"""A generation is at least the seconds since then, which fit a table's 32 bits until 2094."""
+
 MAX_CLAIMS = 200
 """Claims on one host and port; further uploads for it are refused, as forgetting any would let others push it out."""
 
@@ -138,7 +141,15 @@ def _stale(key: BindingKey, known: Claim) -> StaleRevisionError:
 
 def redeployed(row: DesiredBinding, *, now: datetime, traceparent: str = "") -> DesiredBinding:
     """Ask every instance to install and prove the same certificate once more."""
-    return replace(row, generation=row.generation + 1, changed_at=now, traceparent=traceparent)
+    return replace(row, generation=next_generation(row.generation, now), changed_at=now, traceparent=traceparent)
+
+
+def next_generation(generation: int, now: datetime) -> int:
+    """The generation of a change: greater than the one before, also than any of a row that was lost or is older now.
+
+    Agents and reports remember generations longer than a table that was emptied, or restored from a copy.
+    """
+    return max(generation + 1, int((now - GENERATIONS_FROM).total_seconds()))
 
 
 def _no_claim(source: str, revision: int, now: datetime) -> Claim:
@@ -173,7 +184,8 @@ def _elected(before: DesiredBinding, claims: Collection[Claim], *, now: datetime
         )
     if _served(after) == _served(before) and before.generation > 0:
         return after
-    return replace(after, generation=before.generation + 1, changed_at=now, traceparent=traceparent)
+    generation = next_generation(before.generation, now)
+    return replace(after, generation=generation, changed_at=now, traceparent=traceparent)
 
 
 def _absent(key: BindingKey, *, changed_at: datetime, generation: int = 0) -> DesiredBinding:

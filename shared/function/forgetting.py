@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from shared.binding import BindingKey, phrased
 from shared.errors import ConflictError
+from shared.function.keeping import places_needed
 from shared.function.snapshot import BUNDLES
 from shared.function.sweep_report import in_turn
 from shared.messages import poison_queue_of, queue_of
 from shared.phrasing import logger
 from shared.state.keys import installation_partition
 from shared.state.records import BINDINGS_TABLE, DELETED, INSTANCES_TABLE, REAP_AFTER, UPLOADS_TABLE, UploadStatus
+from shared.state.wholeness import WHOLENESS
 from shared.upload import BLOB_SCHEME
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ def forget_bundles(cloud: Cloud, seen: Snapshot) -> Deletions:
     for row in seen.bindings.values():
         named |= {row.bundle_id, *(claim.bundle_id for claim in row.claims)}
     named |= {record.bundle_id for record in seen.uploads.values() if record.status is not UploadStatus.REMOVED}
+    named |= {WHOLENESS, *places_needed(seen.uploads.values())}
     for bundle in in_turn([bundle for bundle in seen.bundles if bundle.bundle_id not in named], seen.taken_at):
         yield f"bundle {bundle.bundle_id}", _forget_bundle(cloud, bundle)
     cloud.last_done[BUNDLES] = seen.taken_at

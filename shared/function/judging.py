@@ -196,7 +196,8 @@ def verdict_on(
 ) -> Change:
     """What puts into an upload's row, which others write too, the verdict and the certificate if there is one."""
     uploaded_at = _upload_time(mine, found, notice)
-    counted_from = _counted_from(mine, found, uploaded_at)
+    is_found_again = notice.at is None and mine.status is UploadStatus.RECEIVED and metadata.sealed_bundle is not None
+    counted_from = noticed_at if is_found_again else _counted_from(mine, found, uploaded_at)
     source_etag = _judged_version(mine, found, metadata, judgement)
     bundle = judgement.bundle
 

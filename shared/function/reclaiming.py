@@ -185,7 +185,7 @@ async def claim_again(cloud: Cloud, found: Amiss) -> None:
     wins = found.wins or any(change.after is not None and change.after.source == record.name for change in changes)
     # Who gave it a host may have ended before any instance was told of that.
     unsaid = record.claims if found.wins and record.status is UploadStatus.SUPERSEDED else ()
-    await _follow(cloud, changes, trace, settled=record.name, wins=wins, unsaid=unsaid)
+    await follow(cloud, changes, trace, settled=record.name, wins=wins, unsaid=unsaid)
 
 
 async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: int) -> None:
@@ -201,10 +201,10 @@ async def withdraw_orphan(cloud: Cloud, key: BindingKey, name: str, revision: in
         key, lambda row: without_claim(row, key, name, revision, now=now, traceparent=trace)
     )
     log.warning("upload %s: its claim on %s is withdrawn, no upload stands behind it", name, key.phrased)
-    await _follow(cloud, [change], trace, settled=name, wins=False)
+    await follow(cloud, [change], trace, settled=name, wins=False)
 
 
-async def _follow(
+async def follow(
     cloud: Cloud,
     changes: list[Update[DesiredBinding]],
     trace: str,

@@ -14,6 +14,7 @@ from shared.function.deadlines import LOOK_S
 from shared.function.election import redeployed
 from shared.function.fanout import notify, read_fleet, recipients
 from shared.function.history import entry_about
+from shared.function.keeping import seal_again
 from shared.function.outbox import new_event_id
 from shared.function.recheck import send_again
 from shared.function.settling import settle
@@ -127,3 +128,4 @@ async def _seal_again(cloud: Cloud, record: UploadRecord) -> None:
             log.warning("upload %s: not sealed again: %s", record.name, error)
             continue
         await cloud.bundles.seal(bundle_id, pem)
+    await seal_again(cloud, record)

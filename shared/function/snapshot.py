@@ -45,6 +45,7 @@ class Snapshot:
         with_password: Uploads in whose metadata a password stands.
         canaries: Those that a `certcast doctor` left behind.
         marked: Ids of the bundles that markers in uploads' metadata name.
+        scrubbed: Uploads that were done with once: they have such a marker.
         bindings: The desired rows.
         instances: The registered instances by id.
         unreadable: Tables with rows that cannot be read.
@@ -58,6 +59,7 @@ class Snapshot:
     with_password: frozenset[str]
     canaries: frozenset[str]
     marked: frozenset[str]
+    scrubbed: frozenset[str]
     bindings: Mapping[BindingKey, DesiredBinding] | None
     instances: Mapping[str, Versioned[InstanceRecord]] | None
     unreadable: frozenset[str]
@@ -94,6 +96,7 @@ async def take_snapshot(cloud: Cloud, report: SweepReport) -> Snapshot:
         with_password=frozenset(listing.with_password),
         canaries=frozenset(listing.canaries),
         marked=frozenset(listing.marked),
+        scrubbed=frozenset(listing.scrubbed),
         bindings=await report.part("reading bindings", _bindings(cloud, unreadable)),
         instances=await report.part("reading instances", _instances(cloud, unreadable)),
         unreadable=frozenset(row.table for row in unreadable),
@@ -136,12 +139,14 @@ class _Listing:
     Attributes:
         now: When the snapshot is taken.
         marked: Ids of the bundles that markers name.
+        scrubbed: Uploads that have one.
         with_password: Uploads in whose metadata a password stands.
         canaries: Those that were left behind.
     """
 
     now: datetime
     marked: set[str] = field(default_factory=set)
+    scrubbed: set[str] = field(default_factory=set)
     with_password: set[str] = field(default_factory=set)
     canaries: set[str] = field(default_factory=set)
 
@@ -154,9 +159,12 @@ class _Listing:
                     self.canaries.add(version.name)
                 continue
             # A scrubbed upload without a row (tables lost, say) can be opened only through the bundle its marker names.
-            self.marked |= {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+            markers = {value for key, value in version.metadata.items() if key.lower() == SEALED_BUNDLE_KEY}
+            self.marked |= markers
             if scheme != BLOB_SCHEME or is_certificate_name(version.name):
                 found[version.name] = version.etag
+                if markers:
+                    self.scrubbed.add(version.name)
                 if scheme == BLOB_SCHEME and carries_password(version.metadata):
                     self.with_password.add(version.name)
         return found

@@ -35,12 +35,14 @@ from shared.function.judging import is_to_be_judged_again
 from shared.function.outbox import is_overdue, send_overdue
 from shared.function.reclaiming import amiss, claim_again, orphans, ruled_otherwise, with_room, withdraw_orphan
 from shared.function.remembering import forget_history, write_history
+from shared.function.restoring import lacks_kept, restore
 from shared.function.scrubbing import may_be_scrubbed, scrub_again
 from shared.function.settling import settle
 from shared.function.snapshot import take_snapshot
 from shared.function.succession import elect_again
 from shared.function.sweep_report import SweepReport, in_turn
 from shared.function.tagging import is_to_be_tagged
+from shared.function.wholeness import say_what_is_lost, say_whether_whole
 from shared.phrasing import logger
 from shared.state.records import DELETED, UploadRecord
 from shared.upload import scheme_of
@@ -96,7 +98,9 @@ async def sweep(cloud: Cloud) -> SweepReport:
 async def _find_missed(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
     if seen.uploads is not None:
         now = cloud.now()
+        await report.part("saying what is lost", say_what_is_lost(cloud, seen))
         names = missed(seen.found, seen.uploads, now, seen.answered)
+        report.lacking += len(names)
         again = [
             name
             for name in seen.found.keys() & seen.uploads.keys() - set(names)
@@ -173,10 +177,14 @@ async def _put_claims_right(cloud: Cloud, seen: Snapshot, report: SweepReport) -
     """Elect again where a row lost a claim, or a claim its upload."""
     if seen.uploads is None or seen.bindings is None:
         return
-    for record in in_turn(_untouched(seen.uploads, report), cloud.now()):
-        if amiss(record, seen.bindings, cloud.now()) is not None:
-            await report.attempt(f"upload {record.name}", _claim_again(cloud, record.name))
+    for record in in_turn([*seen.uploads.values()], cloud.now()):
+        put_right = restore if lacks_kept(record, seen.bindings) else _claim_again
+        if put_right is restore or amiss(record, seen.bindings, cloud.now()) is not None:
+            report.lacking += 1
+            if record.name not in report.touched:
+                await report.attempt(f"upload {record.name}", put_right(cloud, record.name))
     for key, name, revision in in_turn([*orphans(seen.uploads, seen.bindings)], cloud.now()):
+        report.lacking += 1
         if name not in report.touched:
             await report.attempt(f"upload {name}", withdraw_orphan(cloud, key, name, revision))
 
@@ -304,6 +312,11 @@ async def _forget(deletions: Deletions, report: SweepReport) -> None:
         failed += done is None
 
 
+async def _forget_unused_bundles(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
+    if not report.lacking:  # else what would name some was lost, or is being written
+        await _forget(forget_bundles(cloud, seen), report)
+
+
 def _forgetting(forget: Callable[[Cloud, Snapshot], Deletions]) -> _Step:
     async def step(cloud: Cloud, seen: Snapshot, report: SweepReport) -> None:
         await _forget(forget(cloud, seen), report)
@@ -319,12 +332,13 @@ _STEPS = (
     _apply_policy,
     _scrub,
     _put_claims_right,
+    say_whether_whole,
     _tell_again,
     _go_through_reports,
     _warn_and_announce,
     _forgetting(forget_bindings),
     _forgetting(forget_uploads),
-    _forgetting(forget_bundles),
+    _forget_unused_bundles,
     write_history,
     forget_history,
     _write_tags,

@@ -36,6 +36,7 @@ class SweepReport:
         reaped: Instances taken for scaled in.
         forgotten: Rows and bundles deleted because nothing needs them any more.
         problems: What could not be done; the next sweep tries again.
+        lacking: How many uploads and claims the tables lacked, or had otherwise than they should, when they were read.
         touched: Uploads that a look was begun at: what was read of them before is not so any more.
         left: How much was left to the next sweep, as the time was over, or many like it failed.
         until: When the step that is under way begins nothing more, on the event loop's clock.
@@ -48,6 +49,7 @@ class SweepReport:
     reaped: list[str] = field(default_factory=list)
     forgotten: int = 0
     problems: list[str] = field(default_factory=list)
+    lacking: int = 0
     touched: set[str] = field(default_factory=set)
     left: int = 0
     until: float = float("inf")

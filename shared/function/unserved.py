@@ -13,9 +13,11 @@ from shared.function.announcing import announced_once
 from shared.function.claiming import release, withdraw
 from shared.function.finishing import complete, finish
 from shared.function.judging import verdict_on, warnings_on
+from shared.function.keeping import write_down
 from shared.function.outbox import new_event_id
 from shared.function.recheck import ask_for_a_look, send_recheck, send_when_due
 from shared.function.reclaiming import refused
+from shared.function.restoring import enter_again
 from shared.function.scrubbing import Scrubbed
 from shared.phrasing import logger
 from shared.ports import BlobContent
@@ -94,14 +96,18 @@ async def turn_down(
 
 async def _allowed_claims(cloud: Cloud, mine: UploadRecord) -> tuple[BindingKey, ...]:
     """The claims that stay in place, of a certificate accepted before; those that the policy refuses are released."""
-    if not mine.claims:
+    claims = mine.claims
+    if not claims and mine.status is UploadStatus.RECEIVED:
+        claims = await enter_again(cloud, mine)  # it is new, or its row was lost
+    if not claims:
         return ()
     policy = await cloud.rules.current()
-    rows = await gather_bounded(cloud.state.bindings.get(key) for key in mine.claims)
+    rows = await gather_bounded(cloud.state.bindings.get(key) for key in claims)
     forbidden = {row.key for row in rows if row is not None and mine.name in refused(row, policy)}
     if forbidden:
         await release(cloud, mine, forbidden)
-    return tuple(key for key in mine.claims if key not in forbidden)
+    await write_down(cloud, mine.name, (row for row in rows if row is not None and row.key not in forbidden))
+    return tuple(key for key in claims if key not in forbidden)
 
 
 async def schedule(cloud: Cloud, turn: Turn, judged: Change, version: BlobVersion) -> UploadRecord:

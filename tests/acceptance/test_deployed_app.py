@@ -181,7 +181,7 @@ async def test_an_upload_becomes_a_sealed_bundle_a_desired_row_and_a_message_to_
     sealed = [blob async for blob in site.blobs.get_container_client("bundles").list_blob_names()]
     assert [name for name in sealed if name.startswith(issued.fingerprint)] == [f"{record.bundle_id}.pem"]
     desired = some(await site.account.state.bindings.get(BindingKey(role="*", host="www.store2.com", port=443)))
-    assert (desired.fingerprint_sha256, desired.generation) == (issued.fingerprint, 1)
+    assert (desired.fingerprint_sha256, desired.source) == (issued.fingerprint, "store2.pfx")
     properties = await site.blobs.get_blob_client("certificates", "store2.pfx").get_blob_properties()
     assert properties.metadata == {
         "HostHeader": "www.store2.com",

@@ -14,7 +14,7 @@ from shared.azure.account import Account
 from shared.azure.bundles import BUNDLES_CONTAINER
 from shared.azure.envelope import Envelope
 from shared.azure.key_encryption import FILE_PREFIX, make_key_file, read_key_file
-from shared.bundle import bundle_id
+from shared.bundle import BUNDLE_ID, bundle_id
 from shared.config import StorageAccess
 from shared.function.paging import DEFAULT_LIMIT
 from shared.state.records import DELETED, UploadRecord, UploadStatus
@@ -63,6 +63,7 @@ async def sealed_under(cloud: Witness) -> dict[str, str]:
         return {
             str(blob.name): some(Envelope.of(blob.metadata)).key_id
             async for blob in container.list_blobs(include=["metadata"])
+            if BUNDLE_ID.match(str(blob.name).removesuffix(".pem"))
         }
 
 

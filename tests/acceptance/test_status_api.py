@@ -135,7 +135,7 @@ async def test_redeploying_installs_once_more_everywhere_and_ends_live_again(clo
     again = await cloud.account.state.bindings.get(before.claims[0])
     assert row is not None
     assert again is not None
-    assert again.generation == row.generation + 1
+    assert again.generation > row.generation
     await cloud.serves("redeployed.test", issued.fingerprint)
 
 
@@ -293,7 +293,7 @@ class TestTheDashboardsAddresses:
         again = await cloud.account.state.bindings.get(before.claims[0])
         assert row is not None
         assert again is not None
-        assert again.generation == row.generation + 1
+        assert again.generation > row.generation
 
 
 async def test_the_running_api_is_what_its_description_says(api: Api, tmp_path: Path) -> None:

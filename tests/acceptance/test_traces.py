@@ -12,12 +12,14 @@ import pytest_asyncio
 
 from local_azure.eventgrid.schemas import EventSchema, notification
 from local_azure.platform_settings import FREE_PORTS, PlatformSettings
+from shared.binding import ANY_ROLE, BindingKey
 from shared.state.records import UploadRecord
 from shared.telemetry.log_lines import FIELDS
 from shared.telemetry.names import Stage
 from shared.telemetry.traceparents import trace_of
 from tests.rigs.certificates import authority
 from tests.rigs.collector import Collector, Taken, collecting
+from tests.rigs.some import some
 from tests.rigs.witness import BLOB_DELETED, PASSWORD, Witness, eventually, witnessed
 
 AGENTS = 2
@@ -70,6 +72,11 @@ class Scene:
 
         await eventually(whole, f"the trace of {record.name}")
         return {span.id: span for span in self.collector.of(trace)}
+
+    async def generation(self, host: str) -> int:
+        """That of the host's row."""
+        key = BindingKey(role=ANY_ROLE, host=host, port=443)
+        return some(await self.cloud.account.state.bindings.get(key)).generation
 
     def lines(self, part: str) -> list[dict[str, object]]:
         """The log lines of a part that are JSON."""
@@ -152,7 +159,8 @@ async def test_spans_say_what_they_are_about_and_nothing_that_is_secret(scene: S
     assert {span.attributes["certcast.instance"] for span in installs} == {"agent-0", "agent-1"}
     for span in installs:
         about = {key: span.attributes[key] for key in ("certcast.host", "certcast.generation", "certcast.outcome")}
-        assert about == {"certcast.host": "traced.test", "certcast.generation": 1, "certcast.outcome": "live"}
+        generation = await scene.generation("traced.test")
+        assert about == {"certcast.host": "traced.test", "certcast.generation": generation, "certcast.outcome": "live"}
         assert span.attributes["server.port"] == 443
         assert not span.failed
     lived = [span.attributes.get("certcast.seconds_to_live") for span in spans.values()]
@@ -218,7 +226,8 @@ async def test_log_lines_are_json_with_fixed_fields_that_name_upload_host_instan
         assert all(tuple(line) == FIELDS for line in lines)
         assert {line["instance"] for line in lines} == {f"agent-{number}"}
         [installed] = [line for line in lines if line["host"] == "traced.test"]
-        assert (installed["upload"], installed["generation"], installed["trace_id"]) == ("traced.pfx", 1, trace)
+        about = (installed["upload"], installed["generation"], installed["trace_id"])
+        assert about == ("traced.pfx", await scene.generation("traced.test"), trace)
     assert all(tuple(line) == FIELDS for line in scene.lines("functions"))
 
 

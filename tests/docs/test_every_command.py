@@ -94,6 +94,7 @@ NOT_RUN: dict[tuple[Path, str], str] = {
     (AGENTS, "sudo apt-get install python3-venv"): "changes the machine, as root",
     (AGENTS, "sudo systemctl daemon-reload"): "changes the machine, as root",
     (DEPLOY, "sudo systemctl disable"): "changes the machine, and needs an Azure subscription",
+    (OPERATIONS, "for table in uploads bindings instances"): AZURE,
     (OPERATIONS, 'api="https://$APP.azurewebsites.net/'): "it is run by tests/acceptance/test_key_rotation.py",
     (IIS, "python -m instance_agent selftest"): "needs IIS; tests/unit/instance_agent/windows tries its parts",
     (IIS, "pip install --require-hashes"): "needs Windows; infra/agent/install.ps1 does the same",

@@ -226,6 +226,11 @@ class FakeUploads:
             yield self._blobs[name].version(name)
 
 
+def _step_of(what: str, bundle_id: str) -> str:
+    """What is sealed beside the bundles are notes."""
+    return f"{'note' if bundle_id.startswith(('state/', 'kept/')) else 'bundle'} {what}"
+
+
 class FakeBundles:
     """The sealed bundles, as `shared.ports.BundleVault`.
 
@@ -242,12 +247,12 @@ class FakeBundles:
         self._key = key
 
     async def seal(self, bundle_id: str, pem: bytes) -> None:
-        await self._step("bundle seal")
+        await self._step(_step_of("seal", bundle_id))
         etag, now = self._storage.new_etag(), self._storage.clock().replace(microsecond=0)
         self._bundles[bundle_id] = Bundle(key=self._key, pem=pem, etag=etag, stored_at=now)
 
     async def open(self, bundle_id: str) -> bytes:
-        await self._step("bundle open")
+        await self._step(_step_of("open", bundle_id))
         if bundle_id not in self._bundles:
             raise MissingError(f"opening bundle {bundle_id}: not there")
         if self._bundles[bundle_id].key != self._key:

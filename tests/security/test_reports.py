@@ -43,7 +43,7 @@ UNTRUE: dict[str, dict[str, Any]] = {
     "a host that is not bound": {"host": "b.example.com"},
     "a port that is not bound": {"port": 8443},
     "a role that is not its own": {"role": "db"},
-    "a generation to come": {"generation": 2},
+    "a generation to come": {"generation": 2**30},
     "the last generation there can be": {"generation": 2**31 - 1},
     "no generation": {"generation": 0},
     "another upload": {"source": "b.pfx"},
@@ -66,7 +66,7 @@ async def test_what_cannot_be_true_is_dropped_with_one_line_and_the_rest_is_kept
         assert await folded(scene, replace(true, **lie), replace(true, **lie)) == []
         assert caplog.text.count("2 of 2 entries of a report are dropped") == 1
     [entry] = await folded(scene, replace(true, **lie), true)
-    assert (entry.host, entry.generation, entry.source) == (HOST, 1, "a.pfx")
+    assert (entry.host, entry.generation, entry.source) == (HOST, true.generation, "a.pfx")
     assert (await scene.record("a.pfx")).status is UploadStatus.LIVE
 
 
@@ -140,7 +140,7 @@ async def test_an_entry_that_was_written_into_the_table_is_put_right_too(scene: 
         await scene.outside.state.installations.update((HOST, 443, "web-0"), lambda _, lie=lie: lie)  # type: ignore[misc]
         scene.storage.clock.advance(1)
         [entry] = await folded(scene, replace(true, finished_at=scene.storage.clock()))
-        assert (entry.outcome, entry.generation) == ("live", 1)
+        assert (entry.outcome, entry.generation) == ("live", true.generation)
 
 
 async def test_rows_of_installations_that_belong_to_nothing_are_swept_away(scene: Scene) -> None:
@@ -150,7 +150,7 @@ async def test_rows_of_installations_that_belong_to_nothing_are_swept_away(scene
         replace(entry, instance="nobody"),
         replace(entry, host="nowhere.example.com"),
         replace(entry, role="db", port=444),
-        replace(entry, generation=7, instance="web-1"),
+        replace(entry, generation=entry.generation + 7, instance="web-1"),
     ]
     await scene.join("web-1")
     for each in strangers:

@@ -46,7 +46,8 @@ async def unchanged(connection_string: str, key: Path, caplog: pytest.LogCapture
     each_once = {
         f"GET {what}": 1 for what in ("certificates", "uploads()", "bindings()", "instances()", "installations()")
     }
-    assert asked == {"GET bundles": 1, "GET history()": 1, **each_once}
+    told = {"PUT bundles/state/tables.pem": 1}  # that the tables are whole, once in five minutes
+    assert asked == {"GET bundles": 1, "GET history()": 1, **told, **each_once}
     assert again == each_once
 
 

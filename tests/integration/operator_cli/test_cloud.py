@@ -521,7 +521,7 @@ async def test_an_upload_is_installed_once_more_and_live_again(desk: Desk, backs
         ran = await desk("redeploy", desk.name, "--json")
         assert ran.code == 0, ran.err
         assert ran.document.items() >= {"status": "live", "live": 2, "expected": 2, "redeployed": True}.items()
-        assert some(await backstage.cloud.state.bindings.get(key)).generation == generation + 1
+        assert some(await backstage.cloud.state.bindings.get(key)).generation > generation
         backstage.outcome = InstallOutcome.FAILED
         failed = await desk("redeploy", desk.name)
     assert failed.code == 1

@@ -11,6 +11,7 @@ from shared.function.canary import CANARY_KEEP
 from shared.function.intake import recheck
 from shared.function.sweep import sweep
 from shared.messages import RecheckUpload
+from shared.state.wholeness import WHOLENESS
 from shared.upload import is_canary, is_certificate_name, new_canary_name
 from tests.fakes.edges import FakeOutlet
 from tests.rigs.scenes import Scene, pfx
@@ -31,7 +32,7 @@ def watched() -> Scene:
 
 
 def nothing_came_of(scene: Scene) -> bool:
-    kept = [scene.storage.bundles, scene.storage.published, *scene.storage.tables.values()]
+    kept = [scene.storage.bundles.keys() - {WHOLENESS}, scene.storage.published, *scene.storage.tables.values()]
     return not any(kept) and not any(scene.storage.queues.values())
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby, permutations
 
 import pytest
@@ -18,6 +18,7 @@ from shared.function.election import (
     TooManyClaimsError,
     elect,
     elected_again,
+    next_generation,
     redeployed,
     with_claim,
     without_claim,
@@ -226,8 +227,10 @@ class TestTime:
         ends = replace(claim("new.pfx", day=0), not_after=NOW + timedelta(days=5))
         row = entered(ends, claim("old.pfx", day=-2))
         assert elected_again(row, now=NOW + timedelta(days=4)) == row
-        again = elected_again(row, now=NOW + timedelta(days=5) - LEAD, traceparent="t")
-        assert (again.source, again.generation, again.traceparent) == ("old.pfx", row.generation + 1, "t")
+        then = NOW + timedelta(days=5) - LEAD
+        again = elected_again(row, now=then, traceparent="t")
+        generation = next_generation(row.generation, then)
+        assert (again.source, again.generation, again.traceparent) == ("old.pfx", generation, "t")
         alone = entered(ends)
         assert elected_again(alone, now=NOW + timedelta(days=50)) == alone
 
@@ -273,9 +276,17 @@ class TestRevisions:
 
 
 class TestGenerations:
-    def test_the_first_claim_makes_the_first_generation(self) -> None:
+    def test_the_first_claim_makes_one_that_no_row_had_before(self) -> None:
         row = entered(claim())
-        assert (row.generation, row.state, row.changed_at, row.accepted_at) == (1, BindingState.PRESENT, NOW, NOW)
+        first = next_generation(0, NOW)
+        assert (row.generation, row.state, row.changed_at, row.accepted_at) == (first, BindingState.PRESENT, NOW, NOW)
+        assert next_generation(first, NOW) == first + 1
+        made_again = with_claim(None, KEY, claim(), now=NOW + timedelta(minutes=1))
+        assert made_again.generation > first + 1
+
+    def test_the_last_one_that_a_table_can_hold_is_far_away(self) -> None:
+        assert next_generation(0, datetime(2090, 1, 1, tzinfo=UTC)) < 2**31
+        assert next_generation(7, datetime(2020, 1, 1, tzinfo=UTC)) == 8  # a clock that is wrong
 
     @given(st.lists(st.tuples(CLAIMS, st.booleans()), min_size=1, max_size=12))
     def test_it_grows_exactly_when_what_is_served_changes(self, steps: list[tuple[Claim, bool]]) -> None:
@@ -288,10 +299,10 @@ class TestGenerations:
             else:
                 row = with_claim(row, KEY, replace(each, revision=number), now=now, traceparent=str(number))
             if before is None:
-                assert row.generation == 1
+                assert row.generation == next_generation(0, now)
                 continue
             moved = served(before) != served(row)
-            assert row.generation == before.generation + moved
+            assert row.generation == (next_generation(before.generation, now) if moved else before.generation)
             assert (row.changed_at, row.traceparent) == (
                 (now, str(number)) if moved else (before.changed_at, before.traceparent)
             )
@@ -300,16 +311,17 @@ class TestGenerations:
         row = entered(claim(revision=1, day=5))
         scrubbed = entered(claim(revision=2, day=5), claim("loser.pfx", day=1), row=row)
         assert scrubbed.source_etag == "etag 2"
-        assert scrubbed.generation == 1
+        assert scrubbed.generation == row.generation
 
     def test_it_grows_when_the_site_changes(self) -> None:
         row = entered(claim(revision=1))
-        assert entered(replace(claim(revision=2), site="shop"), row=row).generation == 2
+        assert entered(replace(claim(revision=2), site="shop"), row=row).generation == row.generation + 1
 
     def test_redeploying_is_a_generation_of_its_own(self) -> None:
         row = entered(claim())
         again = redeployed(row, now=NOW + timedelta(hours=1), traceparent="t")
-        assert (again.generation, again.changed_at, again.traceparent) == (2, NOW + timedelta(hours=1), "t")
+        assert (again.changed_at, again.traceparent) == (NOW + timedelta(hours=1), "t")
+        assert again.generation == next_generation(row.generation, again.changed_at)
         assert served(again) == served(row)
 
     def test_an_upload_that_keeps_its_place_keeps_the_time_it_was_accepted(self) -> None:

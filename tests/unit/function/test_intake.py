@@ -11,6 +11,7 @@ from shared.bundle import CertificateBundle, bundle_id
 from shared.errors import HeldError, MissingError, RefusedForNowError, UnavailableError
 from shared.function.blob_event import Notice
 from shared.function.cloud import Cloud
+from shared.function.election import next_generation
 from shared.function.intake import handle_notice, look_at
 from shared.function.recheck import RECHECK_FOR_S, recheck_delay_s
 from shared.function.sweep import sweep
@@ -41,7 +42,7 @@ class TestAnUpload:
         assert record.fingerprint_sha256 == issued("a.example.com", "b.example.com").fingerprint
         for host in record.hosts:
             row = await scene.row(host)
-            assert (row.present, row.source, row.generation) == (True, "a.pfx", 1)
+            assert (row.present, row.source, row.changed_at) == (True, "a.pfx", scene.storage.clock())
             assert row.bundle_id == record.bundle_id
         for name in ("i0", "i1"):
             assert [key.host for key in await scene.told(name)] == ["a.example.com", "b.example.com"]
@@ -231,12 +232,13 @@ class TestAScrubbedBlob:
         await scene.everyone_obeys("i0")
         before = await scene.record("a.pfx")
         assert before.status is UploadStatus.LIVE
+        generation = (await scene.row("a.example.com")).generation
         scene.storage.clock.advance(30)
         await scene.edit("a.pfx", note="seen")
         record = await scene.looked_at("a.pfx")
         assert (record.status, record.live, record.total) == (UploadStatus.LIVE, 1, 1)
         assert record.seconds_to_live == before.seconds_to_live
-        assert (await scene.row("a.example.com")).generation == 1
+        assert (await scene.row("a.example.com")).generation == generation
 
     async def test_with_other_content_and_the_old_marker_is_judged_as_new_content(self, scene: Scene) -> None:
         await scene.accepted("a.pfx", "a.example.com")
@@ -584,7 +586,7 @@ class TestEventsAsTheyCome:
             await scene.looked_at(notice)
         row = await scene.row("a.example.com")
         assert row.fingerprint_sha256 == issued("a.example.com", serial=2).fingerprint
-        assert row.generation == 1
+        assert row.generation == next_generation(0, scene.storage.clock())
 
     async def test_an_overwrite_with_other_hosts_releases_the_old_ones(self, scene: Scene) -> None:
         await scene.join("i0")

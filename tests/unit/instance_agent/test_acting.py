@@ -7,14 +7,15 @@ from datetime import timedelta
 import pytest
 
 from instance_agent.acting import Actor
-from instance_agent.desired import desired_of, desired_rows
+from instance_agent.desired import Desired, desired_of, desired_rows
 from instance_agent.memory import Attempt
 from shared.binding import ANY_ROLE, BindingState, DesiredBinding
 from shared.bundle import bundle_id
 from shared.errors import UnavailableError
 from shared.hostnames import DEFAULT_HOST
 from shared.messages import InstallOutcome, InstallReport, encode
-from tests.fakes.edges import FakeStorage
+from shared.state.wholeness import Wholeness, tell_wholeness
+from tests.fakes.edges import FakeBundles, FakeStorage
 from tests.fakes.processes import Failing, Mortal
 from tests.fakes.storage import START
 from tests.fakes.target import FakeServer, FakeTarget
@@ -58,6 +59,10 @@ class Machine:
             fingerprint_sha256=bundle.fingerprint_sha256 if present else "",
             source="a.pfx" if present else "",
         )
+
+    async def say_whole(self, *, whole: bool = True) -> None:
+        """Say what a sweep found that begins now."""
+        await tell_wholeness(FakeBundles(self.storage), Wholeness(at=self.storage.clock(), whole=whole))
 
     async def do(self, *rows: DesiredBinding, whole: bool = False) -> Sequence[Attempt]:
         """One round as the agent makes it; returns what it would report."""
@@ -277,13 +282,43 @@ class TestWhatIsDue:
         (attempt,) = await machine.do(replace(row, role="web"))
         assert attempt.report.role == "web"
 
-    async def test_a_binding_without_a_row_is_removed_by_a_whole_look_and_by_no_other(self, machine: Machine) -> None:
+    async def test_a_binding_without_a_row_is_removed_once_the_tables_were_found_whole_and_not_before(
+        self, machine: Machine
+    ) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
+        await machine.say_whole()  # by a sweep that began before anything was seen to be lacking
+        assert await machine.do(kept, whole=True) == []
+        machine.storage.clock.advance(60)
+        assert await machine.do(kept, whole=True) == []
+        assert set(served(machine.server)) == {"kept.example.com", "stray.example.com"}
+        await machine.say_whole(whole=False)
+        assert await machine.do(kept, whole=True) == []
+        await machine.say_whole()
         assert await machine.actor.due(desired(kept), whole=False) == []
-        news = await machine.do(kept, whole=True)
+        assert await machine.do(kept, whole=True) == []
         assert set(served(machine.server)) == {"kept.example.com"}
-        assert news == []
+
+    async def test_a_row_older_than_the_one_obeyed_is_obeyed_once_the_tables_were_found_whole(
+        self, machine: Machine
+    ) -> None:
+        old, new = await machine.row(HOST, generation=7), await machine.row(HOST, generation=8, serial=1)
+        await machine.do(replace(new, changed_at=START + timedelta(hours=1)))
+        for whole in (False, True):
+            assert await machine.actor.due(desired(old), whole=whole) == []
+        machine.storage.clock.advance(60)
+        await machine.say_whole()
+        (attempt,) = await machine.do(old, whole=True)
+        assert (attempt.report.generation, served(machine.server)) == (7, {HOST: old.bundle_id})
+
+    async def test_another_roles_row_is_not_obeyed_in_place_of_one_that_is_gone(self, machine: Machine) -> None:
+        mine, for_all = await machine.row(HOST, role="web"), await machine.row(HOST, serial=1)
+        await machine.do(mine)
+        one = Desired(rows={(HOST, 443): for_all}, named=frozenset({for_all.key}))
+        both = replace(one, named=frozenset({for_all.key, mine.key}))
+        for whole in (False, True):
+            assert await machine.actor.due(one, whole=whole) == []
+            assert await machine.actor.due(both, whole=whole) == [for_all]
 
     async def test_nothing_is_removed_when_there_are_no_rows_at_all(self, machine: Machine) -> None:
         """An emptied table is likelier than a platform without tenants."""
@@ -350,6 +385,9 @@ class TestPreview:
     async def test_names_a_binding_that_has_no_row(self, machine: Machine) -> None:
         kept, stray = await machine.row("kept.example.com"), await machine.row("stray.example.com")
         await machine.do(kept, stray)
+        assert [step.row.host for step in await machine.actor.preview(desired(kept))] == ["kept.example.com"]
+        machine.storage.clock.advance(60)
+        await machine.say_whole()
         assert [(step.action, step.row.host) for step in await machine.actor.preview(desired(kept))] == [
             ("keep", "kept.example.com"),
             ("remove", "stray.example.com"),

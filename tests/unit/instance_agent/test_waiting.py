@@ -302,7 +302,7 @@ class TestARefusal:
         task = await run_for(one, 300)
         assert not one.actor.memory.owes
         assert caplog.text.count("1 report(s) are not made yet") == 5
-        assert caplog.text.count(f"{HOST}:443 generation 1 live") == 1
+        assert caplog.text.count(f"{HOST}:443 generation {(await scene.row(HOST)).generation} live") == 1
         await stop(one, task)
 
     async def test_of_reports_keeps_nothing_from_being_served_and_installs_nothing_twice(self, scene: Scene) -> None:

@@ -156,5 +156,12 @@ class TestNoticed:
         known = upload(source_etag="judged", judging="being judged").value
         assert noticed_seen([found], {"a.pfx": known}, NOW).findings == ()
 
+    def test_what_was_done_with_and_has_no_row_has_lost_it(self) -> None:
+        done = replace(blob(), metadata={"Certcast_Bundle": "ab/cd"})
+        seen = noticed_seen([done, blob("b.pfx")], {}, NOW)
+        assert codes(seen) == [("rows_lost", "table uploads", Severity.WRONG)]
+        assert "1 upload(s) that were done with have no row, a.pfx" in seen.findings[0].detail
+        assert noticed_seen([done], {"a.pfx": upload(etag=done.etag).value}, NOW).findings == ()
+
     def test_what_a_look_met_trouble_with_was_noticed(self) -> None:
         assert noticed_seen([blob()], {"a.pfx": upload(held_up="a vault").value}, NOW).findings == ()

@@ -166,6 +166,13 @@ def test_what_polling_costs_is_reckoned_rightly() -> None:
     assert constant("DEFAULT_POLL_MAX_MS") in looks
 
 
+def test_what_a_month_costs_is_reckoned_from_the_benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    table = importlib.import_module("_months").table()
+    [shown] = re.findall(r"<!-- months: begin -->\n(.*?)\n<!-- months: end -->", text_of(OPERATIONS), re.DOTALL)
+    assert shown == table, "put the output of `python3 bench/_months.py` there"
+
+
 @pytest.mark.parametrize(
     ("thing", "names"),
     [("container", account._CONTAINERS), ("queue", account._QUEUES), ("table", account._TABLES)],
