@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ import click
 from operator_cli.exits import Exit, TimedOutError
 from operator_cli.terminal import emit, emit_lines, is_reader_gone, prepare_streams, say
 from shared.errors import CertcastError, ConfigurationError
+from shared.starting import imported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - Click's signature
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+        command: click.Command = imported(_COMMANDS[cmd_name]).command
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -146,18 +146,18 @@ def _hostile_names() -> Attack:
 
 
 ATTACKS: Mapping[str, Callable[[], Attack]] = {
+    "24-long-subjects": _long_subjects,
     "keys-of-a-wrong-length": _wrong_keys,
     "twenty-dear-files": lambda: _dear_files(4_900_000),
-    "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
-    "24-long-subjects": _long_subjects,
     "long-chains": _long_chains,
     "24-ports": _many_ports,
     "hostile-names": _hostile_names,
     "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_PACE),
     "201-for-one-host": lambda: _many_for_one_host(201, 2 * USUAL_PACE),
+    "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
     "others-hosts": _others_hosts,
 }
-"""By what an uploader does; what leaves most behind comes late, since attacks on one local cloud follow each other."""
+"""By what an uploader does. They follow each other on one local cloud: what leaves most work behind comes last."""
 
 _PREFIXES = [{"prefix": f"{who}/", "hosts": [f"*.{who}.test"]} for who in ("mallory", "neighbour")]
 USUAL_SETTINGS: Mapping[str, str] = {}

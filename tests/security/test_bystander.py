@@ -17,7 +17,7 @@ from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from shared.azure.blobs import UPLOADS_CONTAINER
 from tests.rigs.attacks import ATTACKS, SETTINGS, USUAL_SETTINGS, Attack, HostileUpload
 from tests.rigs.neighbour import Live, certificates, goes_live, median, upload_spread, written
-from tests.rigs.witness import PATIENCE_S, Witness, witnessed
+from tests.rigs.witness import PATIENCE_S, Witness, eventually, witnessed
 
 AGENTS = 2
 MEASURED = 5
@@ -58,6 +58,18 @@ async def strike(cloud: Witness, attack: Attack, over_s: float) -> None:
         await asyncio.gather(sweep(), *(one(*each) for each in enumerate(attack.uploads)))
 
 
+async def calm(cloud: Witness) -> None:
+    """Wait until every upload has been judged, so that at first nothing disturbs the next attack's neighbour."""
+    account = cloud.account
+
+    async def judged() -> bool:
+        rows = {known.value.name: known.value async for known in account.state.uploads.all()}
+        names = [upload.name async for upload in account.uploads.each()]
+        return all(name in rows and not rows[name].judging for name in names)
+
+    await eventually(judged, "every upload to be judged", every_s=0.3)
+
+
 def allowed(quiet: Sequence[Live]) -> Live:
     """What a neighbour's upload may take beside an attack."""
     alone = median(quiet)
@@ -84,6 +96,7 @@ def check(quiet: Sequence[Live], beside: Sequence[Live]) -> None:
 async def test_a_neighbours_upload_is_live_within_three_times_its_undisturbed_time(cloud: Witness, name: str) -> None:
     attack = ATTACKS[name]()
     alone, among = certificates(f"before-{name}", MEASURED), certificates(name, MEASURED)
+    await calm(cloud)
     quiet = await upload_spread(cloud, alone, over_s=QUIET_S, patience_s=PATIENCE_S)
     patience_s = 2 * max(allowed(quiet).served_s, allowed(quiet).told_s)
     over_s = min(max(SHORTEST_S, len(attack.uploads) / attack.pace * median(quiet).told_s), LONGEST_S)
