@@ -150,7 +150,7 @@ class TestPlatform(Platform.TestCase):  # type: ignore[misc,valid-type]  # Hypot
     """Many platforms, each another one."""
 
     settings = settings(
-        max_examples=examples(60),
+        max_examples=examples(40),
         stateful_step_count=50,
         deadline=None,
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
