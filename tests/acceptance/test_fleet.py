@@ -15,8 +15,8 @@ from tests.rigs.witness import PASSWORD, Witness, eventually, witnessed
 
 CA = authority()
 WEB, API = 0, 1
-UPLOADS = 120
-MORE_UPLOADS = 40
+UPLOADS = 80
+MORE_UPLOADS = 30
 AT_ONCE = 16
 PATIENCE_S = 300
 
