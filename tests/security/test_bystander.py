@@ -1,9 +1,8 @@
 """While an uploader attacks the platform, a neighbour's upload is live within three times its undisturbed time.
 
-One local cloud is attacked in one way after the other, so that each attack meets what those before it left behind; one
-that is about settings of the Function has a local cloud with these. Before each of them nothing else happens for a
-while. Its uploads are spread over seconds, the neighbour's among them, and the sweep comes in the middle. `pytest -k`
-chooses attacks by their names.
+Attacks follow each other on one local cloud for each settings of the Function, so that each meets what those before it
+left behind. Before each of them nothing else happens for a while. Its uploads are spread over seconds, the neighbour's
+among them, and the sweep comes in the middle. `pytest -k` chooses attacks by their names.
 """
 
 import asyncio

@@ -74,7 +74,7 @@ MISHAPS = st.one_of(
 )
 
 
-STEPS_AT_LEAST = 20_000
+STEPS_AT_LEAST = 13_000
 """Of usual effort. Fewer would mean that the processes hardly ever get to run."""
 
 
