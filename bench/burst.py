@@ -139,7 +139,7 @@ def run(chosen: argparse.Namespace) -> Results:
     uploads = chosen.uploads or (4 if chosen.quick else UPLOADS)
     counted = chosen.counted or (2 if chosen.quick else COUNTED)
     ceiling = 4 if chosen.quick else CEILING
-    sizes = [(uploads, INSTANCES, counted)]
+    sizes = [(uploads, 1 if chosen.quick else INSTANCES, counted)]
     if not chosen.quick:
         sizes.append((FEW_UPLOADS, MANY_INSTANCES, FEW_UPLOADS))
     pairs = [

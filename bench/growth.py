@@ -132,7 +132,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> Results:
     """Measure; raises CannotRunError where an upload does not become live, or a sweep finds something to do."""
     sizes = (SIZES[0], chosen.size or (40 if chosen.quick else SIZES[-1]))
-    instances, uploads = chosen.instances or (2 if chosen.quick else INSTANCES), chosen.uploads or UPLOADS
+    instances, uploads = chosen.instances or (1 if chosen.quick else INSTANCES), chosen.uploads or UPLOADS
     few, many = asyncio.run(measure(sizes, instances=instances, uploads=2 if chosen.quick else uploads))
     at = f"at {few.size:,}"
     shown = (_WHOLE, *PHASES, _LISTED)

@@ -141,7 +141,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> Results:
     """Measure; raises CannotRunError where an instance does not serve what it reported."""
-    instances = chosen.instances or ((2,) if chosen.quick else INSTANCES)
+    instances = chosen.instances or ((1,) if chosen.quick else INSTANCES)
     gaps_s = chosen.gaps_s or ((0.0,) if chosen.quick else GAPS_S)
     uploads = chosen.uploads or (2 if chosen.quick else UPLOADS)
     found = [series for count in instances for series in asyncio.run(measure(count, gaps_s, uploads))]

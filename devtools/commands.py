@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
-import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +11,10 @@ from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
 from devtools.packages import releasing
+from devtools.running import beside, run, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
+    from collections.abc import Callable, Sequence
 
     from devtools.environment import Environment
 
@@ -92,58 +88,64 @@ def _setup(arguments: list[str]) -> int:
 
 def _test(arguments: list[str]) -> int:
     here = prepare(ROOT)
-    with _compiling(here):
-        failed = _failed_checks(here)
-    if failed:
-        print(f"\n{', '.join(failed)} failed; the tests run all the same", flush=True)
     options = [argument for argument in arguments if argument != "--coverage"]
-    runs = _test_runs(options)
-    if "--coverage" in arguments:
-        code = _measured(here, runs, whole=set(options) <= {"--require-all"})
-    else:
-        code = _tested(here, [here.python, "-m"], runs)
+    several, alone = _test_runs(options)
+    with beside(here, _types(here)) as types:
+        failed = _failed_meanwhile(here, whole=bool(several) and not _named(options))
+
+        def tests(command: list[str | Path]) -> int:
+            codes = [run(here, [*command, *each]) for each in several]
+            failed.extend(types.failed())
+            return _code_of([*codes, *(run(here, [*command, *each]) for each in alone)])
+
+        if "--coverage" in arguments:
+            code = _measured(here, tests, whole=set(options) <= {"--require-all"})
+        else:
+            code = tests([here.python, "-m"])
+    if failed:
+        print(f"\n{', '.join(failed)} failed", flush=True)
     return 1 if failed or code else 0
 
 
-@contextmanager
-def _compiling(here: Environment) -> Iterator[None]:
-    """Meanwhile compile the tests on another processor, as far as there is time.
+def _failed_meanwhile(here: Environment, *, whole: bool) -> list[str]:
+    """The quick checks that fail, while the tests are compiled, which takes until all are where all are to run.
 
     pytest keeps what it has compiled. In a new clone, each process that runs tests would else do so for itself.
     """
-    command: list[str | Path] = [here.python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
-    child = subprocess.Popen(
-        command, cwd=ROOT, env=here.variables(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        child.kill()
-        child.wait()
+    collect: list[str | Path] = [here.python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    with beside(here, collect) as compiling:
+        failed = [shown(here, check) for check in _quick_checks(here) if run(here, check) != 0]
+        if failed:
+            print(f"\n{', '.join(failed)} failed; the tests run all the same", flush=True)
+        if whole:
+            compiling.wait()
+    return failed
 
 
-def _test_runs(options: list[str]) -> list[list[str]]:
-    """The tests several at once, then those that compare times, with the machine to themselves."""
-    named = [option for option in options if option.startswith("tests")]
+def _named(options: list[str]) -> list[str]:
+    return [option for option in options if option.startswith("tests")]
+
+
+def _test_runs(options: list[str]) -> tuple[list[list[str]], list[list[str]]]:
+    """The tests several at once, and those that compare times, which have the machine to themselves after them."""
+    named = _named(options)
     others = [option for option in options if option not in named]
     alone = [path for path in TESTS_ALONE if not named or any((ROOT / path).is_relative_to(ROOT / n) for n in named)]
-    runs = [["pytest", *_several_at_once(), *(f"--ignore={path}" for path in TESTS_ALONE), *options]]
+    several = [["pytest", *_several_at_once(), *(f"--ignore={path}" for path in TESTS_ALONE), *options]]
     if named and set(named) <= set(TESTS_ALONE):
-        runs = []
-    return [*runs, *(["pytest", path, *others] for path in alone)]
+        several = []
+    return several, [["pytest", path, *others] for path in alone]
 
 
-def _tested(here: Environment, command: list[str | Path], runs: Sequence[Sequence[str]]) -> int:
-    """Run tests, some after others; a run in which an option leaves no test is none, unless it is the only one."""
-    codes = [_run(here, [*command, *tests]) for tests in runs]
-    if len(codes) > 1:
-        codes = [0 if code == _NO_TESTS else code for code in codes]
-    return max(codes)
+def _code_of(codes: Sequence[int]) -> int:
+    """Of several runs; one in which an option leaves no test is none, unless it is the only one."""
+    return max(0 if code == _NO_TESTS and len(codes) > 1 else code for code in codes)
 
 
 def _lint(arguments: list[str]) -> int:
     _no_arguments("lint", arguments)
-    failed = _failed_checks(prepare(ROOT))
+    here = prepare(ROOT)
+    failed = _failed_checks(here)
     print(f"{', '.join(failed)} failed" if failed else "all checks passed")
     return 1 if failed else 0
 
@@ -152,12 +154,12 @@ def _docs(arguments: list[str]) -> int:
     if set(arguments) - {"--serve"}:
         raise SetupError("docs takes --serve and nothing else")
     here = prepare(ROOT)
-    return _run(here, [here.python, "-m", "mkdocs", "serve" if arguments else "build", "--strict"])
+    return run(here, [here.python, "-m", "mkdocs", "serve" if arguments else "build", "--strict"])
 
 
 def _demo(arguments: list[str]) -> int:
     here = prepare(ROOT)
-    return _run(here, [here.python, "-m", "operator_cli", "demo", *arguments], quiet=True)
+    return run(here, [here.python, "-m", "operator_cli", "demo", *arguments], quiet=True)
 
 
 def _lock(arguments: list[str]) -> int:
@@ -177,12 +179,12 @@ def _lock(arguments: list[str]) -> int:
 
 def _fuzz(arguments: list[str]) -> int:
     here = prepare(ROOT)
-    return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
+    return run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
 
 
 def _soak(arguments: list[str]) -> int:
     here = prepare(ROOT)
-    return _run(here, [here.python, "-m", "tests.soak", *arguments], quiet=True)
+    return run(here, [here.python, "-m", "tests.soak", *arguments], quiet=True)
 
 
 def _bench(arguments: list[str]) -> int:
@@ -194,9 +196,7 @@ def _bench(arguments: list[str]) -> int:
     here = prepare(ROOT)
     if not arguments or arguments[0].startswith("-"):
         print(*known, sep="\n", flush=True)
-    return max(
-        _run(here, [here.python, ROOT / "bench" / f"{name}.py", *options], quiet=True) for name, *options in runs
-    )
+    return max(run(here, [here.python, ROOT / "bench" / f"{name}.py", *options], quiet=True) for name, *options in runs)
 
 
 def _release(arguments: list[str]) -> int:
@@ -226,13 +226,20 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
 
 
 def _failed_checks(here: Environment) -> list[str]:
-    checks: list[list[str | Path]] = [
+    return [shown(here, check) for check in (*_quick_checks(here), _types(here)) if run(here, check) != 0]
+
+
+def _quick_checks(here: Environment) -> list[list[str | Path]]:
+    return [
         [here.program("ruff"), "check", "."],
         [here.program("ruff"), "format", "--check", "."],
-        [here.python, "-m", "mypy"],
         [here.program("lint-imports")],
     ]
-    return [_shown(here, check) for check in checks if _run(here, check) != 0]
+
+
+def _types(here: Environment) -> list[str | Path]:
+    """The check that takes as long as all others: it has a processor of its own while they, and tests, run."""
+    return [here.python, "-m", "mypy"]
 
 
 def _several_at_once() -> list[str]:
@@ -241,41 +248,14 @@ def _several_at_once() -> list[str]:
     return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
-def _measured(here: Environment, runs: list[list[str]], *, whole: bool) -> int:
+def _measured(here: Environment, tests: Callable[[list[str | Path]], int], *, whole: bool) -> int:
     """Run tests and print which branches they took; too few are a failure where it was all tests."""
     coverage: list[str | Path] = [here.python, "-m", "coverage"]
-    _run(here, [*coverage, "erase"], quiet=True)
-    code = _tested(here, [*coverage, "run", "-m"], runs)
+    run(here, [*coverage, "erase"], quiet=True)
+    code = tests([*coverage, "run", "-m"])
     floor = [] if whole else ["--fail-under=0"]
-    counted = _run(here, [*coverage, "combine", "--quiet"], quiet=True) or _run(here, [*coverage, "report", *floor])
+    counted = run(here, [*coverage, "combine", "--quiet"], quiet=True) or run(here, [*coverage, "report", *floor])
     return code or counted
-
-
-def _run(here: Environment, command: Sequence[str | Path], *, quiet: bool = False) -> int:
-    """Run a command on this terminal; it gets the signals that would end this process, and the chance to stop well."""
-    if not quiet:
-        print(f"\n$ {_shown(here, command)}", flush=True)
-    child = subprocess.Popen(command, cwd=ROOT, env=here.variables())
-
-    def hand_on(number: int, _frame: FrameType | None) -> None:
-        # Ctrl-C reaches the child by itself: it belongs to the same terminal.
-        if number != signal.SIGINT:
-            child.send_signal(number)
-
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if code in {-signal.SIGINT, -signal.SIGTERM}:
-        raise KeyboardInterrupt
-    return code
-
-
-def _shown(here: Environment, command: Sequence[str | Path]) -> str:
-    words = [part.stem if isinstance(part, Path) and part.parent == here.scripts else str(part) for part in command]
-    return shlex.join(words)
 
 
 def _no_arguments(command: str, arguments: list[str]) -> None:

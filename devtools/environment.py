@@ -134,7 +134,8 @@ def _make_venv(here: Environment, lock: int) -> None:
     # Of an environment inside an environment only the outermost interpreter survives.
     base = getattr(sys, "_base_executable", None) or sys.executable
     _install("making .venv", here, lock, [base, "-m", "venv", here.venv])
-    pip: list[str | Path] = [here.python, "-m", "pip", "install", "--disable-pip-version-check"]
+    # Most of their modules are never imported, and those that are Python compiles then.
+    pip: list[str | Path] = [here.python, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile"]
     _install("installing the Python packages", here, lock, [*pip, "--require-hashes", "-r", "requirements-dev.lock"])
     _stamp(here.venv, _packages_key(here))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from operator_cli.exits import Exit, TimedOutError
 from operator_cli.terminal import emit, emit_lines, is_reader_gone, prepare_streams, say
 from shared import VERSION
 from shared.errors import CertcastError, ConfigurationError
+from shared.starting import imported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         try:
-            command: click.Command = importlib.import_module(_COMMANDS[cmd_name]).command
+            command: click.Command = imported(_COMMANDS[cmd_name]).command
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] in _OURS:
                 raise

@@ -4,12 +4,11 @@ import logging
 import os
 import sys
 
-from local_azure.functions_host.host import main
-from shared.telemetry import tracing
+from shared.starting import imported
 
 if __name__ == "__main__":
-    exit_code = main()
-    tracing.end()
+    exit_code = imported("local_azure.functions_host.host").main()
+    imported("shared.telemetry.tracing").end()
     logging.shutdown()
     sys.stdout.flush()
     # As in the cloud, connections that the app keeps open, and functions that are stuck on a thread, end with their

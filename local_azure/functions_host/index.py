@@ -7,7 +7,6 @@ https://learn.microsoft.com/azure/azure-functions/functions-reference-python
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import logging
@@ -23,6 +22,7 @@ from azure.functions import Context, FunctionApp
 from azure.functions.meta import get_binding_registry
 
 from shared.errors import ConfigurationError
+from shared.starting import imported
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,7 +79,7 @@ def load_functions(root: Path) -> list[Function]:
         raise ConfigurationError(f"there is no {path}")
     sys.path.insert(0, str(root))
     try:
-        module = importlib.import_module(_MODULE)
+        module = imported(_MODULE)
     except Exception as error:  # noqa: BLE001 - whatever the app's own code raises
         raise ConfigurationError(f"{path} does not load: {type(error).__name__}: {error}{place(error, root)}") from None
     return functions_of(module)

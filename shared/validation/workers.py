@@ -55,7 +55,10 @@ _IMPORTED_IN = str(Path.cwd())
 """What relative entries of the path are relative to: the worker in the cloud changes its directory later on."""
 # The path is the parent's, as an app in the cloud has its packages in folders that are on no path by themselves: the
 # worker puts them there when it is specialised (github.com/Azure/azure-functions-python-worker, utils/dependency.py).
-_START = "import sys; sys.path[:] = sys.argv[2:]; from shared.validation.worker import main; main()"
+_START = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from shared.starting import imported; imported('shared.validation.worker').main()"
+)
 _CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
 _OF_THE_FILES_DOING = frozenset(-int(getattr(signal, name)) for name in _CRASHES if hasattr(signal, name))
 _FROM_OUTSIDE = frozenset({None, 0, -int(signal.SIGTERM), -int(getattr(signal, "SIGKILL", 9))})

@@ -9,7 +9,7 @@ from local_azure.platform_settings import FREE_PORTS, PlatformSettings
 from tests.rigs.certificates import authority
 from tests.rigs.witness import PASSWORD, Witness, witnessed
 
-UPLOADS, DELETED, RENEWED, AGENTS = 100, 20, 20, 2
+UPLOADS, DELETED, RENEWED, AGENTS = 60, 12, 12, 2
 AT_ONCE = 8
 NEVER_BY_ITSELF = {"CERTCAST_SWEEP_SCHEDULE": "0 0 0 1 1 *"}
 

@@ -75,7 +75,7 @@ def told(counts: Counts) -> str:
     return "\n".join([*(f"{count:4} {what}" for what, count in sorted(lines.items())), f"{counts.total():4} in all"])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[3, 8])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=[2, 6])
 async def counting(request: pytest.FixtureRequest) -> AsyncIterator[Counting]:
     settings = PlatformSettings(
         agents=request.param,

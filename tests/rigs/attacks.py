@@ -41,17 +41,15 @@ class Attack:
     Attributes:
         uploads: In the order in which they are made.
         pace: How many in the time that an undisturbed upload takes until it is said to be live.
-        function_environment: Settings of the Function that it is about.
     """
 
     uploads: tuple[HostileUpload, ...]
     pace: float = USUAL_PACE
-    function_environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def _uploads(files: Iterable[bytes]) -> tuple[HostileUpload, ...]:
-    """One upload for each file."""
-    return tuple(_upload(f"mallory/{number}.pfx", file) for number, file in enumerate(files))
+def _uploads(what: str, files: Iterable[bytes]) -> tuple[HostileUpload, ...]:
+    """One upload for each file, under names that no other attack has."""
+    return tuple(_upload(f"mallory/{what}/{number}.pfx", file) for number, file in enumerate(files))
 
 
 def _upload(name: str, file: bytes, **metadata: str) -> HostileUpload:
@@ -81,23 +79,23 @@ def dear_file(iterations: int) -> bytes:
 def _wrong_keys() -> Attack:
     # Each name is written again and again, so that each is judged again and again.
     file = key_of_a_wrong_length()
-    return Attack(uploads=tuple(_upload(f"mallory/{number % 10}.pfx", file) for number in range(30)))
+    return Attack(uploads=tuple(_upload(f"mallory/wrong-key/{number % 5}.pfx", file) for number in range(20)))
 
 
 def _dear_files(iterations: int) -> Attack:
-    return Attack(uploads=_uploads(dear_file(iterations + number) for number in range(20)))
+    return Attack(uploads=_uploads(f"dear-{iterations}", (dear_file(iterations + number) for number in range(20))))
 
 
 def _many_for_one_host(count: int, pace: float) -> Attack:
-    return Attack(uploads=_uploads(_sound("mallory.test") for _ in range(count)), pace=pace)
+    files = (_sound(f"one-of-{count}.mallory.test") for _ in range(count))
+    return Attack(uploads=_uploads(f"one-of-{count}", files), pace=pace)
 
 
 def _long_subjects() -> Attack:
     # With a backslash before each comma, as it is written, a subject is twice as long. The shorter one is accepted.
     subjects = ["O=" + "\\," * count for count in (490_000, 60_000)]
-    return Attack(
-        uploads=_uploads(_sound(f"{number}.mallory.test", subject=subjects[number % 2]) for number in range(40))
-    )
+    files = (_sound(f"subject-{number}.mallory.test", subject=subjects[number % 2]) for number in range(24))
+    return Attack(uploads=_uploads("subject", files))
 
 
 def long_chain() -> Issued:
@@ -106,14 +104,16 @@ def long_chain() -> Issued:
 
 
 def _long_chains() -> Attack:
-    return Attack(uploads=_uploads(long_chain().pfx(PASSWORD, iterations=1) for _ in range(10)), pace=USUAL_PACE / 2)
+    return Attack(
+        uploads=_uploads("chain", (long_chain().pfx(PASSWORD, iterations=1) for _ in range(10))), pace=USUAL_PACE / 2
+    )
 
 
 def _many_ports() -> Attack:
     return Attack(
         uploads=tuple(
-            _upload(f"mallory/{port}.pfx", _sound(f"port-{port}.mallory.test"), PortNumber=str(port))
-            for port in range(2000, 2400, 10)
+            _upload(f"mallory/port/{port}.pfx", _sound(f"port-{port}.mallory.test"), PortNumber=str(port))
+            for port in range(2000, 2240, 10)
         )
     )
 
@@ -121,13 +121,8 @@ def _many_ports() -> Attack:
 def _others_hosts() -> Attack:
     """Certificates for a neighbour's hosts, later than its own, from a prefix to which a policy gives other hosts."""
     later = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
-    files = [_CA.issue(f"among-{number % 5}.neighbour.test", not_before=later) for number in range(30)]
-    entries = [{"prefix": f"{who}/", "hosts": [f"*.{who}.test"]} for who in ("mallory", "neighbour")]
-    policy = json.dumps({"version": 1, "uploads": entries})
-    return Attack(
-        uploads=_uploads(each.pfx(PASSWORD, iterations=1) for each in files),
-        function_environment={"CERTCAST_POLICY": policy},
-    )
+    files = [_CA.issue(f"others-hosts-{number % 5}.neighbour.test", not_before=later) for number in range(20)]
+    return Attack(uploads=_uploads("others", (each.pfx(PASSWORD, iterations=1) for each in files)))
 
 
 _HOSTILE_NAMES = (
@@ -146,20 +141,31 @@ _HOSTILE_NAMES = (
 
 def _hostile_names() -> Attack:
     """Sound certificates under names that forge a log's lines, turn text round, or look like a way to another blob."""
-    uploads = (_upload(name, _sound(f"{number}.mallory.test")) for number, name in enumerate(_HOSTILE_NAMES))
+    uploads = (_upload(name, _sound(f"name-{number}.mallory.test")) for number, name in enumerate(_HOSTILE_NAMES))
     return Attack(uploads=tuple(uploads), pace=USUAL_PACE / 2)
 
 
 ATTACKS: Mapping[str, Callable[[], Attack]] = {
+    "24-long-subjects": _long_subjects,
     "keys-of-a-wrong-length": _wrong_keys,
     "twenty-dear-files": lambda: _dear_files(4_900_000),
-    "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
-    "201-for-one-host": lambda: _many_for_one_host(201, USUAL_PACE),
-    "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_PACE),
-    "40-long-subjects": _long_subjects,
     "long-chains": _long_chains,
-    "40-ports": _many_ports,
+    "24-ports": _many_ports,
+    "60-for-one-host": lambda: _many_for_one_host(60, 2 * USUAL_PACE),
+    "201-for-one-host": lambda: _many_for_one_host(201, 2 * USUAL_PACE),
     "hostile-names": _hostile_names,
     "others-hosts": _others_hosts,
+    "twenty-files-just-cheap-enough": lambda: _dear_files(600_000),
 }
-"""By what an uploader does."""
+"""By what an uploader does. They follow each other on one local cloud for each settings, and two come last on theirs:
+after the hostile names Azurite lists no blobs any more, and files that are just cheap enough are judged for a minute.
+"""
+
+_PREFIXES = [{"prefix": f"{who}/", "hosts": [f"*.{who}.test"]} for who in ("mallory", "neighbour")]
+_POLICY: Mapping[str, str] = {"CERTCAST_POLICY": json.dumps({"version": 1, "uploads": _PREFIXES})}
+USUAL_SETTINGS: Mapping[str, str] = {}
+SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "others-hosts": _POLICY,  # which is about a policy
+    "twenty-files-just-cheap-enough": _POLICY,  # to which it makes no difference
+}
+"""Settings of the Function at an attack, beside the usual ones."""

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -35,10 +36,10 @@ def environment_python() -> Path:
         made.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=made.parent, ignore_cleanup_errors=True) as scratch:
             fresh = Path(scratch, "environment")
-            _run(base, "-I", "-m", "venv", str(fresh))
+            uv = Path(sysconfig.get_path("scripts"), "uv")
+            _run(uv, "venv", "--quiet", "--python", base, fresh)
             for lock in _LOCKS:
-                pip = ["-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-                _run(_python(fresh), *pip, "--require-hashes", "-r", str(lock))
+                _run(uv, "pip", "install", "--quiet", "--python", _python(fresh), "--require-hashes", "-r", lock)
             with contextlib.suppress(OSError):  # another run was faster
                 fresh.rename(made)
     return _python(made)

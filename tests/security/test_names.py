@@ -27,7 +27,7 @@ MODULES = [
 # Those set the logging of a process up: levels and handlers, no lines.
 SETTING_UP = {
     "function_app.py",
-    "instance_agent/__main__.py",
+    "instance_agent/command.py",
     "instance_agent/windows/service.py",
     "local_azure/functions_host/host.py",
     "local_azure/processes/log_lines.py",

@@ -11,7 +11,7 @@ from tests.rigs.certificates import authority
 from tests.rigs.command_line import clean_environment
 
 _ASKED = """
-from instance_agent.__main__ import main
+from instance_agent.command import main
 main(["selftest"])
 from azure.identity import EnvironmentCredential
 print(type(EnvironmentCredential()._credential).__name__)

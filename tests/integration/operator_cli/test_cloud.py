@@ -75,7 +75,7 @@ class Backstage:
         while True:
             await self._as_the_function()
             await self._as_the_instances()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.15)
 
     async def _as_the_function(self) -> None:
         found = {v.name: v.etag async for v in self.cloud.uploads.each() if v.name.startswith(self.role)}

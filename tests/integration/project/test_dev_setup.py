@@ -252,28 +252,30 @@ def test_a_signal_to_stop_reaches_the_demo(ready: Miniature) -> None:
     assert child.returncode == 0
 
 
-def put_tools(project: Miniature, lint_imports: int = 0) -> None:
-    """In place of the tools, programs that say what they were given; one of the checks ends with an exit code."""
-    for name, code in (("ruff", 0), ("lint-imports", lint_imports)):
+def put_tools(project: Miniature, *, failing: int = 0) -> None:
+    """In place of the tools, programs that say what they were given; two of the checks end with an exit code."""
+    for name, code in (("ruff", 0), ("lint-imports", failing)):
         program = project.python.with_name(name)
         program.write_text(f"#!/bin/sh\necho {name} ran\nexit {code}\n")
         program.chmod(0o755)
-    for name, text in {"mypy": "print('mypy ran')\n", "pytest": TESTS, "coverage": COVERAGE}.items():
+    mypy = f"print('mypy ran')\nraise SystemExit({failing})\n"
+    for name, text in {"mypy": mypy, "pytest": TESTS, "coverage": COVERAGE}.items():
         (project.root / f"{name}.py").write_text(text)
 
 
 @POSIX
-def test_every_check_and_the_tests_run_and_the_tests_speak_last(ready: Miniature) -> None:
-    put_tools(ready, lint_imports=1)
+@pytest.mark.parametrize("failing", [0, 1])
+def test_every_check_and_the_tests_run_and_what_failed_is_said_last(ready: Miniature, failing: int) -> None:
+    put_tools(ready, failing=failing)
     answer = ready.run("test", "--require-all", "-k", "name")
-    assert answer.code == 1
+    assert answer.code == failing
     assert answer.output.count("ruff ran") == 2
-    assert "mypy ran" in answer.output
-    assert "lint-imports failed; the tests run all the same" in answer.output
+    assert ("lint-imports failed; the tests run all the same" in answer.output) == bool(failing)
     several = r"tests -n [1-8] --dist loadfile \S+ (?:--ignore=\S+ )+--require-all -k name\n7 passed\n"
-    alone = r"tests tests/security/\S+ --require-all -k name\n7 passed\n$"
-    assert re.search(several, answer.output)
-    assert re.search(alone, answer.output), "what compares times has the machine to itself"
+    types = r"\n\$ python -m mypy\nmypy ran\n"
+    alone = r"(?:.*\n)*tests tests/security/\S+ --require-all -k name\n7 passed\n"
+    last = r"\nlint-imports, python -m mypy failed\n" if failing else ""
+    assert re.search(several + types + alone + last + r"\Z", answer.output), "types are checked beside the tests"
 
 
 @POSIX

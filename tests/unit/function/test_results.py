@@ -423,8 +423,8 @@ class TestRemoval:
 
 
 class TestManyReports:
-    def test_of_two_hundred_instances_at_once_need_far_fewer_reads_than_their_square(self) -> None:
-        number = 200
+    def test_of_a_hundred_instances_at_once_need_far_fewer_reads_than_their_square(self) -> None:
+        number = 100
 
         async def work(loop: VirtualLoop) -> Counter[str]:
             scene = Scene(FakeStorage(loop.clock))

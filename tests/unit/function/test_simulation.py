@@ -74,7 +74,7 @@ MISHAPS = st.one_of(
 )
 
 
-STEPS_AT_LEAST = 20_000
+STEPS_AT_LEAST = 13_000
 """Of usual effort. Fewer would mean that the processes hardly ever get to run."""
 
 
@@ -150,7 +150,7 @@ class TestPlatform(Platform.TestCase):  # type: ignore[misc,valid-type]  # Hypot
     """Many platforms, each another one."""
 
     settings = settings(
-        max_examples=examples(60),
+        max_examples=examples(40),
         stateful_step_count=50,
         deadline=None,
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

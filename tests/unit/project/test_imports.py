@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.rigs.deployment import ROOT
 
 PACKAGES = ("shared", "instance_agent", "operator_cli", "local_azure")
-MOST_ENTRIES = {"shared": 21, "instance_agent/targets": 10}
+MOST_ENTRIES = {"shared": 22, "instance_agent/targets": 10}
 """A folder with more than these at its top is no longer one that a reader takes in at a look."""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from instance_agent.__main__ import main as agent
+from instance_agent.command import main as agent
 from operator_cli.__main__ import main as command
 from shared import VERSION
 from tests.rigs.deployment import ROOT, deployed_files, repository_files
