@@ -258,6 +258,8 @@ def put_tools(project: Miniature, *, failing: int = 0) -> None:
         program = project.python.with_name(name)
         program.write_text(f"#!/bin/sh\necho {name} ran\nexit {code}\n")
         program.chmod(0o755)
+    # A module of the same second and size would be taken for the one that was compiled before.
+    shutil.rmtree(project.root / "__pycache__", ignore_errors=True)
     mypy = f"print('mypy ran')\nraise SystemExit({failing})\n"
     for name, text in {"mypy": mypy, "pytest": TESTS, "coverage": COVERAGE}.items():
         (project.root / f"{name}.py").write_text(text)
