@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
+from devtools.packages import command as packages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   soak [--minutes N] [--seed N] [--nginx dynamic|blocks] [--state DIR] [--json]
                                have everything happen at random to three instances on nginx, HAProxy and Caddy, under
                                load, for 30 minutes unless told otherwise, and say whether all came right in the end
+  build [--python 3.11] [--architecture amd64]
+                               build what is installed on instances into dist/: the wheel, requirements-agent.txt, the
+                               Debian package for that Python, install.sh and SHA256SUMS
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench [NAME...] [--json FILE] [--docs] [--quick] [...]
                                measure what was named, or everything; --json adds the results to a file, --docs
@@ -162,6 +166,10 @@ def _lock(arguments: list[str]) -> int:
     return 0
 
 
+def _build(arguments: list[str]) -> int:
+    return packages.main(prepare(ROOT), arguments)
+
+
 def _fuzz(arguments: list[str]) -> int:
     here = prepare(ROOT)
     return _run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
@@ -193,6 +201,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "fuzz": _fuzz,
     "soak": _soak,
     "lint": _lint,
+    "build": _build,
     "lock": _lock,
     "bench": _bench,
 }

@@ -14,6 +14,8 @@ _PACKAGES = {
     "ab": "apache2-utils",
     "apache2": "apache2-bin",
     "caddy": "caddy",
+    "debootstrap": "debootstrap",
+    "dpkg-deb": "dpkg",
     "faketime": "faketime",
     "gcc": "gcc",
     "haproxy": "haproxy",
@@ -23,6 +25,8 @@ _PACKAGES = {
     "nginx": "nginx libnginx-mod-http-lua lua-resty-core lua-resty-lrucache",
     "openssl": "openssl",
     "postgres": "postgresql",
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
     "wrk": "wrk",
 }
 _FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
