@@ -90,6 +90,13 @@ wait_for_it() {
 }
 
 give_rights() {
+    # The target's own folder, by default, which it cannot make where only that folder may be written.
+    folder=$(sed -n 's/^ReadWritePaths=-\([^ ]*\).*/\1/p' "$rights")
+    if [ -n "$folder" ] && [ ! -e "$folder" ] && [ -d "${folder%/*}" ]; then
+        owner=$(sed -n 's/^User=//p' "$rights")
+        mkdir -m 700 "$folder"
+        chown "${owner:-certcast}:" "$folder"
+    fi
     mkdir -p "$drop_ins"
     # By the link that install.sh switches, where there is one: the unit's rights go with its version.
     case $here in

@@ -131,7 +131,7 @@ class Site:
         expected, over, seen = self.seen(), Event(), list[str]()
 
         def shake() -> None:
-            while not over.wait(0.05):
+            while not over.wait(0.25):
                 try:
                     seen.append(self.seen())
                 except OSError as error:
@@ -144,7 +144,7 @@ class Site:
         finally:
             over.set()
             shaking.join()
-        assert len(seen) > 10
+        assert len(seen) > 5
         assert set(seen) == {expected}
 
 
@@ -322,8 +322,6 @@ def test_install_sh_up_and_back_while_all_goes_on(site: Site) -> None:
         assert site.current == NEW
         site.does(ROLL_BACK)
         assert site.current == first
-        site.does(ROLL_BACK)
-        assert site.current == NEW
         before = site.process
         assert f"version {NEW}-" in site.does(SCRIPT, NEW)
         assert site.current == NEW
