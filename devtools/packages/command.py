@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import shutil
 from typing import TYPE_CHECKING
 
-from devtools.packages import agent_requirements, deb, wheel
+from devtools.packages import agent_requirements, checksums, deb, wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from devtools.environment import Environment
-
-SUMS = "SHA256SUMS"
 
 
 def main(here: Environment, arguments: Sequence[str]) -> int:
@@ -35,11 +32,21 @@ def main(here: Environment, arguments: Sequence[str]) -> int:
     return 0
 
 
-def build(here: Environment, into: Path, edition: deb.Edition) -> list[Path]:
-    """Build wheel, requirements file and package, put install.sh beside them, and write their SHA-256.
+def build(here: Environment, into: Path, edition: deb.Edition = deb.DEBIAN_12) -> list[Path]:
+    """Build the files into a folder, and write their SHA-256 beside them.
 
     Returns:
         The files, the one with the checksums last.
+
+    Raises:
+        SetupError: Some of it cannot be built.
+    """
+    files = build_files(here, into, edition)
+    return [*files, checksums.write(into, files)]
+
+
+def build_files(here: Environment, into: Path, edition: deb.Edition = deb.DEBIAN_12) -> list[Path]:
+    """Build wheel, requirements file and package, and put install.sh beside them; the wheel comes first.
 
     Raises:
         SetupError: Some of it cannot be built.
@@ -49,13 +56,4 @@ def build(here: Environment, into: Path, edition: deb.Edition) -> list[Path]:
     package = deb.build(here, into, built, requirements, edition=edition)
     script = into / "install.sh"
     shutil.copyfile(here.root / "infra" / "agent" / script.name, script)
-    files = [built, requirements, package, script]
-    return [*files, write_sums(into, files)]
-
-
-def write_sums(into: Path, files: Iterable[Path]) -> Path:
-    """Write what `sha256sum --check` reads, in the order of names."""
-    sums = into / SUMS
-    lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(files)]
-    sums.write_text("".join(lines), encoding="ascii", newline="\n")
-    return sums
+    return [built, requirements, package, script]

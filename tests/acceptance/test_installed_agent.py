@@ -131,7 +131,7 @@ class Site:
         expected, over, seen = self.seen(), Event(), list[str]()
 
         def shake() -> None:
-            while not over.wait(0.25):
+            while not over.wait(0.1):
                 try:
                     seen.append(self.seen())
                 except OSError as error:
@@ -144,7 +144,7 @@ class Site:
         finally:
             over.set()
             shaking.join()
-        assert len(seen) > 5
+        assert len(seen) > 2
         assert set(seen) == {expected}
 
 

@@ -13,7 +13,7 @@ from threading import Thread
 from types import MappingProxyType
 
 from devtools.environment import Environment
-from devtools.packages import command, deb
+from devtools.packages import checksums, command, deb
 from tests.rigs.deployment import ROOT
 
 HERE = Environment(root=ROOT)
@@ -44,7 +44,7 @@ class Release:
 
 def built(folder: Path) -> Release:
     """This checkout's."""
-    wheel, *_ = command.build(HERE, folder, deb.DEBIAN_12)
+    wheel, *_ = command.build(HERE, folder)
     return Release(version=wheel.name.split("-")[1], folder=folder)
 
 
@@ -76,7 +76,7 @@ def another(
     files = [other.wheel, other.folder / "requirements-agent.txt", other.folder / "install.sh"]
     if package:
         files.append(deb.build(HERE, other.folder, other.wheel, files[1]))
-    command.write_sums(other.folder, files)
+    checksums.write(other.folder, files)
     return other
 
 

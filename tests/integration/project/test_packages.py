@@ -10,7 +10,7 @@ import pytest
 
 from devtools.cures import SetupError
 from devtools.environment import Environment
-from devtools.packages import agent_requirements, command, deb, wheel
+from devtools.packages import agent_requirements, deb, wheel
 from tests.rigs.deployment import ROOT
 from tests.rigs.programs import needs
 from tests.rigs.releases import HERE
@@ -91,12 +91,3 @@ def test_versions_have_debians_order(older: str, newer: str) -> None:
 def test_an_architecture_that_no_wheels_are_for_is_refused(built: Path, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="there is no package for riscv64; there is for amd64, arm64"):
         deb.build(HERE, tmp_path, built, LOCK, edition=deb.Edition(architecture="riscv64"))
-
-
-def test_checksums_are_what_sha256sum_reads(tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("b.whl", "a.sh")]
-    for file in files:
-        file.write_text(file.name)
-    sums = command.write_sums(tmp_path, files)
-    subprocess.run(["sha256sum", "--check", "--strict", sums.name], cwd=tmp_path, check=True, capture_output=True)
-    assert [line.split("  ")[1] for line in sums.read_text().splitlines()] == ["a.sh", "b.whl"]

@@ -138,3 +138,21 @@ def test_what_the_scale_set_writes_is_what_the_shell_makes_of_it(tmp_path: Path)
     settings = tmp_path / "etc" / "agent.env"
     assert settings.read_text() == 'A=\'"$x";\nB=1\n'
     assert settings.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("", "--wheel and --requirements are needed"),
+        ("--wheel", "--wheel needs a value"),
+        ("--wheel a.whl --requirements b.txt", "--wheel-sha256 and --requirements-sha256 are 64 digits"),
+        ("--wheel a.whl --requirements b.txt --wheel-sha256 12 --requirements-sha256 34", "are 64 digits 0-9 a-f"),
+        ("--upgrade", "there is no option --upgrade"),
+    ],
+)
+def test_the_installer_does_nothing_without_what_it_needs_to_know(arguments: str, said: str) -> None:
+    command = ["sh", str(AGENT / "install.sh"), *arguments.split()]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "usage: install.sh --wheel" in ran.stderr
