@@ -49,7 +49,7 @@ NEVER_READY = b'sys.exit(1 if "run" in sys.argv else main())'
 """How a version behaves that passes its preflight and ends at once when it is to serve."""
 
 pytestmark = [
-    needs("debootstrap", "systemd-nspawn", "dpkg-deb", "haproxy"),
+    needs("mmdebstrap", "systemd-nspawn", "dpkg-deb", "haproxy"),
     pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to boot a machine"),
     pytest.mark.timeout(420),
 ]

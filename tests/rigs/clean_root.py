@@ -1,6 +1,6 @@
 """A machine with nothing of ours on it: Debian 12 of its own, booted under systemd, or without where that is refused.
 
-The system is made by debootstrap, once, and kept below `.cache`; each machine is a layer above it, in memory, that goes
+The system is made by mmdebstrap, once, and kept below `.cache`; each machine is a layer above it, in memory, that goes
 with it. It has this machine's network, so that what listens on 127.0.0.1 here can be reached from there.
 """
 
@@ -22,7 +22,10 @@ from tests.rigs.deployment import ROOT
 from tests.rigs.programs import require
 
 MIRROR = "http://deb.debian.org/debian"
-PACKAGES = ("ca-certificates", "curl", "haproxy", "python3", "python3-venv", "systemd", "systemd-sysv")
+PACKAGES = (
+    *("adduser", "ca-certificates", "curl", "haproxy", "init-system-helpers", "python3", "python3-venv"),
+    *("systemd", "systemd-sysv"),
+)
 BOOTED_S, ENDED_S, COMMAND_S = 30, 15, 150
 DOWNLOADS = "/srv/downloads"
 """Where scripts are run there."""
@@ -160,14 +163,11 @@ def _system() -> Path:
             return made
         new = cache / "new"
         shutil.rmtree(new, ignore_errors=True)
-        options = ["--variant=minbase", f"--include={','.join(PACKAGES)}"]
-        command = [require("debootstrap"), *options, "bookworm", str(new), MIRROR]
+        options = ["--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"]
+        command = [require("mmdebstrap"), *options, "bookworm", str(new), MIRROR]
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if ran.returncode != 0:
             said = "\n".join((ran.stdout + ran.stderr).splitlines()[-8:])
-            pytest.fail(f"debootstrap made no Debian from {MIRROR}: is that mirror reached from here?\n{said}")
-        for needless in ("var/cache/apt/archives", "var/lib/apt/lists"):
-            shutil.rmtree(new / needless)
-            (new / needless / "partial").mkdir(parents=True)
+            pytest.fail(f"mmdebstrap made no Debian from {MIRROR}: is that mirror reached from here?\n{said}")
         new.rename(made)
     return made
