@@ -5,6 +5,7 @@ with it. It has this machine's network, so that what listens on 127.0.0.1 here c
 """
 
 import hashlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -125,8 +126,12 @@ def clean_root(scratch: Path, shared: Mapping[str, Path]) -> Iterator[CleanRoot]
             nspawn.kill()
             nspawn.wait()
     sys.stdout.write(f"systemd is not booted here, maintainer scripts run in a chroot: {log.read_text()[-500:]}\n")
-    with _copied(system, scratch, shared) as folder:
-        yield CleanRoot(enter=("chroot", str(folder)), booted=False)
+    folder = scratch / "copy"
+    subprocess.run(["cp", "-a", system, folder], check=True)
+    # What is shared may be filled later on: it is copied before each command.
+    copies = [f"cp -RT {shlex.quote(str(there))} {shlex.quote(f'{folder}{place}')}" for place, there in shared.items()]
+    enter = ("sh", "-ec", "\n".join([*copies, 'exec chroot "$0" "$@"']), str(folder))
+    yield CleanRoot(enter=enter, booted=False)
 
 
 def _booted(nspawn: subprocess.Popen[bytes]) -> int | None:
@@ -142,15 +147,6 @@ def _booted(nspawn: subprocess.Popen[bytes]) -> int | None:
                 return int(child)
         time.sleep(0.2)
     return None
-
-
-@contextmanager
-def _copied(system: Path, scratch: Path, shared: Mapping[str, Path]) -> Iterator[Path]:
-    folder = scratch / "copy"
-    subprocess.run(["cp", "-a", system, folder], check=True)
-    for place, there in shared.items():
-        shutil.copytree(there, folder / place.lstrip("/"))
-    yield folder
 
 
 def _system() -> Path:
