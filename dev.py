@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The developer's door: `python3 dev.py setup | test | demo | fuzz | soak | lint | docs | lock | bench | release`.
+"""The developer's door: `dev.py setup | test | demo | fuzz | soak | lint | docs | build | lock | bench | release`.
 
 Only the Python version is looked at here, so that an old interpreter, which could not parse the rest, still gets a
 sentence instead of a syntax error. What the commands do is in devtools/.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from devtools import benchmarks, locks
 from devtools.cures import SetupError
 from devtools.environment import prepare
+from devtools.packages import command as packages
 from devtools.packages import releasing
 from devtools.running import beside, run, shown
 
@@ -47,6 +48,9 @@ usage: python3 dev.py COMMAND [ARGUMENTS]
   soak [--minutes N] [--seed N] [--nginx dynamic|blocks] [--state DIR] [--json]
                                have everything happen at random to three instances on nginx, HAProxy and Caddy, under
                                load, for 30 minutes unless told otherwise, and say whether all came right in the end
+  build [--python 3.11] [--architecture amd64]
+                               build what is installed on instances into dist/: the wheel, requirements-agent.txt, the
+                               Debian package for that Python, install.sh and SHA256SUMS
   lock [--check] [--upgrade]   resolve the lock files again, or say whether they are current
   bench [NAME...] [--json FILE] [--docs] [--quick] [...]
                                measure what was named, or everything; --json adds the results to a file, --docs
@@ -177,6 +181,10 @@ def _lock(arguments: list[str]) -> int:
     return 0
 
 
+def _build(arguments: list[str]) -> int:
+    return packages.main(prepare(ROOT), arguments)
+
+
 def _fuzz(arguments: list[str]) -> int:
     here = prepare(ROOT)
     return run(here, [here.python, "-m", "tests.fuzz", *arguments], quiet=True)
@@ -219,6 +227,7 @@ _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "soak": _soak,
     "lint": _lint,
     "docs": _docs,
+    "build": _build,
     "lock": _lock,
     "bench": _bench,
     "release": _release,

@@ -88,11 +88,31 @@ def _refuse_foreign_settings() -> None:
 
 def _selftest(env: Mapping[str, str], *, preflight_only: bool) -> int:
     target = text(env, "CERTCAST_TARGET", "embedded")
-    if target not in {"iis", "iis-ccs"}:
-        raise ConfigurationError(f"selftest is for the targets iis and iis-ccs; CERTCAST_TARGET is {target}")
-    from instance_agent.windows import selftest  # noqa: PLC0415 - Windows only, and slow to import
+    if target in {"iis", "iis-ccs"}:
+        from instance_agent.windows import selftest  # noqa: PLC0415 - Windows only, and slow to import
 
-    return selftest.main(env, preflight_only=preflight_only, say=print)
+        return selftest.main(env, preflight_only=preflight_only, say=print)
+    if preflight_only:
+        return asyncio.run(_preflight(env))
+    raise ConfigurationError(
+        f"selftest is for the targets iis and iis-ccs; CERTCAST_TARGET is {target}, which has `--preflight` alone"
+    )
+
+
+async def _preflight(env: Mapping[str, str]) -> int:
+    """See that the settings, the target's too, are such as `run` starts with; asks neither the cloud nor the server.
+
+    So it says the same beside an agent that runs, and whether or not there is a network.
+
+    Raises:
+        ConfigurationError: One is missing or wrong, or a key file cannot be read.
+    """
+    settings = agent_settings(env)
+    target = make_target(settings.target, env)
+    ProbeSettings.from_env(env)
+    async with Account(settings.storage, key_encryption_key=settings.key_encryption_key):
+        print(f"ok   settings for {target.place}, role {settings.role}")
+    return DONE
 
 
 def _service(command: str, env: Mapping[str, str]) -> int:

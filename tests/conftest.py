@@ -15,7 +15,14 @@ from local_azure.processes import listening
 from tests.rigs.effort import SEED
 from tests.rigs.emulator import Emulator, emulator
 
-LONG = {"test_benchmarks.py", "test_certcast_up.py", "test_cloud.py", "test_dev_setup.py", "test_local_cloud.py"}
+LONG = {
+    "test_benchmarks.py",
+    "test_certcast_up.py",
+    "test_cloud.py",
+    "test_dev_setup.py",
+    "test_installed_agent.py",
+    "test_local_cloud.py",
+}
 """Files that take a minute; they begin first, so that no process is left with one while the others are done."""
 
 pytest.register_assert_rewrite("tests.contracts.targets", "tests.rigs.targets")  # their assertions are tests too

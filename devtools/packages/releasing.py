@@ -7,7 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from devtools.packages import bill_of_materials, changelog, checksums, functions_zip, readiness, wheel
+from devtools.packages import bill_of_materials, changelog, checksums, command, functions_zip, readiness
 from devtools.packages.building import built_at, run, version
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(here: Environment, into: Path) -> list[Path]:
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
     made = [
-        wheel.build(here, into),
+        *command.build_files(here, into),
         functions_zip.build(here, into),
         *bill_of_materials.write(here, into),
     ]

@@ -10,7 +10,7 @@ Puts a 64-bit Python of its own and the package into a folder below Program File
 service and starts it. Running it again changes what has changed.
 
 Nothing is installed under a name that is looked up somewhere: the wheel is the one with the given hash, and
-what it needs are the versions and hashes in requirements.lock.
+what it needs are the versions and hashes in requirements-agent.txt. `python3 dev.py build` makes both.
 
 .PARAMETER PackageHash
 The wheel's SHA-256, as `Get-FileHash` says where it was built.
@@ -19,7 +19,10 @@ The wheel's SHA-256, as `Get-FileHash` says where it was built.
 The wheel's path; the one certcast-*.whl beside this script by default.
 
 .PARAMETER Requirements
-The file with the versions and hashes of what the wheel needs; requirements.lock beside this script by default.
+The file with the versions and hashes of what the wheel needs; requirements-agent.txt beside this script by default.
+
+.PARAMETER RequirementsHash
+That file's SHA-256; compared where it is given.
 
 .PARAMETER SettingsFile
 A file to become agent.toml: lines such as CERTCAST_ROLE = 'web'. The way for anything secret, since
@@ -33,7 +36,7 @@ Path or address of the NuGet package of Python (https://docs.python.org/3/using/
 python.exe must be signed by the Python Software Foundation.
 
 .PARAMETER PythonHash
-The SHA-256 of that package; compared where it is given.
+The SHA-256 of that package; compared where it is given. The signature vouches for python.exe alone, this for all of it.
 
 .PARAMETER InstallFolder
 Where Python and the package go.
@@ -51,7 +54,9 @@ param(
     [ValidatePattern('^[0-9A-Fa-f]{64}$')]
     [string] $PackageHash,
     [string] $Package,
-    [string] $Requirements = (Join-Path $PSScriptRoot 'requirements.lock'),
+    [string] $Requirements = (Join-Path $PSScriptRoot 'requirements-agent.txt'),
+    [ValidatePattern('^([0-9A-Fa-f]{64})?$')]
+    [string] $RequirementsHash = '',
     [string] $SettingsFile,
     [string[]] $Setting = @(),
     [string] $PythonPackage = 'https://www.nuget.org/api/v2/package/python/3.13.1',
@@ -141,7 +146,7 @@ function Write-Settings {
 
 New-Item -ItemType Directory -Force $InstallFolder | Out-Null
 $wheel = Copy-Checked (Find-Wheel) $PackageHash
-$needs = Copy-Checked (Resolve-Path -LiteralPath $Requirements).Path ''
+$needs = Copy-Checked (Resolve-Path -LiteralPath $Requirements).Path $RequirementsHash
 Install-Python
 if (Get-Service $Service -ErrorAction SilentlyContinue) { Stop-Service $Service }
 Invoke-Checked 'Setting up pip' $Python @('-m', 'ensurepip')

@@ -1,7 +1,7 @@
 @echo off
 rem Cloud Services (extended support): installs certcast's agent at each start of the role instance.
 rem It is a background task, so that the role starts meanwhile; the load balancer's probe is what holds traffic back.
-rem install.ps1, requirements.lock, agent.toml and the wheel lie beside this file in the role's approot\bin.
+rem install.ps1, requirements-agent.txt, agent.toml and the wheel lie beside this file in the role's approot\bin.
 rem Cloud Services have no managed identity: agent.toml names an application and its certificate, see docs/deploy.md.
 
 if "%CERTCAST_EMULATED%"=="true" exit /b 0

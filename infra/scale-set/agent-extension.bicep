@@ -5,7 +5,7 @@
 @description('Name of the scale set.')
 param scaleSetName string
 
-@description('Addresses of install.ps1, of requirements.lock and of the certcast wheel, in this order.')
+@description('Addresses of install.ps1, of requirements-agent.txt and of the certcast wheel, in this order.')
 @minLength(3)
 @maxLength(3)
 param files array
@@ -14,6 +14,11 @@ param files array
 @minLength(64)
 @maxLength(64)
 param packageHash string
+
+@description('SHA-256 of requirements-agent.txt, as SHA256SUMS has it.')
+@minLength(64)
+@maxLength(64)
+param requirementsHash string
 
 @description('Client id of the user-assigned identity that reads the files and that the agent uses.')
 param identityClientId string
@@ -61,7 +66,7 @@ resource agent 'Microsoft.Compute/virtualMachineScaleSets/extensions@2024-07-01'
       fileUris: files
       managedIdentity: { clientId: identityClientId }
       // -Command and not -File, which would hand over the list of settings as one string.
-      commandToExecute: 'powershell -NoProfile -NonInteractive -ExecutionPolicy Bypass -Command "& .\\install.ps1 -PackageHash ${packageHash} -Setting ${join(quoted, ',')}"'
+      commandToExecute: 'powershell -NoProfile -NonInteractive -ExecutionPolicy Bypass -Command "& .\\install.ps1 -PackageHash ${packageHash} -RequirementsHash ${requirementsHash} -Setting ${join(quoted, ',')}"'
     }
   }
 }

@@ -124,7 +124,8 @@ class Connections:
             with contextlib.suppress(OSError):  # a TimeoutError is one: the client takes nothing more
                 async with asyncio.timeout(2 * _SHUTDOWN_S):
                     await writer.wait_closed()
-            transport.abort()
+            with contextlib.suppress(AttributeError):  # Python 3.11.2 has let go of a connection that is closed
+                transport.abort()
 
     def _complain(self, trouble: str) -> None:
         """Log a line, unless there was one within the last second: clients decide how often this is called."""

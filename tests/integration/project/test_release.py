@@ -25,7 +25,7 @@ from tests.rigs.pages import blocks, section
 from tests.rigs.programs import needs
 from tests.unit.project.test_locks import pins
 
-pytestmark = needs("git", "sha256sum")
+pytestmark = needs("git", "sha256sum", "dpkg-deb")
 
 RELEASING = Path("docs/releasing.md")
 PARTS = ("shared", "instance_agent", "operator_cli", "local_azure", "infra", "devtools")
@@ -75,6 +75,8 @@ def current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "resolve", lambda here: {file: (here.root / file).read_bytes() for file in LOCKED})
 
 
+OF_DEBIAN = re.escape(VERSION).replace(r"\.dev", r"(?:\.|~)dev")
+"""The version as a file's name has it: Debian writes what comes before a release with a tilde."""
 LOCKED = ("requirements.txt", "infra/agent/requirements.lock")
 
 
@@ -92,9 +94,13 @@ def test_another_clone_at_another_time_builds_the_same_bytes(
     assert [path.name for path in again if path.read_bytes() != (here.root / "dist" / path.name).read_bytes()] == []
 
 
-def test_every_file_is_named_after_the_version_and_has_its_hash_told(made: Sequence[Path]) -> None:
+def test_every_file_is_named_after_the_version_or_on_the_page_and_has_its_hash_told(made: Sequence[Path]) -> None:
     *files, sums = made
-    assert all(path.name.startswith("certcast-") and f"-{VERSION}" in path.name for path in files)
+    unnumbered = {path.name for path in files if not re.match(rf"certcast[\w-]*[-_]{OF_DEBIAN}", path.name)}
+    assert unnumbered == {"install.sh", "requirements-agent.txt"}
+    shown = re.findall(r"`([\w.+-]+)`", section(RELEASING, "## What is in a release"))
+    kinds = {re.sub(r"[-_]1\.2\.3", "", name) for name in shown}
+    assert {re.sub(rf"[-_]{OF_DEBIAN}", "", path.name) for path in made} <= kinds
     hashes = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in sorted(files)]
     assert sums.read_text("utf-8").splitlines() == hashes
     assert set(sums.parent.iterdir()) == set(made)

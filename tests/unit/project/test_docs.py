@@ -402,6 +402,7 @@ def test_pre_commit_runs_what_ci_runs_before_the_tests() -> None:
     assert re.findall(r"^ +pass_filenames: (.+)$", hooks, re.MULTILINE) == ["false"]
     assert "dev.py test" in text_of(Path(".ci/run"))
     # `test` has the same checks as `lint`.
-    linting = {*dev_commands._lint.__code__.co_names}
+    linting = {*dev_commands._failed_checks.__code__.co_names}
+    assert "_failed_checks" in dev_commands._lint.__code__.co_names
     testing = {*dev_commands._test.__code__.co_names, *dev_commands._failed_meanwhile.__code__.co_names}
     assert {"_quick_checks", "_types"} <= linting & testing

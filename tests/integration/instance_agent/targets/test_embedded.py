@@ -1,6 +1,7 @@
 """The embedded target serving over loopback: the contract of all targets, and what is its own."""
 
 import asyncio
+import asyncio.sslproto
 import errno
 import gc
 import re
@@ -9,6 +10,7 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -227,6 +229,26 @@ class TestThePage:
                     assert answer.headers["cache-control"] == "no-store"
                     assert "<h1>shop.example.com</h1>" in answer.body.decode()
                     assert issued.fingerprint in answer.body.decode()
+
+    async def test_an_older_python_that_lets_go_of_what_is_aborted_leaves_no_line_in_the_log(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Debian 12's 3.11.2 aborts as here, and raises once the connection is closed already."""
+
+        def abort(transport: Any) -> None:
+            transport._closed = True
+            transport._ssl_protocol._abort()
+
+        monkeypatch.setattr(asyncio.sslproto._SSLProtocolTransport, "abort", abort)
+        async with serving() as target:
+            # Two who leave without a word, as `openssl s_client </dev/null` does.
+            for _ in range(2):
+                _, writer = await asyncio.open_connection(*target.endpoint(443), ssl=trusting_nobody())
+                writer.close()
+                await writer.wait_closed()
+            await asyncio.sleep(0.2)
+        gc.collect()
+        assert caplog.text == ""
 
     async def test_head_has_the_headers_alone_and_other_methods_are_not_allowed(self) -> None:
         async with serving() as target, visiting(target.endpoint(443), "a.example") as (visitor,):

@@ -42,7 +42,7 @@ def test_the_scale_sets_extension_calls_the_installer_with_its_parameters_and_no
     bicep = (INFRA / "scale-set" / "agent-extension.bicep").read_text("utf-8")
     command = next(line for line in bicep.splitlines() if "commandToExecute" in line)
     used = set(re.findall(r" -([A-Z]\w+)", command[command.index("install.ps1") :]))
-    assert used == {"PackageHash", "Setting"}
+    assert used == {"PackageHash", "RequirementsHash", "Setting"}
     assert used <= parameters()
     assert "CERTCAST_STORAGE=" not in bicep
     assert "AccountKey" not in bicep
