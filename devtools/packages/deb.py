@@ -94,6 +94,9 @@ def _environment(here: Environment, home: Path, wheel: Path, requirements: Path,
     run(here, install, why="it brings what the agent needs")
     for needless in (packages / "bin", packages / ".lock"):
         shutil.rmtree(needless) if needless.is_dir() else needless.unlink(missing_ok=True)
+    for record in packages.glob("*.dist-info/RECORD"):  # of scripts that are gone, with the path of who built them
+        lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.startswith("bin/")), encoding="utf-8")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     (home / "bin").mkdir()

@@ -22,6 +22,7 @@ from threading import Event, Thread
 import pytest
 import yaml
 
+from devtools.packages import deb
 from instance_agent.installing.probe import served_fingerprint
 from local_azure.processes.listening import free_port
 from tests.docs.shown import run_here
@@ -45,7 +46,8 @@ CLOUD_INIT = ROOT / "infra" / "agent" / "cloud-init.yaml"
 
 HOST, UNIT, STARTED_S, PATIENCE_S = "www.example.com", "certcast-agent.service", 90, 40
 NEW, BAD = "99.1.0", "99.2.0"
-NEVER_READY = b'sys.exit(1 if "run" in sys.argv else main())'
+STARTS = b'sys.exit(imported("instance_agent.command").main())'
+NEVER_READY = b'sys.exit(1 if "run" in sys.argv else imported("instance_agent.command").main())'
 """How a version behaves that passes its preflight and ends at once when it is to serve."""
 
 pytestmark = [
@@ -179,7 +181,8 @@ def releases_of(folder: Path, wheels: Path) -> dict[str, Release]:
     wheels_of(first, wheels)
     agent = (ROOT / "instance_agent" / "__main__.py").read_bytes()
     assert b"sys.exit(main())" in agent
-    bad = {"instance_agent/__main__.py": agent.replace(b"sys.exit(main())", NEVER_READY)}
+    assert STARTS in agent
+    bad = {"instance_agent/__main__.py": agent.replace(STARTS, NEVER_READY)}
     others = [another(first, NEW), another(first, BAD, package=False, code=bad)]
     return {each.version: each for each in (first, *others)}
 
@@ -235,7 +238,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def test_the_package_from_the_download_to_a_served_certificate(site: Site, tmp_path: Path) -> None:
-    said = site.does(PACKAGE)
+    said = site.does(PACKAGE, VERSION=deb._debian(next(iter(site.releases))))
     assert f"{next(iter(site.releases.values())).package.name}: OK" in said
     assert site.root.run("stat --format '%a %U:%G' /etc/certcast/agent.env") == "600 root:root\n"
     if not site.root.booted:
@@ -267,7 +270,7 @@ def test_the_package_up_and_back_while_all_goes_on(site: Site) -> None:
         assert GO_BACK in text_of(AGENTS)
         package = site.releases[first].package.name
         site.does(f"cp {package} certcast-agent_OLDER.deb\n{GO_BACK}\ncertcast-agent wait")
-    assert site.root.run("dpkg-query --show --showformat '${Version}' certcast-agent").startswith(first)
+    assert site.root.run("dpkg-query --show --showformat '${Version}' certcast-agent").startswith(deb._debian(first))
 
 
 def upgrade_of_cloud_init(site: Site) -> str:
