@@ -33,6 +33,7 @@ async def test_rules_come_and_go_while_it_runs_and_what_they_did_is_counted_besi
             (kind.operation, kind.caller, kind.outcome): count
             for kind, count in cloud.platform.requests.mark().items()
             if kind.resource == "bundles" and kind.operation != "List Blobs"
+            if kind.outcome != "missing"  # a fresh agent looks for what sweeps say of the tables
         }
         assert asked == {
             ("Put Blob", "function", "other"): 1,
