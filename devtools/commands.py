@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 
 TESTS_ALONE = ("tests/security/test_bystander.py",)
-_PER_PROCESSOR = 2.5
+_PER_PROCESSOR = 2
 """Processes that run tests: much of what tests do is waiting."""
 _MOST_PROCESSES = 8
 """Of those; each has an Azurite of its own."""
@@ -253,7 +253,7 @@ def _types(here: Environment) -> list[str | Path]:
 
 def _several_at_once() -> list[str]:
     """Options of pytest for several processes; a file is one process's, since its tests may share what they start."""
-    processes = min(int(_PER_PROCESSOR * (os.cpu_count() or 1)), _MOST_PROCESSES)
+    processes = min(_PER_PROCESSOR * (os.cpu_count() or 1), _MOST_PROCESSES)
     return ["-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 

@@ -33,6 +33,7 @@ command=/usr/local/sbin/certcast-agent
 half_made=''
 going_back_to=''
 oldest=''
+applying=''
 
 say() { echo "install.sh: $*" >&2; }
 fail() {
@@ -49,6 +50,7 @@ wrong_usage() {
 leave() {
     code=$?
     trap '' EXIT HUP INT TERM
+    if [ -n "$applying" ]; then kill -s TERM -- "-$applying" 2>/dev/null || true; fi
     if [ -n "$going_back_to" ]; then go_back; fi
     if [ -n "$half_made" ]; then rm -rf "$half_made"; fi
     rm -rf "$base"/.fetched.*
@@ -172,12 +174,21 @@ place() {
     fi
 }
 
+# Beside this script, which a shell else lets nothing end before the agent is ready, or is not; the lock stays here.
+apply() {
+    setsid "$base/current/systemd/control.sh" apply 9>&- &
+    applying=$!
+    if wait "$applying"; then answer=0; else answer=$?; fi
+    applying=''
+    return "$answer"
+}
+
 go_back() {
     say "the version before, $going_back_to, takes its place again"
     point current "$going_back_to"
     going_back_to=''
     if [ -n "$oldest" ]; then point previous "$oldest"; else rm -f "$base/previous"; fi
-    "$base/current/systemd/control.sh" apply || say "the version before is not ready either"
+    apply || say "the version before is not ready either"
 }
 
 switch() {
@@ -196,7 +207,7 @@ switch() {
         if [ -n "$was_ready" ]; then going_back_to=$before; fi
     fi
     place "$1"
-    if booted && ! "$base/current/systemd/control.sh" apply; then
+    if booted && ! apply; then
         [ -n "$going_back_to" ] || fail "version $1 is installed, and not ready: see above"
         fail "version $1 did not become ready"
     fi

@@ -357,14 +357,14 @@ def test_one_that_is_ended_in_its_middle_leaves_what_ran_and_another_waits_for_n
         return
     with site.unbroken():
         script = SCRIPT.replace("sudo sh install.sh", "echo $$ > /run/installing; exec sh install.sh")
-        under_way = site.root.started(script, **site.variables(BAD), CERTCAST_READY_S="60")
+        under_way = site.root.started(script, **site.variables(BAD), CERTCAST_READY_S="600")
         until = time.monotonic() + PATIENCE_S
         while site.current != BAD:
             assert time.monotonic() < until
             time.sleep(0.1)
         assert "another install.sh runs on this machine" in site.fails(SCRIPT, NEW)
         site.root.run("kill -TERM $(cat /run/installing)")
-        said, _ = under_way.communicate(timeout=PATIENCE_S + 20)
+        said, _ = under_way.communicate(timeout=PATIENCE_S)
         assert under_way.returncode == 143
         assert f"the version before, {NEW}-" in said
         assert site.current == NEW
