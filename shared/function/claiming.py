@@ -85,8 +85,8 @@ async def accept(
             await entering.enter(lane)
             # From here on reports may come; who settles the upload waits until this look is done with its row.
             await until_complete.enter_async_context(cloud.in_hand.hold(fresh.name))
+            await strike_out(cloud, before)  # before its row says that it keeps nothing: then nothing strikes it out
             await entering.follow(judged)
-            await strike_out(cloud, before)
         return await complete(cloud, turn, version)
 
 
@@ -227,6 +227,7 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
     """Release everything a deleted upload claimed."""
     mine, now = turn.record, cloud.now()
     changes = await _change_rows(cloud, mine, (), mine.claims)
+    await strike_out(cloud, mine)
     fleet = await read_fleet(cloud)
     instances = recipients(fleet, mine.claims)
     told = tuple(instance.id for instance in instances)
@@ -238,7 +239,6 @@ async def withdraw(cloud: Cloud, turn: Turn) -> UploadRecord:
 
     async with cloud.in_hand.hold(mine.name):
         await turn.write(removed)
-        await strike_out(cloud, mine)
         untold = await notify(cloud, instances, mine.claims, traceparent=mine.traceparent)
         log.info("upload %s: removed, told %d instance(s)", mine.name, len(instances))
         await settle_others(cloud, mine, changes, fleet, untold=untold)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
+from shared.errors import UnavailableError
 from shared.function.blob_event import Notice
+from shared.function.intake import look_at
 from shared.function.keeping import kept_by, place_of
 from shared.function.sweep import sweep
 from shared.state.records import BINDINGS_TABLE, UPLOADS_TABLE, UploadStatus
 from shared.state.wholeness import wholeness
 from tests.fakes.edges import TABLES
+from tests.fakes.processes import Failing
 from tests.rigs.recovering import ODD, WITH_PASSWORD, Recovering, Served, certificate
 from tests.rigs.scenes import Scene, pfx
 from tests.rigs.some import some
@@ -259,6 +263,15 @@ class TestWhatIsKeptInPlace:
         scene.storage.clock.advance(DAY)
         assert (await sweep(scene.cloud)).forgotten == 2  # with the certificate that it had kept
         assert place_of("a.pfx") not in scene.storage.bundles
+
+    @pytest.mark.parametrize("goes", [True, False], ids=["deleted", "replaced by a good one"])
+    async def test_is_forgotten_too_where_the_look_that_ends_it_is_cut_short(self, scene: Scene, *, goes: bool) -> None:
+        await self.kept(scene)
+        notice = await (scene.delete("a.pfx") if goes else scene.upload("a.pfx", "a.example.com", serial=1))
+        with suppress(UnavailableError):
+            await look_at(scene.seen_by(Failing({"note seal": [UnavailableError("away")]})), notice)
+        await look_at(scene.cloud, notice)
+        assert await kept_by(scene.cloud, "a.pfx") == ()
 
     async def test_is_not_deleted_while_it_is_kept(self, scene: Scene) -> None:
         await self.kept(scene)
