@@ -14,7 +14,8 @@ usage: install.sh --wheel FILE|URL --wheel-sha256 HEX --requirements FILE|URL --
        install.sh --rollback
        install.sh --uninstall [--purge]
 
-  --wheel, --requirements   what `python3 dev.py build` made, here or at an address; its checksums are in SHA256SUMS
+  --wheel, --requirements   what `python3 dev.py build` made, here or at an address; its checksums are in SHA256SUMS.
+                            Others on the machine can see an address meanwhile: none with a secret (a SAS) in it
   --python                  a Python of 3.11 or newer, python3 unless given
   --rollback                go back to the version before; a second time, forward again
   --uninstall               remove the agent, and with --purge its settings, its state and its user too;
